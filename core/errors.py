@@ -1,0 +1,42 @@
+"""The errors of the project, all under one base.
+
+    CascadeError                  anything the program knows to go wrong
+    ├── ImageRejected(reason)     this input cannot be read or is not a supported radiograph
+    ├── WeightsInvalid            a weights file or the manifest is missing, damaged or of another kind
+    │   └── ReleaseNotFound       the manifest has no release or alias of that name
+    ├── DeviceUnavailable         the requested device is not there
+    └── SettingsInvalid           a setting in the environment has no meaning
+
+``str(error)`` is one plain sentence for the user. The cause is chained (``raise ... from``) and
+goes to the log.
+"""
+
+from __future__ import annotations
+
+
+class CascadeError(Exception):
+    """Base of every error that the project raises on purpose."""
+
+
+class ImageRejected(CascadeError):
+    """An input that is refused; ``reason`` is one plain sentence."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class WeightsInvalid(CascadeError):
+    """A weights file or the manifest is missing, damaged or of another kind."""
+
+
+class ReleaseNotFound(WeightsInvalid):
+    """The manifest has no release or alias of that name."""
+
+
+class DeviceUnavailable(CascadeError):
+    """The requested device is not there."""
+
+
+class SettingsInvalid(CascadeError):
+    """A setting in the environment has no meaning."""

@@ -1,0 +1,68 @@
+"""Settings of the program, read once from the environment. Every variable starts with BONE_."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from core.errors import SettingsInvalid
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class ImageLimits:
+    """What the decode boundary accepts; checked on the header, before any pixel is decoded."""
+
+    max_bytes: int = 100 * 2**20
+    max_side: int = 12_000
+    max_pixels: int = 64_000_000
+    min_side: int = 32
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The whole configuration of one process.
+
+    BONE_DEVICE: auto, cpu or cuda. BONE_RELEASE: a release id or alias. BONE_WEIGHTS: folder of
+    manifest.json. BONE_MAX_MEGABYTES, BONE_MAX_SIDE, BONE_MAX_MEGAPIXELS: limits of one file.
+    """
+
+    device: str = "auto"
+    release: str = "champion"
+    weights: Path = ROOT / "weights"
+    limits: ImageLimits = field(default_factory=ImageLimits)
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
+        """Read and validate; raises SettingsInvalid with the variable's name."""
+        device = environment.get("BONE_DEVICE", "auto")
+        if device not in ("auto", "cpu", "cuda"):
+            raise SettingsInvalid(f"BONE_DEVICE must be auto, cpu or cuda, not {device!r}.")
+        default = ImageLimits()
+        limits = ImageLimits(
+            max_bytes=_positive(environment, "BONE_MAX_MEGABYTES", default.max_bytes, 2**20),
+            max_side=_positive(environment, "BONE_MAX_SIDE", default.max_side, 1),
+            max_pixels=_positive(environment, "BONE_MAX_MEGAPIXELS", default.max_pixels, 1_000_000),
+        )
+        return cls(
+            device=device,
+            release=environment.get("BONE_RELEASE", "champion"),
+            weights=Path(environment.get("BONE_WEIGHTS", ROOT / "weights")),
+            limits=limits,
+        )
+
+
+def _positive(environment: Mapping[str, str], name: str, default: int, unit: int) -> int:
+    text = environment.get(name)
+    if text is None:
+        return default
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise SettingsInvalid(f"{name} must be a positive number, not {text!r}.")
+    return int(value * unit)

@@ -1,0 +1,93 @@
+"""The one preprocessing, for training and inference alike: grey pixels -> canvas -> tensor.
+
+1. Autocontrast. Exposure, detector and window differ between hospitals and exports, and some
+   radiographs come almost black. The grey values are stretched linearly so that the given
+   percentiles become 0 and 1: linear, so that no edge is invented or lost, and percentiles, so
+   that a burned-in marker or one dead pixel does not set the scale.
+2. Letterbox. The picture is scaled to fit and padded with black to a square. Squashing would
+   change angles and thus the look of an alignment; cropping could remove the fracture.
+3. Quantised to 8 bit (the canvas), so that a cached canvas is exactly what inference sees.
+4. Normalised and repeated over three channels, as weights trained on colour pictures expect.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+Canvas = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a release wants its pictures. Stored in the manifest, never guessed.
+
+    size: side of the square in pixels. mean, std: of grey values in [0, 1].
+    percentiles: grey values that autocontrast maps to black and white.
+    """
+
+    size: int = 224
+    mean: float = 0.449
+    std: float = 0.226
+    percentiles: tuple[float, float] = (0.5, 99.5)
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where the picture lies on its canvas, in canvas pixels."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+
+def autocontrast(
+    pixels: NDArray[np.generic], percentiles: tuple[float, float]
+) -> NDArray[np.float32]:
+    """Stretch grey values (HxW, any real dtype) linearly to float32 in [0, 1].
+
+    A picture without any contrast becomes black.
+    """
+    # Every 4th pixel of a large picture gives the same percentiles at a sixteenth of the time.
+    step = 4 if pixels.size > 1_000_000 else 1
+    low, high = np.percentile(pixels[::step, ::step], percentiles)
+    if high <= low:
+        low, high = float(pixels.min()), float(pixels.max())
+    if high <= low:
+        return np.zeros(pixels.shape, np.float32)
+    stretched = (pixels.astype(np.float32) - np.float32(low)) / np.float32(high - low)
+    return np.clip(stretched, 0.0, 1.0, out=stretched)
+
+
+def placement(height: int, width: int, size: int) -> Placement:
+    """Where a picture of height x width lies in a letterboxed square of the given size."""
+    scale = size / max(height, width)
+    h, w = max(1, round(height * scale)), max(1, round(width * scale))
+    return Placement((size - h) // 2, (size - w) // 2, h, w)
+
+
+def to_canvas(pixels: NDArray[np.generic], spec: Preprocessing) -> Canvas:
+    """Grey pixels (HxW, any real dtype, bright = dense) -> size x size uint8 canvas."""
+    place = placement(*pixels.shape, spec.size)
+    shrink = place.height < pixels.shape[0]
+    resized = cv2.resize(
+        autocontrast(pixels, spec.percentiles),
+        (place.width, place.height),
+        interpolation=cv2.INTER_AREA if shrink else cv2.INTER_LINEAR,
+    )
+    canvas = np.zeros((spec.size, spec.size), np.uint8)
+    inside = np.s_[place.top : place.top + place.height, place.left : place.left + place.width]
+    canvas[inside] = np.rint(resized * 255.0).astype(np.uint8)
+    return canvas
+
+
+def to_tensor(canvases: NDArray[np.uint8], spec: Preprocessing) -> torch.Tensor:
+    """Canvases (BxSxS uint8) -> network input (Bx3xSxS float32, normalised, channels last)."""
+    grey = torch.from_numpy(np.ascontiguousarray(canvases)).float().div_(255.0)
+    grey = grey.sub_(spec.mean).div_(spec.std)
+    return grey[:, None].expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)

@@ -1,0 +1,156 @@
+"""The nouns: frozen values that travel from the decode boundary to the page and the report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class BodyPart(StrEnum):
+    """Classes of stage 1. OTHER is every radiograph that has no fracture model."""
+
+    ELBOW = "elbow"
+    HAND = "hand"
+    SHOULDER = "shoulder"
+    OTHER = "other"
+
+
+class Finding(StrEnum):
+    """What stage 2 says, between the two operating points of the part."""
+
+    NOT_SUSPECTED = "not_suspected"
+    DOUBTFUL = "doubtful"
+    SUSPECTED = "suspected"
+
+
+@dataclass(frozen=True)
+class Radiograph:
+    """One decoded picture, as the decode boundary returns it.
+
+    pixels: HxW uint8 or uint16, grey, upright, bright where the object is dense (MONOCHROME1 is
+        already inverted), after modality and VOI LUT where the file has them. Read-only.
+    name: the file name as it was given, for display only.
+    sha256: of the encoded bytes, 64 hexadecimal digits.
+    format: "PNG", "JPEG", "TIFF", "WEBP" or "DICOM".
+    pixel_spacing: (row, column) in millimetres at the detector or patient, None if not known.
+    notes: what the decoder did that a reader may want to know, a sentence each.
+    """
+
+    pixels: NDArray[np.uint8] | NDArray[np.uint16]
+    name: str
+    sha256: str
+    format: str
+    pixel_spacing: tuple[float, float] | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class BodyPartPrediction:
+    """Stage 1: the most probable class and the calibrated probability of each, summing to 1."""
+
+    label: BodyPart
+    probability: float
+    probabilities: dict[BodyPart, float]
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """A threshold on the calibrated probability, with what it gave on validation (n images)."""
+
+    name: str
+    threshold: float
+    sensitivity: float
+    specificity: float
+    n: int
+
+
+@dataclass(frozen=True)
+class FracturePrediction:
+    """Stage 2: calibrated probability of the positive label, and the finding."""
+
+    probability: float
+    finding: Finding
+
+
+@dataclass(frozen=True)
+class Heatmap:
+    """Where the positive evidence of stage 2 lies.
+
+    values: hxw float32 in [0, 1] on the network's grid of the letterboxed square; the largest
+        value is the predicted probability, so that a 2 % and a 98 % prediction do not look alike.
+        All zero means that there was no positive evidence.
+    method: "Grad-CAM" or another method's name.
+    """
+
+    values: NDArray[np.float32]
+    method: str
+
+    @property
+    def has_evidence(self) -> bool:
+        return bool(self.values.max() > 0)
+
+
+@dataclass(frozen=True)
+class ImageResult:
+    """The result for one input, in the order the inputs were given.
+
+    ``reason`` is None where the input was read; otherwise one sentence, and the input counts as
+    rejected. A radiograph that stage 1 calls OTHER is rejected but keeps its ``body_part``.
+    """
+
+    file: str
+    sha256: str | None
+    reason: str | None
+    release: str
+    release_sha256: str
+    milliseconds: float
+    body_part: BodyPartPrediction | None = None
+    fracture: FracturePrediction | None = None
+    heatmap: Heatmap | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def status(self) -> str:
+        return "ok" if self.reason is None else "rejected"
+
+    def to_json(self) -> dict[str, Any]:
+        """The public record of one result; a rejected input has null for both stages."""
+        part = self.body_part if self.reason is None else None
+        return {
+            "file": self.file,
+            "sha256": self.sha256,
+            "status": self.status,
+            "reason": self.reason,
+            "body_part": part
+            and {
+                "label": part.label.value,
+                "probability": round(part.probability, 6),
+                "probabilities": {k.value: round(v, 6) for k, v in part.probabilities.items()},
+            },
+            "fracture": self.fracture
+            and {
+                "probability": round(self.fracture.probability, 6),
+                "finding": self.fracture.finding.value,
+            },
+            "release": self.release,
+            "release_sha256": self.release_sha256,
+            "milliseconds": round(self.milliseconds, 1),
+        }
+
+    def to_row(self) -> dict[str, Any]:
+        """The same record flattened, for CSV and Parquet."""
+        ok = self.reason is None
+        return {
+            "file": self.file,
+            "sha256": self.sha256,
+            "status": self.status,
+            "reason": self.reason,
+            "body_part": self.body_part.label.value if ok and self.body_part else None,
+            "body_part_probability": self.body_part.probability if ok and self.body_part else None,
+            "fracture_probability": self.fracture.probability if self.fracture else None,
+            "finding": self.fracture.finding.value if self.fracture else None,
+            "release": self.release,
+        }

@@ -1,0 +1,295 @@
+"""Pre-train a ResNet50 without ImageNet weights: predict the features of an ImageNet teacher.
+
+Where torchvision's weights cannot be had, a ResNet50 from scratch on a few thousand radiographs
+learns little. Here it learns to predict, at each of its four stages, the feature maps that a
+frozen EfficientNet-Lite2 sees on the same augmented view (Beyer et al. 2022, arXiv:2106.05237),
+beside the labels that there are: the body part of every radiograph and the positives of every
+part. The views and their maps are computed once for each picture, and kept in half precision.
+
+The result is a torchvision ResNet50 state dict for ``fit --init``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from sklearn.metrics import roc_auc_score
+from torch import Tensor, nn
+
+from core.allocator import keep_large_blocks
+from core.network import Branch, Trunk
+from core.transforms import Preprocessing, to_tensor
+from training import files
+from training.augment import expose, warp
+from training.data import load_canvases, read_manifest
+from training.teacher import Lite2
+
+log = logging.getLogger(__name__)
+
+STAGE_WEIGHTS = (0.5, 0.5, 0.5, 1.0)
+POOLED_WEIGHT = 0.5
+LABEL_WEIGHT = 0.5
+FOCUS = ("elbow", "hand", "shoulder")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a run is made from; written beside it."""
+
+    data: str
+    out: str
+    size: int = 128
+    passes: int = 60_000
+    batch: int = 64
+    views: int = 4
+    learning_rate: float = 1e-3
+    final_learning_rate: float = 0.0
+    warmup: int = 2_000
+    weight_decay: float = 0.05
+    seed: int = 0
+    init: str = ""
+    minutes_between_checkpoints: float = 3.0
+
+
+class Student(nn.Module):
+    """ResNet50 with a 1x1 convolution on each stage, and heads for body part and positives."""
+
+    def __init__(self, channels: tuple[int, ...], pooled: int, parts: int) -> None:
+        super().__init__()
+        self.trunk, self.branch = Trunk(), Branch(parts)
+        widths = (256, 512, 1024, 2048)
+        self.taps = nn.ModuleList(nn.Conv2d(w, c, 1) for w, c in zip(widths, channels))
+        self.pooled = nn.Linear(widths[-1], pooled)
+        self.positive = nn.Linear(widths[-1], parts)
+
+    def forward(self, x: Tensor) -> tuple[list[Tensor], Tensor, Tensor, Tensor]:
+        """Predicted maps, predicted pooled vector, part logits, logit of positive by part."""
+        stages = self.trunk.stages(x)
+        part, last = self.branch(stages[-1])
+        maps = [tap(s) for tap, s in zip(self.taps, (*stages, last))]
+        vector = last.mean((2, 3))
+        return maps, self.pooled(vector), part, self.positive(vector)
+
+
+class Views:
+    """Augmented views of every picture with the teacher's features, in memory-mapped files."""
+
+    def __init__(self, folder: Path, canvases: np.ndarray, views: int, seed: int) -> None:
+        n, size = len(canvases), canvases.shape[-1]
+        self.n, self.views = n, views
+        self.teacher = Lite2(size)
+        probe = self._teach(canvases[:1])
+        self.shapes = [m.shape[1:] for m in probe]
+        folder.mkdir(parents=True, exist_ok=True)
+        done = folder / "done"
+        mode = "r+" if done.exists() else "w+"
+        self.canvases = np.lib.format.open_memmap(
+            folder / "canvas.npy", mode, np.uint8, None if mode == "r+" else (views, n, size, size)
+        )
+        self.maps = [
+            np.lib.format.open_memmap(
+                folder / f"map{i}.npy", mode, np.float16, None if mode == "r+" else (views, n, *s)
+            )
+            for i, s in enumerate(self.shapes)
+        ]
+        self._compute_scale(canvases)
+        if not done.exists():
+            self._fill(canvases, seed)
+            done.touch()
+
+    def _teach(self, canvases: np.ndarray) -> list[Tensor]:
+        with torch.autocast("cpu", torch.bfloat16):
+            features = self.teacher(canvases)
+        return [*(m.float() for m in features.maps), features.pooled.float()]
+
+    def _compute_scale(self, canvases: np.ndarray) -> None:
+        rng = np.random.default_rng(0)
+        probe = self._teach(canvases[rng.choice(self.n, min(512, self.n), replace=False)])
+        self.mean, self.std = [], []
+        for m in probe:
+            axes = (0, 2, 3) if m.ndim == 4 else (0,)
+            self.mean.append(m.mean(axes, keepdim=True))
+            self.std.append(m.std(axes, keepdim=True) + 1e-3)
+
+    def _fill(self, canvases: np.ndarray, seed: int) -> None:
+        for view in range(self.views):
+            rng = np.random.default_rng((seed, view))
+            started = time.monotonic()
+            for i in range(0, self.n, 128):
+                batch = canvases[i : i + 128]
+                if view:
+                    batch = np.stack([warp(c, rng) for c in batch])
+                self.canvases[view, i : i + 128] = batch
+                for out, m, mean, std in zip(self.maps, self._teach(batch), self.mean, self.std):
+                    standard = ((m - mean) / std).clamp(-10, 10)
+                    out[view, i : i + 128] = standard.to(torch.float16).numpy()
+            log.info("view %d of %d: %.0f s", view + 1, self.views, time.monotonic() - started)
+
+    def batch(self, index: np.ndarray, rng: np.random.Generator) -> tuple[Tensor, list[Tensor]]:
+        """Grey Bx1xSxS in [0, 1] and the targets; each item of a random view, half flipped."""
+        view = rng.integers(self.views, size=len(index))
+        flip = rng.random(len(index)) < 0.5
+        grey = torch.from_numpy(self.canvases[view, index]).float().div_(255)[:, None]
+        targets = [torch.from_numpy(m[view, index]) for m in self.maps]
+        flipped = torch.from_numpy(flip)
+        for t in (grey, *targets):
+            if t.ndim == 4:
+                t[flipped] = t[flipped].flip(-1)
+        return grey, targets
+
+
+def draw(rows: pd.DataFrame, n: int, rng: np.random.Generator) -> np.ndarray:
+    """Half from all rows, half balanced over part, label and source of the labelled focus rows."""
+    focus = rows[rows.part.isin(FOCUS) & rows.positive.notna()]
+    cells = list(focus.groupby(["part", "positive", "source"]).groups.values())
+    weights = np.array([len(c) for c in cells]) ** 0.5
+    cell = rng.choice(len(cells), n // 2, p=weights / weights.sum())
+    picked = [rng.choice(cells[c]) for c in cell]
+    return np.concatenate([rng.integers(len(rows), size=n - n // 2), picked])
+
+
+def learning_rate(done: int, settings: Settings) -> float:
+    """Linear warm-up, then a cosine to the final rate; ``done`` in image passes."""
+    if done < settings.warmup:
+        return settings.learning_rate * (done + settings.batch) / settings.warmup
+    part = min(1.0, (done - settings.warmup) / max(1, settings.passes - settings.warmup))
+    low = settings.final_learning_rate
+    return low + (settings.learning_rate - low) * 0.5 * (1 + np.cos(np.pi * part))
+
+
+def loss_of(student: Student, x: Tensor, targets: list[Tensor], part: Tensor,
+            positive: Tensor) -> tuple[Tensor, dict[str, float]]:
+    """Weighted sum of the feature losses and the label losses; ``positive`` is -1 if unknown."""
+    maps, pooled, part_logits, positive_logits = student(x)
+    feature = [F.mse_loss(m.float(), t.float()) for m, t in zip(maps, targets)]
+    vector = F.mse_loss(pooled.float(), targets[-1].float())
+    part_loss = F.cross_entropy(part_logits.float(), part, label_smoothing=0.05)
+    known = positive >= 0
+    logits = positive_logits.float().gather(1, part[:, None])[:, 0]
+    label = F.binary_cross_entropy_with_logits(logits[known], positive[known])
+    total = sum(w * f for w, f in zip(STAGE_WEIGHTS, feature)) + POOLED_WEIGHT * vector
+    total = total + LABEL_WEIGHT * (part_loss + label)
+    parts = {f"map{i}": float(f.detach()) for i, f in enumerate(feature)}
+    parts |= {"pooled": float(vector.detach()), "part": float(part_loss.detach()), "positive": float(label.detach())}
+    return total, parts
+
+
+@torch.no_grad()
+def validate(student: Student, rows: pd.DataFrame, canvases: np.ndarray, parts: list[str],
+             spec: Preprocessing) -> dict[str, float]:
+    """Accuracy of the focus parts (against all parts) and AUROC of positives by part."""
+    student.eval()
+    part_logits, positive_logits = [], []
+    for i in range(0, len(rows), 64):
+        with torch.autocast("cpu", torch.bfloat16):
+            _, _, p, q = student(to_tensor(canvases[i : i + 64], spec))
+        part_logits.append(p.float())
+        positive_logits.append(q.float())
+    student.train()
+    chosen = torch.cat(part_logits).argmax(1).numpy()
+    positive = torch.cat(positive_logits).numpy()
+    focus = rows.part.isin(FOCUS).to_numpy()
+    truth = rows.part.map(parts.index).to_numpy()
+    result = {"part_accuracy": float((chosen == truth)[focus].mean())}
+    for name in (*FOCUS, "forearm", "humerus", "leg"):
+        here = ((rows.part == name) & rows.positive.notna()).to_numpy()
+        if here.any() and rows.positive[here].nunique() == 2:
+            result[name] = float(roc_auc_score(rows.positive[here], positive[here, parts.index(name)]))
+    return result
+
+
+def run(settings: Settings) -> None:
+    """Train to the end or resume from ``out/checkpoint.pt``; writes ``out/resnet50.pt``."""
+    torch.manual_seed(settings.seed)
+    out = Path(settings.out)
+    files.write_json(out / "config.json", asdict(settings))
+    spec = Preprocessing(size=settings.size)
+    rows = read_manifest(Path(settings.data))
+    rows = rows[~rows.part.str.contains("+", regex=False)]
+    train = rows[rows.split == "train"].reset_index(drop=True)
+    val = rows[rows.split == "val"].reset_index(drop=True)
+    counts = train.part.value_counts()
+    parts = sorted(counts[counts >= 10].index)
+    train = train[train.part.isin(parts)].reset_index(drop=True)
+    val = val[val.part.isin(parts)].reset_index(drop=True)
+    val = val[val.part.isin((*FOCUS, "forearm", "humerus", "leg"))].reset_index(drop=True)
+    val_canvases = load_canvases(val, spec)
+    views = Views(out / f"views{settings.size}", load_canvases(train, spec), settings.views, settings.seed)
+    student = Student(tuple(s[0] for s in views.shapes[:-1]), views.shapes[-1][0], len(parts))
+    student.to(memory_format=torch.channels_last)
+    if settings.init:
+        student.load_state_dict(torch.load(settings.init, weights_only=True)["student"])
+    optimizer = torch.optim.AdamW(groups(student, settings.weight_decay), settings.learning_rate, fused=True)
+    done, checkpoint = 0, out / "checkpoint.pt"
+    if checkpoint.exists():
+        state = torch.load(checkpoint, weights_only=True)
+        student.load_state_dict(state["student"])
+        optimizer.load_state_dict(state["optimizer"])
+        done = state["done"]
+    part = torch.tensor(train.part.map(parts.index).to_numpy())
+    positive = torch.tensor(train.positive.fillna(-1).to_numpy(), dtype=torch.float32)
+    saved, logged, seen, totals = time.monotonic(), time.monotonic(), 0, {}
+    while done < settings.passes:
+        rng = np.random.default_rng((settings.seed, done))
+        generator = torch.Generator().manual_seed(settings.seed + done)
+        for g in optimizer.param_groups:
+            g["lr"] = learning_rate(done, settings)
+        index = draw(train, settings.batch, rng)
+        grey, targets = views.batch(index, rng)
+        grey = expose(grey, generator).sub_(spec.mean).div_(spec.std)
+        x = grey.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
+        with torch.autocast("cpu", torch.bfloat16):
+            loss, terms = loss_of(student, x, targets, part[index], positive[index])
+        if not torch.isfinite(loss):
+            raise FloatingPointError(f"the loss is {loss.item()} after {done} passes")
+        loss.backward()
+        nn.utils.clip_grad_norm_(student.parameters(), 5.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        done, seen = done + settings.batch, seen + 1
+        for k, v in terms.items():
+            totals[k] = totals.get(k, 0.0) + v
+        if time.monotonic() - saved > 60 * settings.minutes_between_checkpoints or done >= settings.passes:
+            state: dict[str, Any] = {"student": student.state_dict(), "optimizer": optimizer.state_dict(), "done": done, "parts": parts}
+            files.save_checkpoint(checkpoint, state)
+            event = {"done": done, "seconds": round(time.monotonic() - logged, 1), "lr": learning_rate(done, settings)}
+            event |= {k: round(v / seen, 4) for k, v in totals.items()}
+            event |= {k: round(v, 4) for k, v in validate(student, val, val_canvases, parts, spec).items()}
+            files.append_event(out / "events.jsonl", event)
+            log.info("%s", event)
+            saved = logged = time.monotonic()
+            seen, totals = 0, {}
+    state_dict = student.trunk.state_dict() | student.branch.state_dict()
+    files.save_checkpoint(out / "resnet50.pt", state_dict)
+
+
+def groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Parameter groups: decay for weights, none for biases and normalisation."""
+    decay = [p for p in module.parameters() if p.ndim > 1]
+    plain = [p for p in module.parameters() if p.ndim <= 1]
+    return [{"params": decay, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    for name, field in Settings.__dataclass_fields__.items():
+        kind = {"int": int, "float": float, "str": str}[field.type]
+        required = name in ("data", "out")
+        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, required=required,
+                            default=None if required else field.default)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    keep_large_blocks()
+    run(Settings(**vars(parser.parse_args())))
+
+
+if __name__ == "__main__":
+    main()

