@@ -163,7 +163,7 @@ def learning_rate(done: int, settings: Settings) -> float:
         return settings.learning_rate * (done + settings.batch) / settings.warmup
     part = min(1.0, (done - settings.warmup) / max(1, settings.passes - settings.warmup))
     low = settings.final_learning_rate
-    return low + (settings.learning_rate - low) * 0.5 * (1 + np.cos(np.pi * part))
+    return float(low + (settings.learning_rate - low) * 0.5 * (1 + np.cos(np.pi * part)))
 
 
 def loss_of(student: Student, x: Tensor, targets: list[Tensor], part: Tensor,

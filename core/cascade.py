@@ -1,0 +1,246 @@
+"""The two-stage cascade: which bone, then that bone's own fracture model.
+
+``Cascade.predict`` is pure: the networks are read-only copies with folded batch norm, no hook and
+no backward pass touches them, and every forward pass has the same batch size, so any number of
+threads may share one cascade and get the same numbers as a single one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from core import device as devices
+from core import quality
+from core.errors import WeightsInvalid
+from core.explain import grad_cam
+from core.network import Branch, Trunk, fold
+from core.registry import Registry, Release, Stage
+from core.transforms import to_canvas, to_tensor
+from core.types import (
+    BodyPart,
+    BodyPartPrediction,
+    FracturePrediction,
+    Heatmap,
+    ImageResult,
+    Radiograph,
+)
+
+NOT_A_RADIOGRAPH = (
+    "This does not look like a radiograph of a bone, so it was not assessed for a fracture."
+)
+
+
+@dataclass(frozen=True)
+class _Network:
+    """One stage, ready to run. branch: its layer4. weight (CxD), bias (C): its linear layer.
+
+    The linear layer stays in float32 outside torch: pooling and one product cost nothing, and a
+    probability is not rounded to half precision.
+    """
+
+    stage: Stage
+    trunk: nn.Module
+    branch: nn.Module
+    weight: NDArray[np.float32]
+    bias: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class _Activations:
+    """What one image leaves behind in one branch: C logits and Dxhxw activations, float32."""
+
+    logits: NDArray[np.float32]
+    maps: NDArray[np.float32]
+
+    @property
+    def pooled(self) -> NDArray[np.float32]:
+        return self.maps.mean((1, 2))
+
+
+class Cascade:
+    """A loaded release on a device. Thread-safe; make one a process."""
+
+    def __init__(
+        self,
+        release: Release,
+        networks: dict[str, _Network],
+        device: devices.Device,
+        feature_space: quality.FeatureSpace | None = None,
+    ) -> None:
+        self.release = release
+        self.device = device
+        self._networks = networks
+        self._feature_space = feature_space
+
+    @classmethod
+    def load(cls, weights: Path, release: str = "champion", device: str = "auto") -> Cascade:
+        """Verify and load a release; raises WeightsInvalid or DeviceUnavailable."""
+        target = devices.choose(device)
+        registry = Registry.open(weights)
+        found = registry.find(release)
+        tensors = registry.load(found)
+        try:
+            trunks = {
+                path: _prepare(Trunk, tensors[path], target)
+                for path in {s.trunk for s in found.stages.values()}
+            }
+            networks = {
+                name: _network(stage, trunks[stage.trunk], tensors[stage.branch], target)
+                for name, stage in found.stages.items()
+            }
+        except (KeyError, RuntimeError) as error:
+            raise WeightsInvalid(
+                f"The weights of release {found.id} do not fit the network."
+            ) from error
+        space = None
+        if found.rejection:
+            values = {k: v.numpy() for k, v in tensors[found.rejection["file"]].items()}
+            space = quality.FeatureSpace(
+                **values, residual=found.rejection["residual"], limit=found.rejection["limit"]
+            )
+        return cls(found, networks, target, space)
+
+    def predict(
+        self, radiographs: Sequence[Radiograph], part: BodyPart | None = None
+    ) -> list[ImageResult]:
+        """One result a radiograph, in the order given, each with its heatmap.
+
+        part: assess all of them with this part's fracture model, whatever stage 1 says (a reader
+            who sees that stage 1 is wrong). The milliseconds are a result's share of the call.
+        """
+        if not radiographs:
+            return []
+        started = time.perf_counter()
+        canvases = np.stack([to_canvas(r.pixels, self.release.preprocessing) for r in radiographs])
+        features: dict[str, torch.Tensor] = {}
+        first = self._run("body_part", canvases, features, range(len(canvases)))
+        body_parts = [self._body_part(a) for a in first]
+        reasons = [None if part else self._refusal(b, a) for b, a in zip(body_parts, first)]
+        wanted = [None if r else (part or b.label) for r, b in zip(reasons, body_parts)]
+        second: dict[int, tuple[FracturePrediction, Heatmap]] = {}
+        for name in dict.fromkeys(w for w in wanted if w):
+            index = [i for i, w in enumerate(wanted) if w == name]
+            found = self._run(name.value, canvases, features, index)
+            second |= {i: self._fracture(name, a) for i, a in zip(index, found)}
+        each = 1000 * (time.perf_counter() - started) / len(radiographs)
+        return [
+            ImageResult(
+                r.name, r.sha256, reason, self.release.id, self.release.sha256, each, body, *both
+            )
+            for r, reason, body, both in zip(
+                radiographs,
+                reasons,
+                body_parts,
+                (second.get(i, (None, None)) for i in range(len(radiographs))),
+            )
+        ]
+
+    def features(self, canvases: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Pooled stage-1 features (NxD float32) of canvases (NxSxS uint8)."""
+        found = self._run("body_part", canvases, {}, range(len(canvases)))
+        return np.stack([a.pooled for a in found])
+
+    def _run(
+        self,
+        name: str,
+        canvases: NDArray[np.uint8],
+        features: dict[str, torch.Tensor],
+        index: Sequence[int],
+    ) -> list[_Activations]:
+        """One stage on the canvases of ``index``; ``features`` keeps each trunk's output."""
+        network = self._networks[name]
+        key = network.stage.trunk
+        if key not in features:
+            views = [canvases]
+            if self.release.flip_average:
+                views.append(canvases[:, :, ::-1])
+            features[key] = torch.stack([self._trunk(network.trunk, v) for v in views])
+        chosen = features[key][:, list(index)]
+        maps = np.stack([self._branch(network.branch, view) for view in chosen])
+        if self.release.flip_average:
+            maps[1] = maps[1, ..., ::-1].copy()
+        bias = network.bias
+        return [_Activations(network.weight @ m.mean((1, 2)) + bias, m) for m in maps.mean(0)]
+
+    @torch.inference_mode()
+    def _trunk(self, trunk: nn.Module, canvases: NDArray[np.uint8]) -> torch.Tensor:
+        x = to_tensor(canvases, self.release.preprocessing)
+        return torch.cat([self._fixed(trunk, chunk) for chunk in x.split(self.device.batch)])
+
+    @torch.inference_mode()
+    def _branch(self, layer4: nn.Module, features: torch.Tensor) -> NDArray[np.float32]:
+        chunks = [self._fixed(layer4, c) for c in features.split(self.device.batch)]
+        return torch.cat(chunks).float().cpu().numpy()
+
+    def _fixed(self, network: nn.Module, chunk: torch.Tensor) -> torch.Tensor:
+        """Run one chunk padded to the device's batch, and return only its own rows."""
+        x = chunk.to(self.device.torch, self.device.dtype)
+        missing = self.device.batch - len(x)
+        if missing:
+            x = torch.cat([x, x.new_zeros((missing, *x.shape[1:]))])
+        return network(x.contiguous(memory_format=torch.channels_last))[: len(chunk)]
+
+    def _body_part(self, activations: _Activations) -> BodyPartPrediction:
+        stage = self._networks["body_part"].stage
+        values = quality.softmax(activations.logits, stage.temperature)
+        probabilities = {BodyPart(c): float(p) for c, p in zip(stage.classes, values)}
+        label = max(probabilities, key=lambda c: probabilities[c])
+        return BodyPartPrediction(label, probabilities[label], probabilities)
+
+    def _refusal(self, part: BodyPartPrediction, activations: _Activations) -> str | None:
+        """Why this picture gets no second stage; None if it does."""
+        space = self._feature_space
+        if space is not None and space.distance(activations.pooled) > space.limit:
+            return NOT_A_RADIOGRAPH
+        supported = [p.value for p in self.release.parts]
+        listed = " or ".join([", ".join(supported[:-1]), supported[-1]] if supported[1:] else supported)
+        if part.label is BodyPart.OTHER:
+            return f"This does not look like a radiograph of the {listed}, so it was not assessed."
+        if part.label not in self.release.parts:
+            return (
+                f"This looks like a radiograph of the {part.label.value}, for which this release "
+                f"has no fracture model; it has one for the {listed}."
+            )
+        return None
+
+    def _fracture(
+        self, part: BodyPart, activations: _Activations
+    ) -> tuple[FracturePrediction, Heatmap]:
+        network = self._networks[part.value]
+        stage = network.stage
+        logit = float(activations.logits[0])
+        probability = quality.sigmoid(logit, stage.temperature, stage.bias)
+        prediction = FracturePrediction(
+            probability, quality.finding_of(probability, stage.operating_points)
+        )
+        return prediction, grad_cam(activations.maps, network.weight[0], probability)
+
+
+def _prepare(
+    make: Callable[[], nn.Module], tensors: dict[str, torch.Tensor], target: devices.Device
+) -> nn.Module:
+    """The module on its device and in its precision, folded and read-only."""
+    with torch.device("meta"):  # no time for random weights that are replaced at once
+        module = make()
+    module.load_state_dict(tensors, assign=True)
+    ready = fold(module).to(target.torch, target.dtype)
+    return ready.to(memory_format=torch.channels_last)
+
+
+def _network(
+    stage: Stage, trunk: nn.Module, tensors: dict[str, torch.Tensor], target: devices.Device
+) -> _Network:
+    prefix = "layer4."
+    state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+    weight, bias = tensors["fc.weight"].numpy(), tensors["fc.bias"].numpy()
+    if weight.shape[0] != len(stage.classes):
+        raise KeyError(f"{stage.branch} has {weight.shape[0]} outputs")
+    return _Network(stage, trunk, _prepare(lambda: Branch(1).layer4, state, target), weight, bias)

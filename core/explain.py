@@ -1,0 +1,58 @@
+"""Heatmaps. Grad-CAM at layer4 in closed form, and what is needed to draw any map.
+
+A branch ends in average pooling and one linear layer, so the gradient of a logit with respect to
+layer4 is the linear layer's weight divided by the number of cells, the same in every cell. Grad-CAM
+(Selvaraju et al. 2017, arXiv:1610.02391) is then ReLU(sum of weight x activation), as CAM (Zhou et
+al. 2016, arXiv:1512.04150): no hook, no backward pass, nothing left behind on a shared model.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from core.transforms import placement
+from core.types import Heatmap
+
+
+def grad_cam(
+    activations: NDArray[np.float32], weight: NDArray[np.float32], probability: float
+) -> Heatmap:
+    """Activations (Cxhxw) and one row of the linear layer (C) -> Heatmap on the hxw grid.
+
+    The map's maximum is ``probability``; without positive evidence it is all zero.
+    """
+    cam = np.maximum(np.tensordot(weight, activations, axes=1), 0.0)
+    peak = cam.max()
+    values = cam * (probability / peak) if peak > 0 else np.zeros_like(cam)
+    return Heatmap(np.ascontiguousarray(values, np.float32), "Grad-CAM")
+
+
+def on_picture(heatmap: Heatmap, height: int, width: int) -> NDArray[np.float32]:
+    """The heatmap over the picture: height x width float32 in [0, 1], letterbox removed."""
+    size = 512
+    square = cv2.resize(heatmap.values, (size, size), interpolation=cv2.INTER_CUBIC)
+    place = placement(height, width, size)
+    inside = square[place.top : place.top + place.height, place.left : place.left + place.width]
+    return np.clip(cv2.resize(inside, (width, height), interpolation=cv2.INTER_LINEAR), 0.0, 1.0)
+
+
+def overlay(
+    grey: NDArray[np.uint8], heat: NDArray[np.float32], opacity: float
+) -> NDArray[np.uint8]:
+    """Blend a heatmap (HxW in [0, 1]) over a picture (HxW uint8): HxWx3 uint8 RGB.
+
+    Cells without evidence stay grey: the opacity grows with the value, up to ``opacity``.
+    """
+    colours = colour_map()[np.rint(heat * 255).astype(np.uint8)].astype(np.float32)
+    alpha = (opacity * np.clip(heat * 2.0, 0.0, 1.0))[..., None]
+    blended = grey[..., None].astype(np.float32) * (1 - alpha) + colours * alpha
+    return np.rint(blended).astype(np.uint8)
+
+
+def colour_map() -> NDArray[np.uint8]:
+    """256x3 RGB of "inferno": perceptually even and safe for colour-blind readers."""
+    ramp = np.arange(256, dtype=np.uint8).reshape(1, 256)
+    bgr = cv2.applyColorMap(ramp, cv2.COLORMAP_INFERNO).reshape(256, 3)
+    return np.ascontiguousarray(bgr[:, ::-1])

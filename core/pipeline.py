@@ -1,0 +1,38 @@
+"""From an encoded file to its result: the one way that every consumer takes."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+
+from core import imaging
+from core.cascade import Cascade
+from core.errors import ImageRejected
+from core.settings import ImageLimits
+from core.types import BodyPart, ImageResult, Radiograph
+
+
+def diagnose(
+    cascade: Cascade,
+    data: bytes,
+    name: str,
+    limits: ImageLimits,
+    part: BodyPart | None = None,
+) -> tuple[Radiograph | None, ImageResult]:
+    """Decode and score one file; a refused one has no radiograph and a result with the reason."""
+    started = time.perf_counter()
+    try:
+        radiograph = imaging.decode(data, name, limits)
+    except ImageRejected as error:
+        digest = hashlib.sha256(data).hexdigest()
+        return None, rejected(cascade, name, digest, error.reason, started)
+    return radiograph, cascade.predict([radiograph], part)[0]
+
+
+def rejected(
+    cascade: Cascade, name: str, sha256: str | None, reason: str, started: float
+) -> ImageResult:
+    """The result of an input that could not be read; ``started`` is a time.perf_counter()."""
+    milliseconds = 1000 * (time.perf_counter() - started)
+    release = cascade.release
+    return ImageResult(name, sha256, reason, release.id, release.sha256, milliseconds)

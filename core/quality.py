@@ -1,0 +1,74 @@
+"""From logits to what may be said: calibration, operating points, rejection.
+
+Calibration: temperature scaling (Guo et al. 2017, arXiv:1706.04599) for the body part, Platt
+scaling for the one logit of a fracture branch. Rejection: the distance of the pooled stage-1
+features to those of the training radiographs, in the space of their principal components
+(Mahalanobis distance, Lee et al. 2018, arXiv:1807.03888) and outside of it (residual norm).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.types import Finding, OperatingPoint
+
+Array = NDArray[np.float64]
+
+
+def softmax(logits: NDArray[np.floating], temperature: float = 1.0) -> Array:
+    """Calibrated probabilities over the last axis; float64, summing to 1."""
+    scaled = np.asarray(logits, np.float64) / temperature
+    scaled = np.exp(scaled - scaled.max(-1, keepdims=True))
+    return scaled / scaled.sum(-1, keepdims=True)
+
+
+def sigmoid(logit: float, temperature: float = 1.0, bias: float = 0.0) -> float:
+    """Calibrated probability of one logit, in (0, 1)."""
+    return float(1.0 / (1.0 + np.exp(-(logit / temperature + bias))))
+
+
+def finding_of(probability: float, points: Sequence[OperatingPoint]) -> Finding:
+    """The three-state finding between the lowest and the highest threshold."""
+    thresholds = [p.threshold for p in points] or [0.5]
+    if probability >= max(thresholds):
+        return Finding.SUSPECTED
+    if probability < min(thresholds):
+        return Finding.NOT_SUSPECTED
+    return Finding.DOUBTFUL
+
+
+@dataclass(frozen=True)
+class FeatureSpace:
+    """Where the pooled features (length D) of the training radiographs lie.
+
+    mean: D. components: KxD, orthonormal rows. scale: K standard deviations along them.
+    residual: mean norm of what the components leave over. limit: the largest accepted distance.
+    """
+
+    mean: NDArray[np.float32]
+    components: NDArray[np.float32]
+    scale: NDArray[np.float32]
+    residual: float
+    limit: float
+
+    @classmethod
+    def fit(cls, features: NDArray[np.float32], components: int = 64) -> FeatureSpace:
+        """From NxD features; the limit is infinite until ``with_limit``."""
+        mean = features.mean(0)
+        centred = features - mean
+        _, values, rows = np.linalg.svd(centred, full_matrices=False)
+        rows, values = rows[:components], values[:components]
+        left = np.linalg.norm(centred - centred @ rows.T @ rows, axis=1).mean()
+        scale = values / np.sqrt(max(1, len(features) - 1)) + 1e-6
+        return cls(mean, rows, scale.astype(np.float32), float(left) + 1e-6, float("inf"))
+
+    def distance(self, feature: NDArray[np.float32]) -> float:
+        """Root mean square Mahalanobis distance inside, plus the relative residual outside."""
+        centred = feature - self.mean
+        inside = self.components @ centred
+        outside = np.linalg.norm(centred - self.components.T @ inside)
+        return float(np.sqrt(np.mean((inside / self.scale) ** 2)) + outside / self.residual)

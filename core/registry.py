@@ -1,0 +1,186 @@
+"""manifest.json -> a verified, loaded release. The only module that reads weights.
+
+Every file is read once into memory, its SHA-256 compared with the manifest, and only then parsed:
+a flipped bit in a safetensors file loads without an error otherwise.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from core.errors import ReleaseNotFound, WeightsInvalid
+from core.transforms import Preprocessing
+from core.types import BodyPart, OperatingPoint
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FORMAT = 1
+ARCHITECTURE = "resnet50-trunk-branch"
+
+
+@dataclass(frozen=True)
+class WeightsFile:
+    """One file of a release: path relative to the manifest's folder, digest, size."""
+
+    path: str
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One network of the cascade: a trunk and a branch, and how its output is read.
+
+    classes: names of the branch's outputs in order; one name means a logit for a sigmoid.
+    temperature, bias: the calibrated logit is ``logit / temperature + bias``; the bias, only used
+        with one output, corrects the share of positives (Platt scaling).
+    operating_points: "sensitive" and "specific" (stage 2 only).
+    label_means: what a positive label meant in the training data, a phrase.
+    """
+
+    trunk: str
+    branch: str
+    classes: tuple[str, ...]
+    temperature: float = 1.0
+    bias: float = 0.0
+    operating_points: tuple[OperatingPoint, ...] = ()
+    label_means: str = ""
+
+
+@dataclass(frozen=True)
+class Release:
+    """One entry of the manifest. ``stages`` has "body_part" and one entry a supported part."""
+
+    id: str
+    created: str
+    files: dict[str, WeightsFile]
+    stages: dict[str, Stage]
+    preprocessing: Preprocessing
+    rejection: dict[str, Any]
+    metrics: dict[str, Any]
+    training_data: dict[str, Any]
+    licence: str
+    intended_use: str
+    flip_average: bool = False
+    sha256: str = ""
+    raw: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def parts(self) -> tuple[BodyPart, ...]:
+        """The body parts that have a fracture model in this release."""
+        return tuple(p for p in BodyPart if p.value in self.stages)
+
+    @classmethod
+    def from_json(cls, entry: Mapping[str, Any]) -> Release:
+        """Parse one manifest entry; raises WeightsInvalid if it is of another kind."""
+        try:
+            if entry["architecture"] != ARCHITECTURE:
+                raise WeightsInvalid(
+                    f"Release {entry['id']} has the architecture {entry['architecture']}, "
+                    f"which this version cannot load."
+                )
+            return cls(
+                id=entry["id"],
+                created=entry["created"],
+                files={f["path"]: WeightsFile(**f) for f in entry["files"]},
+                stages={name: _stage(s) for name, s in entry["stages"].items()},
+                preprocessing=_preprocessing(entry["preprocessing"]),
+                rejection=dict(entry.get("rejection", {})),
+                metrics=dict(entry.get("metrics", {})),
+                training_data=dict(entry.get("training_data", {})),
+                licence=entry["licence"],
+                intended_use=entry["intended_use"],
+                flip_average=bool(entry.get("flip_average", False)),
+                sha256=hashlib.sha256(json.dumps(entry, sort_keys=True).encode()).hexdigest(),
+                raw=dict(entry),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise WeightsInvalid(f"The manifest entry is not complete: {error}.") from error
+
+
+def _stage(entry: Mapping[str, Any]) -> Stage:
+    points = tuple(OperatingPoint(**p) for p in entry.get("operating_points", ()))
+    rest = {k: v for k, v in entry.items() if k not in ("operating_points", "classes")}
+    return Stage(classes=tuple(entry["classes"]), operating_points=points, **rest)
+
+
+def _preprocessing(entry: Mapping[str, Any]) -> Preprocessing:
+    low, high = entry["percentiles"]
+    return Preprocessing(
+        int(entry["size"]), float(entry["mean"]), float(entry["std"]), (float(low), float(high))
+    )
+
+
+@dataclass(frozen=True)
+class Registry:
+    """The releases of one weights folder."""
+
+    folder: Path
+    aliases: dict[str, str]
+    releases: dict[str, Release]
+
+    @classmethod
+    def open(cls, folder: Path) -> Registry:
+        """Read ``folder/manifest.json``; raises WeightsInvalid if it is missing or damaged."""
+        path = folder / "manifest.json"
+        try:
+            manifest = json.loads(path.read_text(encoding="utf-8"))
+            if manifest["format"] != FORMAT:
+                raise WeightsInvalid(f"{path.name} has format {manifest['format']}, not {FORMAT}.")
+            releases = [Release.from_json(e) for e in manifest["releases"]]
+            return cls(folder, dict(manifest["aliases"]), {r.id: r for r in releases})
+        except FileNotFoundError as error:
+            raise WeightsInvalid(f"There is no {path.name} in the weights folder.") from error
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise WeightsInvalid(f"{path.name} in the weights folder cannot be read.") from error
+
+    def find(self, name: str) -> Release:
+        """The release of that id or alias; raises ReleaseNotFound."""
+        release = self.releases.get(self.aliases.get(name, name))
+        if release is None:
+            known = ", ".join((*self.aliases, *self.releases)) or "none"
+            raise ReleaseNotFound(f"There is no release {name!r}; known are: {known}.")
+        return release
+
+    def read(self, file: WeightsFile) -> bytes:
+        """The bytes of one file, checked; raises WeightsInvalid naming the file."""
+        try:
+            data = (self.folder / file.path).read_bytes()
+        except OSError as error:
+            raise WeightsInvalid(f"The weights file {file.path} cannot be read.") from error
+        if len(data) != file.bytes or hashlib.sha256(data).hexdigest() != file.sha256:
+            raise WeightsInvalid(
+                f"The weights file {file.path} is damaged: its checksum is not the one in the "
+                f"manifest. Restore it from the original release."
+            )
+        return data
+
+    def load(self, release: Release) -> dict[str, dict[str, Tensor]]:
+        """All tensors of a release, float32, by file path; raises WeightsInvalid."""
+        return {path: self._tensors(file) for path, file in release.files.items()}
+
+    def _tensors(self, file: WeightsFile) -> dict[str, Tensor]:
+        from safetensors import SafetensorError
+        from safetensors.torch import load
+
+        try:
+            tensors = load(self.read(file))
+        except (SafetensorError, ValueError) as error:
+            raise WeightsInvalid(f"The weights file {file.path} is no safetensors file.") from error
+        return {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
+
+    def verify(self, release: Release) -> list[str]:
+        """A sentence for each file of the release that is missing or damaged."""
+        problems = []
+        for file in release.files.values():
+            try:
+                self.read(file)
+            except WeightsInvalid as error:
+                problems.append(str(error))
+        return problems

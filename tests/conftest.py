@@ -1,0 +1,67 @@
+"""Fixtures: a release with random weights, and a cascade made from it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from core.cascade import Cascade
+from core.network import Branch, Trunk
+from training import release
+
+PARTS = ("elbow", "hand", "shoulder", "other")
+
+
+def random_release(weights: Path, size: int = 96) -> str:
+    """Write a release whose network has seen nothing; its branches share two files."""
+    torch.manual_seed(0)
+    tensors = {}
+    for name, module in (("trunk", Trunk()), ("part", Branch(4)), ("fracture", Branch(1))):
+        for m in module.modules():
+            if isinstance(m, torch.nn.BatchNorm2d):
+                torch.nn.init.normal_(m.weight, 0.6, 0.2)
+                torch.nn.init.normal_(m.bias, 0.0, 0.2)
+        tensors[f"random/{name}.safetensors"] = release.half(module.state_dict())
+    trunk = "random/trunk.safetensors"
+    points = [
+        {"name": "sensitive", "threshold": 0.3, "sensitivity": 0.95, "specificity": 0.5, "n": 40},
+        {"name": "specific", "threshold": 0.7, "sensitivity": 0.5, "specificity": 0.9, "n": 40},
+    ]
+    stages = {
+        part: {
+            "trunk": trunk,
+            "branch": "random/fracture.safetensors",
+            "classes": ["positive"],
+            "operating_points": points,
+            "label_means": "fracture",
+        }
+        for part in PARTS[:3]
+    }
+    stages["body_part"] = {
+        "trunk": trunk,
+        "branch": "random/part.safetensors",
+        "classes": list(PARTS),
+    }
+    entry = {
+        "id": "random",
+        "created": "2026-11-23",
+        "stages": stages,
+        "preprocessing": {"size": size, "mean": 0.449, "std": 0.226, "percentiles": [0.5, 99.5]},
+        "licence": "none",
+        "intended_use": "tests",
+    }
+    return release.write(weights, entry, tensors)
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("weights")
+    random_release(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def cascade(weights: Path) -> Cascade:
+    return Cascade.load(weights, device="cpu")
