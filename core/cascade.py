@@ -143,10 +143,15 @@ class Cascade:
             )
         ]
 
-    def features(self, canvases: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Pooled stage-1 features (NxD float32) of canvases (NxSxS uint8)."""
-        found = self._run("body_part", canvases, {}, range(len(canvases)))
-        return np.stack([a.pooled for a in found])
+    def logits_and_features(
+        self, stage: str, canvases: NDArray[np.uint8]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """What calibration is fitted on: raw logits (NxC) and pooled features (NxD), float32.
+
+        stage: "body_part" or a part of the release. canvases: NxSxS uint8, N at least 1.
+        """
+        found = self._run(stage, canvases, {}, range(len(canvases)))
+        return np.stack([a.logits for a in found]), np.stack([a.pooled for a in found])
 
     def _run(
         self,
@@ -200,15 +205,14 @@ class Cascade:
         space = self._feature_space
         if space is not None and space.distance(activations.pooled) > space.limit:
             return NOT_A_RADIOGRAPH
-        supported = [p.value for p in self.release.parts]
-        listed = " or ".join([", ".join(supported[:-1]), supported[-1]] if supported[1:] else supported)
         if part.label is BodyPart.OTHER:
-            return f"This does not look like a radiograph of the {listed}, so it was not assessed."
-        if part.label not in self.release.parts:
+            supported = ", ".join(p.value for p in self.release.parts) or "none"
             return (
-                f"This looks like a radiograph of the {part.label.value}, for which this release "
-                f"has no fracture model; it has one for the {listed}."
+                "This does not look like a body part that has a fracture model here "
+                f"({supported}), so it was not assessed."
             )
+        if part.label not in self.release.parts:
+            return f"This looks like the {part.label}, for which this release has no fracture model."
         return None
 
     def _fracture(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from pathlib import Path
 
 from core import imaging
 from core.cascade import Cascade
@@ -36,3 +37,13 @@ def rejected(
     milliseconds = 1000 * (time.perf_counter() - started)
     release = cascade.release
     return ImageResult(name, sha256, reason, release.id, release.sha256, milliseconds)
+
+
+def digest_of(path: Path, limits: ImageLimits) -> str | None:
+    """SHA-256 of a file that was refused, None if it cannot be read or is larger than the limit."""
+    try:
+        if not path.is_file() or path.stat().st_size > limits.max_bytes:
+            return None
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return None

@@ -32,8 +32,12 @@ def sigmoid(logit: float, temperature: float = 1.0, bias: float = 0.0) -> float:
 
 
 def finding_of(probability: float, points: Sequence[OperatingPoint]) -> Finding:
-    """The three-state finding between the lowest and the highest threshold."""
-    thresholds = [p.threshold for p in points] or [0.5]
+    """The three-state finding: "sensitive" and "specific" bound what is doubtful.
+
+    On a part that is told apart well the two may stand in the other order; what lies between them
+    is doubtful either way.
+    """
+    thresholds = [p.threshold for p in points if p.name in ("sensitive", "specific")] or [0.5]
     if probability >= max(thresholds):
         return Finding.SUSPECTED
     if probability < min(thresholds):

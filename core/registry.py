@@ -97,11 +97,17 @@ class Release:
                 licence=entry["licence"],
                 intended_use=entry["intended_use"],
                 flip_average=bool(entry.get("flip_average", False)),
-                sha256=hashlib.sha256(json.dumps(entry, sort_keys=True).encode()).hexdigest(),
+                sha256=_digest(entry),
                 raw=dict(entry),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise WeightsInvalid(f"The manifest entry is not complete: {error}.") from error
+
+
+def _digest(entry: Mapping[str, Any]) -> str:
+    """SHA-256 of what the release is (its files by digest, its thresholds), not of its figures."""
+    what = {k: v for k, v in entry.items() if k != "metrics"}
+    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
 
 
 def _stage(entry: Mapping[str, Any]) -> Stage:

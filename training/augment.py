@@ -1,31 +1,58 @@
-"""Augmentation of canvases: geometry with OpenCV, exposure in batches with torch."""
+"""Augmentation with ``torchvision.transforms.v2``: what changes between two exposures of a bone.
+
+Geometry: either side of the body, a turned or shifted limb, another distance. Exposure: window,
+gamma, blur, noise. Occlusion: a marker, a border or a ring over part of the picture. Nothing here
+changes anatomy, and the picture is never squashed.
+"""
 
 from __future__ import annotations
 
-import cv2
-import numpy as np
 import torch
 from torch import Tensor
 
+from core.compat import import_torchvision
 
-def warp(canvas: np.ndarray, rng: np.random.Generator, strength: float = 1.0) -> np.ndarray:
-    """A random rotation (15 degrees), scale (0.85 to 1.2) and shift (6 %) of an SxS canvas."""
-    size = canvas.shape[0]
-    angle = strength * rng.uniform(-15, 15)
-    scale = rng.uniform(0.85, 1.2) ** strength
-    matrix = cv2.getRotationMatrix2D((size / 2, size / 2), angle, scale)
-    matrix[:, 2] += strength * size * rng.uniform(-0.06, 0.06, 2)
-    return cv2.warpAffine(canvas, matrix, (size, size), flags=cv2.INTER_LINEAR)
+import_torchvision()
+from torchvision.transforms import v2  # noqa: E402  (only importable after the line above)
 
 
-def expose(grey: Tensor, generator: torch.Generator) -> Tensor:
-    """Random gamma, contrast, brightness and noise of Bx1xSxS float pictures in [0, 1]."""
-    batch = (len(grey), 1, 1, 1)
+class RandomGamma(v2.Transform):
+    """Grey values in [0, 1] to the power of e**u, u uniform in +-strength."""
 
-    def uniform(low: float, high: float) -> Tensor:
-        return torch.empty(batch).uniform_(low, high, generator=generator)
+    def __init__(self, strength: float) -> None:
+        super().__init__()
+        self.strength = strength
 
-    out = grey.clamp(0, 1).pow(uniform(-0.4, 0.4).exp())
-    out = out * uniform(0.75, 1.2) + uniform(-0.08, 0.12)
-    noise = torch.empty_like(out).normal_(generator=generator)
-    return (out + noise * uniform(0.0, 0.04)).clamp(0, 1)
+    def make_params(self, flat_inputs: list[Tensor]) -> dict[str, float]:
+        return {"gamma": float(torch.empty(1).uniform_(-self.strength, self.strength).exp())}
+
+    def transform(self, inpt: Tensor, params: dict[str, float]) -> Tensor:
+        return inpt.clamp(0, 1).pow(params["gamma"])
+
+
+GEOMETRY = v2.RandomAffine(
+    degrees=15, translate=(0.06, 0.06), scale=(0.85, 1.2), interpolation=v2.InterpolationMode.BILINEAR
+)
+FLIP = v2.RandomHorizontalFlip()
+EXPOSURE = v2.Compose(
+    [
+        RandomGamma(0.4),
+        v2.ColorJitter(brightness=0.2, contrast=0.25),
+        v2.RandomApply([v2.GaussianBlur(5, sigma=(0.1, 1.2))], p=0.2),
+        v2.RandomApply([v2.GaussianNoise(sigma=0.03)], p=0.5),
+    ]
+)
+OCCLUSION = v2.RandomErasing(p=0.25, scale=(0.01, 0.06), ratio=(0.3, 3.0), value=0.9)
+
+
+def vary(grey: Tensor) -> Tensor:
+    """Every kind of variation on Bx1xSxS float pictures in [0, 1], each picture its own.
+
+    Draws from torch's global generator: seed it for a repeatable batch.
+    """
+    return torch.stack([OCCLUSION(EXPOSURE(FLIP(GEOMETRY(g)))) for g in grey])
+
+
+def expose(grey: Tensor) -> Tensor:
+    """Exposure alone, for pictures whose geometry is already fixed (Bx1xSxS in [0, 1])."""
+    return torch.stack([EXPOSURE(g) for g in grey])

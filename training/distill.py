@@ -29,7 +29,7 @@ from core.allocator import keep_large_blocks
 from core.network import Branch, Trunk
 from core.transforms import Preprocessing, to_tensor
 from training import files
-from training.augment import expose, warp
+from training.augment import GEOMETRY, expose
 from training.data import load_canvases, read_manifest
 from training.teacher import Lite2
 
@@ -122,12 +122,13 @@ class Views:
 
     def _fill(self, canvases: np.ndarray, seed: int) -> None:
         for view in range(self.views):
-            rng = np.random.default_rng((seed, view))
+            torch.manual_seed(seed + 1000 * view)
             started = time.monotonic()
             for i in range(0, self.n, 128):
                 batch = canvases[i : i + 128]
                 if view:
-                    batch = np.stack([warp(c, rng) for c in batch])
+                    turned = [GEOMETRY(torch.from_numpy(c)[None])[0] for c in batch]
+                    batch = torch.stack(turned).numpy()
                 self.canvases[view, i : i + 128] = batch
                 for out, m, mean, std in zip(self.maps, self._teach(batch), self.mean, self.std):
                     standard = ((m - mean) / std).clamp(-10, 10)
@@ -240,12 +241,12 @@ def run(settings: Settings) -> None:
     saved, logged, seen, totals = time.monotonic(), time.monotonic(), 0, {}
     while done < settings.passes:
         rng = np.random.default_rng((settings.seed, done))
-        generator = torch.Generator().manual_seed(settings.seed + done)
+        torch.manual_seed(settings.seed + done)
         for g in optimizer.param_groups:
             g["lr"] = learning_rate(done, settings)
         index = draw(train, settings.batch, rng)
         grey, targets = views.batch(index, rng)
-        grey = expose(grey, generator).sub_(spec.mean).div_(spec.std)
+        grey = expose(grey).sub_(spec.mean).div_(spec.std)
         x = grey.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
         with torch.autocast("cpu", torch.bfloat16):
             loss, terms = loss_of(student, x, targets, part[index], positive[index])

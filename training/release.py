@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save
+from safetensors.torch import load, save
 from torch import Tensor
 
-from core.registry import ARCHITECTURE, FORMAT, Registry
+from core.registry import ARCHITECTURE, FORMAT, Registry, Release
 from training import files
+from training.card import model_card
 
 MAX_FILE_BYTES = 40 * 2**20
 MAX_RELEASE_BYTES = 150 * 2**20
@@ -56,6 +58,46 @@ def write(
     ]
     _add_to_manifest(weights, complete, alias)
     return str(complete["id"])
+
+
+def promote(run: Path, weights: Path, alias: str) -> str:
+    """Copy ``run/candidate`` to ``weights`` with its test figures and its model card.
+
+    The figures are those of ``run/test/metrics.json`` and must be of this very candidate. Releases
+    that no alias names any more are removed. Returns the id; raises WeightsInvalid for a damaged
+    candidate and ValueError for figures that are missing or of another release.
+    """
+    source = Registry.open(run / "candidate")
+    found = source.find("champion")
+    measured = _figures(run / "test" / "metrics.json", found)
+    entry = {k: v for k, v in found.raw.items() if k != "files"}
+    entry["metrics"] = measured
+    tensors = {p: load(source.read(f)) for p, f in found.files.items()}
+    write(weights, entry, tensors, alias)
+    card = model_card(Registry.open(weights).find(alias))
+    files.write_atomically(weights / found.id / "MODEL_CARD.md", lambda p: p.write_text(card))
+    _remove_unnamed(weights)
+    return found.id
+
+
+def _figures(path: Path, release: Release) -> dict[str, Any]:
+    if not path.exists():
+        raise ValueError(f"{path} is missing: evaluate the candidate on the test split first.")
+    measured: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    if measured["release_sha256"] != release.sha256 or measured["split"] != "test":
+        raise ValueError(f"{path} holds figures of another release or split.")
+    return measured
+
+
+def _remove_unnamed(weights: Path) -> None:
+    path = weights / "manifest.json"
+    manifest = json.loads(path.read_text(encoding="utf-8"))
+    named = set(manifest["aliases"].values())
+    gone = [r["id"] for r in manifest["releases"] if r["id"] not in named]
+    manifest["releases"] = [r for r in manifest["releases"] if r["id"] in named]
+    files.write_json(path, manifest)  # first the list, then the files: never a listed file missing
+    for release_id in gone:
+        shutil.rmtree(weights / release_id, ignore_errors=True)
 
 
 def _add_to_manifest(weights: Path, entry: Mapping[str, Any], alias: str | None) -> None:

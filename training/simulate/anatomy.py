@@ -25,8 +25,10 @@ Faces = NDArray[np.int64]
 MILLIMETRES = 1000.0
 
 # Edge length (mm) to which a bone is refined: fine enough for a rough fracture edge.
-FINE = 1.3
+FINE = 1.4
+LONG = 2.4
 COARSE = 3.5
+LONG_BONES = ("humerus", "radius", "ulna", "femur", "tibia", "fibula", "scapula", "foot")
 COARSE_BONES = ("ribs", "skull", "jaw", "cervical", "thoracic", "pelvis", "sacrum", "lumbar")
 
 # Thickness of the cortex at mid-shaft as a share of the shaft's radius.
@@ -37,8 +39,6 @@ TUBULAR_CORTEX = {
 }  # fmt: skip
 SHORT_CORTEX_MM = 0.7
 PLATE_CORTEX_MM = 0.8
-
-# The model's skeleton is true to size, but a few bones are drawn thicker or thinner than life.
 
 
 @dataclass(frozen=True)
@@ -91,10 +91,11 @@ class Placed:
 
 @dataclass(frozen=True)
 class Pose:
-    """A posed skeleton: the place of every bone."""
+    """A posed skeleton: the place of every bone, and the axis (3,) of every hinge."""
 
     bones: dict[str, Bone]
     places: dict[str, Placed]
+    hinges: dict[str, Points]
 
     def point(self, bone: str, share: float) -> Points:
         """World point (3,) on the centre line of a bone; 0 proximal, 1 distal."""
@@ -232,11 +233,17 @@ def marrow_surface(
     return vertices - normal * thickness[:, None]
 
 
+def edge_length(name: str) -> float:
+    """Edge length (mm) to which the bone's surface is refined."""
+    if any(key in name for key in COARSE_BONES):
+        return COARSE
+    return LONG if name in LONG_BONES else FINE
+
+
 def build_bone(name: str, vertices: Points, faces: Faces, distal: Points) -> Bone:
     """A closed, refined bone from a raw surface (Vx3 mm, Fx3) and its distal direction (3,)."""
     vertices, faces = close(vertices, faces)
-    edge = COARSE if any(key in name for key in COARSE_BONES) else FINE
-    vertices, faces = refine(vertices, faces, edge)
+    vertices, faces = refine(vertices, faces, edge_length(name))
     a, b, c = (vertices[faces[:, k]] for k in range(3))
     if np.einsum("ij,ij->", a, np.cross(b, c)) < 0:
         faces = faces[:, ::-1].copy()
@@ -259,7 +266,7 @@ class Skeleton:
         self._parents = {
             name: int(self._model.geom_bodyid[geom]) for name, geom in self._geoms.items()
         }
-        neutral = self._places({})
+        neutral = self._places({})[0]
         self.bones = {
             name: build_bone(name, *self._surface(geom), self._distal(name, neutral[name]))
             for name, geom in self._geoms.items()
@@ -296,19 +303,22 @@ class Skeleton:
             world = np.array([0.0, -1.0, 0.0])
         return place.rotation.T @ world
 
-    def _places(self, joints: dict[str, float]) -> dict[str, Placed]:
+    def _places(
+        self, joints: dict[str, float]
+    ) -> tuple[dict[str, Placed], dict[str, Points]]:
         model = self._model
         data = mujoco.MjData(model)
         for name, angle in joints.items():
             data.qpos[model.joint(name).qposadr[0]] = angle
         self._couple(data)
         mujoco.mj_kinematics(model, data)
-        return {
+        places = {
             name: Placed(
                 data.geom_xmat[geom].reshape(3, 3).copy(), data.geom_xpos[geom] * MILLIMETRES
             )
             for name, geom in self._geoms.items()
         }
+        return places, {model.joint(k).name: data.xaxis[k].copy() for k in range(model.njnt)}
 
     def _couple(self, data: mujoco.MjData) -> None:
         """Joints that follow others (knee, shoulder girdle) by the model's polynomials."""
@@ -326,7 +336,7 @@ class Skeleton:
 
     def pose(self, joints: dict[str, float]) -> Pose:
         """Place every bone for the joint angles given (rad); all others stay neutral."""
-        return Pose(self.bones, self._places(joints))
+        return Pose(self.bones, *self._places(joints))
 
     def distal_of(self, bone: str) -> list[str]:
         """Bones that move with the distal end of ``bone``."""

@@ -1,0 +1,80 @@
+"""What all decoders share: their result, the check of the size, arithmetic of grey values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from core.errors import ImageRejected
+from core.settings import ImageLimits
+
+Grey: TypeAlias = NDArray[Any]
+"""uint8 or uint16 over the full range of the type."""
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What one decoder returns: HxW uint8 or uint16, bright = dense, upright."""
+
+    pixels: Grey
+    pixel_spacing: tuple[float, float] | None = None
+    notes: tuple[str, ...] = ()
+
+
+def check_size(width: int, height: int, limits: ImageLimits, frames: int = 1) -> None:
+    """Refuse a picture by what its header says, before anything is decoded.
+
+    Raises ImageRejected where a side or the number of pixels (of all frames) is out of bounds.
+    """
+    size = f"The picture is {width:,} by {height:,} pixels"
+    if min(width, height) < limits.min_side:
+        raise ImageRejected(
+            f"{size}, which is too small: at least {limits.min_side} pixels a side are needed."
+        )
+    if max(width, height) > limits.max_side:
+        raise ImageRejected(
+            f"{size}, which is too large: at most {limits.max_side:,} pixels a side are accepted."
+        )
+    if width * height * frames > limits.max_pixels:
+        count = f" in {frames:,} frames" if frames > 1 else ""
+        most = limits.max_pixels / 1e6
+        raise ImageRejected(
+            f"{size}{count}, which is too large: at most {most:g} megapixels are accepted."
+        )
+
+
+def luminance(colour: Grey) -> Grey:
+    """HxWx3 RGB, uint8 or uint16 -> HxW of the same dtype, weighted as in ITU-R BT.601."""
+    grey: Grey = cv2.cvtColor(np.ascontiguousarray(colour), cv2.COLOR_RGB2GRAY)
+    return grey
+
+
+def over_black(grey: Grey, alpha: Grey) -> Grey:
+    """Composite grey values on black; both HxW of one unsigned dtype, alpha over its full range."""
+    top = np.iinfo(grey.dtype).max
+    if alpha.min() == top:
+        return grey
+    product = grey.astype(np.uint32) * alpha
+    return ((product + top // 2) // top).astype(grey.dtype)
+
+
+def scaled_to_16_bit(values: NDArray[np.generic]) -> NDArray[np.uint16]:
+    """Stretch any real HxW values linearly from their finite extremes to [0, 65535].
+
+    Infinite values take the nearest extreme, and "not a number" becomes black. Raises
+    ImageRejected where no value is finite.
+    """
+    numbers = values.astype(np.float64)
+    finite = numbers[np.isfinite(numbers)]
+    if not finite.size:
+        raise ImageRejected("The picture holds no valid grey value.")
+    low, high = float(finite.min()), float(finite.max())
+    span = high - low
+    if not 0 < span < np.inf:  # one value only, or extremes that overflow when subtracted
+        return np.zeros(values.shape, np.uint16)
+    numbers = np.nan_to_num(numbers, nan=low, posinf=high, neginf=low)
+    return np.rint((numbers - low) * (65535.0 / span)).astype(np.uint16)

@@ -1,0 +1,302 @@
+"""THE decode boundary: bytes -> Radiograph, or ImageRejected with one sentence.
+
+Nothing else in the project opens an image file. The kind of a file is told by its first bytes,
+never by its name. What the header says is checked against the limits before any pixel is decoded,
+because 20 KiB of PNG can hold 13,000 x 13,000 pixels. Damaged files are refused: half a picture
+that looks like a whole one is the worst thing this module could return.
+
+Pillow decodes the common formats. It was measured against OpenCV (3000 x 2500 pixels): equally
+fast for PNG, JPEG and TIFF, slower for WebP, and it refuses a truncated JPEG that OpenCV fills
+with grey without a word. Its plugin classes are opened directly instead of through
+``Image.open``: that decides by our own signature, and keeps Pillow's process-wide bomb warning
+out of a program with several threads.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import logging
+import stat
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+
+from core.errors import ImageRejected
+from core.grey import Decoded, Grey, check_size, luminance, over_black, scaled_to_16_bit
+from core.settings import ImageLimits
+from core.types import Radiograph
+
+log = logging.getLogger(__name__)
+
+SUPPORTED = "DICOM, PNG, JPEG, TIFF or WebP"
+
+_PLUGINS: dict[str, Callable[[io.BytesIO], ImageFile.ImageFile]] = {
+    "PNG": PngImageFile,
+    "JPEG": JpegImageFile,
+    "TIFF": TiffImageFile,
+    "WEBP": WebPImageFile,
+}
+_SIGNATURES = (
+    (b"\x89PNG\r\n\x1a\n", "PNG"),
+    (b"\xff\xd8\xff", "JPEG"),
+    (b"II*\0", "TIFF"),
+    (b"MM\0*", "TIFF"),
+    (b"II+\0", "TIFF"),
+    (b"MM\0+", "TIFF"),
+)
+_OTHER_KINDS = (
+    (0, b"%PDF", "a PDF document"),
+    (0, b"GIF8", "a GIF picture"),
+    (0, b"BM", "a BMP picture"),
+    (0, b"PK\x03\x04", "a ZIP archive or an Office document"),
+    (0, b"\x1f\x8b", "a gzip archive"),
+    (4, b"jP  ", "a JPEG 2000 picture"),
+    (0, b"\xff\x4f\xff\x51", "a JPEG 2000 picture"),
+    (4, b"ftyp", "a HEIC photograph or a video"),
+    (0, b"\x08\x00", "perhaps DICOM without its file header"),
+)
+# Each scan of a progressive JPEG passes over the whole picture; encoders write about ten.
+_MAX_SCANS = 100
+_ORIENTATION = 0x0112
+# How Pillow and pydicom say that a file ends too early.
+_INCOMPLETE = ("truncated", "less than expected", "Unexpected end")
+
+
+def sha256(data: bytes) -> str:
+    """SHA-256 of the encoded bytes, 64 hexadecimal digits."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def read(path: str | Path, limits: ImageLimits) -> Radiograph:
+    """Read and decode one file; the size is checked before the content is read.
+
+    Raises ImageRejected, also for a folder and for a file that is missing or unreadable.
+    """
+    path = Path(path)
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            kind = "a folder" if stat.S_ISDIR(status.st_mode) else "not an ordinary file"
+            raise ImageRejected(f"This is {kind}, so there is no picture to read.")
+        _check_bytes(status.st_size, limits)
+        with path.open("rb") as file:
+            data = file.read(limits.max_bytes + 1)
+    except FileNotFoundError as error:
+        raise ImageRejected("The file does not exist.") from error
+    except PermissionError as error:
+        raise ImageRejected("The file may not be read: permission was denied.") from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        # The path is left out of the log: file names can hold a patient's name.
+        log.info("A file could not be read: %s", type(error).__name__)
+        raise ImageRejected("The file could not be read from the disk.") from error
+    return decode(data, path.name, limits)
+
+
+def decode(data: bytes, name: str, limits: ImageLimits) -> Radiograph:
+    """Decode one encoded picture.
+
+    data: a whole file. name: for display only. Returns pixels as `Radiograph` describes them:
+    HxW, uint16 where the file holds more than 8 bits of grey and uint8 otherwise, read-only.
+    Raises ImageRejected and nothing else; the cause is chained and logged with its trace, under
+    the first digits of the SHA-256 and not under the name. Thread-safe.
+    """
+    _check_bytes(len(data), limits)
+    digest = sha256(data)
+    kind = "image"
+    try:
+        kind = _kind(data)
+        decoded = _decode_dicom(data, limits) if kind == "DICOM" else _decode(data, kind, limits)
+    except ImageRejected as refusal:
+        log.info("Refused %s: %s", digest[:12], refusal.reason)
+        raise
+    except Exception as error:
+        reason = _sentence(kind, error)
+        log.info("Refused %s: %s", digest[:12], reason, exc_info=True)
+        raise ImageRejected(reason) from error
+    pixels = np.ascontiguousarray(decoded.pixels)
+    pixels.setflags(write=False)
+    return Radiograph(pixels, name, digest, kind, decoded.pixel_spacing, decoded.notes)
+
+
+def _check_bytes(size: int, limits: ImageLimits) -> None:
+    if size == 0:
+        raise ImageRejected("The file is empty.")
+    if size > limits.max_bytes:
+        raise ImageRejected(
+            f"The file has {size / 2**20:.1f} MB, more than the {limits.max_bytes / 2**20:g} MB "
+            "that are accepted."
+        )
+
+
+def _kind(data: bytes) -> str:
+    # DICOM first: its preamble may legally look like a TIFF (DICOM PS3.10 section 7.1).
+    if data[128:132] == b"DICM":
+        return "DICOM"
+    for signature, kind in _SIGNATURES:
+        if data.startswith(signature):
+            return kind
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        return "WEBP"
+    for offset, signature, noun in _OTHER_KINDS:
+        if data.startswith(signature, offset):
+            raise ImageRejected(f"The file is {noun}; please export the radiograph as {SUPPORTED}.")
+    raise ImageRejected(f"The file is not a picture in one of the formats {SUPPORTED}.")
+
+
+def _sentence(kind: str, error: Exception) -> str:
+    """One sentence for a failure in the libraries below."""
+    if isinstance(error, MemoryError):
+        return "The picture needs more memory than there is on this computer."
+    if isinstance(error, (Image.DecompressionBombError, Image.DecompressionBombWarning)):
+        return "The picture is larger than this program accepts."
+    if isinstance(error, EOFError) or any(word in str(error) for word in _INCOMPLETE):
+        return f"The {kind} file is incomplete; please copy or export it again."
+    return f"The {kind} file is damaged or of an unusual kind and cannot be read."
+
+
+def _decode_dicom(data: bytes, limits: ImageLimits) -> Decoded:
+    # Imported here because pydicom takes half a second, and most first pictures are not DICOM.
+    from core import dicom
+
+    return dicom.decode(data, limits)
+
+
+def _decode(data: bytes, kind: str, limits: ImageLimits) -> Decoded:
+    """PNG, JPEG, TIFF or WebP -> grey picture, upright; the first of several pages or frames."""
+    if kind == "WEBP":  # libwebp allocates two canvases when the file is opened
+        check_size(*_webp_size(data), limits)
+    with _PLUGINS[kind](io.BytesIO(data)) as image:
+        check_size(*image.size, limits)
+        _check_structure(data, kind, image)
+        notes = [_FIRST_ONLY[kind]] if getattr(image, "is_animated", False) else []
+        deep = _is_deep_colour(image, data)
+        if kind == "JPEG":
+            image.draft("L", image.size)  # decodes only the luminance
+        image.load()
+        orientation = image.getexif().get(_ORIENTATION, 1)
+        pixels, remark = _deep_colour(data) if deep else _grey(image)
+    if orientation in _UPRIGHT:
+        pixels = _UPRIGHT[orientation](pixels)
+        notes.append("The picture was turned upright, as the file asks for.")
+    return Decoded(pixels, notes=tuple(notes + remark))
+
+
+_FIRST_ONLY = {
+    "PNG": "The file is animated: only its first frame is read.",
+    "TIFF": "The file has several pages: only the first is read.",
+    "WEBP": "The file is animated: only its first frame is read.",
+}
+
+# EXIF 2.32, tag 0x0112: what to do with the stored rows and columns. 1 is upright already.
+_UPRIGHT: dict[int, Callable[[Grey], Grey]] = {
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.T,
+    6: lambda a: a[::-1].T,
+    7: lambda a: a[::-1, ::-1].T,
+    8: lambda a: a.T[::-1],
+}
+
+
+def _check_structure(data: bytes, kind: str, image: ImageFile.ImageFile) -> None:
+    """Refuse what Pillow would let through: PNG checksums, and JPEG with thousands of scans."""
+    if kind == "PNG" and not _png_is_intact(data):
+        raise ImageRejected("The PNG file is damaged or incomplete: its checksums do not match.")
+    if kind == "JPEG" and image.info.get("progressive") and data.count(b"\xff\xda") > _MAX_SCANS:
+        raise ImageRejected("The JPEG file is built in an abnormal way, from too many scans.")
+
+
+def _png_is_intact(data: bytes) -> bool:
+    """Whether each critical chunk, up to the end mark, is complete and has its CRC (PNG 5.3)."""
+    view, position = memoryview(data), 8
+    while position + 12 <= len(data):
+        length, chunk = struct.unpack_from(">I4s", data, position)
+        end = position + 8 + length
+        if end + 4 > len(data):
+            return False
+        critical = not chunk[0] & 0x20
+        if critical and zlib.crc32(view[position + 4 : end]) != int.from_bytes(view[end : end + 4]):
+            return False
+        if chunk == b"IEND":
+            return True
+        position = end + 4
+    return False
+
+
+def _webp_size(data: bytes) -> tuple[int, int]:
+    """Width and height in a WebP header (RFC 9649, sections 2.5 to 2.7)."""
+    chunk = data[12:16]
+    if chunk == b"VP8X":
+        return 1 + int.from_bytes(data[24:27], "little"), 1 + int.from_bytes(data[27:30], "little")
+    if chunk == b"VP8L":
+        bits = int.from_bytes(data[21:25], "little")
+        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    if chunk == b"VP8 ":
+        width, height = struct.unpack_from("<HH", data, 26)
+        return width & 0x3FFF, height & 0x3FFF
+    raise ImageRejected("The WEBP file is damaged: it has no picture header.")
+
+
+def _grey(image: Image.Image) -> tuple[Grey, list[str]]:
+    """A loaded Pillow image -> HxW uint8 or uint16, and remarks."""
+    if image.mode.startswith("I;16"):
+        return _sixteen_bit(image), []
+    if image.mode in ("I", "F"):
+        return _wide(np.asarray(image))
+    if image.mode != "1" and image.has_transparency_data:
+        both = np.asarray(image.convert("RGBA").convert("LA"))
+        return over_black(both[..., 0], both[..., 1]), []
+    if image.mode == "LAB":
+        return np.asarray(image.getchannel("L")), []
+    if image.mode not in ("1", "L", "P", "RGB", "YCbCr"):
+        image = image.convert("RGB")
+    return np.asarray(image.convert("L")), []
+
+
+def _sixteen_bit(image: Image.Image) -> NDArray[np.uint16]:
+    pixels = np.asarray(image).astype(np.uint16)
+    # TIFF 6.0, PhotometricInterpretation 0 is WhiteIsZero: Pillow inverts it for 8 bits only.
+    if isinstance(image, TiffImageFile) and image.tag_v2.get(262) == 0:
+        pixels = np.invert(pixels)
+    return pixels
+
+
+def _wide(values: NDArray[Any]) -> tuple[Grey, list[str]]:
+    """32-bit integers or floats -> uint16, as they are where they fit."""
+    if values.dtype.kind == "i" and values.min() >= 0 and values.max() <= 65535:
+        return values.astype(np.uint16), []
+    return scaled_to_16_bit(values), ["The grey values were scaled to 16 bit."]
+
+
+def _is_deep_colour(image: ImageFile.ImageFile, data: bytes) -> bool:
+    """Whether this is 16-bit colour or grey with alpha, which Pillow cuts down to 8 bits."""
+    if isinstance(image, PngImageFile):
+        return data[24] == 16 and image.mode != "I;16"
+    if isinstance(image, TiffImageFile):
+        bits = image.tag_v2.get(258, (1,))
+        return len(bits) in (3, 4) and bits[0] == 16 and image.mode in ("RGB", "RGBA", "RGBX")
+    return False
+
+
+def _deep_colour(data: bytes) -> tuple[Grey, list[str]]:
+    """16-bit colour by OpenCV -> HxW uint16. Pillow has found the file complete before."""
+    colour = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if colour is None or colour.dtype != np.uint16 or colour.ndim != 3:
+        raise ImageRejected("The picture has 16-bit colours of a kind that cannot be read.")
+    grey = luminance(colour[..., 2::-1])  # OpenCV's order is blue, green, red, alpha
+    if colour.shape[2] == 4:
+        grey = over_black(grey, colour[..., 3])
+    return grey, []

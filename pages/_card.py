@@ -1,0 +1,247 @@
+"""One radiograph on the page: the picture large, what was read from it beside."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from html import escape
+
+import numpy as np
+import streamlit as st
+from numpy.typing import NDArray
+
+from core.cascade import Cascade
+from core.explain import colour_map, on_picture, overlay
+from core.registry import Stage
+from core.types import BodyPart, Finding, FracturePrediction, ImageResult, OperatingPoint
+from pages import _downloads, _theme
+from pages._scoring import Session, View
+from pages._sources import Source
+from pages._theme import html, percent
+
+WORDS = {
+    Finding.SUSPECTED: "Suspected",
+    Finding.DOUBTFUL: "Doubtful",
+    Finding.NOT_SUSPECTED: "Not suspected",
+}
+OPACITY = 50
+
+
+@dataclass(frozen=True)
+class Card:
+    """What it takes to draw one radiograph. view: None where the file could not be read."""
+
+    source: Source
+    result: ImageResult
+    view: View | None
+    part: BodyPart | None = None
+
+    @property
+    def record(self) -> _downloads.Record:
+        return _downloads.Record(self.result, self.part)
+
+
+def draw(card: Card, cascade: Cascade, session: Session) -> None:
+    """Picture and results; a file that could not be read takes one line."""
+    with st.container(key=f"card-{card.source.id}"), _theme.boundary():
+        if card.view is None:
+            html(_name(card) + f'<p class="cardreason">{escape(card.result.reason or "")}</p>')
+            return
+        left, right = st.columns([2, 1], gap="medium")
+        with left:
+            st.fragment(_picture)(card)
+        with right:
+            _reading(card, cascade, session)
+
+
+def _picture(card: Card) -> None:
+    """The picture and what changes it. A fragment: moving the slider runs nothing else."""
+    with _theme.boundary():
+        html(_name(card))
+        place = st.container(key=f"picture-{card.source.id}")
+        heatmap = card.result.heatmap
+        opacity = 0.0
+        if heatmap is not None and heatmap.has_evidence:
+            opacity = _heatmap_controls(card)
+        elif heatmap is not None:
+            html('<p class="soft">No positive evidence: there is nothing to show as a heatmap.</p>')
+        with place:
+            st.image(
+                _blend(card, opacity) if opacity else card.view.pixels,
+                width="stretch",
+                output_format="JPEG",
+                alt="Radiograph with heatmap" if opacity else "Radiograph",
+            )
+
+
+def _heatmap_controls(card: Card) -> float:
+    """Switch, opacity, colour bar and download; the opacity in [0, 1].
+
+    A card starts with the setting that the reader used last on any other one.
+    """
+    heat, opacity = f"heat-{card.source.id}", f"opacity-{card.source.id}"
+    st.session_state.setdefault(heat, st.session_state.get("heat", True))
+    st.session_state.setdefault(opacity, st.session_state.get("opacity", OPACITY))
+    switch, slider, bar, save = st.columns([1, 1.6, 1.4, 1], vertical_alignment="bottom")
+    on = switch.toggle("Heatmap", key=heat)
+    value = slider.slider("Opacity", 0, 100, step=5, format="%d %%", key=opacity, disabled=not on)
+    with bar:
+        html(_colour_bar())
+    save.download_button(
+        "Save PNG",
+        data=partial(_png, card, value / 100),
+        file_name=f"heatmap-{(card.result.sha256 or '')[:12]}.png",
+        mime="image/png",
+        on_click="ignore",
+        key=f"png-{card.source.id}",
+        disabled=not on,
+        width="stretch",
+    )
+    st.session_state["heat"], st.session_state["opacity"] = on, value
+    return value / 100 if on else 0.0
+
+
+def _blend(card: Card, opacity: float) -> NDArray[np.uint8]:
+    """The heatmap over the picture: HxWx3 uint8."""
+    pixels = card.view.pixels
+    return overlay(pixels, on_picture(card.result.heatmap, *pixels.shape), opacity)
+
+
+def _png(card: Card, opacity: float) -> bytes:
+    return _downloads.to_png(_blend(card, opacity), card.record)
+
+
+def _reading(card: Card, cascade: Cascade, session: Session) -> None:
+    """What the cascade says, what the reader may change, what can be taken away."""
+    result = card.result
+    stage = cascade.release.stages.get(
+        card.part or (result.body_part.label if result.body_part else "")
+    )
+    parts = [_part_markup(card)]
+    if result.fracture is not None and stage is not None:
+        parts.append(_finding_markup(result.fracture, stage))
+    elif result.reason is not None:
+        parts.append(
+            f"<dt>Finding</dt><dd>{badge(None)}<div class='soft'>{escape(result.reason)}</div></dd>"
+        )
+    html(f'<dl class="reading">{"".join(parts)}</dl>')
+    _assess_as(card, cascade, session)
+    with st.expander("Details"):
+        html(_details(card, stage))
+
+
+def _assess_as(card: Card, cascade: Cascade, session: Session) -> None:
+    """A reader who sees that stage 1 is wrong names the part."""
+    key = f"part-{card.source.id}"
+    label = card.result.body_part.label if card.result.body_part else None
+    options = [None, *cascade.release.parts]
+
+    def choose() -> None:
+        part = st.session_state[key]
+        session.chosen.pop(card.source.id, None)
+        if part is not None:
+            session.chosen[card.source.id] = part
+
+    st.selectbox(
+        "Assess as",
+        options,
+        index=options.index(card.part),
+        format_func=lambda p: f"{p.capitalize()}" if p else f"{label.capitalize()}, as recognised",
+        key=key,
+        on_change=choose,
+    )
+
+
+def badge(finding: Finding | None) -> str:
+    """A finding as word, shape and colour; None is "not assessed"."""
+    word = WORDS[finding] if finding else "Not assessed"
+    return f'<span class="finding {finding.value if finding else "none"}"><i></i>{word}</span>'
+
+
+def _name(card: Card) -> str:
+    return f'<p class="cardname"><b>{escape(card.source.name)}</b></p>'
+
+
+def _part_markup(card: Card) -> str:
+    found = card.result.body_part
+    said = f"{found.label.capitalize()}</span><span class='number'>{percent(found.probability)}"
+    if card.part is None:
+        return f"<dt>Body part</dt><dd><div class='value'><span>{said}</span></div></dd>"
+    return (
+        f"<dt>Body part</dt><dd><div class='value'><span>{card.part.capitalize()}</span></div>"
+        f"<span class='chosen'>Chosen by the reader</span> "
+        f"<span class='soft'>Recognised was {found.label}, {percent(found.probability)}.</span></dd>"
+    )
+
+
+def _finding_markup(fracture: FracturePrediction, stage: Stage) -> str:
+    points = sorted(stage.operating_points, key=lambda p: p.threshold)
+    return (
+        f"<dt>Finding: {escape(stage.label_means)}</dt>"
+        f"<dd><div class='value'>{badge(fracture.finding)}"
+        f"<span class='number'>{percent(fracture.probability)}</span></div>"
+        f"{_scale(fracture, points)}"
+        f"<div class='soft'>{_meaning(fracture.finding, points)} The probability is calibrated; in "
+        f"the training data a positive label meant “{escape(stage.label_means)}”.</div></dd>"
+    )
+
+
+def _scale(fracture: FracturePrediction, points: list[OperatingPoint]) -> str:
+    """0 to 100 % with the operating points and the probability marked."""
+    ticks = [100 * p.threshold for p in points]
+    zone = ""
+    if len(ticks) > 1:
+        zone = f"<span class='doubt' style='left:{ticks[0]:.1f}%;width:{ticks[-1] - ticks[0]:.1f}%'></span>"
+    lines = "".join(f"<span class='tick' style='left:{t:.1f}%'></span>" for t in ticks)
+    numbers = "".join(f"<span style='left:{t:.1f}%'>{t:.0f}</span>" for t in ticks if 6 < t < 94)
+    mark = f"<span class='mark {fracture.finding.value}' style='left:{100 * fracture.probability:.1f}%'></span>"
+    ends = f"<span style='left:0'>0</span>{numbers}<span style='left:100%'>100&nbsp;%</span>"
+    return f"<div class='scale'>{zone}{lines}{mark}</div><div class='ends'>{ends}</div>"
+
+
+def _meaning(finding: Finding, points: list[OperatingPoint]) -> str:
+    """The operating point that this finding was decided by, in words."""
+    if not points:
+        return "This release has no operating point for this part."
+    low, high = points[0], points[-1]
+    if finding is Finding.SUSPECTED:
+        return f"At or above {percent(high.threshold)}: {_figures(high)}"
+    if finding is Finding.NOT_SUSPECTED:
+        return f"Below {percent(low.threshold)}: {_figures(low)}"
+    return (
+        f"Between {percent(low.threshold)} ({_figures(low).rstrip('.')}) "
+        f"and {percent(high.threshold)} ({_figures(high).rstrip('.')})."
+    )
+
+
+def _figures(point: OperatingPoint) -> str:
+    return (
+        f"sensitivity {percent(point.sensitivity)}, specificity {percent(point.specificity)}, "
+        f"n&nbsp;=&nbsp;{point.n}."
+    )
+
+
+def _colour_bar() -> str:
+    colours = colour_map()[::17]
+    stops = ", ".join(f"rgb({r} {g} {b})" for r, g, b in colours)
+    return f"<div class='bar'>0<i style='background:linear-gradient(90deg, {stops})'></i>100&nbsp;%</div>"
+
+
+def _details(card: Card, stage: Stage | None) -> str:
+    result = card.result
+    rows = [(p.capitalize(), percent(v)) for p, v in result.body_part.probabilities.items()]
+    for point in stage.operating_points if stage else ():
+        rows.append((f"Point “{point.name}”", f"≥ {percent(point.threshold)}, {_figures(point)}"))
+    rows += [(k, escape(v)) for k, v in card.view.facts]
+    if result.heatmap is not None:
+        rows.append(
+            (
+                "Heatmap",
+                f"{escape(result.heatmap.method)}, {'×'.join(map(str, result.heatmap.values.shape))} cells",
+            )
+        )
+    rows.append(("Time", f"{result.milliseconds:.0f} ms"))
+    rows.append(("SHA-256", escape(result.sha256 or "")))
+    rows.append(("Release", escape(f"{result.release} ({result.release_sha256[:12]})")))
+    body = "".join(f"<tr><td>{escape(k)}</td><td>{v}</td></tr>" for k, v in rows)
+    return f"<table class='details'>{body}</table>"

@@ -1,0 +1,221 @@
+"""All results of one page: progress, tally, downloads, summary of many, and the cards."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from html import escape
+
+import pandas as pd
+import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
+
+from core.cascade import Cascade
+from core.settings import ImageLimits
+from core.types import Finding, ImageResult
+from pages import _card, _downloads, _sources
+from pages._scoring import Session
+from pages._sources import Source
+from pages._theme import html
+
+MOST_CARDS = 3
+ROWS_SHOWN = 8
+ORDERS = ("As given", "Most suspected first")
+GLYPHS = {
+    Finding.SUSPECTED: "▲ Suspected",
+    Finding.DOUBTFUL: "◇ Doubtful",
+    Finding.NOT_SUSPECTED: "○ Not suspected",
+}
+
+
+class Results:
+    """The results of the files on the page, drawn as soon as each is known."""
+
+    def __init__(
+        self, sources: Sequence[Source], cascade: Cascade, limits: ImageLimits, memory: Session
+    ) -> None:
+        self._sources = list(sources)
+        self._cascade = cascade
+        self._limits = limits
+        self._memory = memory
+        self._found: dict[str, ImageResult] = {}
+
+    def show(self) -> None:
+        """Score what has no score yet, and draw everything."""
+        status = st.container(key="status").empty()
+        if len(self._sources) <= MOST_CARDS:
+            for source in self._scored(status):
+                self._card(source)
+        else:
+            self._browse(status)
+        self._finish(status)
+
+    def _scored(self, status: DeltaGenerator) -> Iterator[Source]:
+        """Each source when its result is there; progress as soon as more than one is awaited."""
+        sources, total = self._sources, len(self._sources)
+        awaited = sum(not self._memory.known(s, self._cascade) for s in sources)
+        for n, source in enumerate(sources):
+            if awaited > 1:
+                status.progress(n / total, text=f"{n} of {total} radiographs read")
+            self._found[source.id] = self._memory.result(source, self._cascade, self._limits)
+            yield source
+
+    def _browse(self, status: DeltaGenerator) -> None:
+        """Many: a summary, and one card at a time."""
+        self._order()
+        table = st.empty()
+        pager = st.container(key="pager").empty()
+        place = st.container()
+        position = min(st.session_state.get("position", 0), len(self._sources) - 1)
+        for n, source in enumerate(self._scored(status)):
+            if n + 1 < len(self._sources):
+                self._table(table, position)
+            if n == position:
+                with place:
+                    self._card(source)
+        self._table(table, position, selectable=True)
+        with pager.container():
+            self._pager(position)
+
+    def _order(self) -> None:
+        """By probability, if the reader wants it and every result is there."""
+        known = all(self._memory.known(s, self._cascade) for s in self._sources)
+        if not known or st.session_state.get("order", ORDERS[0]) == ORDERS[0]:
+            return
+
+        def urgency(source: Source) -> float:
+            found = self._memory.result(source, self._cascade, self._limits).fracture
+            return -found.probability if found else 1.0
+
+        self._sources.sort(key=urgency)
+
+    def _table(self, place: DeltaGenerator, position: int, selectable: bool = False) -> None:
+        rows = [self._row(n, s, position) for n, s in enumerate(self._sources)]
+        shown = min(len(rows), ROWS_SHOWN)
+        key = f"summary-{hash(tuple(s.id for s in self._sources))}"
+
+        def select() -> None:
+            for row, _ in st.session_state[key].selection.cells:
+                st.session_state["position"] = row
+
+        place.dataframe(
+            pd.DataFrame(rows),
+            hide_index=True,
+            width="stretch",
+            height=35 * (shown + 1) + 3,
+            column_config=_columns(),
+            **(
+                {"key": key, "on_select": select, "selection_mode": "single-cell"}
+                if selectable
+                else {}
+            ),
+        )
+
+    def _row(self, n: int, source: Source, position: int) -> dict[str, object]:
+        result = self._found.get(source.id)
+        ok = result is not None and result.fracture is not None
+        part = self._memory.chosen.get(source.id)
+        body = result.body_part if result else None
+        return {
+            "": "▸" if n == position else "",
+            "File": source.name,
+            "Body part": f"{part.capitalize()} (chosen)"
+            if part
+            else body.label.capitalize()
+            if body
+            else "",
+            "Finding": GLYPHS[result.fracture.finding]
+            if ok
+            else "– Not assessed"
+            if result
+            else "",
+            "Probability": 100 * result.fracture.probability if ok else None,
+            "Note": (result.reason or "") if result else "",
+        }
+
+    def _pager(self, position: int) -> None:
+        """Previous and next stay where they are, so that a pointer need not move."""
+        total = len(self._sources)
+        back, ahead, where, order = st.columns([1, 1, 3, 3], vertical_alignment="center")
+        go = st.session_state.__setitem__
+        back.button(
+            "Previous",
+            key="previous",
+            on_click=go,
+            args=("position", position - 1),
+            disabled=position == 0,
+            shortcut="P",
+            width="stretch",
+        )
+        ahead.button(
+            "Next",
+            key="next",
+            on_click=go,
+            args=("position", position + 1),
+            disabled=position == total - 1,
+            shortcut="N",
+            width="stretch",
+        )
+        with where:
+            html(f"<p class='tally'>Radiograph <b>{position + 1}</b> of {total}</p>")
+        order.segmented_control(
+            "Order",
+            ORDERS,
+            default=ORDERS[0],
+            key="order",
+            required=True,
+            label_visibility="collapsed",
+            on_change=go,
+            args=("position", 0),
+        )
+
+    def _card(self, source: Source) -> None:
+        result = self._found[source.id]
+        view = None
+        if result.body_part is not None:
+            view = self._memory.view(source, self._limits)
+        card = _card.Card(source, result, view, self._memory.chosen.get(source.id))
+        _card.draw(card, self._cascade, self._memory)
+
+    def _finish(self, status: DeltaGenerator) -> None:
+        """Tally and downloads, in the place where the progress was."""
+        records = [
+            _downloads.Record(self._found[s.id], self._memory.chosen.get(s.id))
+            for s in self._sources
+        ]
+        with status.container(horizontal=True, vertical_alignment="center"):
+            html(f"<p class='tally'>{_tally(list(self._found.values()))}</p>")
+            _download("CSV", _downloads.to_csv(records), "results.csv", "text/csv")
+            _download(
+                "JSON lines",
+                _downloads.to_json_lines(records),
+                "results.jsonl",
+                "application/jsonl",
+            )
+            st.button("Clear", key="clear", on_click=_sources.clear)
+
+
+def _download(label: str, data: str, name: str, mime: str) -> None:
+    st.download_button(label, data, name, mime, key=f"download-{name}", on_click="ignore")
+
+
+def _columns() -> dict[str, object]:
+    column = st.column_config
+    return {
+        "": column.TextColumn(width=30),
+        "Probability": column.ProgressColumn(
+            min_value=0, max_value=100, format="%.0f %%", color="#8fa3b5"
+        ),
+        "Note": column.TextColumn(width="large"),
+    }
+
+
+def _tally(results: Sequence[ImageResult]) -> str:
+    """How many of each finding, the most urgent first."""
+    counts = Counter(r.fracture.finding if r.fracture else None for r in results)
+    words = [
+        f"{_card.badge(finding)}&nbsp;<b>{counts[finding]}</b>"
+        for finding in (*_card.WORDS, None)
+        if counts[finding]
+    ]
+    return f"<span class='tallies'>{''.join(f'<span>{w}</span>' for w in words)}</span>"

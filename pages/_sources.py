@@ -1,0 +1,95 @@
+"""Where the radiographs of a page come from: the drop zone, a folder, the simulated samples."""
+
+from __future__ import annotations
+
+import csv
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import streamlit as st
+
+from core.settings import ROOT, ImageLimits
+
+log = logging.getLogger(__name__)
+SAMPLES = ROOT / "samples"
+MOST_FILES = 200
+MOST_SAMPLES = 6
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file that was given. id: unique in the session. read: its bytes."""
+
+    id: str
+    name: str
+    read: Callable[[], bytes]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One simulated radiograph of samples/manifest.csv."""
+
+    id: str
+    title: str
+    path: Path
+
+    @property
+    def source(self) -> Source:
+        return Source(f"sample-{self.id}", self.path.name, self.path.read_bytes)
+
+
+def samples() -> list[Sample]:
+    """The simulated radiographs that can be tried; none if the folder is empty or damaged."""
+    try:
+        with (SAMPLES / "manifest.csv").open(encoding="utf-8", newline="") as lines:
+            rows = [Sample(r["id"], r["title"], SAMPLES / r["file"]) for r in csv.DictReader(lines)]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        log.warning("samples/manifest.csv cannot be read.", exc_info=error)
+        return []
+    return [s for s in rows if s.path.is_file()]
+
+
+def drop_zone(limits: ImageLimits) -> list[Source]:
+    """Draw the drop zone; the files that lie in it."""
+    folder = st.session_state.get("kind", "Files") == "Folder"
+    generation = st.session_state.setdefault("generation", 0)
+    with st.container(key="drop", horizontal=True, vertical_alignment="center"):
+        files = st.file_uploader(
+            "Radiographs",
+            accept_multiple_files="directory" if folder else True,
+            key=f"files-{folder}-{generation}",
+            max_upload_size=max(1, limits.max_bytes // 2**20),
+            label_visibility="collapsed",
+        )
+        st.segmented_control(
+            "What to drop",
+            ["Files", "Folder"],
+            default="Files",
+            key="kind",
+            required=True,
+            label_visibility="collapsed",
+            width="content",
+        )
+    return [Source(f.file_id, f.name, f.getvalue) for f in files or []]
+
+
+def tried() -> list[Source]:
+    """The samples that the reader chose."""
+    wanted = st.session_state.get("tried", [])
+    return [s.source for s in samples() if s.id in wanted]
+
+
+def try_sample(sample: str) -> None:
+    """Put a sample beside the files."""
+    st.session_state["tried"] = [*st.session_state.get("tried", ()), sample]
+
+
+def clear() -> None:
+    """Forget every file, and what was read from them."""
+    st.session_state["generation"] = st.session_state.get("generation", 0) + 1
+    for key in ("tried", "scoring", "position"):
+        st.session_state.pop(key, None)

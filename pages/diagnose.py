@@ -1,0 +1,80 @@
+"""The page Diagnose: drop radiographs, get body part, finding and heatmap of each."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from pages import _cascade, _sources, _theme
+from pages._sources import Sample, Source
+
+LEAD = "Which bone, whether a finding is suspected, and where the evidence lies."
+
+
+def body() -> None:
+    """Drop zone, then results; nothing heavy is imported before there is a file to read."""
+    loader = _cascade.loader()
+    if loader.failure is not None:
+        _unavailable(loader.failure)
+        return
+    limits = loader.settings.limits
+    sources = [*_sources.drop_zone(limits), *_sources.tried()]
+    if not sources:
+        _empty_state()
+        return
+    if len(sources) > _sources.MOST_FILES:
+        _theme.notice(
+            f"Only the first {_sources.MOST_FILES} of {len(sources)} files are read here. "
+            f"For more, use: python -m core batch FOLDER --out FILE.csv"
+        )
+    _results(sources[: _sources.MOST_FILES], loader)
+
+
+def _results(sources: list[Source], loader: _cascade.Loader) -> None:
+    future = loader.start()
+    if not future.done():
+        with st.spinner("Loading the model. This happens once."):
+            future.exception()
+    cascade = future.result()
+
+    from pages import _results as results  # imports torch, which the cascade has by now
+    from pages import _scoring as scoring
+
+    results.Results(sources, cascade, loader.settings.limits, scoring.session()).show()
+
+
+def _unavailable(failure: BaseException) -> None:
+    """Without a model nothing is assessed; the sentence says what is wrong with it."""
+    with _theme.boundary():
+        raise failure
+    st.button("Try again", on_click=_cascade.retry)
+
+
+def _empty_state() -> None:
+    _theme.html(
+        "<p class='lead'>Drop radiographs of an elbow, a hand or a shoulder above: PNG, JPEG, "
+        "TIFF, WebP or DICOM. Each gets its body part, a finding with its probability, and a "
+        "heatmap. Nothing leaves this computer.</p>"
+    )
+    samples = _sources.samples()[: _sources.MOST_SAMPLES]
+    if samples:
+        _theme.html("<p class='soft'>Or try a simulated radiograph</p>")
+        for column, sample in zip(st.columns(_sources.MOST_SAMPLES), samples):
+            with column:
+                _thumbnail(sample)
+
+
+def _thumbnail(sample: Sample) -> None:
+    with st.container(key=f"sample-{sample.id}"):
+        if sample.path.suffix == ".png":
+            st.image(str(sample.path), width="stretch", alt=sample.title)
+        st.button(
+            sample.title,
+            key=f"try-{sample.id}",
+            on_click=_sources.try_sample,
+            args=(sample.id,),
+            width="stretch",
+        )
+
+
+with _theme.frame("Diagnose", LEAD):
+    body()

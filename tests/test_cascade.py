@@ -1,0 +1,166 @@
+"""The cascade gives the same numbers to one thread and to many, alone and in a batch."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+
+from core.cascade import Cascade
+from core.network import Branch, Trunk
+from core.transforms import to_canvas, to_tensor
+from core.types import BodyPart, Finding, ImageResult, Radiograph
+
+
+def radiograph(seed: int, height: int = 120, width: int = 90) -> Radiograph:
+    rng = np.random.default_rng(seed)
+    ramp = np.linspace(0, 160, width)[None] * np.ones((height, 1))
+    blob = 90.0 * (np.hypot(*np.mgrid[-1:1:height*1j, -1:1:width*1j] - rng.uniform(-0.5, 0.5, (2, 1, 1))) < 0.4)
+    pixels = (ramp + blob + rng.uniform(0, 20, (height, width))).clip(0, 255).astype(np.uint8)
+    return Radiograph(pixels, f"{seed}.png", f"{seed:064x}", "PNG")
+
+
+RADIOGRAPHS = [radiograph(i, 100 + 7 * i % 60, 140 - 11 * i % 70) for i in range(32)]
+
+
+def numbers(result: ImageResult) -> np.ndarray:
+    assert result.body_part and result.fracture and result.heatmap
+    return np.concatenate(
+        [
+            list(result.body_part.probabilities.values()),
+            [result.fracture.probability],
+            result.heatmap.values.ravel(),
+        ]
+    )
+
+
+@pytest.fixture(scope="module")
+def alone(cascade: Cascade) -> list[np.ndarray]:
+    return [numbers(cascade.predict([r], BodyPart.ELBOW)[0]) for r in RADIOGRAPHS]
+
+
+@pytest.mark.parametrize("batch", [1, 7, 32])
+def test_batch_size_does_not_change_the_result(cascade, alone, batch):
+    results = [
+        r
+        for i in range(0, 32, batch)
+        for r in cascade.predict(RADIOGRAPHS[i : i + batch], BodyPart.ELBOW)
+    ]
+    assert [r.file for r in results] == [r.name for r in RADIOGRAPHS]
+    for result, expected in zip(results, alone, strict=True):
+        np.testing.assert_allclose(numbers(result), expected, atol=1e-5, rtol=0)
+
+
+def test_eight_threads_of_fifty_equal_one_thread(cascade, alone):
+    def score(thread: int) -> float:
+        worst = 0.0
+        for k in range(50):
+            i = (thread * 13 + k) % len(RADIOGRAPHS)
+            result = cascade.predict([RADIOGRAPHS[i]], BodyPart.ELBOW)[0]
+            worst = max(worst, float(np.abs(numbers(result) - alone[i]).max()))
+        return worst
+
+    with ThreadPoolExecutor(8) as pool:
+        worst = list(pool.map(score, range(8)))
+    assert len(worst) == 8
+    assert max(worst) <= 1e-5
+
+
+def test_parts_are_gathered_and_given_back_in_order(cascade):
+    both = cascade.predict(RADIOGRAPHS[:5])
+    single = [cascade.predict([r])[0] for r in RADIOGRAPHS[:5]]
+    assert [r.sha256 for r in both] == [r.sha256 for r in RADIOGRAPHS[:5]]
+    for one, other in zip(both, single, strict=True):
+        assert one.body_part == other.body_part
+        assert one.fracture == other.fracture
+
+
+def test_no_input_no_result(cascade):
+    assert cascade.predict([]) == []
+
+
+def test_other_is_refused_with_a_sentence_and_null_stages(weights, monkeypatch):
+    cascade = Cascade.load(weights, device="cpu")
+    monkeypatch.setattr(
+        "core.quality.softmax", lambda logits, temperature: np.array([0.01, 0.01, 0.01, 0.97])
+    )
+    [result] = cascade.predict(RADIOGRAPHS[:1])
+    record = result.to_json()
+    assert record["status"] == "rejected"
+    assert "fracture model" in record["reason"]
+    assert record["body_part"] is None
+    assert record["fracture"] is None
+    assert result.body_part.label is BodyPart.OTHER
+
+
+def test_reader_may_choose_the_part(cascade):
+    [result] = cascade.predict(RADIOGRAPHS[:1], BodyPart.SHOULDER)
+    assert result.status == "ok"
+    assert result.fracture.finding in Finding
+
+
+def test_golden_training_sees_the_tensor_that_inference_sees(cascade, tmp_path):
+    import cv2
+    import pandas as pd
+
+    from core import imaging
+    from core.settings import ImageLimits
+    from training.data import load_canvases
+
+    path = tmp_path / "a.png"
+    cv2.imwrite(str(path), RADIOGRAPHS[3].pixels)
+    spec = cascade.release.preprocessing
+    _, canvases = load_canvases(pd.DataFrame({"path": [str(path)]}), spec)
+    inference = to_canvas(imaging.read(path, ImageLimits()).pixels, spec)
+    assert torch.equal(to_tensor(canvases, spec), to_tensor(inference[None], spec))
+    # and training's own arithmetic on a batch of canvases, with nothing varied
+    grey = torch.from_numpy(canvases).float().div_(255)[:, None]
+    training = grey.sub_(spec.mean).div_(spec.std).expand(-1, 3, -1, -1)
+    assert torch.equal(training, to_tensor(inference[None], spec))
+
+
+def test_closed_form_equals_the_grad_cam_library(weights):
+    from core.compat import import_torchvision
+
+    import_torchvision()
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from pytorch_grad_cam import GradCAM
+        from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+
+    from core.explain import grad_cam
+    from core.registry import Registry
+
+    registry = Registry.open(weights)
+    tensors = registry.load(registry.find("champion"))
+
+    class Both(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.trunk, self.branch = Trunk(), Branch(1)
+            self.trunk.load_state_dict(tensors["random/trunk.safetensors"])
+            self.branch.load_state_dict(tensors["random/fracture.safetensors"])
+            with torch.no_grad():  # positive evidence everywhere, far above the library's 1e-7
+                self.branch.fc.weight.abs_().mul_(1000)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.branch(self.trunk(x)).logits
+
+    model = Both().eval()
+    spec = registry.find("champion").preprocessing
+    for r in RADIOGRAPHS[:4]:
+        x = to_tensor(to_canvas(r.pixels, spec)[None], spec).contiguous()
+        with torch.no_grad():
+            activations = model.branch(model.trunk(x)).activations[0].numpy()
+        ours = grad_cam(activations, model.branch.fc.weight[0].detach().numpy(), 1.0).values
+        with GradCAM(model=model, target_layers=[model.branch.layer4[-1]]) as cam:
+            theirs = cam(input_tensor=x, targets=[ClassifierOutputTarget(0)])[0]
+        import cv2
+
+        resized = cv2.resize(ours, theirs.shape[::-1])  # the library stretches after resizing
+        stretched = (resized - resized.min()) / (resized.max() - resized.min())
+        np.testing.assert_allclose(stretched, theirs, atol=1e-4)

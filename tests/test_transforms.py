@@ -1,0 +1,64 @@
+"""Preprocessing: contrast, letterbox, tensor."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from core.transforms import Preprocessing, autocontrast, placement, to_canvas, to_tensor
+
+SPEC = Preprocessing(size=64)
+
+
+@pytest.mark.parametrize(("height", "width"), [(64, 64), (300, 200), (200, 300), (1000, 1), (1, 999), (3, 5)])
+def test_letterbox_keeps_the_shape(height, width):
+    place = placement(height, width, 64)
+    assert max(place.height, place.width) == 64
+    assert abs(place.height / place.width - height / width) <= max(height / width, 1) * 0.5 / min(
+        place.height, place.width
+    ) + 1e-9 or min(place.height, place.width) == 1
+    assert 0 <= place.top and place.top + place.height <= 64
+    assert 0 <= place.left and place.left + place.width <= 64
+
+
+def test_outside_of_the_picture_is_black():
+    canvas = to_canvas(np.full((100, 50), 7, np.uint8) + np.eye(100, 50, dtype=np.uint8), SPEC)
+    assert not canvas[:, :16].any()
+    assert not canvas[:, 48:].any()
+
+
+def test_exposure_and_bit_depth_do_not_matter():
+    rng = np.random.default_rng(0)
+    picture = rng.integers(20, 90, (80, 60)).astype(np.uint8)
+    brighter = (picture.astype(np.uint16) * 400) + 1000
+    np.testing.assert_array_equal(to_canvas(picture, SPEC), to_canvas(brighter, SPEC))
+
+
+def test_a_marker_does_not_set_the_scale():
+    rng = np.random.default_rng(0)
+    picture = rng.integers(20, 90, (200, 200)).astype(np.uint8)
+    marked = picture.copy()
+    marked[:10, :10] = 255
+    inside = np.s_[20:, 20:]
+    difference = autocontrast(picture, (0.5, 99.5))[inside] - autocontrast(marked, (0.5, 99.5))[inside]
+    assert np.abs(difference).max() < 0.02
+
+
+def test_a_picture_without_contrast_is_black():
+    assert not to_canvas(np.full((50, 40), 200, np.uint8), SPEC).any()
+
+
+def test_few_bright_pixels_are_not_lost():
+    picture = np.zeros((100, 100), np.uint8)
+    picture[50, 50] = 9
+    assert autocontrast(picture, (0.5, 99.5)).max() == 1.0
+
+
+def test_tensor_is_normalised_and_repeated():
+    canvas = np.array([[[0, 255], [51, 0]]], np.uint8)
+    x = to_tensor(canvas, Preprocessing(size=2, mean=0.5, std=0.25))
+    assert x.shape == (1, 3, 2, 2)
+    assert x.dtype == torch.float32
+    assert x.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(x[0, 1], torch.tensor([[-2.0, 2.0], [-1.2, -2.0]]))

@@ -1,0 +1,150 @@
+"""Command line: ``python -m training fit|distill|calibrate|evaluate|release``."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from core.errors import CascadeError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
+    from training.data import DataInvalid
+
+    try:
+        options.run(options)
+    except (CascadeError, DataInvalid, ValueError, FileNotFoundError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m training", description="Retrain the cascade.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for name, text, arguments, run in (
+        ("distill", "pre-train a ResNet50 from an ImageNet teacher", _distill_arguments, _distill),
+        ("fit", "train the trunk and all branches", _fit_arguments, _fit),
+        ("calibrate", "make a candidate release from a run", _calibrate_arguments, _calibrate),
+        ("evaluate", "score a release on one split", _evaluate_arguments, _evaluate),
+        ("release", "put a candidate into weights/", _release_arguments, _release),
+    ):
+        command = commands.add_parser(name, help=text, description=text)
+        arguments(command)
+        command.set_defaults(run=run)
+    return parser
+
+
+def _settings_arguments(parser: argparse.ArgumentParser, settings: type[Any]) -> None:
+    """An option for each field of a settings class."""
+    for field in dataclasses.fields(settings):
+        flag = "--" + field.name.replace("_", "-")
+        required = field.default is dataclasses.MISSING
+        if field.type == "tuple[str, ...]":
+            parser.add_argument(flag, action="append", required=required, metavar="KIND:PATH")
+            continue
+        kind = {"int": int, "float": float, "str": str}[str(field.type)]
+        default = None if required else field.default
+        note = None if required else f"default: {default}"
+        parser.add_argument(flag, type=kind, required=required, default=default, help=note)
+
+
+def _collect(options: argparse.Namespace, settings: type[Any]) -> Any:
+    values = {f.name: getattr(options, f.name) for f in dataclasses.fields(settings)}
+    return settings(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
+def _distill_arguments(parser: argparse.ArgumentParser) -> None:
+    from training.distill import Settings
+
+    _settings_arguments(parser, Settings)
+
+
+def _distill(options: argparse.Namespace) -> None:
+    from core.allocator import keep_large_blocks
+    from training import distill
+
+    keep_large_blocks()
+    distill.run(_collect(options, distill.Settings))
+
+
+def _fit_arguments(parser: argparse.ArgumentParser) -> None:
+    from training.fit import Settings
+
+    _settings_arguments(parser, Settings)
+
+
+def _fit(options: argparse.Namespace) -> None:
+    from training import fit
+
+    print(fit.Run(_collect(options, fit.Settings)).fit())
+
+
+def _calibrate_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run_folder", type=Path, metavar="RUN")
+    parser.add_argument("--id", required=True, help="id of the release, such as 2026.12-1")
+    parser.add_argument("--flip-average", action="store_true")
+
+
+def _calibrate(options: argparse.Namespace) -> None:
+    from training import candidate
+
+    print(candidate.build(options.run_folder, options.id, options.flip_average))
+
+
+def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", action="append", required=True, metavar="KIND:PATH")
+    parser.add_argument("--split", choices=("train", "val", "test"), default="val")
+    parser.add_argument("--weights", type=Path, default=Path("weights"))
+    parser.add_argument("--release", default="champion")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--draws", type=int, default=1000, help="bootstrap draws (default: 1000)")
+    parser.add_argument("--out", type=Path, help="folder for metrics.json and scores.csv")
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    import pandas as pd
+
+    from core.cascade import Cascade
+    from training import evaluate
+    from training.data import read, split_hash
+
+    rows = pd.concat([read(d) for d in options.data], ignore_index=True)
+    cascade = Cascade.load(options.weights, options.release, options.device)
+    scored = evaluate.predict(cascade, rows[rows.split == options.split])
+    records = evaluate.figures(scored, cascade, options.draws)
+    print(evaluate.table(records))
+    if options.out:
+        about = {
+            "release": cascade.release.id,
+            "release_sha256": cascade.release.sha256,
+            "split": options.split,
+            "split_sha256": split_hash(rows),
+            "device": cascade.device.description,
+            "draws": options.draws,
+        }
+        print(evaluate.write(records, options.out, about))
+        scored.drop(columns="path").to_csv(options.out / "scores.csv", index=False)
+
+
+def _release_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run_folder", type=Path, metavar="RUN")
+    parser.add_argument("--weights", type=Path, default=Path("weights"))
+    parser.add_argument("--alias", default="champion")
+
+
+def _release(options: argparse.Namespace) -> None:
+    from training import release
+
+    print(release.promote(options.run_folder, options.weights, options.alias))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,150 @@
+"""From a finished run to a calibrated candidate release in the run's folder.
+
+Everything here is fitted on the validation split, through the loaded cascade itself, so that the
+thresholds belong to the numbers that users will see.
+"""
+
+from __future__ import annotations
+
+import logging
+import tomllib
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from core import quality
+from core.cascade import Cascade
+from core.transforms import Preprocessing
+from core.types import BodyPart
+from training import calibrate, metrics, release
+from training.data import AMBIGUOUS, FOCUS, load_canvases, read, split_hash, stage1_class
+from training.model import BODY_PART
+
+log = logging.getLogger(__name__)
+
+INTENDED_USE = (
+    "Research. Supports a reader of elbow, hand and shoulder radiographs; not a medical device."
+)
+LICENCE = "Weights: research use only, non-commercial (trained on MURA); credit FracAtlas (CC BY 4.0)."
+ACCEPTED_SHARE = 0.99
+FEATURE_ROWS = 2000
+
+
+def build(run: Path, release_id: str, flip_average: bool = False) -> Path:
+    """Write ``run/candidate`` (manifest and weights) and return that folder."""
+    config = tomllib.loads((run / "config.toml").read_text())
+    rows = pd.concat([read(d) for d in config["data"]], ignore_index=True)
+    trained = torch.load(run / "networks.pt", weights_only=True)
+    spec = Preprocessing(size=trained["size"])
+    tensors = {
+        f"{release_id}/{name}.safetensors": release.half(state)
+        for name, state in trained["networks"].items()
+    }
+    entry = _entry(release_id, config, rows, spec, flip_average)
+    folder = run / "candidate"
+    release.write(folder, entry, tensors)
+
+    cascade = Cascade.load(folder)
+    val, canvases = load_canvases(rows[rows.split == "val"], spec)
+    entry["stages"] = dict(entry["stages"])
+    _calibrate_body_part(entry, cascade, val, canvases)
+    for part in FOCUS:
+        _calibrate_part(entry, cascade, val, canvases, part)
+    tensors = {p: t for p, t in tensors.items() if _used(entry, p)}
+    tensors[f"{release_id}/features.safetensors"] = _features(entry, cascade, rows, val, canvases)
+    release.write(folder, entry, tensors)
+    return folder
+
+
+def _entry(
+    release_id: str, config: dict[str, Any], rows: pd.DataFrame, spec: Preprocessing, flip: bool
+) -> dict[str, Any]:
+    trunk = f"{release_id}/trunk.safetensors"
+    stages: dict[str, Any] = {
+        name: {"trunk": trunk, "branch": f"{release_id}/{name}.safetensors", "classes": ["positive"]}
+        for name in FOCUS
+    }
+    stages[BODY_PART] = {
+        "trunk": trunk,
+        "branch": f"{release_id}/{BODY_PART}.safetensors",
+        "classes": [p.value for p in BodyPart],
+    }
+    return {
+        "id": release_id,
+        "created": datetime.now(UTC).date().isoformat(),
+        "stages": stages,
+        "preprocessing": {
+            "size": spec.size, "mean": spec.mean, "std": spec.std, "percentiles": list(spec.percentiles),
+        },
+        "flip_average": flip,
+        "training_data": {
+            "split_sha256": split_hash(rows),
+            "pictures": {k: int(v) for k, v in rows.split.value_counts().items()},
+            "sources": sorted(rows.source.unique()),
+            "settings": {k: v for k, v in config.items() if k not in ("data", "out", "init")},
+        },
+        "licence": LICENCE,
+        "intended_use": INTENDED_USE,
+    }
+
+
+def _used(entry: dict[str, Any], path: str) -> bool:
+    return any(path in (s["trunk"], s["branch"]) for s in entry["stages"].values())
+
+
+def _calibrate_body_part(
+    entry: dict[str, Any], cascade: Cascade, val: pd.DataFrame, canvases: np.ndarray
+) -> None:
+    certain = (~val.part.isin(AMBIGUOUS)).to_numpy()
+    logits, _ = cascade.logits_and_features(BODY_PART, canvases[certain])
+    classes = entry["stages"][BODY_PART]["classes"]
+    truth = val.part[certain].map(lambda p: classes.index(stage1_class(p))).to_numpy()
+    entry["stages"][BODY_PART]["temperature"] = calibrate.temperature(logits.astype(float), truth)
+    focus = val.part[certain].isin(FOCUS).to_numpy()
+    right = (logits.argmax(1) == truth)[focus].mean()
+    log.info("validation: body part right on %.2f %% of %d", 100 * right, focus.sum())
+
+
+def _calibrate_part(
+    entry: dict[str, Any], cascade: Cascade, val: pd.DataFrame, canvases: np.ndarray, part: str
+) -> None:
+    """Calibrate one fracture branch, or drop it where it is no better than chance."""
+    here = ((val.part == part) & val.positive.notna()).to_numpy()
+    rows = val[here]
+    truth = rows.positive.to_numpy()
+    logits = cascade.logits_and_features(part, canvases[here])[0][:, 0].astype(float)
+    estimate = metrics.bootstrap(metrics.auroc, truth, logits, rows.patient)
+    log.info("validation: %s AUROC %s", part, estimate)
+    if not estimate.low > 0.5:
+        log.warning("%s is no better than chance on validation and is left out", part)
+        del entry["stages"][part]
+        return
+    temperature, bias = calibrate.platt(logits, truth)
+    probability = np.array([quality.sigmoid(x, temperature, bias) for x in logits])
+    entry["stages"][part] |= {
+        "temperature": temperature,
+        "bias": bias,
+        "operating_points": calibrate.operating_points(probability, truth),
+        "label_means": " or ".join(sorted(rows.positive_means.dropna().unique())),
+    }
+
+
+def _features(
+    entry: dict[str, Any], cascade: Cascade, rows: pd.DataFrame, val: pd.DataFrame, canvases: np.ndarray
+) -> dict[str, torch.Tensor]:
+    """The feature space of the training radiographs; the limit lets 99 % of validation through."""
+    train = rows[(rows.split == "train")]
+    sample = train.sample(min(FEATURE_ROWS, len(train)), random_state=0)
+    _, drawn = load_canvases(sample, cascade.release.preprocessing)
+    space = quality.FeatureSpace.fit(cascade.logits_and_features(BODY_PART, drawn)[1])
+    focus = val.part.isin(FOCUS).to_numpy()
+    distances = [space.distance(f) for f in cascade.logits_and_features(BODY_PART, canvases[focus])[1]]
+    path = f"{entry['id']}/features.safetensors"
+    limit = float(np.quantile(distances, ACCEPTED_SHARE))
+    entry["rejection"] = {"file": path, "residual": space.residual, "limit": limit}
+    arrays = {"mean": space.mean, "components": space.components, "scale": space.scale}
+    return {k: torch.from_numpy(np.ascontiguousarray(v)) for k, v in arrays.items()}

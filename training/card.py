@@ -1,0 +1,89 @@
+"""The model card of a release, written from its manifest entry alone (Mitchell et al. 2019)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from core.registry import Release
+
+_ROWS = ("accuracy", "auroc", "ece", "accuracy of the majority class", "accuracy (balanced)",
+         "sensitivity (sensitive)", "specificity (sensitive)", "sensitivity (specific)",
+         "specificity (specific)", "refused")
+
+
+def model_card(release: Release) -> str:
+    """Markdown: what it is, what it was trained on, and how good it is on the test split."""
+    data = release.training_data
+    parts = ", ".join(p.value for p in release.parts)
+    sections = [
+        f"# Model card: release {release.id}",
+        f"Two-stage ResNet50 cascade. Stage 1: elbow, hand, shoulder or other. Stage 2, one branch "
+        f"each: {parts}. Created {release.created}.",
+        f"**Intended use.** {release.intended_use} It was not tested on the cameras, detectors and "
+        f"patients of your hospital; measure it on your own radiographs first.",
+        f"**Licence.** {release.licence}",
+        _training(data),
+        _meaning(release),
+        _figures(release),
+        "## Limits\n\n"
+        "- Few labelled pictures of each part: read the intervals, not the values.\n"
+        "- About half of MURA's positives show plates, screws or casts; the model may take metal "
+        "for a finding.\n"
+        "- The sources differ in look and in share of positives: the figures of each source stand "
+        "by themselves above, and the probability is calibrated for the mixture on validation.\n"
+        "- Children's hands were seen for the body part only, never with a label.\n"
+        "- A heatmap shows where the evidence for the probability lies. It does not show where a "
+        "fracture is, and it says nothing where the probability is low.",
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def _training(data: dict[str, Any]) -> str:
+    settings = data.get("settings", {})
+    counts = ", ".join(f"{v} {k}" for k, v in data.get("pictures", {}).items())
+    lines = [
+        "## Training",
+        f"Pictures: {counts}, split by patient (SHA-256 of the split `{data.get('split_sha256')}`). "
+        f"Sources: {', '.join(data.get('sources', []))}.",
+        *(f"    {c}" for c in data.get("commands", [])),
+        "Settings: " + ", ".join(f"{k} {v}" for k, v in settings.items()) + ".",
+        "FracAtlas: Abedeen et al., Scientific Data 2023, CC BY 4.0. MURA: Rajpurkar et al. 2018, "
+        "Stanford research use. UNIFESP X-ray body part and RSNA bone age: body part only. "
+        "Teacher: EfficientNet-Lite2, ImageNet, Apache-2.0.",
+    ]
+    return "\n\n".join(lines)
+
+
+def _meaning(release: Release) -> str:
+    lines = ["## Operating points (chosen on validation)", "",
+             "| part | a positive label meant | point | threshold | sensitivity | specificity | n |",
+             "|---|---|---|---|---|---|---|"]
+    for part in release.parts:
+        stage = release.stages[part.value]
+        lines += [
+            f"| {part.value} | {stage.label_means} | {o.name} | {o.threshold:.3f} | "
+            f"{o.sensitivity:.2f} | {o.specificity:.2f} | {o.n} |"
+            for o in stage.operating_points
+        ]
+    return "\n".join(lines)
+
+
+def _figures(release: Release) -> str:
+    measured = release.metrics
+    lines = [
+        "## Figures on the test split",
+        "",
+        f"Printed by `python -m training evaluate --split test`, on {measured.get('device')}; 95 % "
+        f"intervals from {measured.get('draws')} bootstrap draws over patients.",
+        "",
+        "| stage | part | source | figure | value | 95 % interval | n |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for r in measured.get("figures", []):
+        if r["metric"] in _ROWS and r["value"] is not None:
+            interval = f"{r['low']:.3f} to {r['high']:.3f}" if r["low"] is not None else "not defined"
+            lines.append(
+                f"| {r['stage']} | {r['part']} | {r['source']} | {r['metric']} | {r['value']:.3f} | "
+                f"{interval} | {r['n']} |"
+            )
+    return "\n".join(lines)

@@ -1,0 +1,152 @@
+"""Score a release on one split, the way a user would, and say how good it is.
+
+Every picture goes through the decode boundary and ``Cascade.predict``. Fracture figures are those
+of the picture's own part ("given the part"), so that stage 1's mistakes are not mixed in; the
+end-to-end figures count a wrong body part or a refusal as a wrong answer. Intervals are 95 %,
+from resampling patients.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from core import imaging
+from core.cascade import Cascade
+from core.errors import ImageRejected
+from core.registry import Stage
+from core.settings import ImageLimits
+from core.types import BodyPart
+from training import files, metrics
+from training.data import AMBIGUOUS, FOCUS, stage1_class
+
+log = logging.getLogger(__name__)
+
+
+def predict(cascade: Cascade, rows: pd.DataFrame) -> pd.DataFrame:
+    """``rows`` with what the cascade said of each.
+
+    Added columns: ``said`` (body part, "rejected" or "unreadable"), ``truth`` (its class),
+    ``named`` (the most probable body part, refused or not), ``probability`` (positive, given the
+    true part; NaN for other parts), ``finding``.
+    """
+    limits, said, named, probability, finding = ImageLimits(), [], [], [], []
+    for path, part in tqdm(zip(rows.path, rows.part), total=len(rows), unit="img", mininterval=5):
+        try:
+            radiograph = imaging.read(Path(path), limits)
+        except ImageRejected as error:
+            log.warning("left out %s: %s", path, error.reason)
+            said.append("unreadable"), named.append(""), probability.append(math.nan), finding.append("")
+            continue
+        [result] = cascade.predict([radiograph])
+        body = result.body_part
+        assert body is not None
+        said.append(body.label.value if result.reason is None else "rejected")
+        named.append(body.label.value)
+        fracture = result.fracture
+        if part in cascade.release.stages and said[-1] != part:
+            fracture = cascade.predict([radiograph], BodyPart(part))[0].fracture
+        known = fracture is not None and part in FOCUS
+        probability.append(fracture.probability if known else math.nan)
+        finding.append(fracture.finding.value if known else "")
+    out = rows.assign(said=said, named=named, probability=probability, finding=finding)
+    out["truth"] = out.part.map(stage1_class)
+    return out[out.said != "unreadable"].reset_index(drop=True)
+
+
+def figures(scored: pd.DataFrame, cascade: Cascade, draws: int = 1000) -> list[dict[str, Any]]:
+    """Every figure as a record: stage, part, source, metric, value, low, high, n."""
+    records = [*_stage1(scored, draws)]
+    for part in cascade.release.parts:
+        rows = scored[(scored.part == part.value) & scored.positive.notna()]
+        sources = ["all", *sorted(rows.source.unique())]
+        for source in sources:
+            chosen = rows if source == "all" else rows[rows.source == source]
+            if len(chosen):
+                records += _stage2(chosen, part, source, cascade.release.stages[part], draws)
+    records += _end_to_end(scored, cascade, draws)
+    return records
+
+
+def _record(stage: str, part: str, source: str, metric: str, e: metrics.Estimate) -> dict[str, Any]:
+    return {"stage": stage, "part": part, "source": source, "metric": metric, **asdict(e)}
+
+
+def _stage1(scored: pd.DataFrame, draws: int) -> Iterator[dict[str, Any]]:
+    certain = scored[~scored.part.isin(AMBIGUOUS)]
+    focus = certain[certain.part.isin(FOCUS)]
+    other = certain[~certain.part.isin(FOCUS)]
+
+    def share(rows: pd.DataFrame, right: pd.Series) -> metrics.Estimate:
+        mean = lambda t, s: float(np.mean(s)) if len(s) else math.nan  # noqa: E731
+        return metrics.bootstrap(mean, np.zeros(len(rows)), right, rows.patient, draws)
+
+    right = focus.said == focus.part
+    yield _record("body_part", "all", "all", "accuracy", share(focus, right))
+    yield _record("body_part", "all", "all", "refused", share(focus, focus.said == "rejected"))
+    for part in FOCUS:
+        of_part = focus[focus.part == part]
+        if len(of_part):
+            yield _record("body_part", part, "all", "accuracy", share(of_part, of_part.said == part))
+    if len(other):
+        yield _record("body_part", "other", "all", "refused", share(other, other.said == "rejected"))
+
+
+def _stage2(
+    rows: pd.DataFrame, part: BodyPart, source: str, stage: Stage, draws: int
+) -> Iterator[dict[str, Any]]:
+    truth, p, who = rows.positive.to_numpy(), rows.probability.to_numpy(), rows.patient
+
+    def record(name: str, metric: metrics.Metric, score: np.ndarray) -> dict[str, Any]:
+        estimate = metrics.bootstrap(metric, truth, score, who, draws)
+        return _record("fracture", part.value, source, name, estimate)
+
+    yield record("auroc", metrics.auroc, p)
+    yield record("auprc", metrics.auprc, p)
+    yield record("brier", metrics.brier, p)
+    yield record("ece", metrics.ece, p)
+    majority = np.full(len(rows), float(truth.mean() >= 0.5))
+    yield record("accuracy of the majority class", metrics.accuracy, majority)
+    for point in stage.operating_points:
+        decision = (p >= point.threshold).astype(float)
+        for name in ("accuracy", "sensitivity", "specificity", "kappa"):
+            yield record(f"{name} ({point.name})", getattr(metrics, name), decision)
+
+
+def _end_to_end(scored: pd.DataFrame, cascade: Cascade, draws: int) -> Iterator[dict[str, Any]]:
+    parts = [p.value for p in cascade.release.parts]
+    rows = scored[scored.part.isin(parts) & scored.positive.notna()]
+    balanced = {
+        p: next((o.threshold for o in cascade.release.stages[p].operating_points if o.name == "balanced"), 0.5)
+        for p in parts
+    }
+    decision = (rows.probability >= rows.part.map(balanced)).astype(float)
+    decision = decision.where(rows.said == rows.part, 1.0 - rows.positive)
+    estimate = metrics.bootstrap(metrics.accuracy, rows.positive, decision, rows.patient, draws)
+    yield _record("end_to_end", "all", "all", "accuracy (balanced)", estimate)
+
+
+def table(records: list[dict[str, Any]]) -> str:
+    """The figures as text, one a line."""
+    lines = [f"{'stage':<11}{'part':<10}{'source':<13}{'figure':<32}value [95 % interval] (n)"]
+    for r in records:
+        e = metrics.Estimate(r["value"], r["low"], r["high"], r["n"])
+        lines.append(f"{r['stage']:<11}{r['part']:<10}{r['source']:<13}{r['metric']:<32}{e}")
+    return "\n".join(lines)
+
+
+def write(records: list[dict[str, Any]], folder: Path, about: dict[str, Any]) -> Path:
+    """``metrics.json``: about (release, data, split, device) and the figures; NaN as null."""
+    clean = json.loads(pd.DataFrame(records).to_json(orient="records"))
+    path = folder / "metrics.json"
+    files.write_json(path, {**about, "figures": clean})
+    return path

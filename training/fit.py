@@ -1,0 +1,366 @@
+"""Train the cascade: one joint phase on every labelled picture, then each branch by itself.
+
+Everything a run makes lies in its folder: ``config.toml``, ``events.jsonl``, ``status.json``,
+``checkpoint.pt`` (all it takes to go on) and at the end ``networks.pt``. A run that was cut off
+goes on where its last checkpoint was, with the same numbers as if it had not been: every step
+seeds its own draws from the run's seed and the number of pictures seen.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from tqdm import tqdm
+
+from core import device as devices
+from core.network import Branch
+from core.transforms import Preprocessing, to_tensor
+from core.types import BodyPart
+from training import files, sampling
+from training.augment import vary
+from training.data import AMBIGUOUS, FOCUS, DataInvalid, load_canvases, read, split_hash, stage1_class
+from training.metrics import accuracy, auroc
+from training.model import BODY_PART, JointNetwork
+
+log = logging.getLogger(__name__)
+CLASSES = tuple(p.value for p in BodyPart)
+Logits = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a run is made from. passes: pictures seen, not epochs, as the draws are balanced."""
+
+    data: tuple[str, ...]
+    out: str
+    init: str = "scratch"
+    size: int = 224
+    joint_passes: int = 40_000
+    branch_passes: int = 8_000
+    batch: int = 32
+    joint_rate: float = 3e-4
+    branch_rate: float = 1e-4
+    weight_decay: float = 0.05
+    smoothing: float = 0.05
+    ema: float = 0.99
+    warmup: float = 0.05
+    validations: int = 12
+    seed: int = 0
+    device: str = "auto"
+    minutes_between_checkpoints: float = 3.0
+
+
+class Sampler(Protocol):
+    def draw(self, n: int, rng: np.random.Generator) -> np.ndarray: ...
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Rows with their canvases (NxSxS uint8) and their labels as tensors (NaN: unknown)."""
+
+    rows: pd.DataFrame
+    canvases: np.ndarray
+    body_part: Tensor
+    positive: Tensor
+
+    @classmethod
+    def load(cls, rows: pd.DataFrame, spec: Preprocessing) -> Pictures:
+        rows, canvases = load_canvases(rows, spec)
+        # -100 is what cross_entropy leaves out
+        part = [
+            -100 if p in AMBIGUOUS else CLASSES.index(stage1_class(p)) for p in rows.part
+        ]
+        return cls(rows, canvases, torch.tensor(part), torch.tensor(rows.positive.to_numpy(float)).float())
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One stretch of training. forward: normalised Bx3xSxS -> logits by head name."""
+
+    name: str
+    module: nn.Module
+    forward: Callable[[nn.Module, Tensor], Logits]
+    sampler: Sampler
+    passes: int
+    rate: float
+    heads: tuple[str, ...]
+
+
+class Run:
+    """A run folder and the state that a checkpoint holds."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.folder = Path(settings.out)
+        self.device = devices.choose(settings.device)
+        self.spec = Preprocessing(size=settings.size)
+        rows = pd.concat([read(d) for d in settings.data], ignore_index=True)
+        self._write_config(rows)
+        self.train = Pictures.load(rows[rows.split == "train"], self.spec)
+        self.val = Pictures.load(rows[(rows.split == "val") & rows.part.isin(_shown(rows))], self.spec)
+        labelled = self.train.rows[self.train.rows.positive.notna()]
+        counts = labelled.groupby("part").positive.nunique()
+        self.parts = tuple(sorted(counts[counts == 2].index))
+        missing = [p for p in FOCUS if p not in self.parts]
+        if missing:
+            raise DataInvalid(f"There are no positives and negatives to train on for: {missing}.")
+
+    def _write_config(self, rows: pd.DataFrame) -> None:
+        lines = [f"{k} = {json.dumps(v)}" for k, v in asdict(self.settings).items()]
+        lines.append(f'split_sha256 = "{split_hash(rows)}"')
+        text = "\n".join(lines) + "\n"
+        files.write_atomically(self.folder / "config.toml", lambda p: p.write_text(text))
+
+    def fit(self) -> Path:
+        """All phases, from the last checkpoint; returns the path of ``networks.pt``."""
+        torch.manual_seed(self.settings.seed)
+        joint = JointNetwork(self.parts)
+        if self.settings.init != "scratch":
+            joint.load_backbone(torch.load(self.settings.init, weights_only=True))
+        joint.to(self.device.torch, memory_format=torch.channels_last)
+        saved = self._checkpoint()
+        done: dict[str, dict[str, Tensor]] = saved.get("done", {}) if saved else {}
+        best = self._phase(self._joint_phase(joint), saved, done)
+        joint.load_state_dict(best)
+        joint.requires_grad_(False).eval()
+        for name in (BODY_PART, *FOCUS):
+            phase = self._branch_phase(joint, name)
+            self._phase(phase, saved, done)
+        trunk = joint.trunk.state_dict()
+        networks = {"trunk": trunk} | {n: done[n] for n in (BODY_PART, *FOCUS)}
+        path = self.folder / "networks.pt"
+        files.save_checkpoint(path, {"networks": networks, "size": self.settings.size})
+        self._status("finished", 1.0)
+        return path
+
+    def _joint_phase(self, joint: JointNetwork) -> Phase:
+        sampler = sampling.JointSampler(self.train.rows)
+        heads = (BODY_PART, *self.parts)
+        s = self.settings
+        return Phase("joint", joint, lambda m, x: m(x), sampler, s.joint_passes, s.joint_rate, heads)
+
+    def _branch_phase(self, joint: JointNetwork, name: str) -> Phase:
+        rows, s = self.train.rows, self.settings
+        sampler: Sampler = (
+            sampling.BodyPartSampler(rows)
+            if name == BODY_PART
+            else sampling.FractureSampler(rows, name)
+        )
+
+        def forward(branch: nn.Module, x: Tensor) -> Logits:
+            with torch.no_grad():
+                features = joint.trunk(x)
+            return {name: branch(features).logits}
+
+        branch: Branch = joint.branch(name).requires_grad_(True)
+        return Phase(name, branch, forward, sampler, s.branch_passes, s.branch_rate, (name,))
+
+    def _phase(
+        self, phase: Phase, saved: dict[str, Any] | None, done: dict[str, dict[str, Tensor]]
+    ) -> dict[str, Tensor]:
+        """Train one phase and return its best averaged weights; adds them to ``done``."""
+        if phase.name in done:
+            return done[phase.name]
+        state = PhaseState(phase, self.settings, self.device)
+        if saved and saved["phase"] == phase.name:
+            state.load(saved)
+        if state.best is None:
+            self._validate(phase, state)
+        every = max(1, phase.passes // self.settings.validations)
+        bar = tqdm(total=phase.passes, initial=state.seen, desc=phase.name, unit="img", mininterval=5)
+        last = time.monotonic()
+        while state.seen < phase.passes:
+            before = state.seen
+            state.add(self._step(phase, state))
+            bar.update(state.seen - before)
+            if state.seen // every > before // every or state.seen >= phase.passes:
+                self._validate(phase, state)
+            if time.monotonic() - last > 60 * self.settings.minutes_between_checkpoints:
+                self._save(phase, state, done)
+                last = time.monotonic()
+        bar.close()
+        assert state.best is not None
+        done[phase.name] = state.best
+        self._save(phase, state, done)
+        return state.best
+
+    def _step(self, phase: Phase, state: PhaseState) -> float:
+        s, seen = self.settings, state.seen
+        rng = np.random.default_rng((s.seed, seen, *phase.name.encode()))
+        index = phase.sampler.draw(s.batch, rng)
+        torch.manual_seed(int(rng.integers(2**31)))
+        grey = torch.from_numpy(self.train.canvases[index]).float().div_(255)[:, None]
+        x = vary(grey).sub_(self.spec.mean).div_(self.spec.std).expand(-1, 3, -1, -1)
+        x = x.to(self.device.torch).contiguous(memory_format=torch.channels_last)
+        state.set_rate(rate(seen, phase, s))
+        with torch.autocast(self.device.torch.type, torch.bfloat16):
+            logits = phase.forward(phase.module.train(), x)
+        value = loss(logits, self.train, index, s.smoothing)
+        if not math.isfinite(value.item()):
+            self._status("failed", seen / phase.passes)
+            raise FloatingPointError(f"The loss is {value.item()} after {seen} pictures of {phase.name}.")
+        state.descend(value)
+        return value.item()
+
+    @torch.no_grad()
+    def _validate(self, phase: Phase, state: PhaseState) -> None:
+        """Score the averaged weights on the validation split and keep the best."""
+        module = state.average.module.eval()
+        chunks: dict[str, list[Tensor]] = {h: [] for h in phase.heads}
+        for i in range(0, len(self.val.canvases), 64):
+            x = to_tensor(self.val.canvases[i : i + 64], self.spec).to(self.device.torch)
+            with torch.autocast(self.device.torch.type, torch.bfloat16):
+                logits = phase.forward(module, x)
+            for head in phase.heads:
+                chunks[head].append(logits[head].float().cpu())
+        figures = figures_of({h: torch.cat(c) for h, c in chunks.items()}, self.val)
+        score = float(np.mean([v for k, v in figures.items() if k in (BODY_PART, *FOCUS)]))
+        if state.best is None or score > state.score:
+            state.score, state.best = score, _cpu(module.state_dict())
+        event = {"phase": phase.name, "seen": state.seen, "rate": rate(state.seen, phase, self.settings)}
+        event |= {"loss": state.take_loss(), "score": score, "best": state.score, **figures}
+        event = {k: round(v, 6) if isinstance(v, float) else v for k, v in event.items()}
+        files.append_event(self.folder / "events.jsonl", event | {"time": time.time()})
+        log.info("%s", event)
+        self._status("running", state.seen / phase.passes, phase.name)
+
+    def _save(self, phase: Phase, state: PhaseState, done: dict[str, dict[str, Tensor]]) -> None:
+        complete = {"phase": phase.name, "done": done, **state.dump()}
+        files.save_checkpoint(self.folder / "checkpoint.pt", complete)
+        self._status("running", state.seen / phase.passes, phase.name)
+
+    def _checkpoint(self) -> dict[str, Any] | None:
+        path = self.folder / "checkpoint.pt"
+        return torch.load(path, weights_only=True) if path.exists() else None
+
+    def _status(self, state: str, progress: float, phase: str = "") -> None:
+        value = {"state": state, "phase": phase, "progress": round(progress, 4), "heartbeat": time.time()}
+        files.write_json(self.folder / "status.json", value)
+
+
+class PhaseState:
+    """Weights, optimiser and averages of the phase that is being trained."""
+
+    def __init__(self, phase: Phase, settings: Settings, device: devices.Device) -> None:
+        self.module = phase.module.to(device.torch)
+        self.average = AveragedModel(
+            self.module, multi_avg_fn=get_ema_multi_avg_fn(settings.ema), use_buffers=True
+        )
+        decay = [p for p in self.module.parameters() if p.ndim > 1]
+        plain = [p for p in self.module.parameters() if p.ndim <= 1]
+        self.optimizer = torch.optim.AdamW(
+            [{"params": decay, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}],
+            lr=phase.rate,
+        )
+        self.seen, self.batch = 0, settings.batch
+        self.score, self.best = -math.inf, None
+        self._losses: list[float] = []
+
+    best: dict[str, Tensor] | None
+
+    def set_rate(self, value: float) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = value
+
+    def descend(self, value: Tensor) -> None:
+        value.backward()
+        nn.utils.clip_grad_norm_(self.module.parameters(), 5.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.average.update_parameters(self.module)
+
+    def add(self, value: float) -> None:
+        self._losses.append(value)
+        self.seen += self.batch
+
+    def take_loss(self) -> float:
+        """Mean loss since the last call; NaN before the first step."""
+        mean = float(np.mean(self._losses)) if self._losses else math.nan
+        self._losses.clear()
+        return mean
+
+    def dump(self) -> dict[str, Any]:
+        return {
+            "module": self.module.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "seen": self.seen,
+            "score": self.score,
+            "best": self.best,
+            "losses": list(self._losses),
+        }
+
+    def load(self, saved: dict[str, Any]) -> None:
+        self.module.load_state_dict(saved["module"])
+        self.average.load_state_dict(saved["average"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self.seen, self.score, self.best = saved["seen"], saved["score"], saved["best"]
+        self._losses = list(saved["losses"])
+
+
+def rate(seen: int, phase: Phase, settings: Settings) -> float:
+    """Linear warm-up, then half a cosine down to zero."""
+    warm = settings.warmup * phase.passes
+    if seen < warm:
+        return phase.rate * (seen + settings.batch) / (warm + settings.batch)
+    part = min(1.0, (seen - warm) / max(1.0, phase.passes - warm))
+    return phase.rate * 0.5 * (1 + math.cos(math.pi * part))
+
+
+def loss(logits: Logits, pictures: Pictures, index: np.ndarray, smoothing: float) -> Tensor:
+    """Cross-entropy of the body part plus binary cross-entropy of each picture's own part."""
+    total = torch.zeros(())
+    if BODY_PART in logits:
+        out = logits[BODY_PART].float()
+        target = pictures.body_part[index].to(out.device)
+        total = total.to(out.device) + F.cross_entropy(out, target, label_smoothing=smoothing)
+    part = pictures.rows.part.to_numpy()[index]
+    terms = []
+    for name in logits.keys() - {BODY_PART}:
+        here = np.flatnonzero((part == name) & ~np.isnan(pictures.positive[index].numpy()))
+        if len(here):
+            out = logits[name].float()[here, 0]
+            target = pictures.positive[index[here]].to(out.device)
+            target = target * (1 - smoothing) + 0.5 * smoothing
+            terms.append(F.binary_cross_entropy_with_logits(out, target, reduction="none"))
+    return total + torch.cat(terms).mean() if terms else total
+
+
+def figures_of(logits: Logits, pictures: Pictures) -> dict[str, float]:
+    """Accuracy of stage 1 on the three parts, AUROC of every other head on its own part."""
+    result = {}
+    rows = pictures.rows
+    for name, values in logits.items():
+        if name == BODY_PART:
+            focus = rows.part.isin(FOCUS).to_numpy()
+            chosen = values.argmax(1).numpy()
+            result[name] = accuracy(pictures.body_part.numpy()[focus], chosen[focus])
+            continue
+        here = ((rows.part == name) & rows.positive.notna()).to_numpy()
+        value = auroc(rows.positive[here], values[here, 0].numpy()) if here.any() else math.nan
+        if not math.isnan(value):
+            result[name] = value
+    return result
+
+
+def _shown(rows: pd.DataFrame) -> list[str]:
+    """Parts worth validating on: labelled ones, and all for stage 1."""
+    return sorted(set(rows.part) - set(AMBIGUOUS))
+
+
+def _cpu(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {k: copy.copy(v).detach().cpu().clone() for k, v in state.items()}

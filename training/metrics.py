@@ -1,0 +1,100 @@
+"""Figures with intervals: discrimination, agreement, calibration, and bootstrap over patients."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn import metrics as sk
+
+Metric = Callable[[NDArray[np.float64], NDArray[np.float64]], float]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure with its 95 % interval (percentile bootstrap over groups) and its n."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+    def __str__(self) -> str:
+        if math.isnan(self.value):
+            return f"not defined (n={self.n})"
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}] (n={self.n})"
+
+
+def auroc(truth: ArrayLike, score: ArrayLike) -> float:
+    """Area under the ROC curve; NaN where only one class is present."""
+    return float(sk.roc_auc_score(truth, score)) if len(np.unique(truth)) == 2 else math.nan
+
+
+def auprc(truth: ArrayLike, score: ArrayLike) -> float:
+    """Average precision; NaN without positives."""
+    return float(sk.average_precision_score(truth, score)) if np.any(truth) else math.nan
+
+
+def accuracy(truth: ArrayLike, decision: ArrayLike) -> float:
+    return float(np.mean(np.asarray(truth) == np.asarray(decision))) if np.size(truth) else math.nan
+
+
+def sensitivity(truth: ArrayLike, decision: ArrayLike) -> float:
+    """Share of positives that are called positive; NaN without positives."""
+    positive = np.asarray(truth) == 1
+    return float(np.mean(np.asarray(decision)[positive] == 1)) if positive.any() else math.nan
+
+
+def specificity(truth: ArrayLike, decision: ArrayLike) -> float:
+    """Share of negatives that are called negative; NaN without negatives."""
+    return sensitivity(1 - np.asarray(truth), 1 - np.asarray(decision))
+
+
+def kappa(truth: ArrayLike, decision: ArrayLike) -> float:
+    """Cohen's kappa; NaN where it is not defined."""
+    t, d = np.asarray(truth), np.asarray(decision)
+    agree = np.mean(t == d)
+    chance = sum(np.mean(t == v) * np.mean(d == v) for v in np.unique(np.concatenate([t, d])))
+    return float((agree - chance) / (1 - chance)) if chance < 1 else math.nan
+
+
+def brier(truth: ArrayLike, probability: ArrayLike) -> float:
+    return float(np.mean((np.asarray(probability) - np.asarray(truth)) ** 2))
+
+
+def ece(truth: ArrayLike, probability: ArrayLike, bins: int = 10) -> float:
+    """Expected calibration error over bins of equal count (Nixon et al. 2019, "adaptive")."""
+    t, p = np.asarray(truth, float), np.asarray(probability, float)
+    chunks = np.array_split(np.argsort(p, kind="stable"), min(bins, len(p)))
+    return float(sum(len(c) * abs(t[c].mean() - p[c].mean()) for c in chunks) / len(p))
+
+
+def bootstrap(
+    metric: Metric,
+    truth: ArrayLike,
+    score: ArrayLike,
+    groups: Sequence[str] | NDArray[np.object_],
+    draws: int = 1000,
+    seed: int = 0,
+) -> Estimate:
+    """``metric(truth, score)`` with its interval from resampling whole groups (patients).
+
+    Draws in which the metric is not defined (one class only) are left out.
+    """
+    t, s = np.asarray(truth, float), np.asarray(score, float)
+    if not len(t):
+        return Estimate(math.nan, math.nan, math.nan, 0)
+    _, code = np.unique(np.asarray(groups, str), return_inverse=True)
+    order = np.argsort(code, kind="stable")
+    members = np.split(order, np.flatnonzero(np.diff(code[order])) + 1)
+    rng = np.random.default_rng(seed)
+    values = []
+    for _ in range(draws):
+        index = np.concatenate([members[k] for k in rng.integers(len(members), size=len(members))])
+        values.append(metric(t[index], s[index]))
+    finite = np.array([v for v in values if not math.isnan(v)])
+    low, high = np.percentile(finite, (2.5, 97.5)) if len(finite) else (math.nan, math.nan)
+    return Estimate(metric(t, s), float(low), float(high), len(t))

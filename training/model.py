@@ -1,0 +1,51 @@
+"""The network as it is trained: one trunk, one layer4 that all branches share, and their heads.
+
+In the joint phase the branches are tied: they share layer4, so that a part with few pictures
+learns from all. In its own phase each branch gets a copy of layer4 and its own head, on the frozen
+trunk. Heads beside the cascade's own (positives of forearm, leg, ...) only teach the trunk.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from core.network import BRANCH_CHANNELS, Branch, Trunk
+from core.types import BodyPart
+
+BODY_PART = "body_part"
+
+
+class JointNetwork(nn.Module):
+    """Bx3xSxS -> logits by head: "body_part" (Bx4) and one logit (Bx1) for each labelled part."""
+
+    def __init__(self, parts: Iterable[str]) -> None:
+        super().__init__()
+        self.trunk = Trunk()
+        self.layer4 = Branch(1).layer4
+        outputs = {BODY_PART: len(BodyPart)} | {p: 1 for p in parts}
+        self.heads = nn.ModuleDict({n: nn.Linear(BRANCH_CHANNELS, c) for n, c in outputs.items()})
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        pooled = self.layer4(self.trunk(x)).mean((2, 3))
+        return {name: head(pooled) for name, head in self.heads.items()}
+
+    def load_backbone(self, state: Mapping[str, Tensor]) -> None:
+        """Trunk and layer4 from a torchvision ResNet50 state dict; the heads stay as they are."""
+        backbone = {k: v for k, v in state.items() if not k.startswith("fc.")}
+        trunk = {k: v for k, v in backbone.items() if not k.startswith("layer4.")}
+        self.trunk.load_state_dict(trunk)
+        self.layer4.load_state_dict(
+            {k.removeprefix("layer4."): v for k, v in backbone.items() if k not in trunk}
+        )
+
+    def branch(self, name: str) -> Branch:
+        """A branch of its own: a copy of layer4 and of the named head."""
+        head = self.heads[name]
+        with torch.device("meta"):
+            branch = Branch(head.out_features)
+        branch.layer4, branch.fc = copy.deepcopy(self.layer4), copy.deepcopy(head)
+        return branch

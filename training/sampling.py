@@ -1,0 +1,61 @@
+"""Which pictures a step sees: balanced over what must not be learned as a short cut."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from training.data import AMBIGUOUS, FOCUS, stage1_class
+
+
+class Cells:
+    """Groups of rows that are drawn with a weight of n**power: 1 is as found, 0 is balanced."""
+
+    def __init__(self, rows: pd.DataFrame, columns: list[str], power: float) -> None:
+        groups = rows.groupby(columns).indices
+        self.members = [rows.index.to_numpy()[i] for i in groups.values()]
+        weight = np.array([len(m) for m in self.members], float) ** power
+        self.weight = weight / weight.sum()
+
+    def draw(self, n: int, rng: np.random.Generator) -> np.ndarray:
+        chosen = rng.choice(len(self.members), n, p=self.weight)
+        return np.array([rng.choice(self.members[c]) for c in chosen], dtype=np.int64)
+
+
+class JointSampler:
+    """Half from the labelled pictures of the three parts, half from all, both balanced.
+
+    Balancing over source within part and label keeps "looks like MURA" from meaning "positive".
+    """
+
+    def __init__(self, rows: pd.DataFrame) -> None:
+        labelled = rows[rows.positive.notna()]
+        self.focus = Cells(labelled[labelled.part.isin(FOCUS)], ["part", "positive", "source"], 0.5)
+        self.every = Cells(rows.assign(label=rows.positive.fillna(-1)), ["part", "source", "label"], 0.5)
+
+    def draw(self, n: int, rng: np.random.Generator) -> np.ndarray:
+        return np.concatenate([self.focus.draw(n // 2, rng), self.every.draw(n - n // 2, rng)])
+
+
+class BodyPartSampler:
+    """Each class of stage 1 alike; within a class by part and source, the large ones damped."""
+
+    def __init__(self, rows: pd.DataFrame) -> None:
+        rows = rows[~rows.part.isin(AMBIGUOUS)]
+        kinds = rows.part.map(stage1_class)
+        self.classes = [Cells(rows[kinds == k], ["part", "source"], 0.5) for k in sorted(set(kinds))]
+
+    def draw(self, n: int, rng: np.random.Generator) -> np.ndarray:
+        counts = np.bincount(rng.integers(len(self.classes), size=n), minlength=len(self.classes))
+        return np.concatenate([c.draw(int(k), rng) for c, k in zip(self.classes, counts)])
+
+
+class FractureSampler:
+    """The labelled pictures of one part, balanced over label and source."""
+
+    def __init__(self, rows: pd.DataFrame, part: str) -> None:
+        labelled = rows[(rows.part == part) & rows.positive.notna()]
+        self.cells = Cells(labelled, ["positive", "source"], 0.5)
+
+    def draw(self, n: int, rng: np.random.Generator) -> np.ndarray:
+        return self.cells.draw(n, rng)
