@@ -36,6 +36,7 @@ from core.grey import Decoded, Grey, check_size, luminance
 from core.lut import displayed, numbers
 from core.settings import ImageLimits
 
+_LOSSLESS_MARKERS = (0xC3, 0xC7, 0xCB, 0xCF)
 _STORAGE = "1.2.840.10008.5.1.4.1.1."
 # Storage classes (PS3.4 annex B.5) and families of them that are no radiographs at all.
 _NOT_PICTURES = (
@@ -168,26 +169,47 @@ def _check_frame(dataset: Dataset, syntax: UID, frames: int) -> None:
     if syntax in JPEG2000TransferSyntaxes or str(syntax).startswith("1.2.840.10008.1.2.4.20"):
         size = _jpeg2000_size(frame)
     elif syntax in JPEGTransferSyntaxes or syntax in JPEGLSTransferSyntaxes:
-        size = _jpeg_size(frame)
+        size = _jpeg_size(frame, dataset)
     else:
         return
     if size != (dataset.Columns, dataset.Rows):
-        raise ImageRejected("The DICOM file is damaged: header and picture disagree on the size.")
+        raise ImageRejected("The DICOM file is damaged: header and picture do not fit together.")
 
 
-def _jpeg_size(frame: bytes) -> tuple[int, int] | None:
-    """Width and height of a JPEG or JPEG-LS stream, from its SOF segment (T.81 B.2.2)."""
+def _jpeg_size(frame: bytes, dataset: Dataset) -> tuple[int, int] | None:
+    """Width and height of a JPEG or JPEG-LS stream, from its SOF segment (T.81 B.2.2).
+
+    None where the segment is missing, or does not fit the header. GDCM believes both: a stray
+    sampling factor or another number of components in a lossless JPEG makes it write outside its
+    buffers, which ends the whole process.
+    """
     position = 2
     while position + 9 <= len(frame) and frame[position] == 0xFF:
         marker = frame[position + 1]
+        length = int.from_bytes(frame[position + 2 : position + 4])
         if marker == 0xFF:  # fill byte
             position += 1
             continue
         if (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)) or marker == 0xF7:
-            height = int.from_bytes(frame[position + 5 : position + 7])
-            return int.from_bytes(frame[position + 7 : position + 9]), height
-        position += 2 + int.from_bytes(frame[position + 2 : position + 4])
+            segment = frame[position + 4 : position + 2 + length]
+            fits = marker not in _LOSSLESS_MARKERS or _is_plain_lossless(segment, dataset)
+            size = int.from_bytes(segment[3:5]), int.from_bytes(segment[1:3])
+            return size if fits else None
+        position += 2 + length
     return None
+
+
+def _is_plain_lossless(segment: bytes, dataset: Dataset) -> bool:
+    """Whether precision, components and sampling (1 x 1) are what the header promises."""
+    precision, components = segment[0], segment[5]
+    container = 8 if precision <= 8 else 16
+    return (
+        2 <= precision <= 16
+        and container == dataset.BitsAllocated
+        and components == dataset.SamplesPerPixel
+        and len(segment) == 6 + 3 * components
+        and all(factor == 0x11 for factor in segment[7::3])
+    )
 
 
 def _jpeg2000_size(frame: bytes) -> tuple[int, int] | None:

@@ -46,50 +46,49 @@ def draw(card: Card, cascade: Cascade, session: Session) -> None:
     with st.container(key=f"card-{card.source.id}"), _theme.boundary():
         if card.view is None:
             html(_name(card) + f'<p class="cardreason">{escape(card.result.reason or "")}</p>')
-            return
-        left, right = st.columns([2, 1], gap="medium")
-        with left:
-            st.fragment(_picture)(card)
-        with right:
-            _reading(card, cascade, session)
+        else:
+            st.fragment(_open)(card, card.view, cascade, session)
 
 
-def _picture(card: Card) -> None:
-    """The picture and what changes it. A fragment: moving the slider runs nothing else."""
+def _open(card: Card, view: View, cascade: Cascade, session: Session) -> None:
+    """A fragment: moving the slider draws this card again and runs nothing else."""
     with _theme.boundary():
-        html(_name(card))
-        place = st.container(key=f"picture-{card.source.id}")
-        heatmap = card.result.heatmap
-        opacity = 0.0
-        if heatmap is not None and heatmap.has_evidence:
-            opacity = _heatmap_controls(card)
-        elif heatmap is not None:
-            html('<p class="soft">No positive evidence: there is nothing to show as a heatmap.</p>')
-        with place:
+        left, right = st.columns([2, 1], gap="medium")
+        with right:
+            _reading(card, cascade)
+            opacity = _heatmap(card, view)
+            _assess_as(card, cascade, session)
+            with st.expander("Details"):
+                html(_details(card, view, _stage(card, cascade)))
+        with left, st.container(key=f"picture-{card.source.id}"):
             st.image(
-                _blend(card, opacity) if opacity else card.view.pixels,
+                _blend(card, view, opacity) if opacity else view.pixels,
                 width="stretch",
                 output_format="JPEG",
                 alt="Radiograph with heatmap" if opacity else "Radiograph",
             )
 
 
-def _heatmap_controls(card: Card) -> float:
-    """Switch, opacity, colour bar and download; the opacity in [0, 1].
+def _heatmap(card: Card, view: View) -> float:
+    """Switch, download, opacity and colour bar; the opacity in [0, 1], 0 for none.
 
     A card starts with the setting that the reader used last on any other one.
     """
+    if card.result.heatmap is None:
+        return 0.0
+    if not card.result.heatmap.has_evidence:
+        html('<p class="soft">No positive evidence, so there is no heatmap to show.</p>')
+        return 0.0
     heat, opacity = f"heat-{card.source.id}", f"opacity-{card.source.id}"
     st.session_state.setdefault(heat, st.session_state.get("heat", True))
     st.session_state.setdefault(opacity, st.session_state.get("opacity", OPACITY))
-    switch, slider, bar, save = st.columns([1, 1.6, 1.4, 1], vertical_alignment="bottom")
+    switch, save = st.columns(2, vertical_alignment="center")
     on = switch.toggle("Heatmap", key=heat)
-    value = slider.slider("Opacity", 0, 100, step=5, format="%d %%", key=opacity, disabled=not on)
-    with bar:
-        html(_colour_bar())
+    value = st.slider("Opacity", 0, 100, step=5, format="%d %%", key=opacity, disabled=not on)
+    html(_colour_bar())
     save.download_button(
         "Save PNG",
-        data=partial(_png, card, value / 100),
+        data=partial(_png, card, view, value / 100),
         file_name=f"heatmap-{(card.result.sha256 or '')[:12]}.png",
         mime="image/png",
         on_click="ignore",
@@ -101,55 +100,52 @@ def _heatmap_controls(card: Card) -> float:
     return value / 100 if on else 0.0
 
 
-def _blend(card: Card, opacity: float) -> NDArray[np.uint8]:
+def _blend(card: Card, view: View, opacity: float) -> NDArray[np.uint8]:
     """The heatmap over the picture: HxWx3 uint8."""
-    pixels = card.view.pixels
-    return overlay(pixels, on_picture(card.result.heatmap, *pixels.shape), opacity)
+    heat = on_picture(card.result.heatmap, *view.pixels.shape)
+    return overlay(view.pixels, heat, opacity)
 
 
-def _png(card: Card, opacity: float) -> bytes:
-    return _downloads.to_png(_blend(card, opacity), card.record)
+def _png(card: Card, view: View, opacity: float) -> bytes:
+    return _downloads.to_png(_blend(card, view, opacity), card.record)
 
 
-def _reading(card: Card, cascade: Cascade, session: Session) -> None:
-    """What the cascade says, what the reader may change, what can be taken away."""
-    result = card.result
-    stage = cascade.release.stages.get(
-        card.part or (result.body_part.label if result.body_part else "")
-    )
-    parts = [_part_markup(card)]
+def _stage(card: Card, cascade: Cascade) -> Stage | None:
+    """The fracture model that assessed this radiograph, or that would have."""
+    label = card.part or (card.result.body_part and card.result.body_part.label)
+    return cascade.release.stages.get(label or "")
+
+
+def _reading(card: Card, cascade: Cascade) -> None:
+    """What the cascade says."""
+    result, stage = card.result, _stage(card, cascade)
     if result.fracture is not None and stage is not None:
-        parts.append(_finding_markup(result.fracture, stage))
-    elif result.reason is not None:
-        parts.append(
-            f"<dt>Finding</dt><dd>{badge(None)}<div class='soft'>{escape(result.reason)}</div></dd>"
+        finding = _finding_markup(result.fracture, stage)
+    else:
+        finding = (
+            f"<dt>Finding</dt><dd><div class='value'>{badge(None)}</div>"
+            f"<div class='soft'>{escape(result.reason or '')}</div></dd>"
         )
-    html(f'<dl class="reading">{"".join(parts)}</dl>')
-    _assess_as(card, cascade, session)
-    with st.expander("Details"):
-        html(_details(card, stage))
+    html(f"{_name(card)}<dl class='reading'>{_part_markup(card)}{finding}</dl>")
 
 
 def _assess_as(card: Card, cascade: Cascade, session: Session) -> None:
-    """A reader who sees that stage 1 is wrong names the part."""
-    key = f"part-{card.source.id}"
-    label = card.result.body_part.label if card.result.body_part else None
+    """A reader who sees that stage 1 is wrong names the part; everything is then drawn again."""
+    label = card.result.body_part.label if card.result.body_part else ""
     options = [None, *cascade.release.parts]
-
-    def choose() -> None:
-        part = st.session_state[key]
-        session.chosen.pop(card.source.id, None)
-        if part is not None:
-            session.chosen[card.source.id] = part
-
-    st.selectbox(
+    part = st.selectbox(
         "Assess as",
         options,
         index=options.index(card.part),
-        format_func=lambda p: f"{p.capitalize()}" if p else f"{label.capitalize()}, as recognised",
-        key=key,
-        on_change=choose,
+        format_func=lambda p: p.capitalize() if p else f"As recognised ({label})",
+        key=f"part-{card.source.id}",
     )
+    if part == card.part:
+        return
+    session.chosen.pop(card.source.id, None)
+    if part is not None:
+        session.chosen[card.source.id] = part
+    st.rerun()
 
 
 def badge(finding: Finding | None) -> str:
@@ -164,14 +160,18 @@ def _name(card: Card) -> str:
 
 def _part_markup(card: Card) -> str:
     found = card.result.body_part
-    said = f"{found.label.capitalize()}</span><span class='number'>{percent(found.probability)}"
+    if found is None:
+        return ""
+    said = f"<span class='number'>{percent(found.probability)}</span>"
     if card.part is None:
-        return f"<dt>Body part</dt><dd><div class='value'><span>{said}</span></div></dd>"
-    return (
-        f"<dt>Body part</dt><dd><div class='value'><span>{card.part.capitalize()}</span></div>"
-        f"<span class='chosen'>Chosen by the reader</span> "
-        f"<span class='soft'>Recognised was {found.label}, {percent(found.probability)}.</span></dd>"
-    )
+        value = f"<div class='value'><span>{found.label.capitalize()}</span>{said}</div>"
+    else:
+        value = (
+            f"<div class='value'><span>{card.part.capitalize()}</span>"
+            f"<span class='chosen'>Chosen by the reader</span></div>"
+            f"<div class='soft'>Recognised as {found.label}, {percent(found.probability)}.</div>"
+        )
+    return f"<dt>Body part</dt><dd>{value}</dd>"
 
 
 def _finding_markup(fracture: FracturePrediction, stage: Stage) -> str:
@@ -191,10 +191,12 @@ def _scale(fracture: FracturePrediction, points: list[OperatingPoint]) -> str:
     ticks = [100 * p.threshold for p in points]
     zone = ""
     if len(ticks) > 1:
-        zone = f"<span class='doubt' style='left:{ticks[0]:.1f}%;width:{ticks[-1] - ticks[0]:.1f}%'></span>"
+        width = ticks[-1] - ticks[0]
+        zone = f"<span class='doubt' style='left:{ticks[0]:.1f}%;width:{width:.1f}%'></span>"
     lines = "".join(f"<span class='tick' style='left:{t:.1f}%'></span>" for t in ticks)
-    numbers = "".join(f"<span style='left:{t:.1f}%'>{t:.0f}</span>" for t in ticks if 6 < t < 94)
-    mark = f"<span class='mark {fracture.finding.value}' style='left:{100 * fracture.probability:.1f}%'></span>"
+    numbers = "".join(f"<span style='left:{t:.1f}%'>{t:.0f}</span>" for t in ticks if 6 < t < 88)
+    left = f"left:{100 * fracture.probability:.1f}%"
+    mark = f"<span class='mark {fracture.finding.value}' style='{left}'></span>"
     ends = f"<span style='left:0'>0</span>{numbers}<span style='left:100%'>100&nbsp;%</span>"
     return f"<div class='scale'>{zone}{lines}{mark}</div><div class='ends'>{ends}</div>"
 
@@ -222,25 +224,24 @@ def _figures(point: OperatingPoint) -> str:
 
 
 def _colour_bar() -> str:
-    colours = colour_map()[::17]
-    stops = ", ".join(f"rgb({r} {g} {b})" for r, g, b in colours)
-    return f"<div class='bar'>0<i style='background:linear-gradient(90deg, {stops})'></i>100&nbsp;%</div>"
+    stops = ", ".join(f"rgb({r} {g} {b})" for r, g, b in colour_map()[::17])
+    ramp = f"<i style='background:linear-gradient(90deg, {stops})'></i>"
+    return f"<div class='bar'>0{ramp}100&nbsp;%</div>"
 
 
-def _details(card: Card, stage: Stage | None) -> str:
+def _details(card: Card, view: View, stage: Stage | None) -> str:
+    """What few readers ask for, as a table of two columns."""
     result = card.result
-    rows = [(p.capitalize(), percent(v)) for p, v in result.body_part.probabilities.items()]
+    found = result.body_part.probabilities if result.body_part else {}
+    rows = [(p.capitalize(), percent(v)) for p, v in found.items()]
     for point in stage.operating_points if stage else ():
-        rows.append((f"Point “{point.name}”", f"≥ {percent(point.threshold)}, {_figures(point)}"))
-    rows += [(k, escape(v)) for k, v in card.view.facts]
+        name = f"Operating point “{point.name}”"
+        rows.append((name, f"≥&nbsp;{percent(point.threshold)}: {_figures(point)}"))
+    rows += [(name, escape(value)) for name, value in view.facts]
     if result.heatmap is not None:
-        rows.append(
-            (
-                "Heatmap",
-                f"{escape(result.heatmap.method)}, {'×'.join(map(str, result.heatmap.values.shape))} cells",
-            )
-        )
-    rows.append(("Time", f"{result.milliseconds:.0f} ms"))
+        cells = " × ".join(str(n) for n in result.heatmap.values.shape)
+        rows.append(("Heatmap", f"{escape(result.heatmap.method)}, {cells} cells"))
+    rows.append(("Time", f"{result.milliseconds:.0f}&nbsp;ms"))
     rows.append(("SHA-256", escape(result.sha256 or "")))
     rows.append(("Release", escape(f"{result.release} ({result.release_sha256[:12]})")))
     body = "".join(f"<tr><td>{escape(k)}</td><td>{v}</td></tr>" for k, v in rows)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from html import escape
 
 import pandas as pd
 import streamlit as st
@@ -19,8 +20,15 @@ from pages._sources import Source
 from pages._theme import html
 
 MOST_CARDS = 3
-ROWS_SHOWN = 8
+ROWS_SHOWN = 6
+REDRAW = 0.5  # seconds between two drawings of a summary that grows
+CURRENT = "#2a333a"
+BAR = "#6f8192"  # not the accent: that is kept for findings
 ORDERS = ("As given", "Most suspected first")
+SCALED = (
+    "A heatmap shows where the positive evidence lies, not the outline of a lesion. It is scaled "
+    "by the probability, so that a faint one goes with a low probability."
+)
 GLYPHS = {
     Finding.SUSPECTED: "▲ Suspected",
     Finding.DOUBTFUL: "◇ Doubtful",
@@ -49,16 +57,21 @@ class Results:
         else:
             self._browse(status)
         self._finish(status)
+        html(f"<p class='soft'>{SCALED}</p>")
 
     def _scored(self, status: DeltaGenerator) -> Iterator[Source]:
         """Each source when its result is there; progress as soon as more than one is awaited."""
         sources, total = self._sources, len(self._sources)
-        awaited = sum(not self._memory.known(s, self._cascade) for s in sources)
+        awaited = self._awaited()
         for n, source in enumerate(sources):
             if awaited > 1:
                 status.progress(n / total, text=f"{n} of {total} radiographs read")
             self._found[source.id] = self._memory.result(source, self._cascade, self._limits)
             yield source
+
+    def _awaited(self) -> int:
+        """How many have no result yet."""
+        return sum(not self._memory.known(s, self._cascade) for s in self._sources)
 
     def _browse(self, status: DeltaGenerator) -> None:
         """Many: a summary, and one card at a time."""
@@ -67,9 +80,11 @@ class Results:
         pager = st.container(key="pager").empty()
         place = st.container()
         position = min(st.session_state.get("position", 0), len(self._sources) - 1)
+        drawn = -math.inf if self._awaited() else math.inf
         for n, source in enumerate(self._scored(status)):
-            if n + 1 < len(self._sources):
+            if time.monotonic() - drawn > REDRAW:
                 self._table(table, position)
+                drawn = time.monotonic()
             if n == position:
                 with place:
                     self._card(source)
@@ -79,8 +94,7 @@ class Results:
 
     def _order(self) -> None:
         """By probability, if the reader wants it and every result is there."""
-        known = all(self._memory.known(s, self._cascade) for s in self._sources)
-        if not known or st.session_state.get("order", ORDERS[0]) == ORDERS[0]:
+        if self._awaited() or st.session_state.get("order", ORDERS[0]) == ORDERS[0]:
             return
 
         def urgency(source: Source) -> float:
@@ -90,7 +104,7 @@ class Results:
         self._sources.sort(key=urgency)
 
     def _table(self, place: DeltaGenerator, position: int, selectable: bool = False) -> None:
-        rows = [self._row(n, s, position) for n, s in enumerate(self._sources)]
+        rows = pd.DataFrame([self._row(s) for s in self._sources])
         shown = min(len(rows), ROWS_SHOWN)
         key = f"summary-{hash(tuple(s.id for s in self._sources))}"
 
@@ -98,39 +112,30 @@ class Results:
             for row, _ in st.session_state[key].selection.cells:
                 st.session_state["position"] = row
 
+        chosen = {"key": key, "on_select": select, "selection_mode": "single-cell"}
         place.dataframe(
-            pd.DataFrame(rows),
+            rows.style.apply(_mark, axis=1, position=position),
             hide_index=True,
             width="stretch",
             height=35 * (shown + 1) + 3,
             column_config=_columns(),
-            **(
-                {"key": key, "on_select": select, "selection_mode": "single-cell"}
-                if selectable
-                else {}
-            ),
+            **(chosen if selectable else {}),
         )
 
-    def _row(self, n: int, source: Source, position: int) -> dict[str, object]:
+    def _row(self, source: Source) -> dict[str, object]:
+        """One line of the summary; empty where the result is not there yet."""
+        row: dict[str, object] = {"File": source.name}
         result = self._found.get(source.id)
-        ok = result is not None and result.fracture is not None
+        if result is None:
+            return row | {"Body part": "", "Finding": "", "Probability": math.nan, "Note": ""}
         part = self._memory.chosen.get(source.id)
-        body = result.body_part if result else None
-        return {
-            "": "▸" if n == position else "",
-            "File": source.name,
-            "Body part": f"{part.capitalize()} (chosen)"
-            if part
-            else body.label.capitalize()
-            if body
-            else "",
-            "Finding": GLYPHS[result.fracture.finding]
-            if ok
-            else "– Not assessed"
-            if result
-            else "",
-            "Probability": 100 * result.fracture.probability if ok else None,
-            "Note": (result.reason or "") if result else "",
+        body = f"{part} (chosen)" if part else result.body_part.label if result.body_part else ""
+        fracture = result.fracture
+        return row | {
+            "Body part": body.capitalize(),
+            "Finding": GLYPHS[fracture.finding] if fracture else "– Not assessed",
+            "Probability": 100 * fracture.probability if fracture else math.nan,
+            "Note": result.reason or "",
         }
 
     def _pager(self, position: int) -> None:
@@ -192,7 +197,7 @@ class Results:
                 "results.jsonl",
                 "application/jsonl",
             )
-            st.button("Clear", key="clear", on_click=_sources.clear)
+            st.button("Clear all", key="clear", on_click=_sources.clear)
 
 
 def _download(label: str, data: str, name: str, mime: str) -> None:
@@ -202,12 +207,16 @@ def _download(label: str, data: str, name: str, mime: str) -> None:
 def _columns() -> dict[str, object]:
     column = st.column_config
     return {
-        "": column.TextColumn(width=30),
         "Probability": column.ProgressColumn(
-            min_value=0, max_value=100, format="%.0f %%", color="#8fa3b5"
+            min_value=0, max_value=100, format="%.0f %%", color=BAR
         ),
         "Note": column.TextColumn(width="large"),
     }
+
+
+def _mark(row: pd.Series, position: int) -> list[str]:
+    """The line of the radiograph that is shown stands on a lighter ground."""
+    return [f"background-color: {CURRENT}" if row.name == position else ""] * len(row)
 
 
 def _tally(results: Sequence[ImageResult]) -> str:

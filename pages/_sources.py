@@ -61,7 +61,7 @@ def drop_zone(limits: ImageLimits) -> list[Source]:
         files = st.file_uploader(
             "Radiographs",
             accept_multiple_files="directory" if folder else True,
-            key=f"files-{folder}-{generation}",
+            key=f"files-{'folder' if folder else 'single'}-{generation}",
             max_upload_size=max(1, limits.max_bytes // 2**20),
             label_visibility="collapsed",
         )

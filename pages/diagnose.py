@@ -7,6 +7,10 @@ import streamlit as st
 from pages import _cascade, _sources, _theme
 from pages._sources import Sample, Source
 
+TALL = (
+    '.st-key-drop [data-testid="stFileUploaderDropzone"] '
+    "{ min-height: 10rem; justify-content: center; }"
+)
 LEAD = "Which bone, whether a finding is suspected, and where the evidence lies."
 
 
@@ -50,6 +54,8 @@ def _unavailable(failure: BaseException) -> None:
 
 
 def _empty_state() -> None:
+    """What the page is for and what to do first; the drop zone is tall as long as it is alone."""
+    _theme.html(f"<style>{TALL}</style>")
     _theme.html(
         "<p class='lead'>Drop radiographs of an elbow, a hand or a shoulder above: PNG, JPEG, "
         "TIFF, WebP or DICOM. Each gets its body part, a finding with its probability, and a "
@@ -58,7 +64,7 @@ def _empty_state() -> None:
     samples = _sources.samples()[: _sources.MOST_SAMPLES]
     if samples:
         _theme.html("<p class='soft'>Or try a simulated radiograph</p>")
-        for column, sample in zip(st.columns(_sources.MOST_SAMPLES), samples):
+        for column, sample in zip(st.columns(_sources.MOST_SAMPLES), samples, strict=False):
             with column:
                 _thumbnail(sample)
 

@@ -84,7 +84,8 @@ class Pictures:
         part = [
             -100 if p in AMBIGUOUS else CLASSES.index(stage1_class(p)) for p in rows.part
         ]
-        return cls(rows, canvases, torch.tensor(part), torch.tensor(rows.positive.to_numpy(float)).float())
+        positive = torch.tensor(rows.positive.to_numpy(np.float32, copy=True))
+        return cls(rows, canvases, torch.tensor(part), positive)
 
 
 @dataclass(frozen=True)
@@ -351,7 +352,7 @@ def figures_of(logits: Logits, pictures: Pictures) -> dict[str, float]:
             result[name] = accuracy(pictures.body_part.numpy()[focus], chosen[focus])
             continue
         here = ((rows.part == name) & rows.positive.notna()).to_numpy()
-        value = auroc(rows.positive[here], values[here, 0].numpy()) if here.any() else math.nan
+        value = auroc(rows.positive[here], values.numpy()[here, 0]) if here.any() else math.nan
         if not math.isnan(value):
             result[name] = value
     return result

@@ -38,6 +38,17 @@ TUBULAR_CORTEX = {
     "thumbprox": 0.40, "thumbdist": 0.30,
 }  # fmt: skip
 SHORT_CORTEX_MM = 0.7
+# Bones that the model draws smaller than its own joints leave room for.
+GROWTH = {
+    "scaphoid": 1.13, "trapezium": 1.08, "trapezoid": 1.05, "lunate": 1.07, "capitate": 1.04,
+    "hamate": 1.06, "triquetrum": 1.1, "pisiform": 0.95,
+}  # fmt: skip
+# Joints that the model holds too wide: a bone, and the shift (mm, in the bone's frame as a unit
+# vector and a length) of all that hangs on it.
+CLOSER: tuple[tuple[str, tuple[float, float, float], float], ...] = (
+    ("radius", (-0.035, -0.102, -0.994), 2.8),
+    ("scapula", (0.459, -0.76, 0.455), 2.2),
+)
 PLATE_CORTEX_MM = 0.8
 
 
@@ -213,7 +224,8 @@ def marrow_surface(
     if share is None:
         rind = PLATE_CORTEX_MM if "scapula" in name or "ribs" in name else SHORT_CORTEX_MM
         rind = 2.6 if "skull" in name else rind
-        thickness = np.minimum(rind, 0.3 * local_thickness(vertices, faces, 6.0 * rind))
+        part = 0.42 if name == "scapula" else 0.3
+        thickness = np.minimum(rind, part * local_thickness(vertices, faces, 6.0 * rind))
         return vertices - normal * thickness[:, None]
     local = (vertices - origin) @ axes.T
     s = local[:, 0] / np.abs(local[:, 0]).max()
@@ -242,7 +254,7 @@ def edge_length(name: str) -> float:
 
 def build_bone(name: str, vertices: Points, faces: Faces, distal: Points) -> Bone:
     """A closed, refined bone from a raw surface (Vx3 mm, Fx3) and its distal direction (3,)."""
-    vertices, faces = close(vertices, faces)
+    vertices, faces = close(vertices * GROWTH.get(name, 1.0), faces)
     vertices, faces = refine(vertices, faces, edge_length(name))
     a, b, c = (vertices[faces[:, k]] for k in range(3))
     if np.einsum("ij,ij->", a, np.cross(b, c)) < 0:
@@ -318,6 +330,7 @@ class Skeleton:
             )
             for name, geom in self._geoms.items()
         }
+        self._tighten(places)
         return places, {model.joint(k).name: data.xaxis[k].copy() for k in range(model.njnt)}
 
     def _couple(self, data: mujoco.MjData) -> None:
@@ -333,6 +346,17 @@ class Skeleton:
                 at = model.jnt_qposadr[master]
                 x = data.qpos[at] - model.qpos0[at]
             data.qpos[slave] = model.qpos0[slave] + np.polyval(model.eq_data[k, 4::-1], x)
+
+    def _tighten(self, places: dict[str, Placed]) -> None:
+        """Close the joints that the model holds too wide, in place."""
+        for bone, direction, distance in CLOSER:
+            if bone not in places:
+                continue
+            towards = places[bone].rotation @ np.array(direction)
+            for name in self.distal_of(bone):
+                if name in places:
+                    old = places[name]
+                    places[name] = Placed(old.rotation, old.offset + distance * towards)
 
     def pose(self, joints: dict[str, float]) -> Pose:
         """Place every bone for the joint angles given (rad); all others stay neutral."""

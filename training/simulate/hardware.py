@@ -188,8 +188,8 @@ def cast_window(part: str, pose: Pose, camera: Camera, rng: np.random.Generator)
 
 def weave(size: tuple[int, int], rng: np.random.Generator) -> Image:
     """Uneven thickness of bandage layers (HxW, about 1)."""
-    coarse = rng.normal(1.0, 0.35, (size[0] // 14 + 2, size[1] // 14 + 2)).astype(np.float32)
-    fine = rng.normal(0.0, 0.2, (size[0] // 4 + 2, size[1] // 4 + 2)).astype(np.float32)
+    coarse = rng.normal(1.0, 0.13, (size[0] // 40 + 3, size[1] // 40 + 3)).astype(np.float32)
+    fine = rng.normal(0.0, 0.06, (size[0] // 5 + 2, size[1] // 5 + 2)).astype(np.float32)
     shape = (size[1], size[0])
     total = cv2.resize(coarse, shape, interpolation=cv2.INTER_CUBIC)
-    return np.clip(total + cv2.resize(fine, shape, interpolation=cv2.INTER_CUBIC), 0.4, 1.8)
+    return np.clip(total + cv2.resize(fine, shape, interpolation=cv2.INTER_CUBIC), 0.6, 1.5)

@@ -7,6 +7,7 @@ each, and the thickness of the fat under the skin.
 from __future__ import annotations
 
 import numpy as np
+from scipy.interpolate import PchipInterpolator
 
 from .anatomy import Points, Pose
 
@@ -82,39 +83,49 @@ def palm_cones(pose: Pose) -> list[Points]:
     return rows
 
 
+def chain(points: Points, radii: Points, fats: Points, steps: int = 8) -> list[Points]:
+    """Cones along a line (Nx3) whose radius changes smoothly through the N values given."""
+    knots = np.linspace(0.0, 1.0, len(points))
+    fine = np.linspace(0.0, 1.0, steps + 1)
+    line, width, fat = (
+        PchipInterpolator(knots, values)(fine) for values in (points, radii, fats)
+    )
+    return [
+        cone(line[k], line[k + 1], (width[k], width[k + 1]), fat[k]) for k in range(steps)
+    ]
+
+
 def forearm_cones(pose: Pose) -> list[Points]:
     """From the wrist to the elbow: bones, flexors and extensors."""
+    shares = (1.0, 0.9, 0.75, 0.5, 0.25, 0.05)
+    fats = np.array((2.5, 2.5, 3.0, 4.0, 5.0, 5.0))
+    radii = np.array((17.0, 17.5, 21.0, 28.0, 32.0, 31.0))
     rows = []
-    shares = (1.0, 0.8, 0.55, 0.3, 0.05)
-    radii = (16.5, 19.5, 27.0, 33.0, 31.0)
-    fats = (2.5, 3.0, 4.0, 5.0, 5.0)
-    for bone, weight in (("radius", 1.0), ("ulna", 0.9)):
-        for k in range(4):
-            start, end = pose.point(bone, shares[k]), pose.point(bone, shares[k + 1])
-            pair = (radii[k] * weight, radii[k + 1] * weight)
-            rows.append(cone(start, end, pair, fats[k]))
-    wrist = (pose.point("radius", 1.0), pose.point("ulna", 0.98))
+    for bone, weight in (("radius", 1.0), ("ulna", 0.94)):
+        line = np.stack([pose.point(bone, s) for s in shares])
+        rows += chain(line, radii * weight, fats)
+    wrist = (pose.point("radius", 0.99), pose.point("ulna", 0.98))
     carpus = (pose.point("trapezium", 0.5), pose.point("hamate", 0.5))
-    rows += [cone(a, b, (16.0, 14.0), 2.2) for a, b in zip(wrist, carpus, strict=True)]
+    palm = (pose.point("2mc", 0.3), pose.point("5mc", 0.3))
+    for a, b, c in zip(wrist, carpus, palm, strict=True):
+        rows += [cone(a, b, (16.5, 14.5), 2.2), cone(b, c, (14.5, 12.5), 2.2)]
     return rows
 
 
 def upper_arm_cones(pose: Pose) -> list[Points]:
     """From the elbow to the shoulder: biceps in front, triceps behind, the epicondyles."""
-    front = unit(np.cross(pose.hinges["elbow_flexion_r"], pose.point("humerus", 0.0) - pose.point("humerus", 1.0)))
-    points = [pose.point("humerus", s) for s in (0.04, 0.2, 0.45, 0.7, 0.9)]
-    radii = (46.0, 44.0, 42.0, 36.0, 31.0)
-    fats = (9.0, 8.0, 7.0, 6.0, 5.0)
-    rows = [
-        cone(points[k], points[k + 1], (radii[k], radii[k + 1]), fats[k]) for k in range(4)
-    ]
+    up = pose.point("humerus", 0.0) - pose.point("humerus", 1.0)
     side = unit(pose.hinges["elbow_flexion_r"])
-    end = pose.point("humerus", 0.965)
-    rows.append(cone(end - 18.0 * side, end + 18.0 * side, (23.0, 23.0), 4.0))
-    rows.append(cone(points[1] + 8.0 * front, points[3] + 8.0 * front, (38.0, 30.0), 7.0))
-    olecranon = pose.point("ulna", 0.02)
-    rows.append(cone(olecranon, pose.point("ulna", 0.2), (15.0, 20.0), 3.0))
-    rows.append(cone(end, pose.point("radius", 0.08), (30.0, 31.0), 5.0))
+    front = unit(np.cross(side, up))
+    line = np.stack([pose.point("humerus", s) for s in (0.04, 0.2, 0.45, 0.7, 0.88, 0.97)])
+    radii = np.array((46.0, 46.0, 43.0, 39.0, 33.0, 28.0))
+    rows = chain(line, radii, np.array((9.0, 8.0, 7.0, 6.0, 5.0, 4.0)))
+    end = pose.point("humerus", 0.955)
+    rows.append(cone(end - 13.0 * side, end + 13.0 * side, (22.0, 22.0), 4.0))
+    rows.append(cone(line[1] + 7.0 * front, line[3] + 8.0 * front, (40.0, 32.0), 7.0))
+    olecranon = pose.point("ulna", 0.03)
+    rows.append(cone(olecranon, pose.point("ulna", 0.2), (14.0, 22.0), 3.0))
+    rows.append(cone(end + 4.0 * front, pose.point("radius", 0.1), (31.0, 32.0), 5.0))
     return rows
 
 
@@ -126,48 +137,53 @@ def arm_cones(pose: Pose) -> Points:
     )  # fmt: skip
 
 
+def chest_centre(pose: Pose) -> Points:
+    """The middle (3,) of the rib cage."""
+    ribs = pose.bones["ribs"].outer
+    return pose.places["ribs"](0.5 * (ribs.min(axis=0) + ribs.max(axis=0))[None])[0]
+
+
 def trunk_cones(pose: Pose) -> Points:
     """Chest, neck and both shoulders of a standing body, as far as a shoulder view shows them."""
-    spine, neck = pose.point("thoracic6", 0.5), pose.point("cervical", 0.5)
-    middle = 0.5 * (pose.bones["ribs"].outer.min(axis=0) + pose.bones["ribs"].outer.max(axis=0))
-    chest = pose.places["ribs"](middle[None])[0]
+    neck, chest = pose.point("cervical", 0.5), chest_centre(pose)
     head, acromion = pose.point("humerus", 0.05), pose.point("clavicle", 0.98)
-    up, left = np.array([0.0, 0.0, 1.0]), np.array([1.0, 0.0, 0.0])
+    up = np.array([0.0, 0.0, 1.0])
     rows = []
     for sign in (-1.0, 1.0):
-        side = chest + sign * 62.0 * left
-        rows.append(cone(side - 190.0 * up, side + 20.0 * up, (108.0, 92.0), 14.0))
-        rows.append(cone(side + 20.0 * up, side + 95.0 * up, (92.0, 58.0), 12.0))
-        mirror = np.array([sign, 1.0, 1.0])
-        centre = np.array([spine[0], 0.0, 0.0])
-        shoulder = (acromion - centre) * mirror * np.array([-1.0, 1.0, 1.0]) + centre
-        root = neck + np.array([sign * 25.0, 12.0, -55.0])
-        rows.append(cone(root, shoulder + np.array([0.0, 8.0, -22.0]), (42.0, 34.0), 8.0))
-    rows.append(cone(neck - 60.0 * up, neck + 130.0 * up, (60.0, 56.0), 5.0))
-    rows.append(cone(head, pose.point("humerus", 0.3), (50.0, 46.0), 9.0))
-    rows.append(cone(acromion - 18.0 * up, head, (34.0, 48.0), 8.0))
+        side = chest + np.array([sign * 58.0, 0.0, 0.0])
+        rows += chain(
+            side + np.array([[0, 0, -230], [0, 0, -40], [-sign * 4, 2, 50], [-sign * 20, 12, 110]]),
+            np.array((100.0, 98.0, 82.0, 48.0)), np.array((14.0, 12.0, 10.0, 8.0)), 5,
+        )  # fmt: skip
+        # Trapezius: hollow between the neck and the top of the shoulder.
+        shoulder = acromion if sign < 0 else acromion + (neck - acromion) * np.array([2.0, 0, 0])
+        root = neck + np.array([sign * 30.0, 14.0, 8.0])
+        low = root + (shoulder - root) * 0.45 + np.array([0.0, 4.0, -38.0])
+        line = np.stack([root, low, shoulder + np.array([0.0, 4.0, -24.0])])
+        rows += chain(line, np.array((38.0, 40.0, 34.0)), np.array((7.0, 7.0, 7.0)), 4)
+    rows.append(cone(neck - 70.0 * up, neck + 140.0 * up, (58.0, 55.0), 5.0))
+    arm = np.stack([pose.point("humerus", s) for s in (0.06, 0.2, 0.4, 0.65, 0.95)])
+    rows += chain(arm, np.array((44.0, 48.0, 46.0, 42.0, 34.0)), np.array((8.0, 8.0, 8.0, 7.0, 5.0)), 5)
+    rows.append(cone(acromion - 16.0 * up, head, (27.0, 42.0), 7.0))
     # Pectoral muscle in front and latissimus behind make the folds of the armpit.
-    breast = chest + np.array([-60.0, -70.0, 40.0])
-    rows.append(cone(breast, pose.point("humerus", 0.2), (46.0, 30.0), 10.0))
-    blade = pose.point("scapula", 0.6)
-    rows.append(cone(blade + np.array([0.0, 15.0, -30.0]), pose.point("humerus", 0.15),
-                     (44.0, 34.0), 10.0))  # fmt: skip
+    breast = chest + np.array([-70.0, -62.0, 30.0])
+    rows.append(cone(breast, pose.point("humerus", 0.16), (32.0, 26.0), 8.0))
+    blade = chest + np.array([-85.0, 50.0, 0.0])
+    rows.append(cone(blade, pose.point("humerus", 0.13), (34.0, 28.0), 8.0))
     return np.stack(rows)
 
 
 def lung_cones(pose: Pose) -> Points:
     """Air in both halves of the chest (Kx9)."""
-    ribs = pose.bones["ribs"].outer
-    chest = pose.places["ribs"](0.5 * (ribs.min(axis=0) + ribs.max(axis=0))[None])[0]
+    chest = chest_centre(pose)
     up = np.array([0.0, 0.0, 1.0])
     rows = []
     for sign in (-1.0, 1.0):
-        low = chest + np.array([sign * 66.0, 6.0, -60.0])
-        top = chest + np.array([sign * 48.0, 22.0, 96.0])
-        rows.append(cone(low - 40.0 * up, low + 40.0 * up, (62.0, 60.0), 0.0))
-        rows.append(cone(low + 40.0 * up, top, (60.0, 34.0), 0.0))
-        rows.append(cone(low + np.array([0.0, 30.0, -20.0]), low + np.array([0.0, 25.0, 60.0]),
-                         (52.0, 50.0), 0.0))  # fmt: skip
+        for depth, radius in ((-26.0, 56.0), (0.0, 62.0), (32.0, 58.0)):
+            low = chest + np.array([sign * 68.0, depth, -70.0])
+            top = chest + np.array([sign * 50.0, 10.0 + 0.3 * depth, 92.0])
+            rows.append(cone(low - 40.0 * up, low + 60.0 * up, (radius, radius), 0.0))
+            rows.append(cone(low + 60.0 * up, top, (radius, 36.0), 0.0))
     return np.stack(rows)
 
 
@@ -194,27 +210,32 @@ def leg_cones(pose: Pose) -> Points:
 
 
 def foot_cones(pose: Pose) -> list[Points]:
-    """Heel, sole, arch and five toes."""
-    foot, toes = pose.bones["foot"], pose.bones["bofoot"]
-    place, ahead = pose.places["foot"], pose.places["bofoot"]
-    low, high = foot.outer.min(axis=0), foot.outer.max(axis=0)
+    """Heel, sole, arch and five toes of a foot that stands with its sole down."""
+    hind = pose.places["foot"](pose.bones["foot"].outer)
+    fore = pose.places["bofoot"](pose.bones["bofoot"].outer)
+    low, high = hind.min(axis=0), hind.max(axis=0)
 
-    def at(x: float, y: float, z: float) -> Points:
-        return place((low + (high - low) * np.array([x, y, z]))[None])[0]
+    def at(lateral: float, back: float, height: float) -> Points:
+        return low + (high - low) * np.array([1.0 - lateral, back, height])
 
     rows = [
-        cone(at(0.1, 0.45, 0.35), at(0.25, 0.5, 0.4), (30.0, 30.0), 9.0),
-        cone(at(0.25, 0.75, 0.4), pose.point("tibia", 0.97), (33.0, 34.0), 5.0),
-        cone(at(0.15, 0.4, 0.4), at(0.9, 0.15, 0.75), (26.0, 18.0), 7.0),
-        cone(at(0.3, 0.7, 0.35), at(0.95, 0.35, 0.15), (30.0, 19.0), 6.0),
-        cone(at(0.3, 0.7, 0.4), at(0.95, 0.3, 0.45), (31.0, 18.0), 5.0),
+        cone(at(0.5, 0.9, 0.42), at(0.5, 0.72, 0.3), (24.0, 27.0), 8.0),
+        cone(at(0.5, 0.84, 0.6), pose.point("tibia", 0.96), (24.0, 33.0), 5.0),
+        cone(at(0.45, 0.62, 0.75), pose.point("tibia", 0.98), (32.0, 33.0), 5.0),
+        cone(at(0.68, 0.8, 0.12), at(0.8, 0.06, -0.02), (20.0, 15.0), 7.0),
+        cone(at(0.36, 0.62, 0.55), at(0.18, 0.06, 0.16), (27.0, 19.0), 6.0),
+        cone(at(0.5, 0.62, 0.5), at(0.5, 0.06, 0.10), (30.0, 17.0), 5.0),
+        cone(at(0.5, 0.62, 0.75), at(0.3, 0.25, 0.35), (24.0, 18.0), 4.0),
     ]
-    tip_low, tip_high = toes.outer.min(axis=0), toes.outer.max(axis=0)
-    for k, (z, reach) in enumerate(((0.16, 0.98), (0.38, 0.97), (0.57, 0.9), (0.75, 0.8), (0.92, 0.68))):
-        size = 14.0 if k == 0 else 10.5 - 0.5 * k
-        tip = tip_low + (tip_high - tip_low) * np.array([reach, 0.4, z])
-        base = at(0.88, 0.25, z)
-        rows.append(cone(base, ahead(tip[None])[0], (size + 4.0, size - 1.5), 3.5))
+    front, back = fore[:, 1].min(), fore[:, 1].max()
+    left, right = fore[:, 0].max(), fore[:, 0].min()
+    for k, share in enumerate((0.1, 0.36, 0.56, 0.74, 0.91)):
+        size = 13.0 if k == 0 else 9.6 - 0.4 * k
+        x = left + (right - left) * share
+        column = fore[np.abs(fore[:, 0] - x) < 9.0]
+        tip = column[column[:, 1].argmin()] if len(column) else fore.mean(axis=0)
+        end = np.array([tip[0], max(tip[1] + size - 4.0, front), column[:, 2].mean()])
+        rows.append(cone(np.array([x, back + 8.0, end[2] + 2.0]), end, (size + 5.0, size), 3.0))
     return rows
 
 

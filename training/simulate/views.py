@@ -122,8 +122,7 @@ def forearm_frame(yaw: float) -> Callable[[Pose], Points]:
 
     def frame(pose: Pose) -> Points:
         down = pose.point("radius", 1.0) - pose.point("radius", 0.0)
-        across = pose.point("ulna", 0.97) - pose.point("radius", 0.97)
-        return yawed(frame_of(across, down), yaw)
+        return yawed(frame_of(pose.hinges["elbow_flexion_r"], down), yaw)
 
     return frame
 

@@ -1,0 +1,176 @@
+"""fit, calibrate, evaluate and release on a tiny data set, end to end and after an interruption."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from core.registry import Registry
+from training import data, fit, sampling
+from training.__main__ import main
+from tests import tiny
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.write(tmp_path_factory.mktemp("tiny"))
+
+
+def settings(manifest: Path, out: Path) -> fit.Settings:
+    return fit.Settings(
+        data=(f"manifest:{manifest}",),
+        out=str(out),
+        size=64,
+        joint_passes=96,
+        branch_passes=16,
+        batch=16,
+        validations=2,
+        joint_rate=1e-3,
+        device="cpu",
+        minutes_between_checkpoints=0.0,
+    )
+
+
+def events(folder: Path) -> list[dict[str, object]]:
+    lines = (folder / "events.jsonl").read_text().splitlines()
+    return [{k: v for k, v in json.loads(line).items() if k != "time"} for line in lines]
+
+
+@pytest.fixture(scope="module")
+def run(manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    fit.Run(settings(manifest, folder)).fit()
+    return folder
+
+
+def test_a_run_leaves_what_others_read(run):
+    phases = list(dict.fromkeys(e["phase"] for e in events(run)))
+    assert phases == ["joint", "body_part", "elbow", "hand", "shoulder"]
+    assert json.loads((run / "status.json").read_text())["state"] == "finished"
+    assert "split_sha256" in (run / "config.toml").read_text()
+    networks = torch.load(run / "networks.pt", weights_only=True)["networks"]
+    assert networks.keys() == {"trunk", "body_part", "elbow", "hand", "shoulder"}
+    assert networks["body_part"]["fc.weight"].shape == (4, 2048)
+    assert networks["hand"]["fc.weight"].shape == (1, 2048)
+
+
+@pytest.mark.parametrize("steps", [2, 7])
+def test_an_interrupted_run_goes_on_with_the_same_numbers(manifest, run, tmp_path, monkeypatch, steps):
+    count, step = 0, fit.Run._step
+
+    def interrupted(self, phase, state):
+        nonlocal count
+        count += 1
+        if count > steps:
+            raise KeyboardInterrupt
+        return step(self, phase, state)
+
+    monkeypatch.setattr(fit.Run, "_step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        fit.Run(settings(manifest, tmp_path)).fit()
+    monkeypatch.setattr(fit.Run, "_step", step)
+    fit.Run(settings(manifest, tmp_path)).fit()
+    whole, resumed = events(run), events(tmp_path)
+    # an interrupted phase repeats the validation it starts with, if no checkpoint came before it
+    assert len(resumed) >= len(whole)
+    by_place = {(e["phase"], e["seen"]): e for e in resumed}
+    for event in whole:
+        other = by_place[event["phase"], event["seen"]]
+        for key in ("score", "best", "loss"):
+            assert other[key] == pytest.approx(event[key], abs=1e-5, nan_ok=True)
+
+
+def test_from_a_run_to_a_release(manifest, run, tmp_path, capsys):
+    where = f"manifest:{manifest}"
+    assert main(["calibrate", str(run), "--id", "tiny-1"]) == 0
+    candidate = str(run / "candidate")
+    weights = tmp_path / "weights"
+    assert main(["release", str(run), "--weights", str(weights)]) == 1  # no figures yet
+    assert "evaluate the candidate" in capsys.readouterr().err
+    assert not weights.exists()
+    arguments = ["evaluate", "--data", where, "--weights", candidate, "--draws", "50"]
+    assert main([*arguments, "--split", "test", "--out", str(run / "test")]) == 0
+    assert "body_part" in capsys.readouterr().out
+    assert main(["release", str(run), "--weights", str(weights)]) == 0
+    registry = Registry.open(weights)
+    release = registry.find("champion")
+    assert release.id == "tiny-1"
+    assert registry.verify(release) == []
+    assert release.metrics["split"] == "test"
+    card = (weights / "tiny-1" / "MODEL_CARD.md").read_text()
+    assert "| body_part | all | all | accuracy |" in card
+    for part in release.parts:
+        assert {p.name for p in release.stages[part.value].operating_points} == {
+            "sensitive",
+            "specific",
+            "balanced",
+        }
+
+
+def test_figures_of_another_release_are_refused(manifest, run, tmp_path):
+    assert main(["calibrate", str(run), "--id", "tiny-2"]) == 0
+    (run / "test").mkdir(exist_ok=True)
+    (run / "test" / "metrics.json").write_text(
+        json.dumps({"release_sha256": "0" * 64, "split": "test", "figures": []})
+    )
+    assert main(["release", str(run), "--weights", str(tmp_path / "w")]) == 1
+    assert not (tmp_path / "w").exists()
+
+
+def test_a_patient_in_two_splits_is_refused(manifest, tmp_path, capsys):
+    rows = pd.read_csv(manifest)
+    rows.loc[rows.split == "val", "group"] = rows.group[rows.split == "train"].to_numpy()
+    leaky = manifest.parent / "leaky.csv"
+    rows.to_csv(leaky, index=False)
+    assert main(["fit", "--data", f"manifest:{leaky}", "--out", str(tmp_path)]) == 1
+    assert "60 patients" in capsys.readouterr().err
+
+
+def test_a_damaged_picture_is_left_out(manifest, tmp_path):
+    rows = data.read(f"manifest:{manifest}").head(3).copy()
+    (tmp_path / "bad.webp").write_bytes(b"RIFF")
+    rows.loc[1, "path"] = str(tmp_path / "bad.webp")
+    kept, canvases = data.load_canvases(rows, fit.Preprocessing(size=32))
+    assert len(kept) == len(canvases) == 2
+    assert kept.id.tolist() == [rows.id[0], rows.id[2]]
+
+
+def test_nan_stops_the_run_and_keeps_the_last_good(manifest, tmp_path, monkeypatch):
+    monkeypatch.setattr(fit, "loss", lambda *a: torch.tensor(float("nan"), requires_grad=True))
+    with pytest.raises(FloatingPointError):
+        fit.Run(settings(manifest, tmp_path)).fit()
+    assert json.loads((tmp_path / "status.json").read_text())["state"] == "failed"
+
+
+def test_samplers_balance_label_and_source(manifest):
+    rows = data.read(f"manifest:{manifest}")
+    many = pd.concat([rows, *[rows[rows.positive == 0]] * 9], ignore_index=True)
+    drawn = sampling.FractureSampler(many, "hand").draw(2000, np.random.default_rng(0))
+    chosen = many.loc[drawn]
+    assert set(chosen.part) == {"hand"}
+    assert 0.15 < chosen.positive.mean() < 0.35  # 1 in 11 as found, damped by the square root
+    parts = many.loc[sampling.BodyPartSampler(many).draw(2000, np.random.default_rng(0))].part
+    assert (parts.isin(["leg", "chest"])).mean() == pytest.approx(0.25, abs=0.05)
+
+
+def test_split_hash_depends_on_the_split_alone(manifest):
+    rows = data.read(f"manifest:{manifest}")
+    assert data.split_hash(rows) == data.split_hash(rows.sample(frac=1, random_state=1))
+    moved = rows.copy()
+    moved.loc[0, "split"] = "val"
+    assert data.split_hash(rows) != data.split_hash(moved)
+
+
+def test_rate_warms_up_and_ends_at_zero(manifest, tmp_path):
+    s = replace(settings(manifest, tmp_path), warmup=0.1)
+    phase = fit.Phase("joint", torch.nn.Identity(), lambda m, x: {}, None, 1000, 1e-3, ())
+    values = [fit.rate(n, phase, s) for n in (0, 50, 100, 550, 1000)]
+    assert values[0] < values[1] < values[2] == pytest.approx(1e-3)
+    assert values[3] == pytest.approx(5e-4)
+    assert values[4] == pytest.approx(0.0)
