@@ -25,6 +25,7 @@ WORDS = {
     Finding.NOT_SUSPECTED: "Not suspected",
 }
 OPACITY = 50
+RECOGNISED = "recognised"
 
 
 @dataclass(frozen=True)
@@ -132,14 +133,15 @@ def _reading(card: Card, cascade: Cascade) -> None:
 def _assess_as(card: Card, cascade: Cascade, session: Session) -> None:
     """A reader who sees that stage 1 is wrong names the part; everything is then drawn again."""
     label = card.result.body_part.label if card.result.body_part else ""
-    options = [None, *cascade.release.parts]
-    part = st.selectbox(
+    options = [RECOGNISED, *(part.value for part in cascade.release.parts)]
+    wish = st.selectbox(
         "Assess as",
         options,
-        index=options.index(card.part),
-        format_func=lambda p: p.capitalize() if p else f"As recognised ({label})",
+        index=options.index(card.part or RECOGNISED),
+        format_func=lambda p: f"As recognised ({label})" if p == RECOGNISED else p.capitalize(),
         key=f"part-{card.source.id}",
     )
+    part = None if wish == RECOGNISED else BodyPart(wish)
     if part == card.part:
         return
     session.chosen.pop(card.source.id, None)

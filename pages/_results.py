@@ -17,13 +17,15 @@ from core.types import Finding, ImageResult
 from pages import _card, _downloads, _sources
 from pages._scoring import Session
 from pages._sources import Source
-from pages._theme import html
+from pages._theme import html, style
 
 MOST_CARDS = 3
 ROWS_SHOWN = 6
+ROW = 30  # pixels
 REDRAW = 0.5  # seconds between two drawings of a summary that grows
 CURRENT = "#2a333a"
 BAR = "#6f8192"  # not the accent: that is kept for findings
+NARROW = '[data-testid="stFileChips"] { max-height: 2.6rem; }'  # the summary names the files
 ORDERS = ("As given", "Most suspected first")
 SCALED = (
     "A heatmap shows where the positive evidence lies, not the outline of a lesion. It is scaled "
@@ -75,6 +77,7 @@ class Results:
 
     def _browse(self, status: DeltaGenerator) -> None:
         """Many: a summary, and one card at a time."""
+        style(NARROW)
         self._order()
         table = st.empty()
         pager = st.container(key="pager").empty()
@@ -117,7 +120,8 @@ class Results:
             rows.style.apply(_mark, axis=1, position=position),
             hide_index=True,
             width="stretch",
-            height=35 * (shown + 1) + 3,
+            row_height=ROW,
+            height=ROW * shown + 38,
             column_config=_columns(),
             **(chosen if selectable else {}),
         )

@@ -67,7 +67,7 @@ class View:
 
     @classmethod
     def of(cls, radiograph: Radiograph) -> View:
-        pixels, how = _windowed(radiograph.pixels)
+        pixels, how = windowed(radiograph.pixels)
         height, width = radiograph.pixels.shape
         scale = min(1.0, DISPLAY_SIDE / max(height, width))
         if scale < 1:
@@ -125,7 +125,7 @@ def session() -> Session:
     return st.session_state.setdefault("scoring", Session())
 
 
-def _windowed(pixels: NDArray[np.generic]) -> tuple[NDArray[np.uint8], str]:
+def windowed(pixels: NDArray[np.generic]) -> tuple[NDArray[np.uint8], str]:
     """8 bit for the screen, and how that was made. Deep or very flat pictures are stretched."""
     low, high = np.percentile(pixels[::4, ::4], DISPLAY_PERCENTILES)
     if pixels.dtype == np.uint8 and high - low > 127:

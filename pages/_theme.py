@@ -57,6 +57,11 @@ def html(markup: str) -> None:
     st.html(markup)
 
 
+def style(css: str) -> None:
+    """Rules for this state of the page only."""
+    st.html(f"<style>{css}</style>")
+
+
 def notice(sentence: str) -> None:
     """One plain sentence about something that does not work."""
     html(f'<p class="notice" role="alert">{escape(sentence)}</p>')

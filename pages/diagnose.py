@@ -55,9 +55,9 @@ def _unavailable(failure: BaseException) -> None:
 
 def _empty_state() -> None:
     """What the page is for and what to do first; the drop zone is tall as long as it is alone."""
-    _theme.html(f"<style>{TALL}</style>")
+    _theme.style(TALL)
     _theme.html(
-        "<p class='lead'>Drop radiographs of an elbow, a hand or a shoulder above: PNG, JPEG, "
+        "<p class='lead'>For radiographs of the elbow, the hand and the shoulder, as PNG, JPEG, "
         "TIFF, WebP or DICOM. Each gets its body part, a finding with its probability, and a "
         "heatmap. Nothing leaves this computer.</p>"
     )

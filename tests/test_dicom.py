@@ -298,26 +298,47 @@ def test_jpeg_baseline_and_its_truncation() -> None:
     refusal(part10(dataset(GREY8), JPEGBaseline8Bit, frame[: len(frame) * 2 // 3]))
 
 
-def test_jpeg_lossless() -> None:
-    """The most common compression in radiography, by GDCM; without it a sentence says so."""
-    data = (BUNDLED / "SC_rgb_jpeg_gdcm.dcm").read_bytes()
-    pytest.importorskip("gdcm")
+def test_colour_jpeg_lossless() -> None:
+    pytest.importorskip("imagecodecs")
     same = decode((BUNDLED / "SC_rgb_rle.dcm").read_bytes()).pixels
-    np.testing.assert_array_equal(decode(data).pixels, same)
-
-
-def test_missing_decoder_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        dicom_module, "get_decoder", lambda syntax: type("Decoder", (), {"is_available": False})
+    np.testing.assert_array_equal(
+        decode((BUNDLED / "SC_rgb_jpeg_gdcm.dcm").read_bytes()).pixels, same
     )
-    reason = refusal(part10(dataset(GREY8), JPEGLosslessSV1, encoded(GREY8, "JPEG")))
-    assert "JPEG Lossless" in reason
 
 
-def test_12_bit_lossy_jpeg_and_video_are_named() -> None:
-    frame = encoded(GREY8, "JPEG")
-    assert "12-bit" in refusal(part10(dataset(GREY12, **TWELVE), JPEGExtended12Bit, frame))
-    assert "MPEG2" in refusal(part10(dataset(GREY8), MPEG2MPML, frame))
+@pytest.mark.parametrize("signed", [False, True])
+def test_12_bit_jpeg_lossless_and_its_truncation(signed: bool) -> None:
+    """The most common compression in radiography (1.2.840.10008.1.2.4.70)."""
+    imagecodecs = pytest.importorskip("imagecodecs")
+    pixels = GREY12.astype(np.int16) - 2048 if signed else GREY12
+    frame = imagecodecs.jpeg8_encode(
+        (pixels & 0xFFF).astype(np.uint16), lossless=True, bitspersample=12
+    )
+    data = part10(dataset(pixels, **TWELVE), JPEGLosslessSV1, frame)
+    np.testing.assert_array_equal(decode(data).pixels, decode(dicom(pixels, **TWELVE)).pixels)
+    for fraction in (0.5, 0.9, 0.99):
+        cut = frame[: int(len(frame) * fraction)]
+        assert "incomplete" in refusal(part10(dataset(pixels, **TWELVE), JPEGLosslessSV1, cut))
+
+
+def test_12_bit_lossy_jpeg() -> None:
+    pytest.importorskip("imagecodecs")
+    radiograph = imaging.read(BUNDLED / "JPGExtended.dcm", ANY_SIZE)
+    assert radiograph.pixels.shape == (1024, 256)
+    assert len(np.unique(radiograph.pixels)) > 200
+
+
+@pytest.mark.parametrize("syntax", [JPEGLosslessSV1, JPEGExtended12Bit, MPEG2MPML])
+def test_missing_decoder_is_named(syntax: UID, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dicom_module, "find_spec", lambda name: None)
+    data = part10(dataset(GREY12, **TWELVE), syntax, encoded(GREY8, "JPEG"))
+    assert syntax.name in refusal(data)
+
+
+def test_missing_plugin_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dicom_module, "_PREFERRED_PLUGINS", ())
+    data = part10(dataset(GREY8), JPEGBaseline8Bit, encoded(GREY8, "JPEG"))
+    assert "JPEG Baseline" in refusal(data)
 
 
 def test_large_picture_behind_a_small_header_is_refused() -> None:

@@ -239,9 +239,9 @@ def choose_site(part: str, view: str, rng: np.random.Generator) -> Site:
 
 def rough_waves(radius: float, strength: float, rng: np.random.Generator) -> Points:
     """Waves (Mx4) of a broken edge: ever finer and lower."""
-    count = 7
+    count = 10
     octave = np.linspace(0.0, 1.0, count)
-    number = (1.2 + 9.0 * octave) / max(radius, 2.0) * rng.uniform(0.7, 1.3, count)
+    number = (1.2 + 14.0 * octave) / max(radius, 2.0) * rng.uniform(0.7, 1.3, count)
     angle = rng.uniform(0.0, 2.0 * np.pi, count)
     amplitude = strength * (1.0 - 0.75 * octave) * rng.uniform(0.4, 1.0, count)
     phase = rng.uniform(0.0, 2.0 * np.pi, count)
@@ -293,7 +293,7 @@ def draw_cut(
         level=level,
         centre=centre,
         slope=slope,
-        waves=rough_waves(radius, min(0.55, 0.09 * radius), rng),
+        waves=rough_waves(radius, min(1.1, 0.13 * radius), rng),
         twist=float(rng.choice([-1, 1]) * rng.uniform(2.0, 3.5) * radius) * (kind == "spiral"),
         gap=0.25 if kind == "impacted" else gap,
         open_share=1.3 if complete else float(rng.uniform(0.55, 0.85)),

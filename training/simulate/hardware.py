@@ -7,7 +7,7 @@ import numpy as np
 
 from .anatomy import Bone, Faces, Points, Pose
 from .physics import Camera, Image
-from .soft import forearm_cones, palm_cones, unit, upper_arm_cones
+from .soft import forearm_cones, palm_cones, unit, upper_arm_cones, wrist_cones
 
 # Bones that carry plates, with the span along them.
 PLATES = {
@@ -75,6 +75,15 @@ def surface_line(
     return path @ bone.axes + bone.origin, np.array([0.0, *direction]) @ bone.axes
 
 
+def bar(
+    path: Points, side: Points, out: Points, left: Points | float, right: Points | float,
+    thick: float,
+) -> tuple[Points, Faces]:  # fmt: skip
+    """A flat bar along a path (Nx3), from ``left`` to ``right`` mm beside it."""
+    corners = ((left, 0.2), (left, thick), (right, thick), (right, 0.2))
+    return swept(np.stack([path + side * across + out * up for across, up in corners], axis=1))
+
+
 def plate(
     pose: Pose, name: str, span: tuple[float, float], rng: np.random.Generator
 ) -> list[tuple[Points, Faces]]:
@@ -88,11 +97,13 @@ def plate(
     out /= np.linalg.norm(out, axis=1, keepdims=True)
     side = np.cross(along, out)
     holes = max(4, int(round(np.ptp(span) * bone.length / (13.0 * size + 1.0))))
-    scallop = 1.0 + 0.12 * np.cos(np.linspace(0.0, 2.0 * np.pi * holes, 40))
-    half, thick = 5.2 * size * scallop[:, None], 3.2 * size
-    ring = [path + side * half + out * 0.2, path + side * half + out * thick,
-            path - side * half + out * thick, path - side * half + out * 0.2]  # fmt: skip
-    solids = [swept(np.stack(ring, axis=1))]
+    wave = np.cos(np.linspace(0.0, 2.0 * np.pi * holes, 40))[:, None]
+    # Two rails and the bridges between them leave the holes open.
+    outer, thick = (5.0 + 0.35 * wave) * size, 3.0 * size
+    solids = [bar(path, side, out, s * 2.6 * size, s * outer, thick) for s in (-1.0, 1.0)]
+    for k in range(holes + 1):
+        piece = slice(max(0, int(k / holes * 39) - 1), min(40, int(k / holes * 39) + 2))
+        solids.append(bar(path[piece], side[piece], out[piece], -2.6 * size, 2.6 * size, thick))
     for k in range(holes):
         at = int((k + 0.5) / holes * 39)
         if rng.random() < 0.12:
@@ -125,8 +136,8 @@ def wires(
         angle = k * np.pi / 2.0 + rng.uniform(-0.4, 0.4)
         across = np.cos(angle) * bone.axes[1] + np.sin(angle) * bone.axes[2]
         direction = unit(bone.axes[0] + rng.uniform(0.25, 0.6) * across)
-        reach = 45.0 * size + 6.0
-        path = middle + np.linspace(-reach, reach, 12)[:, None] * direction
+        reach = 24.0 * size + 6.0
+        path = middle + np.linspace(-reach, reach + 9.0, 12)[:, None] * direction
         points, faces = tube(path, np.full(12, 0.85 * size + 0.15), 8)
         solids.append((place(points), faces))
     return solids
@@ -157,9 +168,9 @@ def draw_metal(
 
 
 def cast_cones(part: str, pose: Pose, inflate: float) -> Points:
-    """The limb under a cast, grown by ``inflate`` mm (Kx9)."""
+    """The limb under a cast, grown by ``inflate`` mm (Kx11)."""
     rows = forearm_cones(pose)
-    rows += upper_arm_cones(pose) if part == "elbow" else palm_cones(pose)
+    rows += upper_arm_cones(pose) if part == "elbow" else wrist_cones(pose) + palm_cones(pose)
     cones = np.stack(rows)
     cones[:, 6:8] += inflate
     cones[:, 8] = 0.0

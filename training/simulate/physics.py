@@ -30,6 +30,7 @@ MU_CAST = {"plaster": 0.046, "fibreglass": 0.021}
 MU_LEAD = 3.0
 
 SKIN_MM = 1.5
+STEP_MM = 2.0
 SUBPIXEL = 256
 
 
@@ -133,12 +134,18 @@ def window_of(projected: Points, size: tuple[int, int]) -> tuple[int, int, int, 
     return int(top), int(left), height, width
 
 
-def path_length(projected: Points, faces: NDArray[np.int64], size: tuple[int, int]) -> Patch:
+def path_length(
+    projected: Points,
+    faces: NDArray[np.int64],
+    size: tuple[int, int],
+    window: tuple[int, int, int, int] | None = None,
+) -> Patch:
     """Path length (mm) through a closed surface, projected vertices Nx3 and faces Fx3.
 
-    Surfaces seen from outside are counter-clockwise in the world.
+    Surfaces seen from outside are counter-clockwise in the world. window: top, left, height and
+    width of the pixels wanted, where not all.
     """
-    top, left, height, width = window_of(projected, size)
+    top, left, height, width = window or window_of(projected, size)
     thickness = np.zeros((height, width))
     if height and width:
         x, y = np.rint(projected[:, :2].T * SUBPIXEL).astype(np.int64)
@@ -182,7 +189,17 @@ def _depth_inside(cones, near, found, px, py, pz, blend):  # type: ignore[no-unt
         rx, ry, rz = qx - t * ex, qy - t * ey, qz - t * ez
         radius = cones[k, 6] + t * (cones[k, 7] - cones[k, 6])
         distance = np.sqrt(rx * rx + ry * ry + rz * rz) - radius
+        if distance > 1.5 * blend:
+            continue
         weight = np.exp(min(-distance * 4.0 / blend, 60.0))
+        # Where a chain of cones goes on, neighbours share the weight instead of doubling it.
+        if cones[k, 9] > 0.0 or cones[k, 10] > 0.0:
+            length = np.sqrt(ex * ex + ey * ey + ez * ez)
+            s = (qx * ex + qy * ey + qz * ez) / max(length, 1e-9)
+            if cones[k, 9] > 0.0:
+                weight /= 1.0 + np.exp(min(-s / (0.15 * radius), 40.0))
+            if cones[k, 10] > 0.0:
+                weight /= 1.0 + np.exp(min((s - length) / (0.15 * radius), 40.0))
         total += weight
         fat += weight * cones[k, 8]
     total = max(total, 1e-30)
@@ -190,10 +207,11 @@ def _depth_inside(cones, near, found, px, py, pz, blend):  # type: ignore[no-unt
 
 
 @numba.njit(cache=True)
-def _soft_lengths(cones, blend, steps, spacing, focal, centre, out):  # type: ignore[no-untyped-def]
+def _soft_lengths(cones, blend, spacing, focal, centre, out):  # type: ignore[no-untyped-def]
     """Lengths inside the outline, under the skin and under the fat, at every spacing-th pixel.
 
-    cones: Kx9 (start xyz, end xyz, two radii, fat) in camera coordinates (mm behind the source).
+    cones: Kx11 (start xyz, end xyz, two radii, fat, whether a chain goes on at either end) in
+        camera coordinates (mm behind the source).
     out: hxwx3.
     """
     near = np.empty(cones.shape[0], np.int64)
@@ -204,6 +222,7 @@ def _soft_lengths(cones, blend, steps, spacing, focal, centre, out):  # type: ig
             found, z0, z1, norm = _near_cones(cones, dx, dy, blend, near)
             if found == 0:
                 continue
+            steps = min(max(int((z1 - z0) / (STEP_MM + 0.01 * (z1 - z0))), 6), 80)
             step = (z1 - z0) / steps
             for i in range(steps):
                 z = z0 + (i + 0.5) * step
@@ -217,12 +236,11 @@ def _soft_lengths(cones, blend, steps, spacing, focal, centre, out):  # type: ig
                     out[row, col, 2] += length * min(max(0.5 - flesh / step, 0.0), 1.0)
 
 
-def soft_tissue(
-    cones: Points, camera: Camera, blend: float, spacing: int = 2, steps: int = 40
-) -> Image:
+def soft_tissue(cones: Points, camera: Camera, blend: float, spacing: int = 2) -> Image:
     """Path lengths (HxWx3 mm) inside the body's outline, under its skin and under its fat.
 
-    cones: Kx9 world coordinates: start, end, radius at each, thickness of the fat (mm).
+    cones: Kx11 world coordinates: start, end, radius at each, thickness of the fat (mm), and
+        whether the chain goes on at either end.
     blend: mm over which neighbouring cones melt into each other.
     """
     local = cones.copy()
@@ -233,7 +251,7 @@ def soft_tissue(
     rows, cols = -(-height // spacing), -(-width // spacing)
     out = np.zeros((rows, cols, 3))
     focal = camera.pitch / camera.source_distance
-    _soft_lengths(local, blend, steps, spacing, focal, camera.centre, out)
+    _soft_lengths(local, blend, spacing, focal, camera.centre, out)
     fine = cv2.resize(
         out.astype(np.float32), (cols * spacing, rows * spacing), interpolation=cv2.INTER_CUBIC
     )

@@ -47,7 +47,9 @@ class Case:
     """One simulated radiograph with its truth.
 
     pixels: HxW uint16 in [0, 4095], bright where dense. mask: HxW uint8, 255 on the crack.
-    boxes: x0 y0 x1 y1 in fractions of width and height. spacing: mm per pixel at the detector.
+    boxes: x0 y0 x1 y1 in fractions of width and height. side: "L" or "R". finding: kind and place
+    in words, empty where there is none. severity: as drawn, 0 barely visible to 1 obvious.
+    spacing: mm per pixel at the detector.
     """
 
     pixels: NDArray[np.uint16]
@@ -85,6 +87,7 @@ class Scene:
     camera: Camera
     body: Body
     fracture: findings.Fracture | None
+    severity: float = 0.0
 
 
 def draw_body(rng: np.random.Generator) -> Body:
@@ -156,7 +159,7 @@ def draw_scene(skeleton: Skeleton, order: Order, rng: np.random.Generator) -> Sc
         return Scene(view, pose, camera, body, None)
     severity = order.severity if order.severity is not None else float(rng.random())
     fracture, pose = visible_fracture(skeleton, view, pose, camera, severity, rng)
-    return Scene(view, pose, camera, body, fracture)
+    return Scene(view, pose, camera, body, fracture, severity)
 
 
 def moved_pose(skeleton: Skeleton, pose: Pose, fracture: findings.Fracture) -> Pose:
@@ -214,13 +217,11 @@ def add_shadow(
     if not outer.values.size:
         return
     outer.add_to(picture, physics.MU_CORTEX - physics.MU_MUSCLE)
-    inner = physics.path_length(camera.project(solid.inner), solid.inner_faces, camera.size)
-    if not inner.values.size:
-        return
-    h, w = inner.values.shape
-    dy, dx = inner.top - outer.top, inner.left - outer.left
-    if 0 <= dy and 0 <= dx and dy + h <= outer.values.shape[0] and dx + w <= outer.values.shape[1]:
-        np.minimum(inner.values, outer.values[dy : dy + h, dx : dx + w], out=inner.values)
+    window = (outer.top, outer.left, *outer.values.shape)
+    inner = physics.path_length(
+        camera.project(solid.inner), solid.inner_faces, camera.size, window
+    )
+    np.minimum(inner.values, outer.values, out=inner.values)
     inner.add_to(picture, physics.MU_MARROW - physics.MU_CORTEX)
     if marrow is not None:
         spongy = spongiosa(solid.bone, solid.place, camera, inner, marrow)
@@ -264,7 +265,7 @@ def trabeculae(rng: np.random.Generator, strength: float) -> Image:
     struts = cv2.GaussianBlur(white, (0, 0), sigmaX=1.1, sigmaY=5.0)
     cross = cv2.GaussianBlur(white[::-1], (0, 0), sigmaX=4.0, sigmaY=1.1)
     blotch = cv2.GaussianBlur(white.T.copy(), (0, 0), 9.0)
-    total = struts / struts.std() + 0.6 * cross / cross.std() + 0.8 * blotch / blotch.std()
+    total = struts / struts.std() + 0.6 * cross / cross.std() + 0.4 * blotch / blotch.std()
     return (strength * total / total.std()).astype(np.float32)
 
 
@@ -292,7 +293,7 @@ def flesh(scene: Scene, rng: np.random.Generator) -> tuple[Image, Image]:
 def bones(scene: Scene, rng: np.random.Generator) -> tuple[Image, Points]:
     """Line integrals of the skeleton beyond the flesh (HxW), and the crack's rims (Sx2x3)."""
     picture = np.zeros(scene.camera.size, np.float32)
-    grain = trabeculae(rng, float(rng.uniform(0.16, 0.34)))
+    grain = trabeculae(rng, float(rng.uniform(0.09, 0.22)))
     rims = np.zeros((0, 2, 3))
     for name in scene.view.bones:
         bone, place = scene.pose.bones[name], scene.pose.places[name]
@@ -325,7 +326,7 @@ def metal_and_cast(
         names.append(name)
     if has_cast and part != "shoulder":
         kind = "plaster" if rng.random() < 0.5 else "fibreglass"
-        gap, thick = rng.uniform(2.0, 5.0), rng.uniform(3.0, 6.0)
+        gap, thick = rng.uniform(1.0, 3.0), rng.uniform(3.0, 6.5)
         layers = [
             physics.soft_tissue(
                 hardware.cast_cones(part, scene.pose, grow), scene.camera, BLEND_MM
@@ -381,7 +382,7 @@ def simulate(skeleton: Skeleton, order: Order) -> Case:
         side=side,
         positive=fracture is not None,
         finding=f"{fracture.kind}, {fracture.site.name}" if fracture else "",
-        severity=float(order.severity or 0.0),
+        severity=scene.severity,
         hardware=names,
         spacing=scene.camera.pitch,
     )

@@ -1,7 +1,7 @@
 """The body's outline: round cones around the bones that melt into each other.
 
-Radii in mm for an adult of medium build. A cone is a row of 9 numbers: start, end, the radius at
-each, and the thickness of the fat under the skin.
+Radii in mm for an adult of medium build. A cone is a row of 11 numbers: start, end, the radius at
+each, the thickness of the fat under the skin, and whether a chain goes on at either end.
 """
 
 from __future__ import annotations
@@ -30,9 +30,15 @@ def palmar(pose: Pose) -> Points:
     return unit(np.cross(distal, radial))
 
 
-def cone(start: Points, end: Points, radii: tuple[float, float], fat: float) -> Points:
-    """One row of 9 numbers."""
-    return np.concatenate([start, end, radii, [fat]])
+def cone(
+    start: Points,
+    end: Points,
+    radii: tuple[float, float],
+    fat: float,
+    goes_on: tuple[bool, bool] = (False, False),
+) -> Points:
+    """One row of 11 numbers; ``goes_on``: whether a chain continues at the start and the end."""
+    return np.concatenate([start, end, radii, [fat], goes_on])
 
 
 def finger_cones(pose: Pose) -> list[Points]:
@@ -91,7 +97,8 @@ def chain(points: Points, radii: Points, fats: Points, steps: int = 8) -> list[P
         PchipInterpolator(knots, values)(fine) for values in (points, radii, fats)
     )
     return [
-        cone(line[k], line[k + 1], (width[k], width[k + 1]), fat[k]) for k in range(steps)
+        cone(line[k], line[k + 1], (width[k], width[k + 1]), fat[k], (k > 0, k < steps - 1))
+        for k in range(steps)
     ]
 
 
@@ -104,6 +111,12 @@ def forearm_cones(pose: Pose) -> list[Points]:
     for bone, weight in (("radius", 1.0), ("ulna", 0.94)):
         line = np.stack([pose.point(bone, s) for s in shares])
         rows += chain(line, radii * weight, fats)
+    return rows
+
+
+def wrist_cones(pose: Pose) -> list[Points]:
+    """From the ends of both forearm bones to the palm."""
+    rows = []
     wrist = (pose.point("radius", 0.99), pose.point("ulna", 0.98))
     carpus = (pose.point("trapezium", 0.5), pose.point("hamate", 0.5))
     palm = (pose.point("2mc", 0.3), pose.point("5mc", 0.3))
@@ -130,10 +143,10 @@ def upper_arm_cones(pose: Pose) -> list[Points]:
 
 
 def arm_cones(pose: Pose) -> Points:
-    """The whole right arm (Kx9)."""
+    """The whole right arm (Kx11)."""
     return np.stack(
         finger_cones(pose) + thumb_cones(pose) + palm_cones(pose)
-        + forearm_cones(pose) + upper_arm_cones(pose)
+        + wrist_cones(pose) + forearm_cones(pose) + upper_arm_cones(pose)
     )  # fmt: skip
 
 
@@ -167,14 +180,16 @@ def trunk_cones(pose: Pose) -> Points:
     rows.append(cone(acromion - 16.0 * up, head, (27.0, 42.0), 7.0))
     # Pectoral muscle in front and latissimus behind make the folds of the armpit.
     breast = chest + np.array([-70.0, -62.0, 30.0])
-    rows.append(cone(breast, pose.point("humerus", 0.16), (32.0, 26.0), 8.0))
+    rows.append(cone(breast, pose.point("humerus", 0.16), (12.0, 28.0), 5.0))
+    joint, blade = pose.point("scapula", 0.25), pose.point("scapula", 0.8)
+    rows.append(cone(head, joint + 0.8 * (blade - joint), (36.0, 8.0), 3.0))
     blade = chest + np.array([-85.0, 50.0, 0.0])
-    rows.append(cone(blade, pose.point("humerus", 0.13), (34.0, 28.0), 8.0))
+    rows.append(cone(blade, pose.point("humerus", 0.13), (12.0, 30.0), 5.0))
     return np.stack(rows)
 
 
 def lung_cones(pose: Pose) -> Points:
-    """Air in both halves of the chest (Kx9)."""
+    """Air in both halves of the chest (Kx11)."""
     chest = chest_centre(pose)
     up = np.array([0.0, 0.0, 1.0])
     rows = []
@@ -188,21 +203,20 @@ def lung_cones(pose: Pose) -> Points:
 
 
 def leg_cones(pose: Pose) -> Points:
-    """The right leg from mid-thigh to the toes (Kx9)."""
+    """The right leg from mid-thigh to the toes (Kx11)."""
     back = np.array([0.0, 1.0, 0.0])
     thigh = [pose.point("femur", s) for s in (0.35, 0.6, 0.85, 0.97)]
     shin = [pose.point("tibia", s) for s in (0.03, 0.25, 0.5, 0.8, 0.97)]
     behind = unit(np.cross(unit(shin[0] - shin[-1]), np.array([-1.0, 0.0, 0.0])))
     behind = behind if behind @ back > -0.2 else -behind
-    rows = [
-        cone(thigh[k] + 8.0 * back, thigh[k + 1] + 8.0 * back, r, 10.0 - 2.0 * k)
-        for k, r in enumerate(((82.0, 72.0), (72.0, 60.0), (60.0, 54.0)))
-    ]
-    calf = (0.0, 14.0, 16.0, 6.0, 0.0)
-    radii = (53.0, 52.0, 48.0, 34.0, 32.0)
-    for k in range(4):
-        start, end = shin[k] + calf[k] * behind, shin[k + 1] + calf[k + 1] * behind
-        rows.append(cone(start, end, (radii[k], radii[k + 1]), 6.0))
+    rows = chain(
+        np.stack(thigh) + 8.0 * back, np.array((82.0, 72.0, 60.0, 54.0)),
+        np.array((10.0, 9.0, 7.0, 6.0)), 6,
+    )  # fmt: skip
+    depth = np.array((0.0, 14.0, 16.0, 6.0, 0.0))[:, None] * behind
+    rows += chain(
+        np.stack(shin) + depth, np.array((53.0, 53.0, 48.0, 34.0, 32.0)), np.full(5, 6.0)
+    )
     rows.append(cone(thigh[-1], shin[0], (54.0, 53.0), 6.0))
     kneecap = pose.point("patella", 0.5)
     rows.append(cone(kneecap, kneecap + shin[0] - thigh[-1], (26.0, 24.0), 4.0))
@@ -240,7 +254,7 @@ def foot_cones(pose: Pose) -> list[Points]:
 
 
 def head_cones(pose: Pose) -> Points:
-    """Head, face and neck (Kx9)."""
+    """Head, face and neck (Kx11)."""
     skull, place = pose.bones["skull"], pose.places["skull"]
     low, high = skull.outer.min(axis=0), skull.outer.max(axis=0)
     middle = place((0.5 * (low + high))[None])[0]
@@ -248,7 +262,7 @@ def head_cones(pose: Pose) -> Points:
     neck, up = pose.point("cervical", 0.5), np.array([0.0, 0.0, 1.0])
     ahead = np.array([0.0, -1.0, 0.0])
     return np.stack([
-        cone(middle + 10.0 * ahead + 12.0 * up, middle - 24.0 * ahead + 8.0 * up, (72.0, 74.0), 4.0),
+        cone(middle + 10.0 * ahead + 12.0 * up, middle - 24.0 * ahead + 8.0 * up, (70.0, 71.0), 4.0),
         cone(middle + 38.0 * ahead - 25.0 * up, jaw + 12.0 * ahead, (48.0, 44.0), 4.0),
         cone(jaw, jaw + 26.0 * ahead - 12.0 * up, (44.0, 26.0), 4.0),
         cone(neck + 40.0 * up, neck - 120.0 * up, (54.0, 62.0), 5.0),

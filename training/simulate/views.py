@@ -14,6 +14,7 @@ import numpy as np
 from .anatomy import Points, Pose
 from .soft import (
     arm_cones,
+    forearm_cones,
     head_cones,
     leg_cones,
     lung_cones,
@@ -216,8 +217,8 @@ def shoulder_views() -> list[View]:
              target=joint, yaw=(-5, 35), joints={**hang, "shoulder_rot_r": (-1.2, -0.6)}, **common),
         View(name="internal rotation", title="Shoulder, internal rotation", frame=body_frame(0),
              target=joint, yaw=(-10, 20), joints={**hang, "shoulder_rot_r": (0.7, 1.2)}, **common),
-        View(name="Y", title="Shoulder, Y view", frame=body_frame(-58), target=joint,
-             yaw=(-8, 8), joints={**hang, "shoulder_rot_r": (-0.2, 0.4)}, **common),
+        View(name="Y", title="Shoulder, Y view", frame=body_frame(-50), target=joint,
+             yaw=(-8, 6), joints={**hang, "shoulder_rot_r": (-0.2, 0.4)}, **common),
     ]  # fmt: skip
 
 
@@ -257,7 +258,7 @@ def other_views() -> list[View]:
 
 def body_and_arm(pose: Pose) -> Points:
     """Trunk and upper arm together; the rest of the arm lies outside the picture."""
-    return np.concatenate([trunk_cones(pose), np.stack(upper_arm_cones(pose))])
+    return np.concatenate([trunk_cones(pose), np.stack(upper_arm_cones(pose) + forearm_cones(pose))])
 
 
 def all_views() -> list[View]:

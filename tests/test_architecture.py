@@ -1,0 +1,64 @@
+"""The direction of the imports, held on the syntax tree."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SOURCES = [
+    p
+    for folder in ("core", "training", "pages")
+    for p in sorted((ROOT / folder).rglob("*.py"))
+] + [ROOT / "streamlit_app.py"]
+DECODERS = {"imaging.py", "dicom.py", "lut.py", "grey.py"}
+
+
+def imports(path: Path) -> set[str]:
+    """Full dotted names that a file imports, wherever in it."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {a.name for a in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {f"{node.module}.{a.name}" for a in node.names}
+    return names
+
+
+def roots(path: Path) -> set[str]:
+    return {n.partition(".")[0] for n in imports(path)}
+
+
+def of(folder: str) -> list[Path]:
+    return [p for p in SOURCES if p.is_relative_to(ROOT / folder)]
+
+
+@pytest.mark.parametrize("path", of("core"), ids=lambda p: p.name)
+def test_core_knows_nothing_of_what_uses_it(path):
+    assert not roots(path) & {"training", "pages", "streamlit"}
+
+
+@pytest.mark.parametrize("path", of("training"), ids=lambda p: p.name)
+def test_training_knows_nothing_of_pages(path):
+    assert not roots(path) & {"pages", "streamlit"}
+
+
+@pytest.mark.parametrize("path", of("core"), ids=lambda p: p.name)
+def test_only_the_decode_boundary_opens_images(path):
+    opens = {n for n in imports(path) if n.startswith(("PIL", "pydicom"))}
+    assert not opens or path.name in DECODERS
+    if path.name not in DECODERS:
+        text = path.read_text(encoding="utf-8")
+        assert "imread(" not in text and "imdecode(" not in text
+
+
+def test_only_the_registry_reads_weights():
+    readers = [p.name for p in [*of("core"), *of("pages")] if "safetensors" in roots(p)]
+    assert readers == ["registry.py"]
+
+
+def test_pages_hold_no_model_code():
+    for path in [*of("pages"), ROOT / "streamlit_app.py"]:
+        assert not roots(path) & {"torch", "torchvision", "pydicom", "pytorch_grad_cam"}
