@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import math
+import struct
 import zlib
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -19,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import dcmread
 from pydicom.dataset import Dataset
-from pydicom.encaps import get_frame
+from pydicom.encaps import encapsulate, get_frame
 from pydicom.filereader import read_dataset, read_preamble
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.processing import apply_color_lut
@@ -27,6 +28,7 @@ from pydicom.pixels.utils import pixel_array
 from pydicom.uid import (
     UID,
     DeflatedExplicitVRLittleEndian,
+    HTJ2KTransferSyntaxes,
     JPEG2000TransferSyntaxes,
     JPEGExtended12Bit,
     JPEGLossless,
@@ -186,45 +188,59 @@ def _turbo(frame: bytes, dataset: Dataset) -> NDArray[Any]:
 
 
 def _checked_frame(dataset: Dataset, syntax: UID, frames: int) -> bytes:
-    """The first compressed frame, whose own size must be that of the header, which was checked.
+    """The first compressed frame, whose own header must agree with that of the file.
 
     Otherwise a small header could carry a JPEG of 65,000 x 65,000 pixels past the limits.
     """
-    size = None
     frame = get_frame(dataset.PixelData, 0, number_of_frames=frames)
-    if syntax in JPEG2000TransferSyntaxes or str(syntax).startswith("1.2.840.10008.1.2.4.20"):
-        size = _jpeg2000_size(frame)
+    if syntax in JPEG2000TransferSyntaxes or syntax in HTJ2KTransferSyntaxes:
+        frame = _unwrapped(frame, dataset)
+        shape = _jpeg2000_shape(frame)
     elif syntax in JPEGTransferSyntaxes or syntax in JPEGLSTransferSyntaxes:
-        size = _jpeg_size(frame)
+        shape = _jpeg_shape(frame)
     else:
         return frame
-    if size != (dataset.Columns, dataset.Rows):
+    if shape != (dataset.Rows, dataset.Columns, dataset.SamplesPerPixel):
         raise ImageRejected("The DICOM file is damaged: header and picture do not fit together.")
     return frame
 
 
-def _jpeg_size(frame: bytes) -> tuple[int, int] | None:
-    """Width and height of a JPEG or JPEG-LS stream, from its SOF segment (T.81 B.2.2)."""
+def _unwrapped(frame: bytes, dataset: Dataset) -> bytes:
+    """A JPEG 2000 codestream without the JP2 boxes that some devices leave around it.
+
+    They are against the standard (PS3.5 section 8.2.4), and where the length of one is damaged to
+    0, pydicom 3.0.2 looks for the next one for ever.
+    """
+    start = frame.find(b"\xff\x4f\xff\x51")
+    if start > 0:
+        frame = frame[start:]
+        dataset.PixelData = encapsulate([frame])
+        dataset.NumberOfFrames = 1
+        for keyword in ("ExtendedOffsetTable", "ExtendedOffsetTableLengths"):
+            dataset.pop(keyword, None)
+    return frame
+
+
+def _jpeg_shape(frame: bytes) -> tuple[int, int, int] | None:
+    """Rows, columns and samples of JPEG or JPEG-LS, from its SOF segment (T.81 B.2.2)."""
     position = 2
-    while position + 9 <= len(frame) and frame[position] == 0xFF:
+    while position + 10 <= len(frame) and frame[position] == 0xFF:
         marker = frame[position + 1]
         if marker == 0xFF:  # fill byte
             position += 1
             continue
         if (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)) or marker == 0xF7:
-            height = int.from_bytes(frame[position + 5 : position + 7])
-            return int.from_bytes(frame[position + 7 : position + 9]), height
+            return (*struct.unpack_from(">HH", frame, position + 5), frame[position + 9])
         position += 2 + int.from_bytes(frame[position + 2 : position + 4])
     return None
 
 
-def _jpeg2000_size(frame: bytes) -> tuple[int, int] | None:
-    """Width and height of a JPEG 2000 codestream, from its SIZ segment (T.800 A.5.1)."""
-    start = frame.find(b"\xff\x4f\xff\x51")
-    if start < 0:
+def _jpeg2000_shape(frame: bytes) -> tuple[int, int, int] | None:
+    """Rows, columns and samples of JPEG 2000, from its SIZ segment (T.800 A.5.1)."""
+    if len(frame) < 42 or not frame.startswith(b"\xff\x4f\xff\x51"):
         return None
-    fields = [int.from_bytes(frame[start + i : start + i + 4]) for i in (8, 12, 16, 20)]
-    return fields[0] - fields[2], fields[1] - fields[3]
+    right, bottom, left, top = struct.unpack_from(">IIII", frame, 8)
+    return bottom - top, right - left, int.from_bytes(frame[40:42])
 
 
 def _colour_to_grey(stored: NDArray[Any], dataset: Dataset) -> Grey:

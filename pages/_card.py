@@ -178,13 +178,14 @@ def _part_markup(card: Card) -> str:
 
 def _finding_markup(fracture: FracturePrediction, stage: Stage) -> str:
     points = sorted(stage.operating_points, key=lambda p: p.threshold)
+    meant = escape(stage.label_means) or "not recorded"
     return (
-        f"<dt>Finding: {escape(stage.label_means)}</dt>"
+        f"<dt>Finding: {meant}</dt>"
         f"<dd><div class='value'>{badge(fracture.finding)}"
         f"<span class='number'>{percent(fracture.probability)}</span></div>"
         f"{_scale(fracture, points)}"
         f"<div class='soft'>{_meaning(fracture.finding, points)} The probability is calibrated; in "
-        f"the training data a positive label meant “{escape(stage.label_means)}”.</div></dd>"
+        f"the training data a positive label meant “{meant}”.</div></dd>"
     )
 
 

@@ -25,7 +25,9 @@ ROW = 30  # pixels
 REDRAW = 0.5  # seconds between two drawings of a summary that grows
 CURRENT = "#2a333a"
 BAR = "#6f8192"  # not the accent: that is kept for findings
-NARROW = '[data-testid="stFileChips"] { max-height: 2.6rem; }'  # the summary names the files
+NARROW = (
+    '[data-testid="stFileChips"] { max-height: 2.6rem !important; }'  # the summary names the files
+)
 ORDERS = ("As given", "Most suspected first")
 SCALED = (
     "A heatmap shows where the positive evidence lies, not the outline of a lesion. It is scaled "
@@ -79,10 +81,10 @@ class Results:
         """Many: a summary, and one card at a time."""
         style(NARROW)
         self._order()
+        position = self._position()
         table = st.empty()
-        pager = st.container(key="pager").empty()
+        self._pager(position)
         place = st.container()
-        position = min(st.session_state.get("position", 0), len(self._sources) - 1)
         drawn = -math.inf if self._awaited() else math.inf
         for n, source in enumerate(self._scored(status)):
             if time.monotonic() - drawn > REDRAW:
@@ -92,8 +94,14 @@ class Results:
                 with place:
                     self._card(source)
         self._table(table, position, selectable=True)
-        with pager.container():
-            self._pager(position)
+
+    def _position(self) -> int:
+        """Where the radiograph stands that the reader looks at; it may have moved."""
+        shown = st.session_state.get("shown")
+        return next((n for n, s in enumerate(self._sources) if s.id == shown), 0)
+
+    def _go(self, position: int) -> None:
+        st.session_state["shown"] = self._sources[position].id
 
     def _order(self) -> None:
         """By probability, if the reader wants it and every result is there."""
@@ -113,7 +121,7 @@ class Results:
 
         def select() -> None:
             for row, _ in st.session_state[key].selection.cells:
-                st.session_state["position"] = row
+                self._go(row)
 
         chosen = {"key": key, "on_select": select, "selection_mode": "single-cell"}
         place.dataframe(
@@ -145,13 +153,13 @@ class Results:
     def _pager(self, position: int) -> None:
         """Previous and next stay where they are, so that a pointer need not move."""
         total = len(self._sources)
-        back, ahead, where, order = st.columns([1, 1, 3, 3], vertical_alignment="center")
-        go = st.session_state.__setitem__
+        with st.container(key="pager"):
+            back, ahead, where, order = st.columns([1, 1, 3, 3], vertical_alignment="center")
         back.button(
             "Previous",
             key="previous",
-            on_click=go,
-            args=("position", position - 1),
+            on_click=self._go,
+            args=(position - 1,),
             disabled=position == 0,
             shortcut="P",
             width="stretch",
@@ -159,8 +167,8 @@ class Results:
         ahead.button(
             "Next",
             key="next",
-            on_click=go,
-            args=("position", position + 1),
+            on_click=self._go,
+            args=(position + 1,),
             disabled=position == total - 1,
             shortcut="N",
             width="stretch",
@@ -174,8 +182,8 @@ class Results:
             key="order",
             required=True,
             label_visibility="collapsed",
-            on_change=go,
-            args=("position", 0),
+            on_change=st.session_state.pop,
+            args=("shown", None),
         )
 
     def _card(self, source: Source) -> None:

@@ -91,5 +91,5 @@ def try_sample(sample: str) -> None:
 def clear() -> None:
     """Forget every file, and what was read from them."""
     st.session_state["generation"] = st.session_state.get("generation", 0) + 1
-    for key in ("tried", "scoring", "position"):
+    for key in ("tried", "scoring", "shown"):
         st.session_state.pop(key, None)

@@ -341,6 +341,17 @@ def test_missing_plugin_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "JPEG Baseline" in refusal(data)
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_jpeg_2000_inside_jp2_boxes() -> None:
+    pytest.importorskip("openjpeg")
+    data = (BUNDLED / "GDCMJ2K_TextGBR.dcm").read_bytes()
+    start = data.index(b"jP  ") + 8
+    assert len(np.unique(decode(data).pixels)) > 100
+    # A box of length 0, on which pydicom 3.0.2 by itself never ends.
+    endless = data[:start] + bytes(4) + data[start + 4 :]
+    np.testing.assert_array_equal(decode(endless).pixels, decode(data).pixels)
+
+
 def test_large_picture_behind_a_small_header_is_refused() -> None:
     inside = encoded(phantom(400, 300), "JPEG")
     assert "do not fit" in refusal(part10(dataset(GREY8), JPEGBaseline8Bit, inside))

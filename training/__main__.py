@@ -106,6 +106,7 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--release", default="champion")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--draws", type=int, default=1000, help="bootstrap draws (default: 1000)")
+    parser.add_argument("--baseline", choices=("lite2",), help="measure the yardstick beside it")
     parser.add_argument("--out", type=Path, help="folder for metrics.json and scores.csv")
 
 
@@ -120,6 +121,10 @@ def _evaluate(options: argparse.Namespace) -> None:
     cascade = Cascade.load(options.weights, options.release, options.device)
     scored = evaluate.predict(cascade, rows[rows.split == options.split])
     records = evaluate.figures(scored, cascade, options.draws)
+    if options.baseline:
+        from training import baseline
+
+        records += baseline.figures(rows, options.split, options.draws)
     print(evaluate.table(records))
     if options.out:
         about = {

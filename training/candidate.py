@@ -20,7 +20,7 @@ from core import quality
 from core.cascade import Cascade
 from core.transforms import Preprocessing
 from core.types import BodyPart
-from training import calibrate, metrics, release
+from training import calibrate, metrics, provenance, release
 from training.data import AMBIGUOUS, FOCUS, load_canvases, read, split_hash, stage1_class
 from training.model import BODY_PART
 
@@ -45,6 +45,7 @@ def build(run: Path, release_id: str, flip_average: bool = False) -> Path:
         for name, state in trained["networks"].items()
     }
     entry = _entry(release_id, config, rows, spec, flip_average)
+    entry["training_data"]["commands"] = provenance.commands(run)
     folder = run / "candidate"
     release.write(folder, entry, tensors)
 
@@ -85,7 +86,6 @@ def _entry(
             "split_sha256": split_hash(rows),
             "pictures": {k: int(v) for k, v in rows.split.value_counts().items()},
             "sources": sorted(rows.source.unique()),
-            "settings": {k: v for k, v in config.items() if k not in ("data", "out", "init")},
         },
         "licence": LICENCE,
         "intended_use": INTENDED_USE,

@@ -39,14 +39,12 @@ def model_card(release: Release) -> str:
 
 
 def _training(data: dict[str, Any]) -> str:
-    settings = data.get("settings", {})
     counts = ", ".join(f"{v} {k}" for k, v in data.get("pictures", {}).items())
     lines = [
         "## Training",
         f"Pictures: {counts}, split by patient (SHA-256 of the split `{data.get('split_sha256')}`). "
         f"Sources: {', '.join(data.get('sources', []))}.",
-        *(f"    {c}" for c in data.get("commands", [])),
-        "Settings: " + ", ".join(f"{k} {v}" for k, v in settings.items()) + ".",
+        "```sh\n" + "\n".join(data.get("commands", [])) + "\n```",
         "FracAtlas: Abedeen et al., Scientific Data 2023, CC BY 4.0. MURA: Rajpurkar et al. 2018, "
         "Stanford research use. UNIFESP X-ray body part and RSNA bone age: body part only. "
         "Teacher: EfficientNet-Lite2, ImageNet, Apache-2.0.",

@@ -30,7 +30,7 @@ from core.network import Branch, Trunk
 from core.transforms import Preprocessing, to_tensor
 from training import files
 from training.augment import GEOMETRY, expose
-from training.data import load_canvases, read_manifest
+from training.data import FOCUS, load_canvases, read
 from training.teacher import Lite2
 
 log = logging.getLogger(__name__)
@@ -38,7 +38,6 @@ log = logging.getLogger(__name__)
 STAGE_WEIGHTS = (0.5, 0.5, 0.5, 1.0)
 POOLED_WEIGHT = 0.5
 LABEL_WEIGHT = 0.5
-FOCUS = ("elbow", "hand", "shoulder")
 
 
 @dataclass(frozen=True)
@@ -214,8 +213,7 @@ def run(settings: Settings) -> None:
     out = Path(settings.out)
     files.write_json(out / "config.json", asdict(settings))
     spec = Preprocessing(size=settings.size)
-    rows = read_manifest(Path(settings.data))
-    rows = rows[~rows.part.str.contains("+", regex=False)]
+    rows = read(settings.data)
     train = rows[rows.split == "train"].reset_index(drop=True)
     val = rows[rows.split == "val"].reset_index(drop=True)
     counts = train.part.value_counts()
@@ -223,8 +221,9 @@ def run(settings: Settings) -> None:
     train = train[train.part.isin(parts)].reset_index(drop=True)
     val = val[val.part.isin(parts)].reset_index(drop=True)
     val = val[val.part.isin((*FOCUS, "forearm", "humerus", "leg"))].reset_index(drop=True)
-    val_canvases = load_canvases(val, spec)
-    views = Views(out / f"views{settings.size}", load_canvases(train, spec), settings.views, settings.seed)
+    val, val_canvases = load_canvases(val, spec)
+    train, canvases = load_canvases(train, spec)
+    views = Views(out / f"views{settings.size}", canvases, settings.views, settings.seed)
     student = Student(tuple(s[0] for s in views.shapes[:-1]), views.shapes[-1][0], len(parts))
     student.to(memory_format=torch.channels_last)
     if settings.init:

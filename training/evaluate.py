@@ -77,7 +77,8 @@ def figures(scored: pd.DataFrame, cascade: Cascade, draws: int = 1000) -> list[d
     return records
 
 
-def _record(stage: str, part: str, source: str, metric: str, e: metrics.Estimate) -> dict[str, Any]:
+def record(stage: str, part: str, source: str, metric: str, e: metrics.Estimate) -> dict[str, Any]:
+    """One figure: what was measured on whom, and the estimate."""
     return {"stage": stage, "part": part, "source": source, "metric": metric, **asdict(e)}
 
 
@@ -91,14 +92,14 @@ def _stage1(scored: pd.DataFrame, draws: int) -> Iterator[dict[str, Any]]:
         return metrics.bootstrap(mean, np.zeros(len(rows)), right, rows.patient, draws)
 
     right = focus.said == focus.part
-    yield _record("body_part", "all", "all", "accuracy", share(focus, right))
-    yield _record("body_part", "all", "all", "refused", share(focus, focus.said == "rejected"))
+    yield record("body_part", "all", "all", "accuracy", share(focus, right))
+    yield record("body_part", "all", "all", "refused", share(focus, focus.said == "rejected"))
     for part in FOCUS:
         of_part = focus[focus.part == part]
         if len(of_part):
-            yield _record("body_part", part, "all", "accuracy", share(of_part, of_part.said == part))
+            yield record("body_part", part, "all", "accuracy", share(of_part, of_part.said == part))
     if len(other):
-        yield _record("body_part", "other", "all", "refused", share(other, other.said == "rejected"))
+        yield record("body_part", "other", "all", "refused", share(other, other.said == "rejected"))
 
 
 def _stage2(
@@ -106,20 +107,20 @@ def _stage2(
 ) -> Iterator[dict[str, Any]]:
     truth, p, who = rows.positive.to_numpy(), rows.probability.to_numpy(), rows.patient
 
-    def record(name: str, metric: metrics.Metric, score: np.ndarray) -> dict[str, Any]:
+    def measure(name: str, metric: metrics.Metric, score: np.ndarray) -> dict[str, Any]:
         estimate = metrics.bootstrap(metric, truth, score, who, draws)
-        return _record("fracture", part.value, source, name, estimate)
+        return record("fracture", part.value, source, name, estimate)
 
-    yield record("auroc", metrics.auroc, p)
-    yield record("auprc", metrics.auprc, p)
-    yield record("brier", metrics.brier, p)
-    yield record("ece", metrics.ece, p)
+    yield measure("auroc", metrics.auroc, p)
+    yield measure("auprc", metrics.auprc, p)
+    yield measure("brier", metrics.brier, p)
+    yield measure("ece", metrics.ece, p)
     majority = np.full(len(rows), float(truth.mean() >= 0.5))
-    yield record("accuracy of the majority class", metrics.accuracy, majority)
+    yield measure("accuracy of the majority class", metrics.accuracy, majority)
     for point in stage.operating_points:
         decision = (p >= point.threshold).astype(float)
         for name in ("accuracy", "sensitivity", "specificity", "kappa"):
-            yield record(f"{name} ({point.name})", getattr(metrics, name), decision)
+            yield measure(f"{name} ({point.name})", getattr(metrics, name), decision)
 
 
 def _end_to_end(scored: pd.DataFrame, cascade: Cascade, draws: int) -> Iterator[dict[str, Any]]:
@@ -132,7 +133,7 @@ def _end_to_end(scored: pd.DataFrame, cascade: Cascade, draws: int) -> Iterator[
     decision = (rows.probability >= rows.part.map(balanced)).astype(float)
     decision = decision.where(rows.said == rows.part, 1.0 - rows.positive)
     estimate = metrics.bootstrap(metrics.accuracy, rows.positive, decision, rows.patient, draws)
-    yield _record("end_to_end", "all", "all", "accuracy (balanced)", estimate)
+    yield record("end_to_end", "all", "all", "accuracy (balanced)", estimate)
 
 
 def table(records: list[dict[str, Any]]) -> str:

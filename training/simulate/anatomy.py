@@ -17,7 +17,7 @@ import myo_sim
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
-from scipy.spatial import cKDTree
+from scipy.spatial import ConvexHull, cKDTree
 
 Points = NDArray[np.float64]
 Faces = NDArray[np.int64]
@@ -113,22 +113,79 @@ class Pose:
         return self.places[bone](self.bones[bone].along(share))
 
 
-def close(vertices: Points, faces: Faces) -> tuple[Points, Faces]:
-    """Close every hole with a fan about its centre, so that path lengths are defined."""
+def orient(faces: Faces) -> Faces:
+    """Turn faces so that neighbours agree which side is out; drop faces given twice (Fx3)."""
+    faces = faces[np.unique(np.sort(faces, axis=1), axis=0, return_index=True)[1]]
+    count = len(faces)
     half = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
-    key = half[:, 0] * len(vertices) + half[:, 1]
-    opposite = half[:, 1] * len(vertices) + half[:, 0]
-    rim = half[~np.isin(key, opposite)]
+    owner = np.tile(np.arange(count), 3)
+    edge = np.unique(np.sort(half, axis=1), axis=0, return_inverse=True)[1]
+    order = np.argsort(edge, kind="stable")
+    twice = np.flatnonzero((np.bincount(edge) == 2)[edge[order]])
+    first, second = order[twice[0::2]], order[twice[1::2]]
+    agree = half[first, 0] != half[second, 0]
+    links: list[list[tuple[int, bool]]] = [[] for _ in range(count)]
+    for a, b, same in zip(owner[first].tolist(), owner[second].tolist(), agree.tolist(), strict=True):
+        links[a].append((b, same))
+        links[b].append((a, same))
+    turned = np.zeros(count, bool)
+    seen = np.zeros(count, bool)
+    for start in range(count):
+        if seen[start]:
+            continue
+        seen[start] = True
+        queue = [start]
+        while queue:
+            face = queue.pop()
+            for other, same in links[face]:
+                if not seen[other]:
+                    seen[other] = True
+                    turned[other] = turned[face] if same else not turned[face]
+                    queue.append(other)
+    faces = faces.copy()
+    faces[turned] = faces[turned][:, ::-1]
+    return faces
+
+
+def close(vertices: Points, faces: Faces) -> tuple[Points, Faces, NDArray[np.bool_]]:
+    """Close every hole with a fan about its centre; also tells which faces are lids (F,).
+
+    An edge is closed when it is passed as often in one direction as in the other. Where it is
+    not, lids make up the difference, so that path lengths are defined even where faces overlap.
+    """
+    half = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
+    low, high = half.min(axis=1), half.max(axis=1)
+    edges, index = np.unique(np.stack([low, high], 1), axis=0, return_inverse=True)
+    net = np.bincount(index, np.where(half[:, 0] == low, 1, -1)).astype(int)
+    rim = np.concatenate([
+        np.repeat(edges, np.maximum(net, 0), axis=0),
+        np.repeat(edges[:, ::-1], np.maximum(-net, 0), axis=0),
+    ])  # fmt: skip
+    is_lid = np.zeros(len(faces) + len(rim), bool)
+    is_lid[len(faces) :] = True
     if not len(rim):
-        return vertices, faces
+        return vertices, faces, is_lid
     graph = sparse.coo_matrix(
         (np.ones(len(rim)), (rim[:, 0], rim[:, 1])), shape=(len(vertices),) * 2
     )
     label = sparse.csgraph.connected_components(graph, directed=False)[1][rim[:, 0]]
-    holes, index = np.unique(label, return_inverse=True)
-    centres = np.stack([vertices[rim[index == k]].mean(axis=(0, 1)) for k in range(len(holes))])
-    lids = np.stack([rim[:, 1], rim[:, 0], len(vertices) + index], axis=1)
-    return np.concatenate([vertices, centres]), np.concatenate([faces, lids])
+    holes, hole = np.unique(label, return_inverse=True)
+    centres = np.stack([vertices[rim[hole == k]].mean(axis=(0, 1)) for k in range(len(holes))])
+    lids = np.stack([rim[:, 1], rim[:, 0], len(vertices) + hole], axis=1)
+    return np.concatenate([vertices, centres]), np.concatenate([faces, lids]), is_lid
+
+
+def stretch_lids(vertices: Points, faces: Faces, is_lid: NDArray[np.bool_]) -> Points:
+    """Let the inside of the lids (faces flagged) become a taut skin over the hole's rim."""
+    inside = np.ones(len(vertices), bool)
+    inside[faces[~is_lid]] = False
+    if not inside.any():
+        return vertices
+    mean = neighbour_mean(len(vertices), faces)[inside]
+    vertices = vertices.copy()
+    for _ in range(300):
+        vertices[inside] = mean @ vertices
+    return vertices
 
 
 def subdivide(vertices: Points, faces: Faces) -> tuple[Points, Faces]:
@@ -161,14 +218,17 @@ def smooth(vertices: Points, faces: Faces, rounds: int) -> Points:
     return vertices
 
 
-def refine(vertices: Points, faces: Faces, edge: float) -> tuple[Points, Faces]:
+def refine(
+    vertices: Points, faces: Faces, is_lid: NDArray[np.bool_], edge: float
+) -> tuple[Points, Faces]:
     """Subdivide and smooth until the mean edge is at most ``edge`` mm long."""
     for _ in range(4):
         mean_edge = np.linalg.norm(vertices[faces[:, 0]] - vertices[faces[:, 1]], axis=1).mean()
         if mean_edge <= edge:
             break
         vertices, faces = subdivide(vertices, faces)
-        vertices = smooth(vertices, faces, 3)
+        is_lid = np.tile(is_lid, 4)
+        vertices = smooth(stretch_lids(vertices, faces, is_lid), faces, 3)
     return vertices, faces
 
 
@@ -220,12 +280,17 @@ def marrow_surface(
 ) -> Points:
     """Vertices moved inwards by the thickness of the cortex (Vx3)."""
     share = cortex_share(name)
+    mean = neighbour_mean(len(vertices), faces)
     normal = normals(vertices, faces)
+    for _ in range(3):
+        normal = 0.5 * normal + 0.5 * (mean @ normal)
     if share is None:
         rind = PLATE_CORTEX_MM if "scapula" in name or "ribs" in name else SHORT_CORTEX_MM
         rind = 2.6 if "skull" in name else rind
         part = 0.42 if name == "scapula" else 0.3
         thickness = np.minimum(rind, part * local_thickness(vertices, faces, 6.0 * rind))
+        for _ in range(4):
+            thickness = np.minimum(thickness, mean @ thickness)
         return vertices - normal * thickness[:, None]
     local = (vertices - origin) @ axes.T
     s = local[:, 0] / np.abs(local[:, 0]).max()
@@ -238,11 +303,44 @@ def marrow_surface(
     shaft = np.clip((0.86 - np.abs(s)) / 0.45, 0.0, 1.0)
     shaft = shaft * shaft * (3.0 - 2.0 * shaft)
     thickness = share * shaft * typical + 0.035 * typical + 0.25
-    thickness = np.minimum(thickness, 0.40 * local_thickness(vertices, faces, 12.0))
-    mean = neighbour_mean(len(vertices), faces)
+    thickness = np.minimum(thickness, 0.36 * local_thickness(vertices, faces, 12.0))
     for _ in range(4):
         thickness = mean @ thickness
     return vertices - normal * thickness[:, None]
+
+
+def fill_pocket(vertices: Points, distal: Points, share: float) -> Points:
+    """Spread what is sunk into the bone's distal end over the hull of that end (Vx3).
+
+    share: of the length, from which the end begins. Folds come to lie on each other there, and
+    what lies on each other cancels.
+    """
+    axis = distal / np.linalg.norm(distal)
+    s = vertices @ axis
+    end = s > s.min() + share * np.ptp(s)
+    planes = ConvexHull(vertices[end]).equations
+    ring = vertices[end & (s < s.min() + (share + 0.03) * np.ptp(s))]
+    centre = ring.mean(axis=0) + 0.25 * (1.0 - share) * np.ptp(s) * axis
+    far = end & (s > s.min() + (share + 0.4 * (1.0 - share)) * np.ptp(s))
+    ray = vertices[far] - centre
+    slope = ray @ planes[:, :3].T
+    room = -(planes[:, :3] @ centre + planes[:, 3])
+    reach = np.where(slope > 1e-9, room / np.maximum(slope, 1e-9), np.inf).min(axis=1)
+    filled = vertices.copy()
+    filled[far] = centre + ray * np.maximum(reach, 1.0)[:, None]
+    return filled
+
+
+def drop_cartilage(vertices: Points, faces: Faces) -> Faces:
+    """The rib cage without its breastbone and cartilages, which X-rays hardly show (Fx3)."""
+    i, j = faces[:, [0, 1, 2]].ravel(), faces[:, [1, 2, 0]].ravel()
+    graph = sparse.coo_matrix((np.ones(len(i)), (i, j)), shape=(len(vertices),) * 2)
+    label = sparse.csgraph.connected_components(graph, directed=False)[1][faces[:, 0]]
+    return np.concatenate([
+        part for part in (faces[label == k] for k in np.unique(label))
+        # A rib has about 95 vertices, what else there is has far fewer or far more.
+        if 48 <= len(np.unique(part)) <= 110 and len(part) > 60
+    ])  # fmt: skip
 
 
 def edge_length(name: str) -> float:
@@ -254,8 +352,11 @@ def edge_length(name: str) -> float:
 
 def build_bone(name: str, vertices: Points, faces: Faces, distal: Points) -> Bone:
     """A closed, refined bone from a raw surface (Vx3 mm, Fx3) and its distal direction (3,)."""
-    vertices, faces = close(vertices * GROWTH.get(name, 1.0), faces)
-    vertices, faces = refine(vertices, faces, edge_length(name))
+    faces = drop_cartilage(vertices, orient(faces)) if name == "ribs" else orient(faces)
+    vertices, faces, is_lid = close(vertices * GROWTH.get(name, 1.0), faces)
+    if name == "radius":
+        vertices = fill_pocket(vertices, distal, 0.90)
+    vertices, faces = refine(vertices, faces, is_lid, edge_length(name))
     a, b, c = (vertices[faces[:, k]] for k in range(3))
     if np.einsum("ij,ij->", a, np.cross(b, c)) < 0:
         faces = faces[:, ::-1].copy()

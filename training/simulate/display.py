@@ -82,7 +82,7 @@ def collimator(size: tuple[int, int], rng: np.random.Generator) -> Image:
 def show_borders(grey: Image, field: Image, rng: np.random.Generator) -> Image:
     """What lies outside the collimator: black, dark grey, or (unprocessed) white."""
     kind = rng.random()
-    outside = 0.0 if kind < 0.6 else float(rng.uniform(0.03, 0.2)) if kind < 0.88 else 0.95
+    outside = 0.0 if kind < 0.6 else float(rng.uniform(0.03, 0.2)) if kind < 0.94 else 0.95
     return grey * field + outside * (1.0 - field)
 
 

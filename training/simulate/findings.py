@@ -313,10 +313,11 @@ def corner_cut(cut: Cut, local: Points, site: Site, rng: np.random.Generator) ->
         width = np.linalg.svd(local[near, 1:] - cut.centre, full_matrices=False)[2][0]
         angle = np.arctan2(width[1], width[0]) + (np.pi if rng.random() < 0.5 else 0.0)
     across = np.array([np.cos(angle), np.sin(angle)])
-    normal = np.array([end * 0.65, *(across * 0.76)])
+    steep = 0.35 if site.bone == "humerus" else 0.65
+    normal = np.array([end * steep, *(across * np.sqrt(1.0 - steep**2))])
     near = np.abs(local[:, 0] - cut.level) < max(4.0, 2.5 * cut.radius)
     reach = local[near] @ normal
-    size = min(0.55 * cut.radius, 9.0) + 0.8
+    size = min(0.42 * cut.radius, 8.0) + 0.8
     top = local[near][int(reach.argmax())]
     point = top - normal * size
     return replace(

@@ -182,6 +182,7 @@ def trunk_cones(pose: Pose) -> Points:
     breast = chest + np.array([-70.0, -62.0, 30.0])
     rows.append(cone(breast, pose.point("humerus", 0.16), (12.0, 28.0), 5.0))
     joint, blade = pose.point("scapula", 0.25), pose.point("scapula", 0.8)
+    rows.append(cone(joint, chest + np.array([-92.0, 15.0, 35.0]), (28.0, 22.0), 3.0))
     rows.append(cone(head, joint + 0.8 * (blade - joint), (36.0, 8.0), 3.0))
     blade = chest + np.array([-85.0, 50.0, 0.0])
     rows.append(cone(blade, pose.point("humerus", 0.13), (12.0, 30.0), 5.0))
