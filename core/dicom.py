@@ -26,9 +26,11 @@ from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.processing import apply_color_lut
 from pydicom.pixels.utils import pixel_array
 from pydicom.uid import (
+    HTJ2K,
     UID,
     DeflatedExplicitVRLittleEndian,
-    HTJ2KTransferSyntaxes,
+    HTJ2KLossless,
+    HTJ2KLosslessRPCL,
     JPEG2000TransferSyntaxes,
     JPEGExtended12Bit,
     JPEGLossless,
@@ -63,6 +65,7 @@ _PROJECTION = ("CR", "DX", "RG", "RF", "XA", "PX", "IO", "MG", "OT", "SC", "")
 # damaged file would run through three libraries. GDCM is never used: on damaged lossless JPEG it
 # ends the whole process (3.2.6: about once in 3,000 mutated files).
 _PREFERRED_PLUGINS = ("pydicom", "pyjpegls", "pylibjpeg", "pillow")
+_JPEG_2000 = (*JPEG2000TransferSyntaxes, HTJ2K, HTJ2KLossless, HTJ2KLosslessRPCL)
 _LOSSLESS_JPEG = (JPEGLossless, JPEGLosslessSV1)
 
 
@@ -193,7 +196,7 @@ def _checked_frame(dataset: Dataset, syntax: UID, frames: int) -> bytes:
     Otherwise a small header could carry a JPEG of 65,000 x 65,000 pixels past the limits.
     """
     frame = get_frame(dataset.PixelData, 0, number_of_frames=frames)
-    if syntax in JPEG2000TransferSyntaxes or syntax in HTJ2KTransferSyntaxes:
+    if syntax in _JPEG_2000:
         frame = _unwrapped(frame, dataset)
         shape = _jpeg2000_shape(frame)
     elif syntax in JPEGTransferSyntaxes or syntax in JPEGLSTransferSyntaxes:

@@ -17,17 +17,13 @@ from core.types import Finding, ImageResult
 from pages import _card, _downloads, _sources
 from pages._scoring import Session
 from pages._sources import Source
-from pages._theme import html, style
+from pages._theme import html
 
-MOST_CARDS = 3
 ROWS_SHOWN = 6
 ROW = 30  # pixels
 REDRAW = 0.5  # seconds between two drawings of a summary that grows
 CURRENT = "#2a333a"
 BAR = "#6f8192"  # not the accent: that is kept for findings
-NARROW = (
-    '[data-testid="stFileChips"] { max-height: 2.6rem !important; }'  # the summary names the files
-)
 ORDERS = ("As given", "Most suspected first")
 SCALED = (
     "A heatmap shows where the positive evidence lies, not the outline of a lesion. It is scaled "
@@ -55,7 +51,7 @@ class Results:
     def show(self) -> None:
         """Score what has no score yet, and draw everything."""
         status = st.container(key="status").empty()
-        if len(self._sources) <= MOST_CARDS:
+        if len(self._sources) <= _sources.MOST_CARDS:
             for source in self._scored(status):
                 self._card(source)
         else:
@@ -79,7 +75,6 @@ class Results:
 
     def _browse(self, status: DeltaGenerator) -> None:
         """Many: a summary, and one card at a time."""
-        style(NARROW)
         self._order()
         position = self._position()
         table = st.empty()

@@ -11,11 +11,14 @@ from pathlib import Path
 import streamlit as st
 
 from core.settings import ROOT, ImageLimits
+from pages._theme import style
 
 log = logging.getLogger(__name__)
 SAMPLES = ROOT / "samples"
 MOST_FILES = 200
 MOST_SAMPLES = 6
+MOST_CARDS = 3  # more radiographs than these have a summary and are shown one at a time
+DROP_ZONE = '.st-key-drop [data-testid="stFileUploaderDropzone"]'
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,16 @@ def drop_zone(limits: ImageLimits) -> list[Source]:
             width="content",
         )
     return [Source(f.file_id, f.name, f.getvalue) for f in files or []]
+
+
+def shape_drop_zone(files: int) -> None:
+    """Tall while it is alone on the page, one line of names where a summary has them too."""
+    if files == 0:
+        style(f"{DROP_ZONE} {{ min-height: 10rem; }}")
+    elif files > MOST_CARDS:
+        style('[data-testid="stFileChips"] { max-height: 2.6rem !important; }')
+    else:
+        style(f"{DROP_ZONE} {{ min-height: 0; }}")
 
 
 def tried() -> list[Source]:

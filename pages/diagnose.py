@@ -7,10 +7,6 @@ import streamlit as st
 from pages import _cascade, _sources, _theme
 from pages._sources import Sample, Source
 
-TALL = (
-    '.st-key-drop [data-testid="stFileUploaderDropzone"] '
-    "{ min-height: 10rem; justify-content: center; }"
-)
 LEAD = "Which bone, whether a finding is suspected, and where the evidence lies."
 
 
@@ -22,15 +18,19 @@ def body() -> None:
         return
     limits = loader.settings.limits
     sources = [*_sources.drop_zone(limits), *_sources.tried()]
+    _sources.shape_drop_zone(len(sources))
+    welcome = st.empty()  # stays in its place, so that what follows does not move when it goes
     if not sources:
-        _empty_state()
+        with welcome.container():
+            _empty_state()
         return
-    if len(sources) > _sources.MOST_FILES:
-        _theme.notice(
-            f"Only the first {_sources.MOST_FILES} of {len(sources)} files are read here. "
-            f"For more, use: python -m core batch FOLDER --out FILE.csv"
-        )
-    _results(sources[: _sources.MOST_FILES], loader)
+    with st.container():
+        if len(sources) > _sources.MOST_FILES:
+            _theme.notice(
+                f"Only the first {_sources.MOST_FILES} of {len(sources)} files are read here. "
+                f"For more, use: python -m core batch FOLDER --out FILE.csv"
+            )
+        _results(sources[: _sources.MOST_FILES], loader)
 
 
 def _results(sources: list[Source], loader: _cascade.Loader) -> None:
@@ -54,8 +54,7 @@ def _unavailable(failure: BaseException) -> None:
 
 
 def _empty_state() -> None:
-    """What the page is for and what to do first; the drop zone is tall as long as it is alone."""
-    _theme.style(TALL)
+    """What the page is for and what to do first."""
     _theme.html(
         "<p class='lead'>For radiographs of the elbow, the hand and the shoulder, as PNG, JPEG, "
         "TIFF, WebP or DICOM. Each gets its body part, a finding with its probability, and a "
@@ -73,6 +72,8 @@ def _thumbnail(sample: Sample) -> None:
     with st.container(key=f"sample-{sample.id}"):
         if sample.path.suffix == ".png":
             st.image(str(sample.path), width="stretch", alt=sample.title)
+        else:
+            _theme.html("<div class='thumb'>DICOM</div>")
         st.button(
             sample.title,
             key=f"try-{sample.id}",

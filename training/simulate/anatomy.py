@@ -17,7 +17,7 @@ import myo_sim
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
-from scipy.spatial import ConvexHull, cKDTree
+from scipy.spatial import cKDTree
 
 Points = NDArray[np.float64]
 Faces = NDArray[np.int64]
@@ -165,14 +165,34 @@ def close(vertices: Points, faces: Faces) -> tuple[Points, Faces, NDArray[np.boo
     is_lid[len(faces) :] = True
     if not len(rim):
         return vertices, faces, is_lid
-    graph = sparse.coo_matrix(
-        (np.ones(len(rim)), (rim[:, 0], rim[:, 1])), shape=(len(vertices),) * 2
-    )
-    label = sparse.csgraph.connected_components(graph, directed=False)[1][rim[:, 0]]
-    holes, hole = np.unique(label, return_inverse=True)
-    centres = np.stack([vertices[rim[hole == k]].mean(axis=(0, 1)) for k in range(len(holes))])
+    rim, hole = simple_loops(rim)
+    centres = np.stack([vertices[rim[hole == k, 0]].mean(axis=0) for k in range(hole.max() + 1)])
     lids = np.stack([rim[:, 1], rim[:, 0], len(vertices) + hole], axis=1)
     return np.concatenate([vertices, centres]), np.concatenate([faces, lids]), is_lid
+
+
+def simple_loops(rim: Faces) -> tuple[Faces, NDArray[np.int64]]:
+    """Sort directed edges (Rx2) that balance at each vertex into loops; also each one's loop."""
+    ways: dict[int, list[int]] = {}
+    for a, b in rim.tolist():
+        ways.setdefault(a, []).append(b)
+    edges, loop_of, loops = [], [], 0
+    for start in list(ways):
+        while ways[start]:
+            path = [start]
+            while ways.get(path[-1]):
+                step = ways[path[-1]].pop()
+                if step not in path:
+                    path.append(step)
+                    continue
+                # The walk met itself: what lies between is one loop.
+                at = path.index(step)
+                ring = [*path[at:], step]
+                edges += list(zip(ring[:-1], ring[1:], strict=True))
+                loop_of += [loops] * (len(ring) - 1)
+                loops += 1
+                path = path[: at + 1]
+    return np.array(edges), np.array(loop_of)
 
 
 def stretch_lids(vertices: Points, faces: Faces, is_lid: NDArray[np.bool_]) -> Points:
@@ -309,28 +329,6 @@ def marrow_surface(
     return vertices - normal * thickness[:, None]
 
 
-def fill_pocket(vertices: Points, distal: Points, share: float) -> Points:
-    """Spread what is sunk into the bone's distal end over the hull of that end (Vx3).
-
-    share: of the length, from which the end begins. Folds come to lie on each other there, and
-    what lies on each other cancels.
-    """
-    axis = distal / np.linalg.norm(distal)
-    s = vertices @ axis
-    end = s > s.min() + share * np.ptp(s)
-    planes = ConvexHull(vertices[end]).equations
-    ring = vertices[end & (s < s.min() + (share + 0.03) * np.ptp(s))]
-    centre = ring.mean(axis=0) + 0.25 * (1.0 - share) * np.ptp(s) * axis
-    far = end & (s > s.min() + (share + 0.4 * (1.0 - share)) * np.ptp(s))
-    ray = vertices[far] - centre
-    slope = ray @ planes[:, :3].T
-    room = -(planes[:, :3] @ centre + planes[:, 3])
-    reach = np.where(slope > 1e-9, room / np.maximum(slope, 1e-9), np.inf).min(axis=1)
-    filled = vertices.copy()
-    filled[far] = centre + ray * np.maximum(reach, 1.0)[:, None]
-    return filled
-
-
 def drop_cartilage(vertices: Points, faces: Faces) -> Faces:
     """The rib cage without its breastbone and cartilages, which X-rays hardly show (Fx3)."""
     i, j = faces[:, [0, 1, 2]].ravel(), faces[:, [1, 2, 0]].ravel()
@@ -354,8 +352,6 @@ def build_bone(name: str, vertices: Points, faces: Faces, distal: Points) -> Bon
     """A closed, refined bone from a raw surface (Vx3 mm, Fx3) and its distal direction (3,)."""
     faces = drop_cartilage(vertices, orient(faces)) if name == "ribs" else orient(faces)
     vertices, faces, is_lid = close(vertices * GROWTH.get(name, 1.0), faces)
-    if name == "radius":
-        vertices = fill_pocket(vertices, distal, 0.90)
     vertices, faces = refine(vertices, faces, is_lid, edge_length(name))
     a, b, c = (vertices[faces[:, k]] for k in range(3))
     if np.einsum("ij,ij->", a, np.cross(b, c)) < 0:

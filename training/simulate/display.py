@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .physics import Image
+from .physics import Image, wide_blur
 
 Mask = NDArray[np.uint8]
 
@@ -52,7 +52,7 @@ def develop(measured: Image, field: Image, metal: Image, look: Look) -> Image:
     what they cover does not set the window.
     """
     size = max(measured.shape)
-    coarse = cv2.GaussianBlur(measured, (0, 0), 0.06 * size)
+    coarse = wide_blur(measured, 0.06 * size)
     fine = measured - cv2.GaussianBlur(measured, (0, 0), 0.006 * size)
     shown = look.compress * coarse + (measured - coarse) + (look.boost - 1.0) * fine
     seen = shown[(field > 0.9) & (metal < 0.2)][::7]

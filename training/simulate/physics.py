@@ -31,6 +31,8 @@ MU_LEAD = 3.0
 
 SKIN_MM = 1.5
 STEP_MM = 2.0
+# Flesh is smooth: it is computed on about this many points along the longer side.
+SOFT_GRID = 180
 SUBPIXEL = 256
 
 
@@ -178,7 +180,7 @@ def _near_cones(cones, dx, dy, blend, near):  # type: ignore[no-untyped-def]
 @numba.njit(cache=True)
 def _depth_inside(cones, near, found, px, py, pz, blend):  # type: ignore[no-untyped-def]
     """Signed distance to the smooth union of cones at a point, and the fat's thickness there."""
-    total, fat = 0.0, 0.0
+    total, fat, nearest = 0.0, 0.0, 1e9
     for j in range(found):
         k = near[j]
         ax, ay, az = cones[k, 0], cones[k, 1], cones[k, 2]
@@ -189,6 +191,7 @@ def _depth_inside(cones, near, found, px, py, pz, blend):  # type: ignore[no-unt
         rx, ry, rz = qx - t * ex, qy - t * ey, qz - t * ez
         radius = cones[k, 6] + t * (cones[k, 7] - cones[k, 6])
         distance = np.sqrt(rx * rx + ry * ry + rz * rz) - radius
+        nearest = min(nearest, distance)
         if distance > 1.5 * blend:
             continue
         weight = np.exp(min(-distance * 4.0 / blend, 60.0))
@@ -202,7 +205,8 @@ def _depth_inside(cones, near, found, px, py, pz, blend):  # type: ignore[no-unt
                 weight /= 1.0 + np.exp(min((s - length) / (0.15 * radius), 40.0))
         total += weight
         fat += weight * cones[k, 8]
-    total = max(total, 1e-30)
+    if total < 1e-2:
+        return nearest, 0.0
     return -np.log(total) * blend / 4.0, fat / total
 
 
@@ -224,11 +228,16 @@ def _soft_lengths(cones, blend, spacing, focal, centre, out):  # type: ignore[no
                 continue
             steps = min(max(int((z1 - z0) / (STEP_MM + 0.01 * (z1 - z0))), 6), 80)
             step = (z1 - z0) / steps
-            for i in range(steps):
+            i = 0
+            while i < steps:
                 z = z0 + (i + 0.5) * step
                 distance, fat = _depth_inside(cones, near, found, dx * z, dy * z, z, blend)
+                # Far from the surface, the steps up to it are all alike.
+                away = distance if distance > 0 else -distance - fat
+                same = min(max(int((away - blend) / (step * norm)), 1), steps - i)
+                i += same
                 if distance < step:
-                    length = step * norm
+                    length = same * step * norm
                     out[row, col, 0] += length * min(max(0.5 - distance / step, 0.0), 1.0)
                     skin = distance + SKIN_MM
                     out[row, col, 1] += length * min(max(0.5 - skin / step, 0.0), 1.0)
@@ -236,7 +245,7 @@ def _soft_lengths(cones, blend, spacing, focal, centre, out):  # type: ignore[no
                     out[row, col, 2] += length * min(max(0.5 - flesh / step, 0.0), 1.0)
 
 
-def soft_tissue(cones: Points, camera: Camera, blend: float, spacing: int = 2) -> Image:
+def soft_tissue(cones: Points, camera: Camera, blend: float) -> Image:
     """Path lengths (HxWx3 mm) inside the body's outline, under its skin and under its fat.
 
     cones: Kx11 world coordinates: start, end, radius at each, thickness of the fat (mm), and
@@ -248,6 +257,7 @@ def soft_tissue(cones: Points, camera: Camera, blend: float, spacing: int = 2) -
         local[:, at : at + 3] = (cones[:, at : at + 3] - camera.target) @ camera.axes.T
         local[:, at + 2] += camera.object_distance
     height, width = camera.size
+    spacing = max(1, round(max(height, width) / SOFT_GRID))
     rows, cols = -(-height // spacing), -(-width // spacing)
     out = np.zeros((rows, cols, 3))
     focal = camera.pitch / camera.source_distance
@@ -271,11 +281,20 @@ class Exposure:
     scatter: float
 
 
+def wide_blur(picture: Image, sigma: float) -> Image:
+    """Gaussian blur by many pixels, computed on a coarser grid (HxW)."""
+    step = max(1, int(sigma / 4.0))
+    height, width = picture.shape
+    small = cv2.resize(picture, (-(-width // step), -(-height // step)), interpolation=cv2.INTER_AREA)
+    small = cv2.GaussianBlur(small, (0, 0), sigma / step)
+    return cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
+
+
 def expose(attenuation: Image, exposure: Exposure, rng: np.random.Generator) -> Image:
     """Line integrals (HxW) -> measured line integrals with scatter, blur and noise (HxW)."""
     primary = np.exp(-attenuation)
-    wide = cv2.GaussianBlur(primary, (0, 0), 0.07 * max(primary.shape))
-    shadow = 1.0 - cv2.GaussianBlur(primary, (0, 0), 0.05 * max(primary.shape))
+    wide = wide_blur(primary, 0.07 * max(primary.shape))
+    shadow = 1.0 - wide_blur(primary, 0.05 * max(primary.shape))
     signal = primary + exposure.scatter * wide * shadow
     signal = cv2.GaussianBlur(signal, (0, 0), exposure.blur)
     noise = rng.standard_normal(signal.shape, dtype=np.float32)
