@@ -14,7 +14,8 @@ from core.errors import CascadeError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    options = _parser().parse_args(arguments)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    options = _parser(next((a for a in arguments if not a.startswith("-")), "")).parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
     from training.data import DataInvalid
 
@@ -26,7 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(wanted: str) -> argparse.ArgumentParser:
+    """All commands by name, and the options of the wanted one: reading them imports its module."""
     parser = argparse.ArgumentParser(prog="python -m training", description="Retrain the cascade.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, text, arguments, run in (
@@ -37,7 +39,8 @@ def _parser() -> argparse.ArgumentParser:
         ("release", "put a candidate into weights/", _release_arguments, _release),
     ):
         command = commands.add_parser(name, help=text, description=text)
-        arguments(command)
+        if name == wanted:
+            arguments(command)
         command.set_defaults(run=run)
     return parser
 

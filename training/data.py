@@ -1,14 +1,26 @@
-"""Data sets as rows, and their pictures as canvases in memory.
+"""Data sets as rows of one form, and their pictures as canvases in memory.
 
-A row is one picture: ``path, source, part, positive, positive_means, patient, study, view,
-split``. ``part`` is the data set's own word (``BodyPart`` or anything else, which stage 1 calls
-other), ``positive`` is 1, 0 or NaN, ``split`` is train, val or test.
+A row is one picture:
+
+==================  ===============================================================================
+``id``              its name, unique within its source
+``path``, ``source``  where it lies; which data set
+``part``            ``BodyPart`` or another word, which stage 1 calls other
+``region``          the data set's own word for the part
+``positive``        1, 0 or NaN (no label)
+``positive_means``  "fracture" or "abnormality": not the same, so report by source
+``patient``         ``<source>/<patient>``, so that two data sets cannot mean the same by chance
+``study``           of that patient, missing where the data set has none
+``view``, ``boxes`` where known; boxes as ``x0 y0 x1 y1;…`` in fractions of width and height
+``split``           train, val or test
+==================  ===============================================================================
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,42 +31,78 @@ from core.errors import ImageRejected
 from core.settings import ImageLimits
 from core.transforms import Preprocessing, to_canvas
 from core.types import BodyPart
+from training.sources import READERS, SPLITS, DataInvalid, read_manifest, split_of
+
+__all__ = [
+    "AMBIGUOUS", "COLUMNS", "FOCUS", "DataInvalid", "gather", "load_canvases", "read", "read_all",
+    "read_manifest", "refuse_leaks", "split_hash", "stage1_class",
+]  # fmt: skip
 
 log = logging.getLogger(__name__)
 
+COLUMNS = (
+    "id", "path", "source", "part", "region", "positive", "positive_means", "patient", "study",
+    "view", "boxes", "split",
+)  # fmt: skip
 FOCUS = (BodyPart.ELBOW.value, BodyPart.HAND.value, BodyPart.SHOULDER.value)
 # Pictures whose label does not say what is the main part of the picture teach stage 1 nothing.
 AMBIGUOUS = ("mixed", "arm_with_shoulder")
 
 
-class DataInvalid(ValueError):
-    """A data set that cannot be trained on; the message says why."""
-
-
 def read(specification: str) -> pd.DataFrame:
-    """Rows of ``manifest:FILE.csv``; raises DataInvalid for an unknown kind."""
-    kind, _, where = specification.partition(":")
-    readers = {"manifest": read_manifest}
-    if kind not in readers or not where:
-        raise DataInvalid(f"{specification!r}: expected one of {', '.join(readers)}, and a path.")
-    rows = readers[kind](Path(where))
+    """Rows of one data set; see ``read_all``."""
+    return read_all([specification])
+
+
+def read_all(specifications: Sequence[str]) -> pd.DataFrame:
+    """Rows of several data sets, none of whose patients is in two splits.
+
+    A specification is ``mura:DIR``, ``fracatlas:DIR``, ``manifest:FILE.csv`` or ``folder:DIR``
+    (see ``training.sources``). Raises DataInvalid, which says what is wrong.
+    """
+    rows = gather(specifications)
     refuse_leaks(rows)
     return rows
 
 
-def read_manifest(path: Path) -> pd.DataFrame:
-    """Rows of a manifest.csv whose pictures lie in ``images/<source>/<id>.webp`` beside it."""
-    rows = pd.read_csv(path, dtype={"id": str, "group": str})
-    folder = path.parent / "images"
-    rows["path"] = [str(folder / s / f"{i}.webp") for s, i in zip(rows.source, rows.id)]
-    # UNIFESP joins several names with "+" where several parts are in the picture.
-    several = rows.part.str.contains("+", regex=False)
-    rows = rows[~several].rename(columns={"group": "patient"}).reset_index(drop=True)
+def gather(specifications: Sequence[str]) -> pd.DataFrame:
+    """The rows as they are, leaks and all: for looking at data. Training takes ``read_all``."""
+    rows = pd.concat([_complete(_rows_of(s), s) for s in specifications], ignore_index=True)
+    twice = int(rows.duplicated(["source", "id"]).sum())
+    if twice:
+        raise DataInvalid(f"{twice} pictures are listed twice, under the same source and id.")
+    return rows
+
+
+def _rows_of(specification: str) -> pd.DataFrame:
+    kind, _, where = specification.partition(":")
+    if kind not in READERS or not where:
+        raise DataInvalid(f"{specification!r}: expected one of {', '.join(READERS)}, and a path.")
+    return READERS[kind](Path(where))
+
+
+def _complete(rows: pd.DataFrame, specification: str) -> pd.DataFrame:
+    """An adapter's rows in the common form, with a patient and a split for each."""
+    rows = rows.reindex(columns=list(COLUMNS))
+    positive = pd.to_numeric(rows.positive, errors="coerce").astype(float)
+    if not (positive.isin((0.0, 1.0)) | rows.positive.isna()).all():
+        raise DataInvalid(f"{specification}: a label is neither 1, 0 nor empty.")
+    rows["positive"] = positive
+    rows["patient"] = rows.source + "/" + rows.patient.astype(object).fillna(rows.id).astype(str)
+    missing = rows.split.isna()
+    rows["split"] = rows.split.astype(object)
+    rows.loc[missing, "split"] = [split_of(p) for p in rows.patient[missing]]
+    strange = sorted(set(rows.split) - set(SPLITS))
+    if strange:
+        raise DataInvalid(f"{specification}: {strange} are not among the splits {SPLITS}.")
     return rows
 
 
 def refuse_leaks(rows: pd.DataFrame) -> None:
-    """Raise DataInvalid if a patient has pictures in more than one split."""
+    """Raise DataInvalid if a patient has pictures in more than one split.
+
+    Copies of one picture under two names are the business of ``training.duplicates``.
+    """
     crossing = int((rows.groupby("patient").split.nunique() > 1).sum())
     if crossing:
         raise DataInvalid(f"{crossing} patients have pictures in more than one split.")
@@ -62,7 +110,7 @@ def refuse_leaks(rows: pd.DataFrame) -> None:
 
 def split_hash(rows: pd.DataFrame) -> str:
     """SHA-256 over which picture is in which split, whatever the order of the rows."""
-    lines = sorted(f"{s}/{Path(p).name}\t{k}" for s, p, k in zip(rows.source, rows.path, rows.split))
+    lines = sorted(f"{s}/{i}\t{k}" for s, i, k in zip(rows.source, rows.id, rows.split))
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 

@@ -30,7 +30,7 @@ from core import device as devices
 from core.network import Branch
 from core.transforms import Preprocessing, to_tensor
 from core.types import BodyPart
-from training import files, sampling
+from training import curves, files, sampling
 from training.augment import vary
 from training.data import AMBIGUOUS, FOCUS, DataInvalid, load_canvases, read, split_hash, stage1_class
 from training.metrics import accuracy, auroc
@@ -145,6 +145,8 @@ class Run:
         networks = {"trunk": trunk} | {n: done[n] for n in (BODY_PART, *FOCUS)}
         path = self.folder / "networks.pt"
         files.save_checkpoint(path, {"networks": networks, "size": self.settings.size})
+        curves.write(self.folder)
+        curves.to_tensorboard(self.folder)
         self._status("finished", 1.0)
         return path
 

@@ -50,6 +50,8 @@ CLOSER: tuple[tuple[str, tuple[float, float, float], float], ...] = (
     ("scapula", (0.459, -0.76, 0.455), 2.2),
 )
 PLATE_CORTEX_MM = 0.8
+# Depth of the bowl in the lid of an open end, as a share of its radius.
+HOLLOW = 0.16
 
 
 @dataclass(frozen=True)
@@ -196,16 +198,22 @@ def simple_loops(rim: Faces) -> tuple[Faces, NDArray[np.int64]]:
 
 
 def stretch_lids(vertices: Points, faces: Faces, is_lid: NDArray[np.bool_]) -> Points:
-    """Let the inside of the lids (faces flagged) become a taut skin over the hole's rim."""
+    """Let the inside of the lids (faces flagged) become a taut, slightly sunken skin (Vx3)."""
     inside = np.ones(len(vertices), bool)
     inside[faces[~is_lid]] = False
     if not inside.any():
         return vertices
     mean = neighbour_mean(len(vertices), faces)[inside]
     vertices = vertices.copy()
+    hollow = np.zeros(len(vertices))
     for _ in range(300):
         vertices[inside] = mean @ vertices
-    return vertices
+        hollow[inside] = mean @ hollow + 1.0
+    # A joint surface is a shallow bowl, not a flat lid.
+    a, b, c = (vertices[faces[is_lid, k]] for k in range(3))
+    radius = np.sqrt(0.5 * np.linalg.norm(np.cross(b - a, c - a), axis=1).sum() / np.pi)
+    depth = HOLLOW * radius * hollow / hollow.max()
+    return vertices - depth[:, None] * normals(vertices, faces)
 
 
 def subdivide(vertices: Points, faces: Faces) -> tuple[Points, Faces]:

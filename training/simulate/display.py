@@ -159,14 +159,13 @@ def draw_stamp(side: str, letter: int, rng: np.random.Generator) -> Image:
 
 
 def stamp_simulated(grey: Image) -> Image:
-    """The word SIMULATED in the lower left corner (new HxW picture), small but readable."""
-    height = grey.shape[0]
-    scale = max(0.35, 0.42 * max(grey.shape) / 512.0)
-    canvas = np.zeros(grey.shape, np.uint8)
-    shadow = canvas.copy()
-    origin = (5, height - 7)
-    cv2.putText(shadow, "SIMULATED", origin, cv2.FONT_HERSHEY_SIMPLEX, scale, 255, 4, cv2.LINE_AA)
-    cv2.putText(canvas, "SIMULATED", origin, cv2.FONT_HERSHEY_SIMPLEX, scale, 255, 1, cv2.LINE_AA)
-    dark = grey * (1.0 - 0.75 * shadow.astype(np.float32) / 255.0)
-    ink = canvas.astype(np.float32) / 255.0
-    return dark * (1.0 - ink) + 0.9 * ink
+    """The word SIMULATED on a black label in the lower left corner (new HxW picture)."""
+    scale = max(0.4, 0.5 * max(grey.shape) / 512.0)
+    font = cv2.FONT_HERSHEY_SIMPLEX
+    (width, height), below = cv2.getTextSize("SIMULATED", font, scale, 1)
+    label = np.zeros((height + below + 6, width + 10), np.uint8)
+    cv2.putText(label, "SIMULATED", (5, height + 3), font, scale, 235, 1, cv2.LINE_AA)
+    out = grey.copy()
+    h, w = min(label.shape[0], out.shape[0]), min(label.shape[1], out.shape[1])
+    out[out.shape[0] - h :, :w] = label[:h, :w].astype(np.float32) / 255.0
+    return out

@@ -10,15 +10,14 @@ from numpy.typing import NDArray
 
 from . import display, findings, hardware, physics
 from .anatomy import Bone, Placed, Points, Pose, Skeleton
+from .parts import OTHERS, SUPPORTED
 from .physics import Camera, Image
 from .views import View, all_views, rolled, tilted, yawed
 
-SUPPORTED = ("elbow", "hand", "shoulder")
-OTHERS = ("forearm", "humerus", "foot", "knee", "skull")
 MAX_GREY = 4095
 BLEND_MM = 9.0
 # A crack must change the picture by this share of its grey range to be called visible.
-VISIBLE = 0.022
+VISIBLE = 0.03
 MIN_CRACK_PIXELS = 12
 
 
@@ -285,7 +284,8 @@ def flesh(scene: Scene, rng: np.random.Generator) -> tuple[Image, Image]:
     shadow += physics.MU_MUSCLE * muscle * uneven
     if scene.view.cavities is not None:
         air = physics.soft_tissue(scene.view.cavities(scene.pose), scene.camera, BLEND_MM)[..., 0]
-        air = np.minimum(air, 0.85 * muscle)
+        # The chest wall stays at least some centimetres thick, however slim the body is.
+        air = np.minimum(air, 0.85 * np.maximum(muscle - 28.0, 0.0))
         shadow -= (physics.MU_MUSCLE - physics.MU_LUNG) * air
     return shadow, total
 
@@ -293,7 +293,7 @@ def flesh(scene: Scene, rng: np.random.Generator) -> tuple[Image, Image]:
 def bones(scene: Scene, rng: np.random.Generator) -> tuple[Image, Points]:
     """Line integrals of the skeleton beyond the flesh (HxW), and the crack's rims (Sx2x3)."""
     picture = np.zeros(scene.camera.size, np.float32)
-    grain = trabeculae(rng, float(rng.uniform(0.09, 0.22)))
+    grain = trabeculae(rng, float(rng.uniform(0.07, 0.17)))
     rims = np.zeros((0, 2, 3))
     for name in scene.view.bones:
         bone, place = scene.pose.bones[name], scene.pose.places[name]
@@ -365,7 +365,7 @@ def simulate(skeleton: Skeleton, order: Order) -> Case:
     metal, cast, names = metal_and_cast(scene, order, rng)
     mask = findings.crack_mask(rims, scene.camera, 0.006 * order.size)
     exposure = physics.Exposure(
-        photons=float(10 ** rng.uniform(2.7, 3.9)),
+        photons=float(10 ** rng.uniform(3.0, 4.1)),
         blur=float(rng.uniform(0.45, 0.95)),
         scatter=float(rng.uniform(0.1, 0.45)),
     )

@@ -182,7 +182,7 @@ def trunk_cones(pose: Pose) -> Points:
     breast = chest + np.array([-70.0, -62.0, 30.0])
     rows.append(cone(breast, pose.point("humerus", 0.16), (12.0, 28.0), 5.0))
     joint, blade = pose.point("scapula", 0.25), pose.point("scapula", 0.8)
-    rows.append(cone(joint, chest + np.array([-92.0, 15.0, 35.0]), (28.0, 22.0), 3.0))
+    rows.append(cone(joint, chest + np.array([-80.0, 15.0, 25.0]), (28.0, 8.0), 3.0))
     rows.append(cone(head, joint + 0.8 * (blade - joint), (36.0, 8.0), 3.0))
     blade = chest + np.array([-85.0, 50.0, 0.0])
     rows.append(cone(blade, pose.point("humerus", 0.13), (12.0, 30.0), 5.0))
@@ -198,7 +198,7 @@ def lung_cones(pose: Pose) -> Points:
         for depth, radius in ((-26.0, 56.0), (0.0, 62.0), (32.0, 58.0)):
             low = chest + np.array([sign * 68.0, depth, -70.0])
             top = chest + np.array([sign * 50.0, 10.0 + 0.3 * depth, 92.0])
-            rows.append(cone(low - 40.0 * up, low + 60.0 * up, (radius, radius), 0.0))
+            rows.append(cone(low - 170.0 * up, low + 60.0 * up, (radius, radius), 0.0))
             rows.append(cone(low + 60.0 * up, top, (radius, 36.0), 0.0))
     return np.stack(rows)
 

@@ -217,8 +217,10 @@ def shoulder_views() -> list[View]:
              target=joint, yaw=(-5, 35), joints={**hang, "shoulder_rot_r": (-1.2, -0.6)}, **common),
         View(name="internal rotation", title="Shoulder, internal rotation", frame=body_frame(0),
              target=joint, yaw=(-10, 20), joints={**hang, "shoulder_rot_r": (0.7, 1.2)}, **common),
-        View(name="Y", title="Shoulder, Y view", frame=body_frame(-50), target=joint,
-             yaw=(-8, 6), joints={**hang, "shoulder_rot_r": (-0.2, 0.4)}, **common),
+        View(name="Y", title="Shoulder, Y view", frame=body_frame(-50), yaw=(-8, 6),
+             target=between(("humerus", 0.12), ("scapula", 0.45)), joints={
+                 **hang, "shoulder_rot_r": (-0.2, 0.4)}, **{**common, "field": (185, 235),
+                 "aspects": (0.8, 1.0)}),
     ]  # fmt: skip
 
 

@@ -1,0 +1,114 @@
+"""What a run's ``events.jsonl`` says, as a table, as curves in HTML and PNG, and for TensorBoard."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from training import files
+from training.model import BODY_PART
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+NOT_FIGURES = ("phase", "seen", "rate", "loss", "score", "best", "time")
+
+
+def history(run: Path) -> pd.DataFrame:
+    """One row a validation, in order. A last line that a crash cut short is left out.
+
+    Columns: phase, seen (pictures in this phase), total (in all phases), rate, loss, score, best,
+    time, and a figure for each head: accuracy of "body_part", AUROC of every part. A validation
+    that was repeated after an interruption counts once.
+    """
+    events = []
+    for line in (run / "events.jsonl").read_text(encoding="utf-8").splitlines():
+        try:
+            events.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    table = pd.DataFrame(events).drop_duplicates(["phase", "seen"], keep="last")
+    order = {p: i for i, p in enumerate(dict.fromkeys(table.phase))}
+    table = table.sort_values("seen", kind="stable").sort_values(
+        "phase", key=lambda s: s.map(order), kind="stable"
+    )
+    before = table.groupby("phase", sort=False).seen.max().cumsum().shift(fill_value=0)
+    table["total"] = table.seen + table.phase.map(before)
+    return table.reset_index(drop=True)
+
+
+def figures(table: pd.DataFrame) -> list[str]:
+    """The columns that are figures of heads."""
+    return [c for c in table.columns if c not in (*NOT_FIGURES, "total")]
+
+
+def plot(table: pd.DataFrame) -> go.Figure:
+    """Loss above, validation figures below, over the pictures seen; a band for each phase."""
+    import plotly.graph_objects as go
+    from plotly.subplots import make_subplots
+
+    figure = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.06)
+    figure.add_trace(go.Scatter(x=table.total, y=table.loss, name="training loss"), 1, 1)
+    for name in figures(table):
+        label = "body part, accuracy" if name == BODY_PART else f"{name}, AUROC"
+        rows = table[table[name].notna()]
+        figure.add_trace(
+            go.Scatter(x=rows.total, y=rows[name], name=label, mode="lines+markers"), 2, 1
+        )
+    for phase, rows in table.groupby("phase", sort=False):
+        figure.add_vrect(
+            x0=rows.total.min(), x1=rows.total.max(), annotation_text=phase, opacity=0.06,
+            fillcolor="grey", line_width=1, row="all", col=1,
+        )
+    figure.update_yaxes(title="loss", row=1, col=1)
+    figure.update_yaxes(title="validation", range=[0.4, 1.01], row=2, col=1)
+    figure.update_xaxes(title="pictures seen", row=2, col=1)
+    return figure.update_layout(height=720, template="plotly_dark", hovermode="x unified")
+
+
+def write(run: Path) -> list[Path]:
+    """``history.csv``, ``curves.html`` (works offline) and ``curves.png`` in the run's folder."""
+    table = history(run)
+    names = [run / n for n in ("history.csv", "curves.html", "curves.png")]
+    files.write_atomically(names[0], lambda p: table.to_csv(p, index=False))
+    page = plot(table).to_html(include_plotlyjs=True, full_html=True)
+    files.write_atomically(names[1], lambda p: p.write_text(page, encoding="utf-8"))
+    files.write_atomically(names[2], lambda p: _png(table, p))
+    return names
+
+
+def _png(table: pd.DataFrame, path: Path) -> None:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 7), layout="constrained")
+    FigureCanvasAgg(figure)
+    above, below = figure.subplots(2, 1, sharex=True)
+    above.plot(table.total, table.loss, color="black")
+    above.set_ylabel("training loss")
+    for name in figures(table):
+        rows = table[table[name].notna()]
+        below.plot(rows.total, rows[name], marker=".", label=name.replace("_", " "))
+    for start in table.groupby("phase", sort=False).total.min():
+        below.axvline(start, color="grey", linewidth=0.5)
+    below.set_ylabel("validation: accuracy or AUROC")
+    below.set_xlabel("pictures seen")
+    below.legend(fontsize=7, ncols=2)
+    figure.savefig(path, dpi=110, format="png")
+
+
+def to_tensorboard(run: Path) -> None:
+    """The same numbers as scalars in ``run/tensorboard``."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    table = history(run)
+    with SummaryWriter(str(run / "tensorboard")) as writer:
+        for row in table.to_dict("records"):
+            step = int(row["total"])
+            for name in ("loss", "rate", *figures(table)):
+                if pd.notna(row.get(name)):
+                    kind = "train" if name in ("loss", "rate") else "validation"
+                    writer.add_scalar(f"{kind}/{name}", row[name], step, walltime=row["time"])
