@@ -210,9 +210,9 @@ def _meaning(finding: Finding, points: list[OperatingPoint]) -> str:
         return "This release has no operating point for this part."
     low, high = points[0], points[-1]
     if finding is Finding.SUSPECTED:
-        return f"At or above {percent(high.threshold)}: {_figures(high)}"
+        return f"At or above {percent(high.threshold)}, the point with {_figures(high)}"
     if finding is Finding.NOT_SUSPECTED:
-        return f"Below {percent(low.threshold)}: {_figures(low)}"
+        return f"Below {percent(low.threshold)}, the point with {_figures(low)}"
     return (
         f"Between {percent(low.threshold)} ({_figures(low).rstrip('.')}) "
         f"and {percent(high.threshold)} ({_figures(high).rstrip('.')})."

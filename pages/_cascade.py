@@ -36,10 +36,14 @@ class Loader:
             return self._future
 
     @property
+    def done(self) -> bool:
+        """Whether there is a cascade or a reason why there is none."""
+        return self._future is not None and self._future.done()
+
+    @property
     def failure(self) -> BaseException | None:
         """Why there is no cascade; None while nobody knows, and when there is one."""
-        future = self._future
-        return future.exception() if future is not None and future.done() else None
+        return self._future.exception() if self._future is not None and self.done else None
 
 
 @st.cache_resource(show_spinner=False)

@@ -5,22 +5,19 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Iterator
-from concurrent.futures import Future
 from contextlib import contextmanager
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import streamlit as st
 
 from core.errors import CascadeError
 from pages import _cascade
 
-if TYPE_CHECKING:
-    from core.cascade import Cascade
-
 log = logging.getLogger(__name__)
 STYLE = Path(__file__).with_name("_theme.css")
+NO_MODEL = "No model"
+POLL_SECONDS = 1.0
 RESEARCH_ONLY = "Research use only, not a medical device"
 
 
@@ -28,7 +25,7 @@ RESEARCH_ONLY = "Research use only, not a medical device"
 def frame(title: str, lead: str) -> Iterator[None]:
     """A page: style and heading before the block, boundary around it, quiet line after it.
 
-    The cascade starts to load when all of the page is drawn.
+    The cascade starts to load when all of the page has been drawn.
     """
     st.html(STYLE)
     html(f'<header class="page"><h1>{escape(title)}</h1><p>{escape(lead)}</p></header>')
@@ -77,27 +74,34 @@ def percent(value: float) -> str:
 
 
 def _footer() -> None:
-    """Start the cascade, now that the page is drawn, and say what it is."""
     try:
-        future = _cascade.loader().start()
+        loader = _cascade.loader()
     except CascadeError:  # the page itself says which setting has no meaning
-        _footer_line(None)
+        _line(NO_MODEL)
         return
-    waiting = not future.done()
-    st.fragment(_footer_line, run_every=0.5 if waiting else None)(future, waiting)
+    every = None if loader.done else POLL_SECONDS
+    st.fragment(_model_line, run_every=every)(loader, loader.done)
 
 
-def _footer_line(future: Future[Cascade] | None, waiting: bool = False) -> None:
-    """Redrawn twice a second while the cascade loads, and then no more."""
-    if future is not None and waiting and future.done():
+def _model_line(loader: _cascade.Loader, done: bool) -> None:
+    """Redrawn while the cascade loads, and then no more.
+
+    Only the second time does it ask for the cascade: by then the browser has the page, and the
+    import of torch does not compete with what the browser still fetches.
+    """
+    if st.session_state.setdefault("drawn", False):
+        loader.start()
+    st.session_state["drawn"] = True
+    if loader.done and not done:
         st.rerun()
-    html(f'<footer class="quiet">{escape(_model(future))} · {RESEARCH_ONLY}</footer>')
+    if not loader.done:
+        _line("Loading the model")
+    elif loader.failure is not None:
+        _line(NO_MODEL)
+    else:
+        cascade = loader.start().result()
+        _line(f"Release {cascade.release.id} · {cascade.device.description}")
 
 
-def _model(future: Future[Cascade] | None) -> str:
-    if future is not None and not future.done():
-        return "Loading the model"
-    if future is None or future.exception() is not None:
-        return "No model"
-    cascade = future.result()
-    return f"Release {cascade.release.id} · {cascade.device.description}"
+def _line(model: str) -> None:
+    html(f'<footer class="quiet">{escape(model)} · {RESEARCH_ONLY}</footer>')

@@ -1,4 +1,4 @@
-"""Command line: ``python -m training fit|distill|calibrate|evaluate|release``."""
+"""Command line: ``python -m training data|distill|fit|calibrate|evaluate|release``."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ def _parser(wanted: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m training", description="Retrain the cascade.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, text, arguments, run in (
+        ("data", "show what is in the data sets", _data_arguments, _data),
         ("distill", "pre-train a ResNet50 from an ImageNet teacher", _distill_arguments, _distill),
         ("fit", "train the trunk and all branches", _fit_arguments, _fit),
         ("calibrate", "make a candidate release from a run", _calibrate_arguments, _calibrate),
@@ -62,6 +63,18 @@ def _settings_arguments(parser: argparse.ArgumentParser, settings: type[Any]) ->
 def _collect(options: argparse.Namespace, settings: type[Any]) -> Any:
     values = {f.name: getattr(options, f.name) for f in dataclasses.fields(settings)}
     return settings(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
+def _data_arguments(parser: argparse.ArgumentParser) -> None:
+    from training import inspect_data
+
+    inspect_data.add_arguments(parser)
+
+
+def _data(options: argparse.Namespace) -> None:
+    from training import inspect_data
+
+    print(inspect_data.run(options))
 
 
 def _distill_arguments(parser: argparse.ArgumentParser) -> None:

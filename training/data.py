@@ -125,7 +125,8 @@ def load_canvases(rows: pd.DataFrame, spec: Preprocessing) -> tuple[pd.DataFrame
     A picture that cannot be read is logged, counted and left out. The way is the one of inference:
     decode boundary, then ``to_canvas``.
     """
-    limits, kept = ImageLimits(), []
+    limits = ImageLimits()
+    kept: list[int] = []
     canvases = np.zeros((len(rows), spec.size, spec.size), np.uint8)
     for position, path in enumerate(rows.path):
         try:

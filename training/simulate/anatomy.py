@@ -11,6 +11,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import mujoco
 import myo_sim
@@ -80,10 +81,11 @@ class Bone:
         level = s.min() + share * (s.max() - s.min())
         near = np.abs(s - level) < max(2.0, 0.03 * self.length)
         if not near.any():
-            return self.origin + self.axes[0] * level
+            return np.asarray(self.origin + self.axes[0] * level)
         ring = self.outer[near]
         middle = 0.5 * (ring.min(axis=0) + ring.max(axis=0))
-        return middle + self.axes[0] * (level - (middle - self.origin) @ self.axes[0])
+        ahead = level - (middle - self.origin) @ self.axes[0]
+        return np.asarray(middle + self.axes[0] * ahead)
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,8 @@ def orient(faces: Faces) -> Faces:
     first, second = order[twice[0::2]], order[twice[1::2]]
     agree = half[first, 0] != half[second, 0]
     links: list[list[tuple[int, bool]]] = [[] for _ in range(count)]
-    for a, b, same in zip(owner[first].tolist(), owner[second].tolist(), agree.tolist(), strict=True):
+    pairs = zip(owner[first].tolist(), owner[second].tolist(), agree.tolist(), strict=True)
+    for a, b, same in pairs:
         links[a].append((b, same))
         links[b].append((a, same))
     turned = np.zeros(count, bool)
@@ -190,7 +193,7 @@ def simple_loops(rim: Faces) -> tuple[Faces, NDArray[np.int64]]:
                 # The walk met itself: what lies between is one loop.
                 at = path.index(step)
                 ring = [*path[at:], step]
-                edges += list(zip(ring[:-1], ring[1:], strict=True))
+                edges += list(pairwise(ring))
                 loop_of += [loops] * (len(ring) - 1)
                 loops += 1
                 path = path[: at + 1]
@@ -213,7 +216,7 @@ def stretch_lids(vertices: Points, faces: Faces, is_lid: NDArray[np.bool_]) -> P
     a, b, c = (vertices[faces[is_lid, k]] for k in range(3))
     radius = np.sqrt(0.5 * np.linalg.norm(np.cross(b - a, c - a), axis=1).sum() / np.pi)
     depth = HOLLOW * radius * hollow / hollow.max()
-    return vertices - depth[:, None] * normals(vertices, faces)
+    return np.asarray(vertices - depth[:, None] * normals(vertices, faces))
 
 
 def subdivide(vertices: Points, faces: Faces) -> tuple[Points, Faces]:
@@ -267,7 +270,7 @@ def normals(vertices: Points, faces: Faces) -> Points:
     total = np.zeros_like(vertices)
     for k in range(3):
         np.add.at(total, faces[:, k], area)
-    return total / np.maximum(np.linalg.norm(total, axis=1, keepdims=True), 1e-12)
+    return np.asarray(total / np.maximum(np.linalg.norm(total, axis=1, keepdims=True), 1e-12))
 
 
 def local_thickness(vertices: Points, faces: Faces, limit: float) -> NDArray[np.float64]:
@@ -277,8 +280,9 @@ def local_thickness(vertices: Points, faces: Faces, limit: float) -> NDArray[np.
     thickness = np.full(len(vertices), limit)
     for depth in np.linspace(limit, limit / 6.0, 6):
         # A ball just inside the surface that touches another wall tells that the bone is thin.
-        distance = tree.query(vertices - normal * depth / 2.0)[0]
-        thickness = np.where(distance < 0.45 * depth, np.minimum(thickness, depth), thickness)
+        touch = 0.45 * depth
+        distance = tree.query(vertices - normal * depth / 2.0, distance_upper_bound=touch)[0]
+        thickness = np.where(distance < touch, np.minimum(thickness, depth), thickness)
     return thickness
 
 
@@ -319,7 +323,7 @@ def marrow_surface(
         thickness = np.minimum(rind, part * local_thickness(vertices, faces, 6.0 * rind))
         for _ in range(4):
             thickness = np.minimum(thickness, mean @ thickness)
-        return vertices - normal * thickness[:, None]
+        return np.asarray(vertices - normal * thickness[:, None])
     local = (vertices - origin) @ axes.T
     s = local[:, 0] / np.abs(local[:, 0]).max()
     bins = np.clip(((s + 1.0) * 20).astype(int), 0, 39)
@@ -334,7 +338,7 @@ def marrow_surface(
     thickness = np.minimum(thickness, 0.36 * local_thickness(vertices, faces, 12.0))
     for _ in range(4):
         thickness = mean @ thickness
-    return vertices - normal * thickness[:, None]
+    return np.asarray(vertices - normal * thickness[:, None])
 
 
 def drop_cartilage(vertices: Points, faces: Faces) -> Faces:
@@ -396,8 +400,8 @@ class Skeleton:
             if model.geom_type[geom] != mujoco.mjtGeom.mjGEOM_MESH:
                 continue
             name = model.mesh(int(model.geom_dataid[geom])).name
-            for long, short in (("torso_geom_13_", ""), ("hat_", ""), ("r_", "")):
-                name = name.removeprefix(long) if name.startswith(long) else name
+            for prefix in ("torso_geom_13_", "hat_", "r_"):
+                name = name.removeprefix(prefix)
             name = name.split("_")[-2] if name.endswith("_s") else name.removesuffix("_r")
             if name.endswith("_l") or name.startswith("l_"):
                 continue
@@ -418,11 +422,9 @@ class Skeleton:
         world = np.array([-1.0, 0.0, 0.0] if name == "clavicle" else [0.0, 0.0, -1.0])
         if name in ("foot", "bofoot"):
             world = np.array([0.0, -1.0, 0.0])
-        return place.rotation.T @ world
+        return np.asarray(place.rotation.T @ world)
 
-    def _places(
-        self, joints: dict[str, float]
-    ) -> tuple[dict[str, Placed], dict[str, Points]]:
+    def _places(self, joints: dict[str, float]) -> tuple[dict[str, Placed], dict[str, Points]]:
         model = self._model
         data = mujoco.MjData(model)
         for name, angle in joints.items():

@@ -58,7 +58,8 @@ def develop(measured: Image, field: Image, metal: Image, look: Look) -> Image:
     seen = shown[(field > 0.9) & (metal < 0.2)][::7]
     low, high = np.percentile(seen, (look.low, look.high))
     grey = np.clip((shown - low) / max(float(high - low), 1e-3), 0.0, 1.0) ** look.gamma
-    return (look.floor + (look.ceiling - look.floor) * grey).astype(np.float32)
+    shown = look.floor + (look.ceiling - look.floor) * grey
+    return np.asarray(shown, np.float32)
 
 
 def collimator(size: tuple[int, int], rng: np.random.Generator) -> Image:
@@ -103,9 +104,7 @@ def plate_edge(grey: Image, rng: np.random.Generator) -> Image:
     return out
 
 
-def marker(
-    grey: Image, side: str, body: Image, field: Image, rng: np.random.Generator
-) -> Image:
+def marker(grey: Image, side: str, body: Image, field: Image, rng: np.random.Generator) -> Image:
     """A lead letter L or R, in the emptiest corner of the field (new HxW picture)."""
     size = max(grey.shape)
     letter = max(12, int(size * rng.uniform(0.035, 0.065)))
@@ -153,8 +152,8 @@ def draw_stamp(side: str, letter: int, rng: np.random.Generator) -> Image:
                     max(1, thick // 2), cv2.LINE_AA)  # fmt: skip
     angle = float(rng.choice([0, 0, 0, 90, 180, 270]) + rng.normal(0.0, 8.0))
     turn = cv2.getRotationMatrix2D((box / 2, box / 2), angle, 1.0)
-    canvas = cv2.warpAffine(canvas, turn, (box, box), flags=cv2.INTER_LINEAR)
-    stamp = cv2.resize(canvas, (letter * 2, letter * 2), interpolation=cv2.INTER_AREA)
+    turned = cv2.warpAffine(canvas, turn, (box, box), flags=cv2.INTER_LINEAR)
+    stamp = cv2.resize(turned, (letter * 2, letter * 2), interpolation=cv2.INTER_AREA)
     return stamp.astype(np.float32) / 255.0 * np.float32(rng.uniform(0.75, 1.0))
 
 

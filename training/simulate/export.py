@@ -12,7 +12,11 @@ import numpy as np
 import pydicom
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import (
+    DigitalXRayImageStorageForPresentation,
+    ExplicitVRLittleEndian,
+    generate_uid,
+)
 
 from .render import MAX_GREY, Case
 
@@ -21,7 +25,6 @@ COLUMNS = (
     "hardware", "boxes", "width", "height", "file", "mask", "title", "side", "finding", "severity",
 )  # fmt: skip
 SOURCE = "simulated"
-DX_FOR_PRESENTATION = "1.2.840.10008.5.1.4.1.1.1.1"
 # DICOM PS3.16 CID 4 (body parts) and PS3.3 C.8.11.5.1.1 (view position).
 BODY_PARTS = {
     "elbow": "ELBOW", "hand": "HAND", "shoulder": "SHOULDER", "forearm": "FOREARM",
@@ -30,7 +33,7 @@ BODY_PARTS = {
 VIEW_POSITIONS = {"AP": "AP", "PA": "PA", "wrist PA": "PA", "lateral": "LL"}
 
 
-def encode_png(pixels: NDArray[np.generic]) -> bytes:
+def encode_png(pixels: NDArray[np.uint8]) -> bytes:
     """HxW uint8 -> PNG bytes."""
     ok, data = cv2.imencode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, 9])
     if not ok:
@@ -40,7 +43,8 @@ def encode_png(pixels: NDArray[np.generic]) -> bytes:
 
 def eight_bit(case: Case) -> NDArray[np.uint8]:
     """The case's picture as HxW uint8."""
-    return np.rint(case.pixels * (255.0 / MAX_GREY)).astype(np.uint8)
+    grey: NDArray[np.uint8] = np.rint(case.pixels * (255.0 / MAX_GREY)).astype(np.uint8)
+    return grey
 
 
 def dicom_file(case: Case, name: str, inverted: bool) -> FileDataset:
@@ -50,11 +54,12 @@ def dicom_file(case: Case, name: str, inverted: bool) -> FileDataset:
     the same case gives the same file.
     """
     meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = DX_FOR_PRESENTATION
+    meta.MediaStorageSOPClassUID = DigitalXRayImageStorageForPresentation
     meta.MediaStorageSOPInstanceUID = generate_uid(entropy_srcs=[name, "instance"])
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    data = FileDataset(None, {}, file_meta=meta, preamble=b"\0" * 128)
-    data.SOPClassUID, data.SOPInstanceUID = DX_FOR_PRESENTATION, meta.MediaStorageSOPInstanceUID
+    data = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
+    data.SOPClassUID = DigitalXRayImageStorageForPresentation
+    data.SOPInstanceUID = meta.MediaStorageSOPInstanceUID
     data.StudyInstanceUID = generate_uid(entropy_srcs=[name, "study"])
     data.SeriesInstanceUID = generate_uid(entropy_srcs=[name, "series"])
     describe(data, case, name)

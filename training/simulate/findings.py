@@ -146,7 +146,7 @@ def rotation_about(axis: Points, angle: float) -> Points:
     cross = np.array([
         [0.0, -axis[2], axis[1]], [axis[2], 0.0, -axis[0]], [-axis[1], axis[0], 0.0]
     ])  # fmt: skip
-    return np.eye(3) + np.sin(angle) * cross + (1.0 - np.cos(angle)) * cross @ cross
+    return np.asarray(np.eye(3) + np.sin(angle) * cross + (1.0 - np.cos(angle)) * cross @ cross)
 
 
 def clip(
@@ -203,13 +203,15 @@ def break_solid(
         surfaces = []
         for surface in (outer, inner):
             h, gap = fracture.cut.heights(coordinates(solid.bone, surface))
-            points, faces, rim = clip(surface, solid.bone.faces, side * h - gap)
-            surfaces += [place(points), faces]
-            if surface is outer and len(rim):
-                wide = fracture.cut.heights(coordinates(solid.bone, rim.mean(axis=1)))[1]
-                shown = rim[wide >= 0.3 * fracture.cut.gap]
-                rims.append(place(shown.reshape(-1, 3)).reshape(-1, 2, 3))
-        pieces.append(Solid(solid.bone, place, *surfaces))
+            surfaces.append(clip(surface, solid.bone.faces, side * h - gap))
+        (shell, shell_faces, rim), (marrow, marrow_faces, _) = surfaces
+        pieces.append(
+            Solid(solid.bone, place, place(shell), shell_faces, place(marrow), marrow_faces)
+        )
+        if len(rim):
+            wide = fracture.cut.heights(coordinates(solid.bone, rim.mean(axis=1)))[1]
+            shown = rim[wide >= 0.3 * fracture.cut.gap]
+            rims.append(place(shown.reshape(-1, 3)).reshape(-1, 2, 3))
     return pieces, np.concatenate(rims) if rims else np.zeros((0, 2, 3))
 
 
@@ -224,7 +226,8 @@ def crack_mask(rims: Points, camera: Camera, grow: float) -> NDArray[np.uint8]:
     for triangle in triangles:
         cv2.fillConvexPoly(mask, triangle, 255, cv2.LINE_8, 4)
     size = 2 * int(np.ceil(grow)) + 1
-    return cv2.dilate(mask, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size)))
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
+    return np.asarray(cv2.dilate(mask, disc), np.uint8)
 
 
 def choose_site(part: str, view: str, rng: np.random.Generator) -> Site:
@@ -277,7 +280,7 @@ def draw_fracture(
     ), pose, radius, severity, rng)  # fmt: skip
 
 
-def draw_cut(
+def draw_cut(  # noqa: PLR0917
     kind: str, level: float, centre: Points, radius: float, severity: float,
     rng: np.random.Generator,
 ) -> Cut:  # fmt: skip

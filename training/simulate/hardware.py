@@ -75,7 +75,7 @@ def surface_line(
     return path @ bone.axes + bone.origin, np.array([0.0, *direction]) @ bone.axes
 
 
-def bar(
+def bar(  # noqa: PLR0917
     path: Points, side: Points, out: Points, left: Points | float, right: Points | float,
     thick: float,
 ) -> tuple[Points, Faces]:  # fmt: skip
@@ -96,7 +96,7 @@ def plate(
     out = normal - along * (along @ normal)[:, None]
     out /= np.linalg.norm(out, axis=1, keepdims=True)
     side = np.cross(along, out)
-    holes = max(4, int(round(np.ptp(span) * bone.length / (13.0 * size + 1.0))))
+    holes = max(4, round(float(np.ptp(span)) * bone.length / float(13.0 * size + 1.0)))
     wave = np.cos(np.linspace(0.0, 2.0 * np.pi * holes, 40))[:, None]
     # Two rails and the bridges between them leave the holes open.
     outer, thick = (5.0 + 0.35 * wave) * size, 3.0 * size
@@ -184,8 +184,16 @@ def cast_window(part: str, pose: Pose, camera: Camera, rng: np.random.Generator)
     else:
         ends = [pose.point("3mc", 0.85), pose.point("radius", 0.3)]
     tips = camera.project(np.stack(ends))[:, :2]
-    inwards = camera.project(np.stack([pose.point("radius", 0.5), pose.point(
-        "humerus" if part == "elbow" else "radius", 0.75 if part == "elbow" else 0.5)]))[:, :2]
+    inwards = camera.project(
+        np.stack(
+            [
+                pose.point("radius", 0.5),
+                pose.point(
+                    "humerus" if part == "elbow" else "radius", 0.75 if part == "elbow" else 0.5
+                ),
+            ]
+        )
+    )[:, :2]
     y, x = np.mgrid[: camera.size[0], : camera.size[1]].astype(np.float32)
     window = np.ones(camera.size, np.float32)
     for tip, inner in zip(tips, inwards, strict=True):
@@ -203,4 +211,5 @@ def weave(size: tuple[int, int], rng: np.random.Generator) -> Image:
     fine = rng.normal(0.0, 0.06, (size[0] // 5 + 2, size[1] // 5 + 2)).astype(np.float32)
     shape = (size[1], size[0])
     total = cv2.resize(coarse, shape, interpolation=cv2.INTER_CUBIC)
-    return np.clip(total + cv2.resize(fine, shape, interpolation=cv2.INTER_CUBIC), 0.6, 1.5)
+    total = total + cv2.resize(fine, shape, interpolation=cv2.INTER_CUBIC)
+    return np.asarray(np.clip(total, 0.6, 1.5), np.float32)

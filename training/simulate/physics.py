@@ -74,7 +74,9 @@ class Camera:
 
 
 @numba.njit(cache=True)
-def _add_triangles(x, y, z, faces, thickness, left, top):  # type: ignore[no-untyped-def]
+def _add_triangles(  # type: ignore[no-untyped-def]  # noqa: PLR0917
+    x, y, z, faces, thickness, left, top
+):
     """Add +-z of each triangle to the pixels (centres) it covers; x, y in 1/256 pixel, int64.
 
     Integer edge functions and the top-left rule give each pixel on a shared edge to exactly one
@@ -178,7 +180,7 @@ def _near_cones(cones, dx, dy, blend, near):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True)
-def _depth_inside(cones, near, found, px, py, pz, blend):  # type: ignore[no-untyped-def]
+def _depth_inside(cones, near, found, px, py, pz, blend):  # type: ignore[no-untyped-def]  # noqa: PLR0917
     """Signed distance to the smooth union of cones at a point, and the fat's thickness there."""
     total, fat, nearest = 0.0, 0.0, 1e9
     for j in range(found):
@@ -211,7 +213,7 @@ def _depth_inside(cones, near, found, px, py, pz, blend):  # type: ignore[no-unt
 
 
 @numba.njit(cache=True)
-def _soft_lengths(cones, blend, spacing, focal, centre, out):  # type: ignore[no-untyped-def]
+def _soft_lengths(cones, blend, spacing, focal, centre, out):  # type: ignore[no-untyped-def]  # noqa: PLR0917
     """Lengths inside the outline, under the skin and under the fat, at every spacing-th pixel.
 
     cones: Kx11 (start xyz, end xyz, two radii, fat, whether a chain goes on at either end) in
@@ -272,8 +274,8 @@ def soft_tissue(cones: Points, camera: Camera, blend: float) -> Image:
 class Exposure:
     """How the picture is taken.
 
-    photons: detected quanta per pixel behind the middle of the body. blur: detector, sigma in pixels.
-    scatter: scattered to primary radiation behind the thickest part.
+    photons: detected quanta per pixel behind the middle of the body. blur: detector, sigma in
+    pixels. scatter: scattered to primary radiation behind the thickest part.
     """
 
     photons: float
@@ -285,9 +287,11 @@ def wide_blur(picture: Image, sigma: float) -> Image:
     """Gaussian blur by many pixels, computed on a coarser grid (HxW)."""
     step = max(1, int(sigma / 4.0))
     height, width = picture.shape
-    small = cv2.resize(picture, (-(-width // step), -(-height // step)), interpolation=cv2.INTER_AREA)
+    coarse = (-(-width // step), -(-height // step))
+    small = cv2.resize(picture, coarse, interpolation=cv2.INTER_AREA)
     small = cv2.GaussianBlur(small, (0, 0), sigma / step)
-    return cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
+    wide = cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(wide, np.float32)
 
 
 def expose(attenuation: Image, exposure: Exposure, rng: np.random.Generator) -> Image:
@@ -297,12 +301,12 @@ def expose(attenuation: Image, exposure: Exposure, rng: np.random.Generator) -> 
     shadow = 1.0 - wide_blur(primary, 0.05 * max(primary.shape))
     signal = primary + exposure.scatter * wide * shadow
     signal = cv2.GaussianBlur(signal, (0, 0), exposure.blur)
-    noise = rng.standard_normal(signal.shape, dtype=np.float32)
+    white = rng.standard_normal(signal.shape, dtype=np.float32)
     # Part of the blur comes before the quanta are counted, part (the screen) after.
-    noise = cv2.GaussianBlur(noise, (0, 0), 0.45 + 0.3 * exposure.blur)
+    noise = np.asarray(cv2.GaussianBlur(white, (0, 0), 0.45 + 0.3 * exposure.blur), np.float32)
     noise /= max(float(noise.std()), 1e-6)
     # The timer ends the exposure when the body's shadow has received its dose.
     body = signal[signal < 0.8]
     dose = exposure.photons / max(float(np.median(body)) if body.size else 1.0, 1e-4)
     counted = signal + noise * np.sqrt(np.maximum(signal, 1e-5) / dose)
-    return -np.log(np.maximum(counted, 2e-4)).astype(np.float32)
+    return np.asarray(-np.log(np.maximum(counted, 2e-4)), np.float32)

@@ -123,7 +123,9 @@ def choose_view(order: Order, rng: np.random.Generator) -> View:
     return views[int(rng.integers(len(views)))]
 
 
-def draw_camera(view: View, pose: Pose, order: Order, body: Body, rng: np.random.Generator) -> Camera:
+def draw_camera(
+    view: View, pose: Pose, order: Order, body: Body, rng: np.random.Generator
+) -> Camera:
     """The beam's direction, distance, field and centre for one case."""
     axes = tilted(yawed(view.frame(pose), rng.uniform(*view.yaw)), rng.uniform(*view.tilt))
     axes = rolled(axes, rng.uniform(*view.roll) + 90.0 * float(rng.choice(view.turns)))
@@ -131,7 +133,7 @@ def draw_camera(view: View, pose: Pose, order: Order, body: Body, rng: np.random
     height, width = (order.size, round(order.size * aspect)) if aspect <= 1 else (
         round(order.size / aspect), order.size)  # fmt: skip
     source, behind = float(rng.uniform(1000.0, 1150.0)), float(rng.uniform(25.0, 70.0))
-    field_mm = rng.uniform(*view.field) / body.size * (1.0 if aspect <= 1 else 1.0 / aspect**0.5)
+    field_mm = rng.uniform(*view.extent) / body.size * (1.0 if aspect <= 1 else 1.0 / aspect**0.5)
     magnification = source / (source - behind)
     shift = rng.uniform(-view.shift, view.shift, 2) * order.size
     return Camera(
@@ -174,7 +176,7 @@ def moved_pose(skeleton: Skeleton, pose: Pose, fracture: findings.Fracture) -> P
     return replace(pose, places=places)
 
 
-def visible_fracture(
+def visible_fracture(  # noqa: PLR0917
     skeleton: Skeleton, view: View, pose: Pose, camera: Camera, severity: float,
     rng: np.random.Generator,
 ) -> tuple[findings.Fracture, Pose]:  # fmt: skip
@@ -200,9 +202,10 @@ def is_visible(pose: Pose, camera: Camera, fracture: findings.Fracture) -> bool:
     if mask.sum() < MIN_CRACK_PIXELS:
         return False
     before, after = np.zeros(camera.size, np.float32), np.zeros(camera.size, np.float32)
-    add_shadow(before, intact, camera)
+    even = np.zeros((2, 2), np.float32)
+    add_shadow(before, intact, camera, even)
     for piece in pieces:
-        add_shadow(after, piece, camera)
+        add_shadow(after, piece, camera, even)
     # Judged as the detector sees it, and at the fine scale that tells a line from a tilt.
     change = cv2.GaussianBlur(after - before, (0, 0), 0.9)[mask]
     return float(np.percentile(np.abs(change), 80)) > VISIBLE * 3.0
@@ -217,9 +220,7 @@ def add_shadow(
         return
     outer.add_to(picture, physics.MU_CORTEX - physics.MU_MUSCLE)
     window = (outer.top, outer.left, *outer.values.shape)
-    inner = physics.path_length(
-        camera.project(solid.inner), solid.inner_faces, camera.size, window
-    )
+    inner = physics.path_length(camera.project(solid.inner), solid.inner_faces, camera.size, window)
     np.minimum(inner.values, outer.values, out=inner.values)
     inner.add_to(picture, physics.MU_MARROW - physics.MU_CORTEX)
     if marrow is not None:
@@ -255,7 +256,8 @@ def spongiosa(
     n = grain.shape[0]
     u = np.mod(across / 0.24 + 37.0 * len(bone.name), n - 1.0).astype(np.float32)
     v = np.mod(along / 0.24 + 11.0 * bone.length, n - 1.0).astype(np.float32)
-    return density * (1.0 + cv2.remap(grain, u, v, cv2.INTER_LINEAR))
+    texture = cv2.remap(grain, u, v, cv2.INTER_LINEAR)
+    return (density * (1.0 + texture)).astype(np.float32)
 
 
 def trabeculae(rng: np.random.Generator, strength: float) -> Image:
@@ -265,14 +267,15 @@ def trabeculae(rng: np.random.Generator, strength: float) -> Image:
     cross = cv2.GaussianBlur(white[::-1], (0, 0), sigmaX=4.0, sigmaY=1.1)
     blotch = cv2.GaussianBlur(white.T.copy(), (0, 0), 9.0)
     total = struts / struts.std() + 0.6 * cross / cross.std() + 0.4 * blotch / blotch.std()
-    return (strength * total / total.std()).astype(np.float32)
+    return np.asarray(strength * total / total.std(), np.float32)
 
 
 def flesh(scene: Scene, rng: np.random.Generator) -> tuple[Image, Image]:
     """Line integrals of skin, fat and muscle (HxW), and the thickness of the body (HxW mm)."""
     cones = scene.view.cones(scene.pose)
     body = scene.body
-    cones[:, 6:8] *= body.girth
+    # The ribs do not get smaller with the flesh around them.
+    cones[:, 6:8] *= body.girth if scene.view.cavities is None else max(body.girth, 0.97)
     cones[:, 8] = np.minimum(cones[:, 8] * body.fat, 0.45 * cones[:, 6:8].min(axis=1))
     cones[:, 6:8] += 0.5 * (body.fat - 1.0) * cones[:, 8:9]
     length = physics.soft_tissue(cones, scene.camera, BLEND_MM)
@@ -388,7 +391,7 @@ def simulate(skeleton: Skeleton, order: Order) -> Case:
     )
 
 
-def picture_of(
+def picture_of(  # noqa: PLR0917
     measured: Image, mask: NDArray[np.uint8], thickness: Image, metal: Image, order: Order,
     rng: np.random.Generator,
 ) -> tuple[Image, NDArray[np.uint8], str]:  # fmt: skip

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from .render import Order
 
+SEED = 2026
 SIZE = 640
 
 
@@ -18,41 +19,49 @@ class Sample:
     dicom: str = ""
 
 
-def sample(
-    part: str, view: str, positive: bool, index: int, dicom: str = "", severity: float = 0.6,
-    metal: bool = False, cast: bool = False,
-) -> Sample:  # fmt: skip
-    """A sample whose name tells the part, the view and its number, but not the finding."""
-    name = f"{part}_{view.lower().replace(' ', '_')}_{index:02d}"
-    order = Order(
-        2026, index, SIZE, part, view, positive, metal, cast, severity if positive else None, True
-    )
-    return Sample(name, order, dicom)
+def sound(
+    part: str, view: str, index: int, *, dicom: str = "", metal: bool = False, cast: bool = False
+) -> Sample:
+    """A sample without a fracture."""
+    return named(Order(SEED, index, SIZE, part, view, False, metal, cast, None, True), dicom)
+
+
+def broken(
+    part: str, view: str, index: int, severity: float, *, dicom: str = "", metal: bool = False
+) -> Sample:
+    """A sample with a fracture; severity from 0 (barely visible) to 1."""
+    return named(Order(SEED, index, SIZE, part, view, True, metal, False, severity, True), dicom)
+
+
+def named(order: Order, dicom: str) -> Sample:
+    """Names tell the part, the view and the seed's index, but not the finding."""
+    view = str(order.view).lower().replace(" ", "_")
+    return Sample(f"{order.part}_{view}_{order.index:03d}", order, dicom)
 
 
 SAMPLES = (
-    sample("elbow", "AP", False, 1),
-    sample("elbow", "AP", True, 2),
-    sample("elbow", "lateral", False, 3),
-    sample("elbow", "lateral", True, 4, dicom="MONOCHROME2"),
-    sample("elbow", "oblique", True, 5, severity=0.3),
-    sample("elbow", "oblique", False, 6, metal=True),
-    sample("elbow", "lateral", True, 7, severity=0.9),
-    sample("hand", "PA", False, 8),
-    sample("hand", "PA", True, 9),
-    sample("hand", "oblique", True, 10),
-    sample("hand", "lateral", False, 11),
-    sample("hand", "wrist PA", True, 12, severity=0.7),
-    sample("hand", "wrist PA", False, 13, dicom="MONOCHROME1"),
-    sample("hand", "wrist lateral", True, 14, severity=0.8),
-    sample("hand", "wrist PA", False, 15, cast=True),
-    sample("shoulder", "AP", False, 16),
-    sample("shoulder", "AP", True, 17),
-    sample("shoulder", "external rotation", True, 18, severity=0.8),
-    sample("shoulder", "internal rotation", False, 19),
-    sample("shoulder", "Y", True, 20, severity=0.8),
-    sample("shoulder", "external rotation", False, 21, dicom="MONOCHROME2"),
-    sample("knee", "AP", False, 22),
-    sample("foot", "lateral", False, 23),
-    sample("skull", "lateral", False, 24),
+    broken("elbow", "AP", 111, 0.6),
+    sound("elbow", "AP", 1),
+    broken("elbow", "lateral", 164, 0.9),
+    sound("elbow", "lateral", 3),
+    broken("elbow", "oblique", 140, 0.35),
+    sound("elbow", "oblique", 6, metal=True),
+    broken("elbow", "lateral", 124, 0.6, dicom="MONOCHROME2"),
+    broken("hand", "PA", 208, 0.6),
+    sound("hand", "PA", 8),
+    broken("hand", "wrist PA", 252, 0.7),
+    sound("hand", "wrist PA", 13, dicom="MONOCHROME1"),
+    broken("hand", "oblique", 231, 0.6),
+    sound("hand", "lateral", 11),
+    broken("hand", "wrist lateral", 263, 0.6),
+    sound("hand", "wrist PA", 15, cast=True),
+    broken("shoulder", "AP", 305, 0.6),
+    sound("shoulder", "AP", 16),
+    broken("shoulder", "external rotation", 325, 0.8),
+    sound("shoulder", "internal rotation", 19),
+    broken("shoulder", "Y", 344, 0.8),
+    sound("shoulder", "external rotation", 21, dicom="MONOCHROME2"),
+    sound("knee", "AP", 22),
+    sound("foot", "lateral", 23),
+    sound("skull", "lateral", 24),
 )

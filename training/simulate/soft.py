@@ -93,9 +93,7 @@ def chain(points: Points, radii: Points, fats: Points, steps: int = 8) -> list[P
     """Cones along a line (Nx3) whose radius changes smoothly through the N values given."""
     knots = np.linspace(0.0, 1.0, len(points))
     fine = np.linspace(0.0, 1.0, steps + 1)
-    line, width, fat = (
-        PchipInterpolator(knots, values)(fine) for values in (points, radii, fats)
-    )
+    line, width, fat = (PchipInterpolator(knots, values)(fine) for values in (points, radii, fats))
     return [
         cone(line[k], line[k + 1], (width[k], width[k + 1]), fat[k], (k > 0, k < steps - 1))
         for k in range(steps)
@@ -153,7 +151,7 @@ def arm_cones(pose: Pose) -> Points:
 def chest_centre(pose: Pose) -> Points:
     """The middle (3,) of the rib cage."""
     ribs = pose.bones["ribs"].outer
-    return pose.places["ribs"](0.5 * (ribs.min(axis=0) + ribs.max(axis=0))[None])[0]
+    return np.asarray(pose.places["ribs"](0.5 * (ribs.min(axis=0) + ribs.max(axis=0))[None])[0])
 
 
 def trunk_cones(pose: Pose) -> Points:
@@ -166,7 +164,7 @@ def trunk_cones(pose: Pose) -> Points:
         side = chest + np.array([sign * 58.0, 0.0, 0.0])
         rows += chain(
             side + np.array([[0, 0, -230], [0, 0, -40], [-sign * 4, 2, 50], [-sign * 20, 12, 110]]),
-            np.array((100.0, 98.0, 82.0, 48.0)), np.array((14.0, 12.0, 10.0, 8.0)), 5,
+            np.array((106.0, 105.0, 88.0, 50.0)), np.array((14.0, 12.0, 10.0, 8.0)), 5,
         )  # fmt: skip
         # Trapezius: hollow between the neck and the top of the shoulder.
         shoulder = acromion if sign < 0 else acromion + (neck - acromion) * np.array([2.0, 0, 0])
@@ -176,7 +174,9 @@ def trunk_cones(pose: Pose) -> Points:
         rows += chain(line, np.array((38.0, 40.0, 34.0)), np.array((7.0, 7.0, 7.0)), 4)
     rows.append(cone(neck - 70.0 * up, neck + 140.0 * up, (58.0, 55.0), 5.0))
     arm = np.stack([pose.point("humerus", s) for s in (0.06, 0.2, 0.4, 0.65, 0.95)])
-    rows += chain(arm, np.array((44.0, 48.0, 46.0, 42.0, 34.0)), np.array((8.0, 8.0, 8.0, 7.0, 5.0)), 5)
+    rows += chain(
+        arm, np.array((44.0, 48.0, 46.0, 42.0, 34.0)), np.array((8.0, 8.0, 8.0, 7.0, 5.0)), 5
+    )
     rows.append(cone(acromion - 16.0 * up, head, (27.0, 42.0), 7.0))
     # Pectoral muscle in front and latissimus behind make the folds of the armpit.
     breast = chest + np.array([-70.0, -62.0, 30.0])
@@ -215,9 +215,7 @@ def leg_cones(pose: Pose) -> Points:
         np.array((10.0, 9.0, 7.0, 6.0)), 6,
     )  # fmt: skip
     depth = np.array((0.0, 14.0, 16.0, 6.0, 0.0))[:, None] * behind
-    rows += chain(
-        np.stack(shin) + depth, np.array((53.0, 53.0, 48.0, 34.0, 32.0)), np.full(5, 6.0)
-    )
+    rows += chain(np.stack(shin) + depth, np.array((53.0, 53.0, 48.0, 34.0, 32.0)), np.full(5, 6.0))
     rows.append(cone(thigh[-1], shin[0], (54.0, 53.0), 6.0))
     kneecap = pose.point("patella", 0.5)
     rows.append(cone(kneecap, kneecap + shin[0] - thigh[-1], (26.0, 24.0), 4.0))
@@ -231,7 +229,7 @@ def foot_cones(pose: Pose) -> list[Points]:
     low, high = hind.min(axis=0), hind.max(axis=0)
 
     def at(lateral: float, back: float, height: float) -> Points:
-        return low + (high - low) * np.array([1.0 - lateral, back, height])
+        return np.asarray(low + (high - low) * np.array([1.0 - lateral, back, height]))
 
     rows = [
         cone(at(0.5, 0.9, 0.42), at(0.5, 0.72, 0.3), (24.0, 27.0), 8.0),
@@ -263,9 +261,11 @@ def head_cones(pose: Pose) -> Points:
     neck, up = pose.point("cervical", 0.5), np.array([0.0, 0.0, 1.0])
     ahead = np.array([0.0, -1.0, 0.0])
     return np.stack([
-        cone(middle + 10.0 * ahead + 12.0 * up, middle - 24.0 * ahead + 8.0 * up, (70.0, 71.0), 4.0),
+        cone(middle + 10.0 * ahead + 12.0 * up, middle - 24.0 * ahead + 8.0 * up,
+             (70.0, 71.0), 4.0),
         cone(middle + 38.0 * ahead - 25.0 * up, jaw + 12.0 * ahead, (48.0, 44.0), 4.0),
         cone(jaw, jaw + 26.0 * ahead - 12.0 * up, (44.0, 26.0), 4.0),
         cone(neck + 40.0 * up, neck - 120.0 * up, (54.0, 62.0), 5.0),
-        cone(middle + 80.0 * ahead - 34.0 * up, middle + 92.0 * ahead - 40.0 * up, (11.0, 9.0), 1.0),
+        cone(middle + 80.0 * ahead - 34.0 * up, middle + 92.0 * ahead - 40.0 * up,
+             (11.0, 9.0), 1.0),
     ])  # fmt: skip

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -49,8 +50,8 @@ class View:
 
     yaw: turn of the beam about the picture's vertical, tilt: about its horizontal, roll: of the
     picture, each drawn from its range and added to ``frame``. turns: quarter turns of the picture
-    that occur in practice. field: height of the picture in the plane of the object, mm. aspects:
-    width to height. shift: largest off-centre placement as a share of the field.
+    that occur in practice. extent: height of the picture in the plane of the object, mm. aspects:
+    width to height. shift: largest off-centre placement as a share of it.
     """
 
     part: str
@@ -59,7 +60,7 @@ class View:
     bones: tuple[str, ...]
     frame: Callable[[Pose], Points]
     target: Callable[[Pose], Points]
-    field: Range
+    extent: Range
     cones: Callable[[Pose], Points]
     joints: dict[str, Range] = field(default_factory=dict)
     yaw: Range = (-8.0, 8.0)
@@ -69,7 +70,6 @@ class View:
     aspects: tuple[float, ...] = (0.8, 0.8, 1.0, 0.67)
     shift: float = 0.07
     cavities: Callable[[Pose], Points] | None = None
-    code: str = ""
 
 
 def frame_of(right: Points, down: Points) -> Points:
@@ -171,20 +171,20 @@ def hand_views() -> list[View]:
     flat, bent = finger_joints((0.0, 0.14), 0.10), finger_joints((0.05, 0.55), 0.05)
     palm, wrist = at("3mc", 0.75), between(("lunate", 0.5), ("3mc", 0.2))
     turns = (0, 0, 0, 2)
-    common = {"bones": ARM, "cones": arm_cones, "turns": turns, "part": "hand"}
+    common: dict[str, Any] = {"bones": ARM, "cones": arm_cones, "turns": turns, "part": "hand"}
     return [
-        View(name="PA", title="Hand, PA", frame=hand_frame(0), target=palm, field=(215, 290),
+        View(name="PA", title="Hand, PA", frame=hand_frame(0), target=palm, extent=(215, 290),
              joints=flat, **common),
         View(name="oblique", title="Hand, oblique", frame=hand_frame(40), target=palm,
-             field=(210, 280), joints=bent, yaw=(-10, 10), **common),
+             extent=(210, 280), joints=bent, yaw=(-10, 10), **common),
         View(name="lateral", title="Hand, lateral", frame=hand_frame(88), target=palm,
-             field=(210, 280), joints=finger_joints((0.0, 0.7), 0.0), **common),
+             extent=(210, 280), joints=finger_joints((0.0, 0.7), 0.0), **common),
         View(name="wrist PA", title="Wrist, PA", frame=hand_frame(0), target=wrist,
-             field=(125, 190), joints=flat, **common),
+             extent=(125, 190), joints=flat, **common),
         View(name="wrist oblique", title="Wrist, oblique", frame=hand_frame(42), target=wrist,
-             field=(125, 190), joints=bent, yaw=(-10, 10), **common),
+             extent=(125, 190), joints=bent, yaw=(-10, 10), **common),
         View(name="wrist lateral", title="Wrist, lateral", frame=hand_frame(88), target=wrist,
-             field=(125, 190), joints=flat, **common),
+             extent=(125, 190), joints=flat, **common),
     ]  # fmt: skip
 
 
@@ -193,7 +193,12 @@ def elbow_views() -> list[View]:
     joint = at("humerus", 0.97)
     straight = {"elbow_flexion_r": (0.0, 0.3), "pro_sup_r": (-1.5, -1.0)}
     bent = {"elbow_flexion_r": (1.25, 1.8), "pro_sup_r": (-0.4, 0.4)}
-    common = {"bones": ARM, "cones": arm_cones, "part": "elbow", "field": (165, 290)}
+    common: dict[str, Any] = {
+        "bones": ARM,
+        "cones": arm_cones,
+        "part": "elbow",
+        "extent": (165, 290),
+    }
     return [
         View(name="AP", title="Elbow, AP", frame=elbow_frame(0), target=joint, joints=straight,
              turns=(0, 0, 2), **common),
@@ -207,7 +212,8 @@ def elbow_views() -> list[View]:
 def shoulder_views() -> list[View]:
     """Shoulder from the front with the arm turned, and along the shoulder blade."""
     joint = between(("humerus", 0.05), ("scapula", 0.3))
-    common = {"bones": TRUNK, "cones": trunk_cones, "part": "shoulder", "field": (215, 320),
+    common: dict[str, Any] = {
+        "bones": TRUNK, "cones": trunk_cones, "part": "shoulder", "extent": (215, 320),
               "cavities": lung_cones, "aspects": (1.0, 1.2, 1.2, 0.85)}  # fmt: skip
     hang = {"shoulder_elv_r": (0.05, 0.4), "elv_angle_r": (-0.2, 0.3)}
     return [
@@ -219,16 +225,21 @@ def shoulder_views() -> list[View]:
              target=joint, yaw=(-10, 20), joints={**hang, "shoulder_rot_r": (0.7, 1.2)}, **common),
         View(name="Y", title="Shoulder, Y view", frame=body_frame(-50), yaw=(-8, 6),
              target=between(("humerus", 0.12), ("scapula", 0.45)), joints={
-                 **hang, "shoulder_rot_r": (-0.2, 0.4)}, **{**common, "field": (185, 235),
+                 **hang, "shoulder_rot_r": (-0.2, 0.4)}, **{**common, "extent": (185, 235),
                  "aspects": (0.8, 1.0)}),
     ]  # fmt: skip
 
 
 def other_views() -> list[View]:
     """Parts that the cascade does not read."""
-    arm = {"bones": ARM, "cones": arm_cones}
-    leg = {"bones": LEG, "cones": leg_cones}
-    head = {"bones": HEAD, "cones": head_cones, "part": "skull", "field": (260, 310)}
+    arm: dict[str, Any] = {"bones": ARM, "cones": arm_cones}
+    leg: dict[str, Any] = {"bones": LEG, "cones": leg_cones}
+    head: dict[str, Any] = {
+        "bones": HEAD,
+        "cones": head_cones,
+        "part": "skull",
+        "extent": (260, 310),
+    }
     straight = {"elbow_flexion_r": (0.0, 0.3), "pro_sup_r": (-1.5, -1.0)}
     bent = {"elbow_flexion_r": (1.0, 1.7), "pro_sup_r": (-0.3, 0.3)}
     knee = between(("femur", 0.985), ("tibia", 0.02))
@@ -236,22 +247,22 @@ def other_views() -> list[View]:
     foot = at("foot", 0.85)
     return [
         View(part="forearm", name="AP", title="Forearm, AP", frame=forearm_frame(0), target=shaft,
-             field=(290, 340), joints=straight, turns=(0, 0, 2), aspects=(0.5, 0.6, 0.8), **arm),
+             extent=(290, 340), joints=straight, turns=(0, 0, 2), aspects=(0.5, 0.6, 0.8), **arm),
         View(part="forearm", name="lateral", title="Forearm, lateral", frame=forearm_frame(90),
-             target=shaft, field=(290, 340), joints=bent, turns=(0, 1, 2), aspects=(0.6, 0.8, 1.0),
+             target=shaft, extent=(290, 340), joints=bent, turns=(0, 1, 2), aspects=(0.6, 0.8, 1.0),
              **arm),
         View(part="humerus", name="AP", title="Humerus, AP", frame=body_frame(0), target=blade,
-             field=(330, 400), joints={"shoulder_elv_r": (0.2, 0.6)},
+             extent=(330, 400), joints={"shoulder_elv_r": (0.2, 0.6)},
              bones=(*TRUNK, "radius", "ulna"), cones=body_and_arm, cavities=lung_cones,
              aspects=(0.5, 0.67, 0.8)),
         View(part="knee", name="AP", title="Knee, AP", frame=body_frame(0), target=knee,
-             field=(220, 320), joints={"knee_angle_r": (0.0, 0.1)}, **leg),
+             extent=(220, 320), joints={"knee_angle_r": (0.0, 0.1)}, **leg),
         View(part="knee", name="lateral", title="Knee, lateral", frame=body_frame(90), target=knee,
-             field=(220, 320), joints={"knee_angle_r": (0.2, 0.9)}, roll=(-25, 25), **leg),
+             extent=(220, 320), joints={"knee_angle_r": (0.2, 0.9)}, roll=(-25, 25), **leg),
         View(part="foot", name="DP", title="Foot, DP", frame=foot_frame, target=foot,
-             field=(270, 320), yaw=(-8, 8), tilt=(-14, 4), aspects=(0.5, 0.67, 0.8), **leg),
+             extent=(270, 320), yaw=(-8, 8), tilt=(-14, 4), aspects=(0.5, 0.67, 0.8), **leg),
         View(part="foot", name="lateral", title="Foot, lateral", frame=body_frame(90),
-             target=at("foot", 0.6), field=(240, 300), aspects=(1.2, 1.0), **leg),
+             target=at("foot", 0.6), extent=(240, 300), aspects=(1.2, 1.0), **leg),
         View(name="lateral", title="Skull, lateral", frame=body_frame(90),
              target=at("skull", 0.5), **head),
         View(name="AP", title="Skull, AP", frame=body_frame(0), target=at("skull", 0.5), **head),
@@ -260,7 +271,9 @@ def other_views() -> list[View]:
 
 def body_and_arm(pose: Pose) -> Points:
     """Trunk and upper arm together; the rest of the arm lies outside the picture."""
-    return np.concatenate([trunk_cones(pose), np.stack(upper_arm_cones(pose) + forearm_cones(pose))])
+    return np.concatenate(
+        [trunk_cones(pose), np.stack(upper_arm_cones(pose) + forearm_cones(pose))]
+    )
 
 
 def all_views() -> list[View]:
