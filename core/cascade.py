@@ -21,7 +21,7 @@ from core import device as devices
 from core import quality
 from core.errors import WeightsInvalid
 from core.explain import grad_cam
-from core.network import Branch, Trunk, fold
+from core.network import Branch, Trunk, channels_last, fold
 from core.registry import Registry, Release, Stage
 from core.transforms import to_canvas, to_tensor
 from core.types import (
@@ -187,7 +187,7 @@ class Cascade:
 
     def _fixed(self, network: nn.Module, chunk: torch.Tensor) -> torch.Tensor:
         """Run one chunk padded to the device's batch, and return only its own rows."""
-        x = chunk.to(self.device.torch, self.device.dtype)
+        x = chunk.to(self.device.processor, self.device.dtype)
         missing = self.device.batch - len(x)
         if missing:
             x = torch.cat([x, x.new_zeros((missing, *x.shape[1:]))])
@@ -212,7 +212,9 @@ class Cascade:
                 f"({supported}), so it was not assessed."
             )
         if part.label not in self.release.parts:
-            return f"This looks like the {part.label}, for which this release has no fracture model."
+            return (
+                f"This looks like the {part.label}, for which this release has no fracture model."
+            )
         return None
 
     def _fracture(
@@ -235,8 +237,8 @@ def _prepare(
     with torch.device("meta"):  # no time for random weights that are replaced at once
         module = make()
     module.load_state_dict(tensors, assign=True)
-    ready = fold(module).to(target.torch, target.dtype)
-    return ready.to(memory_format=torch.channels_last)
+    ready = fold(module).to(target.processor, target.dtype)
+    return channels_last(ready)
 
 
 def _network(

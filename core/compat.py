@@ -19,12 +19,11 @@ _SCHEMAS = (
     "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
     "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
 )
-_library: torch.library.Library | None = None  # the operators live as long as this reference
+_kept: list[torch.library.Library] = []  # the operators live as long as this reference
 
 
 def import_torchvision() -> ModuleType:
     """Import torchvision, declaring its operators first where its extension cannot load."""
-    global _library
     try:
         return importlib.import_module("torchvision")
     except RuntimeError as error:
@@ -32,8 +31,8 @@ def import_torchvision() -> ModuleType:
             raise
     for name in [m for m in sys.modules if m.partition(".")[0] == "torchvision"]:
         del sys.modules[name]
-    if _library is None:
-        _library = torch.library.Library("torchvision", "FRAGMENT")
+    if not _kept:
+        _kept.append(torch.library.Library("torchvision", "FRAGMENT"))
         for schema in _SCHEMAS:
-            _library.define(schema)
+            _kept[0].define(schema)
     return importlib.import_module("torchvision")

@@ -22,7 +22,7 @@ class Device:
         images that happen to be scored beside it.
     """
 
-    torch: torch.device
+    processor: torch.device
     dtype: torch.dtype
     batch: int
     name: str

@@ -2,7 +2,7 @@
 
     CascadeError                  anything the program knows to go wrong
     ├── ImageRejected(reason)     this input cannot be read or is not a supported radiograph
-    ├── WeightsInvalid            a weights file or the manifest is missing, damaged or of another kind
+    ├── WeightsInvalid            weights or manifest are missing, damaged or of another kind
     │   └── ReleaseNotFound       the manifest has no release or alias of that name
     ├── DeviceUnavailable         the requested device is not there
     └── SettingsInvalid           a setting in the environment has no meaning

@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+M = TypeVar("M", bound=nn.Module)
 
 TRUNK_CHANNELS = 1024
 BRANCH_CHANNELS = 2048
@@ -117,6 +119,11 @@ def _initialise(module: nn.Module) -> None:
         elif isinstance(m, Bottleneck):
             # A block starts as its shortcut (Goyal et al. 2017): steadier from scratch.
             nn.init.zeros_(m.bn3.weight)
+
+
+def channels_last(module: M) -> M:
+    """The same module with its weights in the layout that convolutions run fastest in."""
+    return module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def fold(module: nn.Module) -> nn.Module:

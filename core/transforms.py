@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -46,9 +47,7 @@ class Placement:
     width: int
 
 
-def autocontrast(
-    pixels: NDArray[np.generic], percentiles: tuple[float, float]
-) -> NDArray[np.float32]:
+def autocontrast(pixels: NDArray[Any], percentiles: tuple[float, float]) -> NDArray[np.float32]:
     """Stretch grey values (HxW, any real dtype) linearly to float32 in [0, 1].
 
     A picture without any contrast becomes black.
@@ -71,9 +70,10 @@ def placement(height: int, width: int, size: int) -> Placement:
     return Placement((size - h) // 2, (size - w) // 2, h, w)
 
 
-def to_canvas(pixels: NDArray[np.generic], spec: Preprocessing) -> Canvas:
+def to_canvas(pixels: NDArray[Any], spec: Preprocessing) -> Canvas:
     """Grey pixels (HxW, any real dtype, bright = dense) -> size x size uint8 canvas."""
-    place = placement(*pixels.shape, spec.size)
+    height, width = pixels.shape
+    place = placement(height, width, spec.size)
     shrink = place.height < pixels.shape[0]
     resized = cv2.resize(
         autocontrast(pixels, spec.percentiles),

@@ -9,9 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = [
-    p
-    for folder in ("core", "training", "pages")
-    for p in sorted((ROOT / folder).rglob("*.py"))
+    p for folder in ("core", "training", "pages") for p in sorted((ROOT / folder).rglob("*.py"))
 ] + [ROOT / "streamlit_app.py"]
 DECODERS = {"imaging.py", "dicom.py", "lut.py", "grey.py"}
 

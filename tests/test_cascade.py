@@ -17,7 +17,12 @@ from core.types import BodyPart, Finding, ImageResult, Radiograph
 def radiograph(seed: int, height: int = 120, width: int = 90) -> Radiograph:
     rng = np.random.default_rng(seed)
     ramp = np.linspace(0, 160, width)[None] * np.ones((height, 1))
-    blob = 90.0 * (np.hypot(*np.mgrid[-1:1:height*1j, -1:1:width*1j] - rng.uniform(-0.5, 0.5, (2, 1, 1))) < 0.4)
+    blob = 90.0 * (
+        np.hypot(
+            *np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j] - rng.uniform(-0.5, 0.5, (2, 1, 1))
+        )
+        < 0.4
+    )
     pixels = (ramp + blob + rng.uniform(0, 20, (height, width))).clip(0, 255).astype(np.uint8)
     return Radiograph(pixels, f"{seed}.png", f"{seed:064x}", "PNG")
 

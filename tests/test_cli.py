@@ -101,7 +101,9 @@ def test_what_a_header_gives_away_is_refused_at_once(weights, folder, capsys):
 
     header = struct.pack(">IIBBBBB", 13_000, 13_000, 8, 0, 0, 0, 0)
     rows = zlib.compress(bytes(13_001 * 200), 9)
-    bomb = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    bomb = (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    )
     (folder / "bomb.png").write_bytes(bomb)
     names = [str(folder / n) for n in ("bomb.png", "b.png", "e.dcm")]
     records = lines(weights, capsys, *names * 3)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from core.compat import import_torchvision
-from core.network import Branch, Bottleneck, Trunk, fold, split_state_dict
+from core.network import Bottleneck, Branch, Trunk, fold, split_state_dict
 
 import_torchvision()
 from torchvision.models import resnet50  # noqa: E402

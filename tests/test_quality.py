@@ -20,7 +20,12 @@ def points(sensitive: float, specific: float) -> list[OperatingPoint]:
 
 @pytest.mark.parametrize(
     ("probability", "finding"),
-    [(0.1, Finding.NOT_SUSPECTED), (0.3, Finding.DOUBTFUL), (0.69, Finding.DOUBTFUL), (0.7, Finding.SUSPECTED)],
+    [
+        (0.1, Finding.NOT_SUSPECTED),
+        (0.3, Finding.DOUBTFUL),
+        (0.69, Finding.DOUBTFUL),
+        (0.7, Finding.SUSPECTED),
+    ],
 )
 @pytest.mark.parametrize("order", [(0.3, 0.7), (0.7, 0.3)])
 def test_three_findings(probability, finding, order):

@@ -56,7 +56,9 @@ def test_unknown_release(weights):
         Registry.open(weights).find("2030.1-1")
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 99}', '{"format": 1, "releases": [{}], "aliases": {}}'])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"format": 99}', '{"format": 1, "releases": [{}], "aliases": {}}']
+)
 def test_damaged_manifest(tmp_path, text):
     (tmp_path / "manifest.json").write_text(text)
     with pytest.raises(WeightsInvalid):

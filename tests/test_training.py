@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from core.registry import Registry
+from tests import tiny
 from training import data, fit, sampling
 from training.__main__ import main
-from tests import tiny
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,9 @@ def test_a_run_leaves_what_others_read(run):
 
 
 @pytest.mark.parametrize("steps", [2, 7])
-def test_an_interrupted_run_goes_on_with_the_same_numbers(manifest, run, tmp_path, monkeypatch, steps):
+def test_an_interrupted_run_goes_on_with_the_same_numbers(
+    manifest, run, tmp_path, monkeypatch, steps
+):
     count, step = 0, fit.Run._step
 
     def interrupted(self, phase, state):

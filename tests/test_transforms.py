@@ -11,15 +11,19 @@ from core.transforms import Preprocessing, autocontrast, placement, to_canvas, t
 SPEC = Preprocessing(size=64)
 
 
-@pytest.mark.parametrize(("height", "width"), [(64, 64), (300, 200), (200, 300), (1000, 1), (1, 999), (3, 5)])
+@pytest.mark.parametrize(
+    ("height", "width"), [(64, 64), (300, 200), (200, 300), (1000, 1), (1, 999), (3, 5)]
+)
 def test_letterbox_keeps_the_shape(height, width):
     place = placement(height, width, 64)
     assert max(place.height, place.width) == 64
-    assert abs(place.height / place.width - height / width) <= max(height / width, 1) * 0.5 / min(
-        place.height, place.width
-    ) + 1e-9 or min(place.height, place.width) == 1
-    assert 0 <= place.top and place.top + place.height <= 64
-    assert 0 <= place.left and place.left + place.width <= 64
+    assert (
+        abs(place.height / place.width - height / width)
+        <= max(height / width, 1) * 0.5 / min(place.height, place.width) + 1e-9
+        or min(place.height, place.width) == 1
+    )
+    assert place.top >= 0 and place.top + place.height <= 64
+    assert place.left >= 0 and place.left + place.width <= 64
 
 
 def test_outside_of_the_picture_is_black():
@@ -41,7 +45,9 @@ def test_a_marker_does_not_set_the_scale():
     marked = picture.copy()
     marked[:10, :10] = 255
     inside = np.s_[20:, 20:]
-    difference = autocontrast(picture, (0.5, 99.5))[inside] - autocontrast(marked, (0.5, 99.5))[inside]
+    difference = (
+        autocontrast(picture, (0.5, 99.5))[inside] - autocontrast(marked, (0.5, 99.5))[inside]
+    )
     assert np.abs(difference).max() < 0.02
 
 

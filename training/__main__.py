@@ -15,7 +15,9 @@ from core.errors import CascadeError
 
 def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
-    options = _parser(next((a for a in arguments if not a.startswith("-")), "")).parse_args(arguments)
+    options = _parser(next((a for a in arguments if not a.startswith("-")), "")).parse_args(
+        arguments
+    )
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
     from training.data import DataInvalid
 
@@ -88,7 +90,7 @@ def _distill(options: argparse.Namespace) -> None:
     from training import distill
 
     keep_large_blocks()
-    distill.run(_collect(options, distill.Settings))
+    print(distill.Distillation(_collect(options, distill.Settings)).run())
 
 
 def _fit_arguments(parser: argparse.ArgumentParser) -> None:

@@ -16,7 +16,7 @@ import_torchvision()
 from torchvision.transforms import v2  # noqa: E402  (only importable after the line above)
 
 
-class RandomGamma(v2.Transform):
+class RandomGamma(v2.Transform):  # type: ignore[misc]
     """Grey values in [0, 1] to the power of e**u, u uniform in +-strength."""
 
     def __init__(self, strength: float) -> None:
@@ -31,7 +31,10 @@ class RandomGamma(v2.Transform):
 
 
 GEOMETRY = v2.RandomAffine(
-    degrees=15, translate=(0.06, 0.06), scale=(0.85, 1.2), interpolation=v2.InterpolationMode.BILINEAR
+    degrees=15,
+    translate=(0.06, 0.06),
+    scale=(0.85, 1.2),
+    interpolation=v2.InterpolationMode.BILINEAR,
 )
 FLIP = v2.RandomHorizontalFlip()
 EXPOSURE = v2.Compose(

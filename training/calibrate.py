@@ -52,7 +52,9 @@ def operating_points(probability: Array, truth: Array) -> list[dict[str, Any]]:
     """
     values = np.unique(probability)
     # thresholds between neighbouring values, so that no picture lies on one
-    candidates = np.concatenate([[values[0] / 2], (values[1:] + values[:-1]) / 2, [(1 + values[-1]) / 2]])
+    candidates = np.concatenate(
+        [[values[0] / 2], (values[1:] + values[:-1]) / 2, [(1 + values[-1]) / 2]]
+    )
     points = [_point(t, probability, truth) for t in candidates]
     sensitive = max((p for p in points if p.sensitivity >= 0.95), key=lambda p: p.threshold)
     specific = min((p for p in points if p.specificity >= 0.90), key=lambda p: p.threshold)
@@ -64,6 +66,9 @@ def operating_points(probability: Array, truth: Array) -> list[dict[str, Any]]:
 def _point(threshold: float, probability: Array, truth: Array) -> OperatingPoint:
     decision = (probability >= threshold).astype(float)
     return OperatingPoint(
-        "", float(threshold), metrics.sensitivity(truth, decision),
-        metrics.specificity(truth, decision), len(truth),
+        "",
+        float(threshold),
+        metrics.sensitivity(truth, decision),
+        metrics.specificity(truth, decision),
+        len(truth),
     )

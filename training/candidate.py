@@ -29,7 +29,9 @@ log = logging.getLogger(__name__)
 INTENDED_USE = (
     "Research. Supports a reader of elbow, hand and shoulder radiographs; not a medical device."
 )
-LICENCE = "Weights: research use only, non-commercial (trained on MURA); credit FracAtlas (CC BY 4.0)."
+LICENCE = (
+    "Weights: research use only, non-commercial (trained on MURA); credit FracAtlas (CC BY 4.0)."
+)
 ACCEPTED_SHARE = 0.99
 FEATURE_ROWS = 2000
 
@@ -66,7 +68,11 @@ def _entry(
 ) -> dict[str, Any]:
     trunk = f"{release_id}/trunk.safetensors"
     stages: dict[str, Any] = {
-        name: {"trunk": trunk, "branch": f"{release_id}/{name}.safetensors", "classes": ["positive"]}
+        name: {
+            "trunk": trunk,
+            "branch": f"{release_id}/{name}.safetensors",
+            "classes": ["positive"],
+        }
         for name in FOCUS
     }
     stages[BODY_PART] = {
@@ -79,7 +85,10 @@ def _entry(
         "created": datetime.now(UTC).date().isoformat(),
         "stages": stages,
         "preprocessing": {
-            "size": spec.size, "mean": spec.mean, "std": spec.std, "percentiles": list(spec.percentiles),
+            "size": spec.size,
+            "mean": spec.mean,
+            "std": spec.std,
+            "percentiles": list(spec.percentiles),
         },
         "flip_average": flip,
         "training_data": {
@@ -134,7 +143,11 @@ def _calibrate_part(
 
 
 def _features(
-    entry: dict[str, Any], cascade: Cascade, rows: pd.DataFrame, val: pd.DataFrame, canvases: np.ndarray
+    entry: dict[str, Any],
+    cascade: Cascade,
+    rows: pd.DataFrame,
+    val: pd.DataFrame,
+    canvases: np.ndarray,
 ) -> dict[str, torch.Tensor]:
     """The feature space of the training radiographs; the limit lets 99 % of validation through."""
     train = rows[(rows.split == "train")]
@@ -142,7 +155,9 @@ def _features(
     _, drawn = load_canvases(sample, cascade.release.preprocessing)
     space = quality.FeatureSpace.fit(cascade.logits_and_features(BODY_PART, drawn)[1])
     focus = val.part.isin(FOCUS).to_numpy()
-    distances = [space.distance(f) for f in cascade.logits_and_features(BODY_PART, canvases[focus])[1]]
+    distances = [
+        space.distance(f) for f in cascade.logits_and_features(BODY_PART, canvases[focus])[1]
+    ]
     path = f"{entry['id']}/features.safetensors"
     limit = float(np.quantile(distances, ACCEPTED_SHARE))
     entry["rejection"] = {"file": path, "residual": space.residual, "limit": limit}

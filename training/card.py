@@ -6,9 +6,18 @@ from typing import Any
 
 from core.registry import Release
 
-_ROWS = ("accuracy", "auroc", "ece", "accuracy of the majority class", "accuracy (balanced)",
-         "sensitivity (sensitive)", "specificity (sensitive)", "sensitivity (specific)",
-         "specificity (specific)", "refused")
+_ROWS = (
+    "accuracy",
+    "auroc",
+    "ece",
+    "accuracy of the majority class",
+    "accuracy (balanced)",
+    "sensitivity (sensitive)",
+    "specificity (sensitive)",
+    "sensitivity (specific)",
+    "specificity (specific)",
+    "refused",
+)
 
 
 def model_card(release: Release) -> str:
@@ -42,7 +51,8 @@ def _training(data: dict[str, Any]) -> str:
     counts = ", ".join(f"{v} {k}" for k, v in data.get("pictures", {}).items())
     lines = [
         "## Training",
-        f"Pictures: {counts}, split by patient (SHA-256 of the split `{data.get('split_sha256')}`). "
+        f"Pictures: {counts}, split by patient; SHA-256 of the split "
+        f"`{data.get('split_sha256')}`. "
         f"Sources: {', '.join(data.get('sources', []))}.",
         "```sh\n" + "\n".join(data.get("commands", [])) + "\n```",
         "FracAtlas: Abedeen et al., Scientific Data 2023, CC BY 4.0. MURA: Rajpurkar et al. 2018, "
@@ -53,9 +63,12 @@ def _training(data: dict[str, Any]) -> str:
 
 
 def _meaning(release: Release) -> str:
-    lines = ["## Operating points (chosen on validation)", "",
-             "| part | a positive label meant | point | threshold | sensitivity | specificity | n |",
-             "|---|---|---|---|---|---|---|"]
+    lines = [
+        "## Operating points (chosen on validation)",
+        "",
+        "| part | a positive label meant | point | threshold | sensitivity | specificity | n |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for part in release.parts:
         stage = release.stages[part.value]
         lines += [
@@ -79,9 +92,12 @@ def _figures(release: Release) -> str:
     ]
     for r in measured.get("figures", []):
         if r["metric"] in _ROWS and r["value"] is not None:
-            interval = f"{r['low']:.3f} to {r['high']:.3f}" if r["low"] is not None else "not defined"
+            interval = (
+                f"{r['low']:.3f} to {r['high']:.3f}" if r["low"] is not None else "not defined"
+            )
             lines.append(
-                f"| {r['stage']} | {r['part']} | {r['source']} | {r['metric']} | {r['value']:.3f} | "
+                f"| {r['stage']} | {r['part']} | {r['source']} | {r['metric']} "
+                f"| {r['value']:.3f} | "
                 f"{interval} | {r['n']} |"
             )
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""What a run's ``events.jsonl`` says, as a table, as curves in HTML and PNG, and for TensorBoard."""
+"""What a run's ``events.jsonl`` says: as a table, as curves in HTML and PNG, for TensorBoard."""
 
 from __future__ import annotations
 
@@ -60,8 +60,14 @@ def plot(table: pd.DataFrame) -> go.Figure:
         )
     for phase, rows in table.groupby("phase", sort=False):
         figure.add_vrect(
-            x0=rows.total.min(), x1=rows.total.max(), annotation_text=phase, opacity=0.06,
-            fillcolor="grey", line_width=1, row="all", col=1,
+            x0=rows.total.min(),
+            x1=rows.total.max(),
+            annotation_text=phase,
+            opacity=0.06,
+            fillcolor="grey",
+            line_width=1,
+            row="all",
+            col=1,
         )
     figure.update_yaxes(title="loss", row=1, col=1)
     figure.update_yaxes(title="validation", range=[0.4, 1.01], row=2, col=1)

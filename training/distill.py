@@ -11,7 +11,7 @@ The result is a torchvision ResNet50 state dict for ``fit --init``.
 
 from __future__ import annotations
 
-import argparse
+import hashlib
 import logging
 import time
 from dataclasses import asdict, dataclass
@@ -25,8 +25,7 @@ import torch.nn.functional as F
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
-from core.allocator import keep_large_blocks
-from core.network import Branch, Trunk
+from core.network import Branch, Trunk, channels_last
 from core.transforms import Preprocessing, to_tensor
 from training import files
 from training.augment import GEOMETRY, expose
@@ -38,6 +37,8 @@ log = logging.getLogger(__name__)
 STAGE_WEIGHTS = (0.5, 0.5, 0.5, 1.0)
 POOLED_WEIGHT = 0.5
 LABEL_WEIGHT = 0.5
+FEWEST_OF_A_PART = 10
+VALIDATED = (*FOCUS, "forearm", "humerus", "leg")
 
 
 @dataclass(frozen=True)
@@ -83,14 +84,17 @@ class Views:
     """Augmented views of every picture with the teacher's features, in memory-mapped files."""
 
     def __init__(self, folder: Path, canvases: np.ndarray, views: int, seed: int) -> None:
+        """Opens what ``folder`` holds of these very canvases, views and seed; else computes it."""
         n, size = len(canvases), canvases.shape[-1]
+        key = hashlib.sha256(canvases.tobytes() + f"{views} {seed}".encode()).hexdigest()
         self.n, self.views = n, views
         self.teacher = Lite2(size)
         probe = self._teach(canvases[:1])
         self.shapes = [m.shape[1:] for m in probe]
         folder.mkdir(parents=True, exist_ok=True)
         done = folder / "done"
-        mode = "r+" if done.exists() else "w+"
+        same = done.exists() and done.read_text() == key
+        mode = "r+" if same else "w+"
         self.canvases = np.lib.format.open_memmap(
             folder / "canvas.npy", mode, np.uint8, None if mode == "r+" else (views, n, size, size)
         )
@@ -101,9 +105,10 @@ class Views:
             for i, s in enumerate(self.shapes)
         ]
         self._compute_scale(canvases)
-        if not done.exists():
+        if not same:
+            done.unlink(missing_ok=True)
             self._fill(canvases, seed)
-            done.touch()
+            done.write_text(key)
 
     def _teach(self, canvases: np.ndarray) -> list[Tensor]:
         with torch.autocast("cpu", torch.bfloat16):
@@ -166,8 +171,9 @@ def learning_rate(done: int, settings: Settings) -> float:
     return float(low + (settings.learning_rate - low) * 0.5 * (1 + np.cos(np.pi * part)))
 
 
-def loss_of(student: Student, x: Tensor, targets: list[Tensor], part: Tensor,
-            positive: Tensor) -> tuple[Tensor, dict[str, float]]:
+def loss_of(
+    student: Student, x: Tensor, targets: list[Tensor], part: Tensor, positive: Tensor
+) -> tuple[Tensor, dict[str, float]]:
     """Weighted sum of the feature losses and the label losses; ``positive`` is -1 if unknown."""
     maps, pooled, part_logits, positive_logits = student(x)
     feature = [F.mse_loss(m.float(), t.float()) for m, t in zip(maps, targets)]
@@ -179,13 +185,22 @@ def loss_of(student: Student, x: Tensor, targets: list[Tensor], part: Tensor,
     total = sum(w * f for w, f in zip(STAGE_WEIGHTS, feature)) + POOLED_WEIGHT * vector
     total = total + LABEL_WEIGHT * (part_loss + label)
     parts = {f"map{i}": float(f.detach()) for i, f in enumerate(feature)}
-    parts |= {"pooled": float(vector.detach()), "part": float(part_loss.detach()), "positive": float(label.detach())}
+    parts |= {
+        "pooled": float(vector.detach()),
+        "part": float(part_loss.detach()),
+        "positive": float(label.detach()),
+    }
     return total, parts
 
 
 @torch.no_grad()
-def validate(student: Student, rows: pd.DataFrame, canvases: np.ndarray, parts: list[str],
-             spec: Preprocessing) -> dict[str, float]:
+def validate(
+    student: Student,
+    rows: pd.DataFrame,
+    canvases: np.ndarray,
+    parts: list[str],
+    spec: Preprocessing,
+) -> dict[str, float]:
     """Accuracy of the focus parts (against all parts) and AUROC of positives by part."""
     student.eval()
     part_logits, positive_logits = [], []
@@ -200,76 +215,107 @@ def validate(student: Student, rows: pd.DataFrame, canvases: np.ndarray, parts: 
     focus = rows.part.isin(FOCUS).to_numpy()
     truth = rows.part.map(parts.index).to_numpy()
     result = {"part_accuracy": float((chosen == truth)[focus].mean())}
-    for name in (*FOCUS, "forearm", "humerus", "leg"):
+    for name in VALIDATED:
         here = ((rows.part == name) & rows.positive.notna()).to_numpy()
         if here.any() and rows.positive[here].nunique() == 2:
-            result[name] = float(roc_auc_score(rows.positive[here], positive[here, parts.index(name)]))
+            result[name] = float(
+                roc_auc_score(rows.positive[here], positive[here, parts.index(name)])
+            )
     return result
 
 
-def run(settings: Settings) -> None:
-    """Train to the end or resume from ``out/checkpoint.pt``; writes ``out/resnet50.pt``."""
-    torch.manual_seed(settings.seed)
-    out = Path(settings.out)
-    files.write_json(out / "config.json", asdict(settings))
-    spec = Preprocessing(size=settings.size)
-    rows = read(settings.data)
-    train = rows[rows.split == "train"].reset_index(drop=True)
-    val = rows[rows.split == "val"].reset_index(drop=True)
-    counts = train.part.value_counts()
-    parts = sorted(counts[counts >= 10].index)
-    train = train[train.part.isin(parts)].reset_index(drop=True)
-    val = val[val.part.isin(parts)].reset_index(drop=True)
-    val = val[val.part.isin((*FOCUS, "forearm", "humerus", "leg"))].reset_index(drop=True)
-    val, val_canvases = load_canvases(val, spec)
-    train, canvases = load_canvases(train, spec)
-    views = Views(out / f"views{settings.size}", canvases, settings.views, settings.seed)
-    student = Student(tuple(s[0] for s in views.shapes[:-1]), views.shapes[-1][0], len(parts))
-    student.to(memory_format=torch.channels_last)
-    if settings.init:
-        student.load_state_dict(torch.load(settings.init, weights_only=True)["student"])
-    optimizer = torch.optim.AdamW(groups(student, settings.weight_decay), settings.learning_rate, fused=True)
-    done, checkpoint = 0, out / "checkpoint.pt"
-    if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
-        student.load_state_dict(state["student"])
-        optimizer.load_state_dict(state["optimizer"])
-        done = state["done"]
-    part = torch.tensor(train.part.map(parts.index).to_numpy())
-    positive = torch.tensor(train.positive.fillna(-1).to_numpy(), dtype=torch.float32)
-    saved, logged, seen, totals = time.monotonic(), time.monotonic(), 0, {}
-    while done < settings.passes:
-        rng = np.random.default_rng((settings.seed, done))
-        torch.manual_seed(settings.seed + done)
-        for g in optimizer.param_groups:
-            g["lr"] = learning_rate(done, settings)
-        index = draw(train, settings.batch, rng)
-        grey, targets = views.batch(index, rng)
-        grey = expose(grey).sub_(spec.mean).div_(spec.std)
+class Distillation:
+    """The data, the student and its optimiser: all that a checkpoint holds and a step needs."""
+
+    def __init__(self, settings: Settings) -> None:
+        torch.manual_seed(settings.seed)
+        self.settings, self.out = settings, Path(settings.out)
+        self.spec = Preprocessing(size=settings.size)
+        files.write_json(self.out / "config.json", asdict(settings))
+        rows = read(settings.data)
+        counts = rows[rows.split == "train"].part.value_counts()
+        self.parts = sorted(counts[counts >= FEWEST_OF_A_PART].index)
+        rows = rows[rows.part.isin(self.parts)]
+        shown = (rows.split == "val") & rows.part.isin(VALIDATED)
+        self.val, self.val_canvases = load_canvases(rows[shown], self.spec)
+        self.train, canvases = load_canvases(rows[rows.split == "train"], self.spec)
+        folder = self.out / f"views{settings.size}"
+        self.views = Views(folder, canvases, settings.views, settings.seed)
+        self.part = torch.tensor([self.parts.index(p) for p in self.train.part])
+        self.positive = torch.tensor(self.train.positive.fillna(-1).to_numpy(np.float32, copy=True))
+        *maps, pooled = (s[0] for s in self.views.shapes)
+        self.student = channels_last(Student(tuple(maps), pooled, len(self.parts)))
+        self.optimizer = torch.optim.AdamW(
+            groups(self.student, settings.weight_decay), settings.learning_rate, fused=True
+        )
+        self.done = 0
+        self._terms: list[dict[str, float]] = []
+        self._start()
+
+    def _start(self) -> None:
+        """From the run's own checkpoint, else from ``init``, else from nothing."""
+        checkpoint = self.out / "checkpoint.pt"
+        if checkpoint.exists():
+            state = torch.load(checkpoint, weights_only=True)
+            self.student.load_state_dict(state["student"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.done = state["done"]
+        elif self.settings.init:
+            state = torch.load(self.settings.init, weights_only=True)
+            self.student.load_state_dict(state["student"])
+
+    def run(self) -> Path:
+        """Train to the end; returns the path of ``resnet50.pt``, a torchvision state dict."""
+        last = time.monotonic()
+        while self.done < self.settings.passes:
+            self._step()
+            minutes = (time.monotonic() - last) / 60
+            finished = self.done >= self.settings.passes
+            if finished or minutes > self.settings.minutes_between_checkpoints:
+                self._save(minutes)
+                last = time.monotonic()
+        path = self.out / "resnet50.pt"
+        state = self.student.trunk.state_dict() | self.student.branch.state_dict()
+        files.save_checkpoint(path, state)
+        return path
+
+    def _step(self) -> None:
+        s = self.settings
+        rng = np.random.default_rng((s.seed, self.done))
+        torch.manual_seed(s.seed + self.done)
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.done, s)
+        index = draw(self.train, s.batch, rng)
+        grey, targets = self.views.batch(index, rng)
+        grey = expose(grey).sub_(self.spec.mean).div_(self.spec.std)
         x = grey.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
         with torch.autocast("cpu", torch.bfloat16):
-            loss, terms = loss_of(student, x, targets, part[index], positive[index])
+            loss, terms = loss_of(self.student, x, targets, self.part[index], self.positive[index])
         if not torch.isfinite(loss):
-            raise FloatingPointError(f"the loss is {loss.item()} after {done} passes")
+            raise FloatingPointError(f"The loss is {loss.item()} after {self.done} pictures.")
         loss.backward()
-        nn.utils.clip_grad_norm_(student.parameters(), 5.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        done, seen = done + settings.batch, seen + 1
-        for k, v in terms.items():
-            totals[k] = totals.get(k, 0.0) + v
-        if time.monotonic() - saved > 60 * settings.minutes_between_checkpoints or done >= settings.passes:
-            state: dict[str, Any] = {"student": student.state_dict(), "optimizer": optimizer.state_dict(), "done": done, "parts": parts}
-            files.save_checkpoint(checkpoint, state)
-            event = {"done": done, "seconds": round(time.monotonic() - logged, 1), "lr": learning_rate(done, settings)}
-            event |= {k: round(v / seen, 4) for k, v in totals.items()}
-            event |= {k: round(v, 4) for k, v in validate(student, val, val_canvases, parts, spec).items()}
-            files.append_event(out / "events.jsonl", event)
-            log.info("%s", event)
-            saved = logged = time.monotonic()
-            seen, totals = 0, {}
-    state_dict = student.trunk.state_dict() | student.branch.state_dict()
-    files.save_checkpoint(out / "resnet50.pt", state_dict)
+        nn.utils.clip_grad_norm_(self.student.parameters(), 5.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.done += s.batch
+        self._terms.append(terms)
+
+    def _save(self, minutes: float) -> None:
+        state: dict[str, Any] = {
+            "student": self.student.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "done": self.done,
+            "parts": self.parts,
+        }
+        files.save_checkpoint(self.out / "checkpoint.pt", state)
+        event = {"done": self.done, "seconds": 60 * minutes}
+        event |= {"lr": learning_rate(self.done, self.settings)}
+        event |= pd.DataFrame(self._terms).mean().to_dict()
+        event |= validate(self.student, self.val, self.val_canvases, self.parts, self.spec)
+        event = {k: round(v, 5) for k, v in event.items()}
+        files.append_event(self.out / "events.jsonl", event)
+        log.info("%s", event)
+        self._terms.clear()
 
 
 def groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
@@ -277,19 +323,3 @@ def groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     decay = [p for p in module.parameters() if p.ndim > 1]
     plain = [p for p in module.parameters() if p.ndim <= 1]
     return [{"params": decay, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    for name, field in Settings.__dataclass_fields__.items():
-        kind = {"int": int, "float": float, "str": str}[field.type]
-        required = name in ("data", "out")
-        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, required=required,
-                            default=None if required else field.default)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    keep_large_blocks()
-    run(Settings(**vars(parser.parse_args())))
-
-
-if __name__ == "__main__":
-    main()

@@ -83,9 +83,7 @@ def _look(path: str) -> tuple[str, str, Bytes, Bytes]:
         radiograph = imaging.read(Path(path), ImageLimits())
     except ImageRejected as error:
         return "", error.reason, np.ones(256, np.int8), np.zeros((_SIDE, _SIDE), np.int8)
-    small = _stretched(
-        cv2.resize(radiograph.pixels, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
-    )
+    small = _stretched(cv2.resize(radiograph.pixels, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA))
     return radiograph.sha256, "", difference_hash(small), fine_detail(small)
 
 
@@ -94,7 +92,7 @@ def _stretched(grey: NDArray[Any]) -> Grey:
     low, high = np.percentile(grey, (0.5, 99.5))
     if high <= low:
         return np.zeros(grey.shape, np.float32)
-    return ((grey.astype(np.float32) - low) * (255 / (high - low))).astype(np.float32)
+    return (grey.astype(np.float32) - np.float32(low)) * np.float32(255 / (high - low))
 
 
 def difference_hash(grey: Grey) -> Bytes:

@@ -39,28 +39,32 @@ def predict(cascade: Cascade, rows: pd.DataFrame) -> pd.DataFrame:
     ``named`` (the most probable body part, refused or not), ``probability`` (positive, given the
     true part; NaN for other parts), ``finding``.
     """
-    limits, said, named, probability, finding = ImageLimits(), [], [], [], []
-    for path, part in tqdm(zip(rows.path, rows.part), total=len(rows), unit="img", mininterval=5):
-        try:
-            radiograph = imaging.read(Path(path), limits)
-        except ImageRejected as error:
-            log.warning("left out %s: %s", path, error.reason)
-            said.append("unreadable"), named.append(""), probability.append(math.nan), finding.append("")
-            continue
-        [result] = cascade.predict([radiograph])
-        body = result.body_part
-        assert body is not None
-        said.append(body.label.value if result.reason is None else "rejected")
-        named.append(body.label.value)
-        fracture = result.fracture
-        if part in cascade.release.stages and said[-1] != part:
-            fracture = cascade.predict([radiograph], BodyPart(part))[0].fracture
-        known = fracture is not None and part in FOCUS
-        probability.append(fracture.probability if known else math.nan)
-        finding.append(fracture.finding.value if known else "")
-    out = rows.assign(said=said, named=named, probability=probability, finding=finding)
+    bar = tqdm(zip(rows.path, rows.part), total=len(rows), unit="img", mininterval=5)
+    columns = ["said", "named", "probability", "finding"]
+    said = pd.DataFrame([_score(cascade, path, part) for path, part in bar], columns=columns)
+    out = rows.reset_index(drop=True).join(said)
     out["truth"] = out.part.map(stage1_class)
     return out[out.said != "unreadable"].reset_index(drop=True)
+
+
+def _score(cascade: Cascade, path: str, part: str) -> tuple[str, str, float, str]:
+    """(said, named, probability, finding) of one picture whose true part is ``part``."""
+    try:
+        radiograph = imaging.read(path, ImageLimits())
+    except ImageRejected as error:
+        log.warning("left out %s: %s", path, error.reason)
+        return "unreadable", "", math.nan, ""
+    [result] = cascade.predict([radiograph])
+    assert result.body_part is not None
+    named = result.body_part.label.value
+    said = named if result.reason is None else "rejected"
+    fracture = result.fracture
+    if part not in cascade.release.stages or part not in FOCUS:
+        return said, named, math.nan, ""
+    if said != part:
+        fracture = cascade.predict([radiograph], BodyPart(part))[0].fracture
+    assert fracture is not None
+    return said, named, fracture.probability, fracture.finding.value
 
 
 def figures(scored: pd.DataFrame, cascade: Cascade, draws: int = 1000) -> list[dict[str, Any]]:
@@ -127,7 +131,14 @@ def _end_to_end(scored: pd.DataFrame, cascade: Cascade, draws: int) -> Iterator[
     parts = [p.value for p in cascade.release.parts]
     rows = scored[scored.part.isin(parts) & scored.positive.notna()]
     balanced = {
-        p: next((o.threshold for o in cascade.release.stages[p].operating_points if o.name == "balanced"), 0.5)
+        p: next(
+            (
+                o.threshold
+                for o in cascade.release.stages[p].operating_points
+                if o.name == "balanced"
+            ),
+            0.5,
+        )
         for p in parts
     }
     decision = (rows.probability >= rows.part.map(balanced)).astype(float)

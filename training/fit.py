@@ -27,12 +27,20 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from core import device as devices
-from core.network import Branch
+from core.network import Branch, channels_last
 from core.transforms import Preprocessing, to_tensor
 from core.types import BodyPart
 from training import curves, files, sampling
 from training.augment import vary
-from training.data import AMBIGUOUS, FOCUS, DataInvalid, load_canvases, read, split_hash, stage1_class
+from training.data import (
+    AMBIGUOUS,
+    FOCUS,
+    DataInvalid,
+    load_canvases,
+    read,
+    split_hash,
+    stage1_class,
+)
 from training.metrics import accuracy, auroc
 from training.model import BODY_PART, JointNetwork
 
@@ -81,9 +89,7 @@ class Pictures:
     def load(cls, rows: pd.DataFrame, spec: Preprocessing) -> Pictures:
         rows, canvases = load_canvases(rows, spec)
         # -100 is what cross_entropy leaves out
-        part = [
-            -100 if p in AMBIGUOUS else CLASSES.index(stage1_class(p)) for p in rows.part
-        ]
+        part = [-100 if p in AMBIGUOUS else CLASSES.index(stage1_class(p)) for p in rows.part]
         positive = torch.tensor(rows.positive.to_numpy(np.float32, copy=True))
         return cls(rows, canvases, torch.tensor(part), positive)
 
@@ -112,7 +118,9 @@ class Run:
         rows = pd.concat([read(d) for d in settings.data], ignore_index=True)
         self._write_config(rows)
         self.train = Pictures.load(rows[rows.split == "train"], self.spec)
-        self.val = Pictures.load(rows[(rows.split == "val") & rows.part.isin(_shown(rows))], self.spec)
+        self.val = Pictures.load(
+            rows[(rows.split == "val") & rows.part.isin(_shown(rows))], self.spec
+        )
         labelled = self.train.rows[self.train.rows.positive.notna()]
         counts = labelled.groupby("part").positive.nunique()
         self.parts = tuple(sorted(counts[counts == 2].index))
@@ -132,7 +140,7 @@ class Run:
         joint = JointNetwork(self.parts)
         if self.settings.init != "scratch":
             joint.load_backbone(torch.load(self.settings.init, weights_only=True))
-        joint.to(self.device.torch, memory_format=torch.channels_last)
+        channels_last(joint.to(self.device.processor))
         saved = self._checkpoint()
         done: dict[str, dict[str, Tensor]] = saved.get("done", {}) if saved else {}
         best = self._phase(self._joint_phase(joint), saved, done)
@@ -154,7 +162,9 @@ class Run:
         sampler = sampling.JointSampler(self.train.rows)
         heads = (BODY_PART, *self.parts)
         s = self.settings
-        return Phase("joint", joint, lambda m, x: m(x), sampler, s.joint_passes, s.joint_rate, heads)
+        return Phase(
+            "joint", joint, lambda m, x: m(x), sampler, s.joint_passes, s.joint_rate, heads
+        )
 
     def _branch_phase(self, joint: JointNetwork, name: str) -> Phase:
         rows, s = self.train.rows, self.settings
@@ -184,7 +194,9 @@ class Run:
         if state.best is None:
             self._validate(phase, state)
         every = max(1, phase.passes // self.settings.validations)
-        bar = tqdm(total=phase.passes, initial=state.seen, desc=phase.name, unit="img", mininterval=5)
+        bar = tqdm(
+            total=phase.passes, initial=state.seen, desc=phase.name, unit="img", mininterval=5
+        )
         last = time.monotonic()
         while state.seen < phase.passes:
             before = state.seen
@@ -208,14 +220,16 @@ class Run:
         torch.manual_seed(int(rng.integers(2**31)))
         grey = torch.from_numpy(self.train.canvases[index]).float().div_(255)[:, None]
         x = vary(grey).sub_(self.spec.mean).div_(self.spec.std).expand(-1, 3, -1, -1)
-        x = x.to(self.device.torch).contiguous(memory_format=torch.channels_last)
+        x = x.to(self.device.processor).contiguous(memory_format=torch.channels_last)
         state.set_rate(rate(seen, phase, s))
-        with torch.autocast(self.device.torch.type, torch.bfloat16):
+        with torch.autocast(self.device.processor.type, torch.bfloat16):
             logits = phase.forward(phase.module.train(), x)
         value = loss(logits, self.train, index, s.smoothing)
         if not math.isfinite(value.item()):
             self._status("failed", seen / phase.passes)
-            raise FloatingPointError(f"The loss is {value.item()} after {seen} pictures of {phase.name}.")
+            raise FloatingPointError(
+                f"The loss is {value.item()} after {seen} pictures of {phase.name}."
+            )
         state.descend(value)
         return value.item()
 
@@ -225,8 +239,8 @@ class Run:
         module = state.average.module.eval()
         chunks: dict[str, list[Tensor]] = {h: [] for h in phase.heads}
         for i in range(0, len(self.val.canvases), 64):
-            x = to_tensor(self.val.canvases[i : i + 64], self.spec).to(self.device.torch)
-            with torch.autocast(self.device.torch.type, torch.bfloat16):
+            x = to_tensor(self.val.canvases[i : i + 64], self.spec).to(self.device.processor)
+            with torch.autocast(self.device.processor.type, torch.bfloat16):
                 logits = phase.forward(module, x)
             for head in phase.heads:
                 chunks[head].append(logits[head].float().cpu())
@@ -234,7 +248,11 @@ class Run:
         score = float(np.mean([v for k, v in figures.items() if k in (BODY_PART, *FOCUS)]))
         if state.best is None or score > state.score:
             state.score, state.best = score, _cpu(module.state_dict())
-        event = {"phase": phase.name, "seen": state.seen, "rate": rate(state.seen, phase, self.settings)}
+        event = {
+            "phase": phase.name,
+            "seen": state.seen,
+            "rate": rate(state.seen, phase, self.settings),
+        }
         event |= {"loss": state.take_loss(), "score": score, "best": state.score, **figures}
         event = {k: round(v, 6) if isinstance(v, float) else v for k, v in event.items()}
         files.append_event(self.folder / "events.jsonl", event | {"time": time.time()})
@@ -251,7 +269,12 @@ class Run:
         return torch.load(path, weights_only=True) if path.exists() else None
 
     def _status(self, state: str, progress: float, phase: str = "") -> None:
-        value = {"state": state, "phase": phase, "progress": round(progress, 4), "heartbeat": time.time()}
+        value = {
+            "state": state,
+            "phase": phase,
+            "progress": round(progress, 4),
+            "heartbeat": time.time(),
+        }
         files.write_json(self.folder / "status.json", value)
 
 
@@ -259,14 +282,17 @@ class PhaseState:
     """Weights, optimiser and averages of the phase that is being trained."""
 
     def __init__(self, phase: Phase, settings: Settings, device: devices.Device) -> None:
-        self.module = phase.module.to(device.torch)
+        self.module = phase.module.to(device.processor)
         self.average = AveragedModel(
             self.module, multi_avg_fn=get_ema_multi_avg_fn(settings.ema), use_buffers=True
         )
         decay = [p for p in self.module.parameters() if p.ndim > 1]
         plain = [p for p in self.module.parameters() if p.ndim <= 1]
         self.optimizer = torch.optim.AdamW(
-            [{"params": decay, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}],
+            [
+                {"params": decay, "weight_decay": settings.weight_decay},
+                {"params": plain, "weight_decay": 0.0},
+            ],
             lr=phase.rate,
         )
         self.seen, self.batch = 0, settings.batch

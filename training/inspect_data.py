@@ -77,10 +77,12 @@ def _unreadable(rows: pd.DataFrame, prints: Prints) -> str:
 def _copies(rows: pd.DataFrame, copies: Copies) -> str:
     """Radiographs that are there more than once: equal files, and all."""
     left_out = rows[copies.left_out(rows)].split.value_counts().reindex(SPLITS, fill_value=0)
-    table = pd.DataFrame({
-        "same file": _count(rows, copies.exact),
-        "same radiograph": _count(rows, copies.radiograph),
-    })
+    table = pd.DataFrame(
+        {
+            "same file": _count(rows, copies.exact),
+            "same radiograph": _count(rows, copies.radiograph),
+        }
+    )
     title = "radiographs that are there more than once (near copies are counted on the right)"
     counts = ", ".join(f"{n} of {split}" for split, n in left_out.items())
     note = f"left out of training by default, so that none crosses: {counts}"

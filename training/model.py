@@ -45,7 +45,9 @@ class JointNetwork(nn.Module):
     def branch(self, name: str) -> Branch:
         """A branch of its own: a copy of layer4 and of the named head."""
         head = self.heads[name]
+        assert isinstance(head, nn.Linear)
         with torch.device("meta"):
             branch = Branch(head.out_features)
-        branch.layer4, branch.fc = copy.deepcopy(self.layer4), copy.deepcopy(head)
+        branch.layer4 = copy.deepcopy(self.layer4)
+        branch.fc = copy.deepcopy(head)
         return branch

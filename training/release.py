@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ def write(
     if max(sizes.values()) > MAX_FILE_BYTES or sum(sizes.values()) > MAX_RELEASE_BYTES:
         raise ValueError(f"The release is too large: {sizes}")
     for path, data in encoded.items():
-        files.write_atomically(weights / path, lambda p, data=data: p.write_bytes(data))
+        files.write_atomically(weights / path, partial(Path.write_bytes, data=data))
     complete = {**entry, "architecture": ARCHITECTURE}
     complete["files"] = [
         {"path": path, "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}

@@ -31,7 +31,9 @@ class JointSampler:
     def __init__(self, rows: pd.DataFrame) -> None:
         labelled = rows[rows.positive.notna()]
         self.focus = Cells(labelled[labelled.part.isin(FOCUS)], ["part", "positive", "source"], 0.5)
-        self.every = Cells(rows.assign(label=rows.positive.fillna(-1)), ["part", "source", "label"], 0.5)
+        self.every = Cells(
+            rows.assign(label=rows.positive.fillna(-1)), ["part", "source", "label"], 0.5
+        )
 
     def draw(self, n: int, rng: np.random.Generator) -> np.ndarray:
         return np.concatenate([self.focus.draw(n // 2, rng), self.every.draw(n - n // 2, rng)])
@@ -43,7 +45,9 @@ class BodyPartSampler:
     def __init__(self, rows: pd.DataFrame) -> None:
         rows = rows[~rows.part.isin(AMBIGUOUS)]
         kinds = rows.part.map(stage1_class)
-        self.classes = [Cells(rows[kinds == k], ["part", "source"], 0.5) for k in sorted(set(kinds))]
+        self.classes = [
+            Cells(rows[kinds == k], ["part", "source"], 0.5) for k in sorted(set(kinds))
+        ]
 
     def draw(self, n: int, rng: np.random.Generator) -> np.ndarray:
         counts = np.bincount(rng.integers(len(self.classes), size=n), minlength=len(self.classes))

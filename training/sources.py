@@ -152,18 +152,22 @@ def read_fracatlas(folder: Path) -> pd.DataFrame:
     table = table.sort_values("image_id", ignore_index=True)
     region = _flags(table, _FRACATLAS_REGIONS)
     first = table.image_id.where(region != region.shift()).ffill()
-    return pd.DataFrame({
-        "id": table.image_id,
-        "source": "fracatlas",
-        "path": [_fracatlas_picture(folder, *row) for row in zip(table.image_id, table.fractured)],
-        "part": _fracatlas_parts(table.image_id, region),
-        "region": region,
-        "positive": table.fractured.astype(float),
-        "positive_means": "fracture",
-        "patient": "run " + first,
-        "view": _flags(table, [v for v in _FRACATLAS_VIEWS if v in table]),
-        "boxes": [_yolo_boxes(folder / "Annotations" / "YOLO", i) for i in table.image_id],
-    })
+    return pd.DataFrame(
+        {
+            "id": table.image_id,
+            "source": "fracatlas",
+            "path": [
+                _fracatlas_picture(folder, *row) for row in zip(table.image_id, table.fractured)
+            ],
+            "part": _fracatlas_parts(table.image_id, region),
+            "region": region,
+            "positive": table.fractured.astype(float),
+            "positive_means": "fracture",
+            "patient": "run " + first,
+            "view": _flags(table, [v for v in _FRACATLAS_VIEWS if v in table]),
+            "boxes": [_yolo_boxes(folder / "Annotations" / "YOLO", i) for i in table.image_id],
+        }
+    )
 
 
 def _flags(table: pd.DataFrame, names: tuple[str, ...] | list[str]) -> pd.Series[str]:

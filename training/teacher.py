@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from core.network import channels_last
+
 
 class TeacherFeatures(NamedTuple):
     """Feature maps at strides 4, 8, 16 and 32, and the pooled 1280-vector of the head."""
@@ -41,7 +43,7 @@ class Lite2(nn.Module):
             )
         self.size = size
         self.eval().requires_grad_(False)
-        self.to(memory_format=torch.channels_last)
+        channels_last(self)
 
     @torch.no_grad()
     def forward(self, canvases: np.ndarray) -> TeacherFeatures:

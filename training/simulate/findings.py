@@ -280,7 +280,7 @@ def draw_fracture(
     ), pose, radius, severity, rng)  # fmt: skip
 
 
-def draw_cut(  # noqa: PLR0917
+def draw_cut(
     kind: str, level: float, centre: Points, radius: float, severity: float,
     rng: np.random.Generator,
 ) -> Cut:  # fmt: skip

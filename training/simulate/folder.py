@@ -13,7 +13,7 @@ from .anatomy import Skeleton
 from .export import SOURCE, eight_bit, encode_png, row_of, save_dicom, write_manifest
 from .render import Case, Order, simulate
 from .samples import SAMPLES
-from .views import ALL_BONES
+from .views import ALL_BONES, all_views
 
 Row = dict[str, str | int | float]
 # Below this many pictures a second process costs more than it saves: each refines its own bones.
@@ -60,7 +60,9 @@ def work_all(job: Job) -> list[Row]:
 
 def work(job: Job) -> Iterator[Row]:
     """Simulate and write the cases of one job, a row of the manifest for each."""
-    skeleton = Skeleton(ALL_BONES)
+    parts = {order.part for order in job.orders}
+    wanted = {bone for view in all_views() if view.part in parts for bone in view.bones}
+    skeleton = Skeleton(ALL_BONES if None in parts else wanted)
     for order in job.orders:
         case = simulate(skeleton, order)
         name = f"sim_s{order.seed}_{order.index:06d}"

@@ -75,7 +75,7 @@ def surface_line(
     return path @ bone.axes + bone.origin, np.array([0.0, *direction]) @ bone.axes
 
 
-def bar(  # noqa: PLR0917
+def bar(
     path: Points, side: Points, out: Points, left: Points | float, right: Points | float,
     thick: float,
 ) -> tuple[Points, Faces]:  # fmt: skip

@@ -74,7 +74,7 @@ class Camera:
 
 
 @numba.njit(cache=True)
-def _add_triangles(  # type: ignore[no-untyped-def]  # noqa: PLR0917
+def _add_triangles(  # type: ignore[no-untyped-def]
     x, y, z, faces, thickness, left, top
 ):
     """Add +-z of each triangle to the pixels (centres) it covers; x, y in 1/256 pixel, int64.
@@ -180,7 +180,7 @@ def _near_cones(cones, dx, dy, blend, near):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True)
-def _depth_inside(cones, near, found, px, py, pz, blend):  # type: ignore[no-untyped-def]  # noqa: PLR0917
+def _depth_inside(cones, near, found, px, py, pz, blend):  # type: ignore[no-untyped-def]
     """Signed distance to the smooth union of cones at a point, and the fat's thickness there."""
     total, fat, nearest = 0.0, 0.0, 1e9
     for j in range(found):
@@ -213,7 +213,7 @@ def _depth_inside(cones, near, found, px, py, pz, blend):  # type: ignore[no-unt
 
 
 @numba.njit(cache=True)
-def _soft_lengths(cones, blend, spacing, focal, centre, out):  # type: ignore[no-untyped-def]  # noqa: PLR0917
+def _soft_lengths(cones, blend, spacing, focal, centre, out):  # type: ignore[no-untyped-def]
     """Lengths inside the outline, under the skin and under the fat, at every spacing-th pixel.
 
     cones: Kx11 (start xyz, end xyz, two radii, fat, whether a chain goes on at either end) in

@@ -176,7 +176,7 @@ def moved_pose(skeleton: Skeleton, pose: Pose, fracture: findings.Fracture) -> P
     return replace(pose, places=places)
 
 
-def visible_fracture(  # noqa: PLR0917
+def visible_fracture(
     skeleton: Skeleton, view: View, pose: Pose, camera: Camera, severity: float,
     rng: np.random.Generator,
 ) -> tuple[findings.Fracture, Pose]:  # fmt: skip
@@ -391,7 +391,7 @@ def simulate(skeleton: Skeleton, order: Order) -> Case:
     )
 
 
-def picture_of(  # noqa: PLR0917
+def picture_of(
     measured: Image, mask: NDArray[np.uint8], thickness: Image, metal: Image, order: Order,
     rng: np.random.Generator,
 ) -> tuple[Image, NDArray[np.uint8], str]:  # fmt: skip

@@ -227,14 +227,15 @@ def foot_cones(pose: Pose) -> list[Points]:
     hind = pose.places["foot"](pose.bones["foot"].outer)
     fore = pose.places["bofoot"](pose.bones["bofoot"].outer)
     low, high = hind.min(axis=0), hind.max(axis=0)
+    ankle = pose.point("talus", 0.5) + np.array([0.0, 4.0, 22.0])
 
     def at(lateral: float, back: float, height: float) -> Points:
         return np.asarray(low + (high - low) * np.array([1.0 - lateral, back, height]))
 
     rows = [
         cone(at(0.5, 0.9, 0.42), at(0.5, 0.72, 0.3), (24.0, 27.0), 8.0),
-        cone(at(0.5, 0.84, 0.6), pose.point("tibia", 0.96), (24.0, 33.0), 5.0),
-        cone(at(0.45, 0.62, 0.75), pose.point("tibia", 0.98), (32.0, 33.0), 5.0),
+        cone(at(0.5, 0.84, 0.6), ankle, (24.0, 33.0), 5.0),
+        cone(at(0.45, 0.62, 0.75), ankle, (32.0, 33.0), 5.0),
         cone(at(0.68, 0.8, 0.12), at(0.8, 0.06, -0.02), (20.0, 15.0), 7.0),
         cone(at(0.36, 0.62, 0.55), at(0.18, 0.06, 0.16), (27.0, 19.0), 6.0),
         cone(at(0.5, 0.62, 0.5), at(0.5, 0.06, 0.10), (30.0, 17.0), 5.0),
@@ -250,6 +251,11 @@ def foot_cones(pose: Pose) -> list[Points]:
         end = np.array([tip[0], max(tip[1] + size - 4.0, front), column[:, 2].mean()])
         rows.append(cone(np.array([x, back + 8.0, end[2] + 2.0]), end, (size + 5.0, size), 3.0))
     return rows
+
+
+def forefoot_cones(pose: Pose) -> Points:
+    """A foot without the leg, which leans out of the beam when the foot is seen from above."""
+    return np.stack(foot_cones(pose))
 
 
 def head_cones(pose: Pose) -> Points:

@@ -16,6 +16,7 @@ from .anatomy import Points, Pose
 from .soft import (
     arm_cones,
     forearm_cones,
+    forefoot_cones,
     head_cones,
     leg_cones,
     lung_cones,
@@ -260,7 +261,8 @@ def other_views() -> list[View]:
         View(part="knee", name="lateral", title="Knee, lateral", frame=body_frame(90), target=knee,
              extent=(220, 320), joints={"knee_angle_r": (0.2, 0.9)}, roll=(-25, 25), **leg),
         View(part="foot", name="DP", title="Foot, DP", frame=foot_frame, target=foot,
-             extent=(270, 320), yaw=(-8, 8), tilt=(-14, 4), aspects=(0.5, 0.67, 0.8), **leg),
+             extent=(270, 320), tilt=(-14, 4), aspects=(0.5, 0.67, 0.8),
+             bones=("talus", "foot", "bofoot"), cones=forefoot_cones),
         View(part="foot", name="lateral", title="Foot, lateral", frame=body_frame(90),
              target=at("foot", 0.6), extent=(240, 300), aspects=(1.2, 1.0), **leg),
         View(name="lateral", title="Skull, lateral", frame=body_frame(90),
