@@ -22,11 +22,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from training.data import DataInvalid
 
     try:
-        options.run(options)
+        code = options.run(options)
     except (CascadeError, DataInvalid, ValueError, FileNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    return 0
+    return code or 0
 
 
 def _parser(wanted: str) -> argparse.ArgumentParser:
@@ -39,6 +39,7 @@ def _parser(wanted: str) -> argparse.ArgumentParser:
         ("fit", "train the trunk and all branches", _fit_arguments, _fit),
         ("calibrate", "make a candidate release from a run", _calibrate_arguments, _calibrate),
         ("evaluate", "score a release on one split", _evaluate_arguments, _evaluate),
+        ("simulate", "make simulated radiographs", _simulate_arguments, _simulate),
         ("release", "put a candidate into weights/", _release_arguments, _release),
     ):
         command = commands.add_parser(name, help=text, description=text)
@@ -129,13 +130,11 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    import pandas as pd
-
     from core.cascade import Cascade
     from training import evaluate
-    from training.data import read, split_hash
+    from training.data import read_all, split_hash
 
-    rows = pd.concat([read(d) for d in options.data], ignore_index=True)
+    rows = read_all(options.data)
     cascade = Cascade.load(options.weights, options.release, options.device)
     scored = evaluate.predict(cascade, rows[rows.split == options.split])
     records = evaluate.figures(scored, cascade, options.draws)
@@ -155,6 +154,18 @@ def _evaluate(options: argparse.Namespace) -> None:
         }
         print(evaluate.write(records, options.out, about))
         scored.drop(columns="path").to_csv(options.out / "scores.csv", index=False)
+
+
+def _simulate_arguments(parser: argparse.ArgumentParser) -> None:
+    from training.simulate import cli
+
+    cli.add_arguments(parser)
+
+
+def _simulate(options: argparse.Namespace) -> int:
+    from training.simulate import cli
+
+    return cli.run(options)
 
 
 def _release_arguments(parser: argparse.ArgumentParser) -> None:

@@ -21,7 +21,7 @@ from sklearn.preprocessing import StandardScaler
 
 from core.transforms import Preprocessing
 from training import metrics
-from training.data import AMBIGUOUS, FOCUS, load_canvases, stage1_class
+from training.data import AMBIGUOUS, FOCUS, SIMULATED, load_canvases, stage1_class
 from training.teacher import Lite2
 
 log = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ def figures(rows: pd.DataFrame, split: str, draws: int = 1000) -> list[dict[str,
     from training.evaluate import record
 
     teacher = Lite2(SIZE)
-    certain = rows[~rows.part.isin(AMBIGUOUS)]
+    certain = rows[~rows.part.isin(AMBIGUOUS) & (rows.source != SIMULATED)]
     train = certain[certain.split == "train"]
     labelled = train[train.part.isin(FOCUS) & train.positive.notna()]
     others = train.drop(labelled.index)

@@ -21,7 +21,15 @@ from core.cascade import Cascade
 from core.transforms import Preprocessing
 from core.types import BodyPart
 from training import calibrate, metrics, provenance, release
-from training.data import AMBIGUOUS, FOCUS, load_canvases, read, split_hash, stage1_class
+from training.data import (
+    AMBIGUOUS,
+    FOCUS,
+    SIMULATED,
+    load_canvases,
+    read_all,
+    split_hash,
+    stage1_class,
+)
 from training.model import BODY_PART
 
 log = logging.getLogger(__name__)
@@ -39,7 +47,7 @@ FEATURE_ROWS = 2000
 def build(run: Path, release_id: str, flip_average: bool = False) -> Path:
     """Write ``run/candidate`` (manifest and weights) and return that folder."""
     config = tomllib.loads((run / "config.toml").read_text())
-    rows = pd.concat([read(d) for d in config["data"]], ignore_index=True)
+    rows = read_all(config["data"])
     trained = torch.load(run / "networks.pt", weights_only=True)
     spec = Preprocessing(size=trained["size"])
     tensors = {
@@ -52,7 +60,8 @@ def build(run: Path, release_id: str, flip_average: bool = False) -> Path:
     release.write(folder, entry, tensors)
 
     cascade = Cascade.load(folder)
-    val, canvases = load_canvases(rows[rows.split == "val"], spec)
+    real = rows[(rows.split == "val") & (rows.source != SIMULATED)]
+    val, canvases = load_canvases(real, spec)
     entry["stages"] = dict(entry["stages"])
     _calibrate_body_part(entry, cascade, val, canvases)
     for part in FOCUS:

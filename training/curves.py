@@ -53,7 +53,8 @@ def plot(table: pd.DataFrame) -> go.Figure:
     figure = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.06)
     figure.add_trace(go.Scatter(x=table.total, y=table.loss, name="training loss"), 1, 1)
     for name in figures(table):
-        label = "body part, accuracy" if name == BODY_PART else f"{name}, AUROC"
+        kind = "accuracy" if name in (BODY_PART, "other") else "AUROC"
+        label = f"{name.replace('_', ' ')}, {kind}"
         rows = table[table[name].notna()]
         figure.add_trace(
             go.Scatter(x=rows.total, y=rows[name], name=label, mode="lines+markers"), 2, 1

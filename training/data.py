@@ -34,8 +34,8 @@ from core.types import BodyPart
 from training.sources import READERS, SPLITS, DataInvalid, read_manifest, split_of
 
 __all__ = [
-    "AMBIGUOUS", "COLUMNS", "FOCUS", "DataInvalid", "gather", "load_canvases", "read", "read_all",
-    "read_manifest", "refuse_leaks", "split_hash", "stage1_class",
+    "AMBIGUOUS", "COLUMNS", "FOCUS", "SIMULATED", "DataInvalid", "gather", "load_canvases",
+    "read", "read_all", "read_manifest", "refuse_leaks", "split_hash", "stage1_class",
 ]  # fmt: skip
 
 log = logging.getLogger(__name__)
@@ -47,6 +47,8 @@ COLUMNS = (
 FOCUS = (BodyPart.ELBOW.value, BodyPart.HAND.value, BodyPart.SHOULDER.value)
 # Pictures whose label does not say what is the main part of the picture teach stage 1 nothing.
 AMBIGUOUS = ("mixed", "arm_with_shoulder")
+# Simulated radiographs may be trained on; every figure on real ones leaves them out.
+SIMULATED = "simulated"
 
 
 def read(specification: str) -> pd.DataFrame:

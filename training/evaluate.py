@@ -27,7 +27,7 @@ from core.registry import Stage
 from core.settings import ImageLimits
 from core.types import BodyPart
 from training import files, metrics
-from training.data import AMBIGUOUS, FOCUS, stage1_class
+from training.data import AMBIGUOUS, FOCUS, SIMULATED, stage1_class
 
 log = logging.getLogger(__name__)
 
@@ -69,15 +69,20 @@ def _score(cascade: Cascade, path: str, part: str) -> tuple[str, str, float, str
 
 def figures(scored: pd.DataFrame, cascade: Cascade, draws: int = 1000) -> list[dict[str, Any]]:
     """Every figure as a record: stage, part, source, metric, value, low, high, n."""
-    records = [*_stage1(scored, draws)]
+    real = scored[scored.source != SIMULATED]
+    made = scored[scored.source == SIMULATED]
+    records = [*_stage1(real, "all", draws), *_stage1(made, SIMULATED, draws)]
     for part in cascade.release.parts:
-        rows = scored[(scored.part == part.value) & scored.positive.notna()]
-        sources = ["all", *sorted(rows.source.unique())]
-        for source in sources:
-            chosen = rows if source == "all" else rows[rows.source == source]
+        labelled = scored[(scored.part == part.value) & scored.positive.notna()]
+        groups = {
+            "all": labelled[labelled.source != SIMULATED],
+            **dict(list(labelled.groupby("source"))),
+        }
+        for source, chosen in groups.items():
             if len(chosen):
-                records += _stage2(chosen, part, source, cascade.release.stages[part], draws)
-    records += _end_to_end(scored, cascade, draws)
+                records += _stage2(chosen, part, source, cascade.release.stages[part.value], draws)
+    records += _end_to_end(real, "all", cascade, draws)
+    records += _end_to_end(made, SIMULATED, cascade, draws)
     return records
 
 
@@ -86,7 +91,7 @@ def record(stage: str, part: str, source: str, metric: str, e: metrics.Estimate)
     return {"stage": stage, "part": part, "source": source, "metric": metric, **asdict(e)}
 
 
-def _stage1(scored: pd.DataFrame, draws: int) -> Iterator[dict[str, Any]]:
+def _stage1(scored: pd.DataFrame, source: str, draws: int) -> Iterator[dict[str, Any]]:
     certain = scored[~scored.part.isin(AMBIGUOUS)]
     focus = certain[certain.part.isin(FOCUS)]
     other = certain[~certain.part.isin(FOCUS)]
@@ -96,14 +101,20 @@ def _stage1(scored: pd.DataFrame, draws: int) -> Iterator[dict[str, Any]]:
         return metrics.bootstrap(mean, np.zeros(len(rows)), right, rows.patient, draws)
 
     right = focus.said == focus.part
-    yield record("body_part", "all", "all", "accuracy", share(focus, right))
-    yield record("body_part", "all", "all", "refused", share(focus, focus.said == "rejected"))
+    if focus.empty:
+        return
+    yield record("body_part", "all", source, "accuracy", share(focus, right))
+    yield record("body_part", "all", source, "refused", share(focus, focus.said == "rejected"))
     for part in FOCUS:
         of_part = focus[focus.part == part]
         if len(of_part):
-            yield record("body_part", part, "all", "accuracy", share(of_part, of_part.said == part))
+            yield record(
+                "body_part", part, source, "accuracy", share(of_part, of_part.said == part)
+            )
     if len(other):
-        yield record("body_part", "other", "all", "refused", share(other, other.said == "rejected"))
+        yield record(
+            "body_part", "other", source, "refused", share(other, other.said == "rejected")
+        )
 
 
 def _stage2(
@@ -127,24 +138,22 @@ def _stage2(
             yield measure(f"{name} ({point.name})", getattr(metrics, name), decision)
 
 
-def _end_to_end(scored: pd.DataFrame, cascade: Cascade, draws: int) -> Iterator[dict[str, Any]]:
+def _end_to_end(
+    scored: pd.DataFrame, source: str, cascade: Cascade, draws: int
+) -> Iterator[dict[str, Any]]:
     parts = [p.value for p in cascade.release.parts]
     rows = scored[scored.part.isin(parts) & scored.positive.notna()]
-    balanced = {
-        p: next(
-            (
-                o.threshold
-                for o in cascade.release.stages[p].operating_points
-                if o.name == "balanced"
-            ),
-            0.5,
-        )
-        for p in parts
-    }
+    if rows.empty:
+        return
+    balanced = {p: _balanced(cascade.release.stages[p]) for p in parts}
     decision = (rows.probability >= rows.part.map(balanced)).astype(float)
     decision = decision.where(rows.said == rows.part, 1.0 - rows.positive)
     estimate = metrics.bootstrap(metrics.accuracy, rows.positive, decision, rows.patient, draws)
-    yield record("end_to_end", "all", "all", "accuracy (balanced)", estimate)
+    yield record("end_to_end", "all", source, "accuracy (balanced)", estimate)
+
+
+def _balanced(stage: Stage) -> float:
+    return next((o.threshold for o in stage.operating_points if o.name == "balanced"), 0.5)
 
 
 def table(records: list[dict[str, Any]]) -> str:

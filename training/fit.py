@@ -35,12 +35,14 @@ from training.augment import vary
 from training.data import (
     AMBIGUOUS,
     FOCUS,
+    SIMULATED,
     DataInvalid,
     load_canvases,
-    read,
+    read_all,
     split_hash,
     stage1_class,
 )
+from training.duplicates import settle
 from training.metrics import accuracy, auroc
 from training.model import BODY_PART, JointNetwork
 
@@ -56,6 +58,7 @@ class Settings:
     data: tuple[str, ...]
     out: str
     init: str = "scratch"
+    duplicates: str = "drop"
     size: int = 224
     joint_passes: int = 40_000
     branch_passes: int = 8_000
@@ -66,7 +69,7 @@ class Settings:
     smoothing: float = 0.05
     ema: float = 0.99
     warmup: float = 0.05
-    validations: int = 12
+    validations: int = 8
     seed: int = 0
     device: str = "auto"
     minutes_between_checkpoints: float = 3.0
@@ -93,6 +96,14 @@ class Pictures:
         positive = torch.tensor(rows.positive.to_numpy(np.float32, copy=True))
         return cls(rows, canvases, torch.tensor(part), positive)
 
+    def relevant(self, heads: tuple[str, ...]) -> Pictures:
+        """Those that say something of the heads: of one part its own, else all."""
+        if BODY_PART in heads:
+            return self
+        here = (self.rows.part.isin(heads) & self.rows.positive.notna()).to_numpy(copy=True)
+        rows = self.rows[here].reset_index(drop=True)
+        return Pictures(rows, self.canvases[here], self.body_part[here], self.positive[here])
+
 
 @dataclass(frozen=True)
 class Phase:
@@ -115,18 +126,34 @@ class Run:
         self.folder = Path(settings.out)
         self.device = devices.choose(settings.device)
         self.spec = Preprocessing(size=settings.size)
-        rows = pd.concat([read(d) for d in settings.data], ignore_index=True)
-        self._write_config(rows)
+        rows = self._rows()
         self.train = Pictures.load(rows[rows.split == "train"], self.spec)
-        self.val = Pictures.load(
-            rows[(rows.split == "val") & rows.part.isin(_shown(rows))], self.spec
-        )
+        real = (rows.source != SIMULATED) & ~rows.part.isin(AMBIGUOUS)
+        self.val = Pictures.load(rows[(rows.split == "val") & real], self.spec)
         labelled = self.train.rows[self.train.rows.positive.notna()]
         counts = labelled.groupby("part").positive.nunique()
         self.parts = tuple(sorted(counts[counts == 2].index))
-        missing = [p for p in FOCUS if p not in self.parts]
-        if missing:
-            raise DataInvalid(f"There are no positives and negatives to train on for: {missing}.")
+        self._refuse_gaps()
+
+    def _refuse_gaps(self) -> None:
+        """Raise DataInvalid where a part has no positives or no negatives to train or choose on."""
+        for split, pictures in (("train", self.train), ("val", self.val)):
+            labelled = pictures.rows[pictures.rows.positive.notna()]
+            kinds = labelled.groupby("part").positive.nunique()
+            missing = [p for p in FOCUS if kinds.get(p, 0) < 2]
+            if missing:
+                names = ", ".join(missing)
+                raise DataInvalid(f"The split {split} lacks positives or negatives of: {names}.")
+
+    def _rows(self) -> pd.DataFrame:
+        """All rows but those that are in two splits; settled once, as it reads every picture."""
+        rows = read_all(self.settings.data)
+        self._write_config(rows)
+        listed = self.folder / "rows.csv"
+        if not listed.exists():
+            kept = settle(rows, self.settings.duplicates)[["source", "id", "split"]]
+            files.write_atomically(listed, lambda p: kept.to_csv(p, index=False))
+        return rows.merge(pd.read_csv(listed, dtype=str), on=["source", "id", "split"])
 
     def _write_config(self, rows: pd.DataFrame) -> None:
         lines = [f"{k} = {json.dumps(v)}" for k, v in asdict(self.settings).items()]
@@ -237,15 +264,16 @@ class Run:
     def _validate(self, phase: Phase, state: PhaseState) -> None:
         """Score the averaged weights on the validation split and keep the best."""
         module = state.average.module.eval()
+        val = self.val.relevant(phase.heads)
         chunks: dict[str, list[Tensor]] = {h: [] for h in phase.heads}
-        for i in range(0, len(self.val.canvases), 64):
-            x = to_tensor(self.val.canvases[i : i + 64], self.spec).to(self.device.processor)
+        for i in range(0, len(val.canvases), 64):
+            x = to_tensor(val.canvases[i : i + 64], self.spec).to(self.device.processor)
             with torch.autocast(self.device.processor.type, torch.bfloat16):
                 logits = phase.forward(module, x)
             for head in phase.heads:
                 chunks[head].append(logits[head].float().cpu())
-        figures = figures_of({h: torch.cat(c) for h, c in chunks.items()}, self.val)
-        score = float(np.mean([v for k, v in figures.items() if k in (BODY_PART, *FOCUS)]))
+        figures = figures_of({h: torch.cat(c) for h, c in chunks.items()}, val)
+        score = float(np.mean([v for k, v in figures.items() if k in (BODY_PART, "other", *FOCUS)]))
         if state.best is None or score > state.score:
             state.score, state.best = score, _cpu(module.state_dict())
         event = {
@@ -370,25 +398,23 @@ def loss(logits: Logits, pictures: Pictures, index: np.ndarray, smoothing: float
 
 
 def figures_of(logits: Logits, pictures: Pictures) -> dict[str, float]:
-    """Accuracy of stage 1 on the three parts, AUROC of every other head on its own part."""
+    """Accuracy of stage 1 on the three parts and on others, AUROC of every part's own head."""
     result = {}
     rows = pictures.rows
     for name, values in logits.items():
         if name == BODY_PART:
             focus = rows.part.isin(FOCUS).to_numpy()
             chosen = values.argmax(1).numpy()
-            result[name] = accuracy(pictures.body_part.numpy()[focus], chosen[focus])
+            truth = pictures.body_part.numpy()
+            result[name] = accuracy(truth[focus], chosen[focus])
+            if not focus.all():
+                result["other"] = accuracy(truth[~focus], chosen[~focus])
             continue
         here = ((rows.part == name) & rows.positive.notna()).to_numpy()
         value = auroc(rows.positive[here], values.numpy()[here, 0]) if here.any() else math.nan
         if not math.isnan(value):
             result[name] = value
     return result
-
-
-def _shown(rows: pd.DataFrame) -> list[str]:
-    """Parts worth validating on: labelled ones, and all for stage 1."""
-    return sorted(set(rows.part) - set(AMBIGUOUS))
 
 
 def _cpu(state: dict[str, Tensor]) -> dict[str, Tensor]:

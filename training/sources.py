@@ -53,20 +53,24 @@ def _columns(table: pd.DataFrame, needed: tuple[str, ...], path: Path) -> None:
 def read_manifest(path: Path) -> pd.DataFrame:
     """Rows of a manifest.csv whose pictures lie in ``images/<source>/<id>.webp`` beside it.
 
-    Columns: id, source, part, and where known positive, positive_means, group (the patient),
-    study, view, boxes, split. Rows with several parts ("hand+wrist") are left out.
+    Columns: id, source, part, and where known file (relative to the manifest, instead of that
+    place), positive, positive_means, group (the patient), study, view, boxes, split. Rows with
+    several parts ("hand+wrist") are left out.
     """
     rows = pd.read_csv(path, dtype={"id": str, "group": str, "split": str})
     _columns(rows, ("id", "source", "part"), path)
     folder = path.parent / "images"
-    rows["path"] = [str(folder / s / f"{i}.webp") for s, i in zip(rows.source, rows.id)]
+    if "file" in rows:
+        rows["path"] = [str(path.parent / f) for f in rows.file]
+    else:
+        rows["path"] = [str(folder / s / f"{i}.webp") for s, i in zip(rows.source, rows.id)]
     several = rows.part.str.contains("+", regex=False)
     if several.any():
         log.info("%s: %d pictures of several parts are left out", path, several.sum())
     rows = rows[~several].rename(columns={"group": "patient"}).reset_index(drop=True)
     if "study" not in rows:
         rows["study"] = rows.id.str.extract(r"^(mura_\w+_p\d+_s\d+)_i\d+$")[0]
-    return rows.assign(region=rows.part)
+    return rows.assign(region=rows.part, part=rows.part.replace(PART_OF))
 
 
 # --- mura:DIR ----------------------------------------------------------------------------------

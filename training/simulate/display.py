@@ -63,11 +63,9 @@ def develop(measured: Image, field: Image, metal: Image, look: Look) -> Image:
 
 
 def collimator(size: tuple[int, int], rng: np.random.Generator) -> Image:
-    """Share of the beam that reaches each pixel (HxW in [0, 1]): open, or a soft-edged window."""
+    """Share of the beam that reaches each pixel (HxW in [0, 1]) through a soft-edged window."""
     height, width = size
     field = np.ones(size, np.float32)
-    if rng.random() < 0.5:
-        return field
     angle = np.radians(rng.normal(0.0, 4.0))
     y, x = np.mgrid[:height, :width].astype(np.float32)
     x, y = x - width / 2.0, y - height / 2.0

@@ -14,6 +14,7 @@ from .parts import OTHERS, SUPPORTED
 from .physics import Camera, Image
 from .views import View, all_views, rolled, tilted, yawed
 
+TRIES = 20
 MAX_GREY = 4095
 BLEND_MM = 9.0
 # A crack must change the picture by this share of its grey range to be called visible.
@@ -391,6 +392,30 @@ def simulate(skeleton: Skeleton, order: Order) -> Case:
     )
 
 
+def draw_field(mask: NDArray[np.uint8], rng: np.random.Generator) -> Image:
+    """Open, or a collimator that leaves the finding in the picture.
+
+    Whether there is a collimator is drawn before the finding is looked at, and another one is tried
+    where it would cut into it: else "collimated" would mean "no finding".
+    """
+    if rng.random() < 0.5:
+        return np.ones(mask.shape, np.float32)
+    for _ in range(TRIES):
+        field = display.collimator(mask.shape, rng)
+        if not (field[mask > 0] < 0.95).any():
+            return field
+    return np.ones(mask.shape, np.float32)
+
+
+def edged(grey: Image, mask: NDArray[np.uint8], rng: np.random.Generator) -> Image:
+    """The picture with a bright film edge that leaves the finding alone, as far as it can be."""
+    for _ in range(TRIES):
+        out = display.plate_edge(grey, rng)
+        if not (out != grey)[mask > 0].any():
+            return out
+    return grey
+
+
 def picture_of(
     measured: Image, mask: NDArray[np.uint8], thickness: Image, metal: Image, order: Order,
     rng: np.random.Generator,
@@ -401,15 +426,13 @@ def picture_of(
         side = "L"
         measured, mask = measured[:, ::-1].copy(), mask[:, ::-1].copy()
         thickness, metal = thickness[:, ::-1], metal[:, ::-1]
-    field = display.collimator(measured.shape, rng)
-    if (mask > 0).any() and (field[mask > 0] < 0.95).any():
-        field = np.ones_like(field)
+    field = draw_field(mask, rng)
     grey = display.develop(measured, field, metal, display.draw_look(rng))
     if rng.random() < 0.75:
         grey = display.marker(grey, side, thickness, field, rng)
     grey = display.show_borders(grey, field, rng)
-    if field.min() == 1.0 and rng.random() < 0.2 and not (mask > 0).any():
-        grey = display.plate_edge(grey, rng)
+    if field.min() == 1.0 and rng.random() < 0.2:
+        grey = edged(grey, mask, rng)
     if order.stamp:
         grey = display.stamp_simulated(grey)
     return grey, mask, side
