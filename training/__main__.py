@@ -125,16 +125,23 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--release", default="champion")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--draws", type=int, default=1000, help="bootstrap draws (default: 1000)")
+    parser.add_argument(
+        "--copies",
+        action="store_true",
+        help="also give the figures without pictures that have a copy in the training split",
+    )
     parser.add_argument("--baseline", choices=("lite2",), help="measure the yardstick beside it")
     parser.add_argument("--out", type=Path, help="folder for metrics.json and scores.csv")
 
 
 def _evaluate(options: argparse.Namespace) -> None:
     from core.cascade import Cascade
-    from training import evaluate
+    from training import duplicates, evaluate
     from training.data import read_all, split_hash
 
     rows = read_all(options.data)
+    if options.copies:
+        rows["seen"] = duplicates.seen_in_training(rows)
     cascade = Cascade.load(options.weights, options.release, options.device)
     scored = evaluate.predict(cascade, rows[rows.split == options.split])
     records = evaluate.figures(scored, cascade, options.draws)

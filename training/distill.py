@@ -29,7 +29,8 @@ from core.network import Branch, Trunk, channels_last
 from core.transforms import Preprocessing, to_tensor
 from training import files
 from training.augment import GEOMETRY, expose
-from training.data import FOCUS, load_canvases, read
+from training.data import FOCUS, load_canvases, read_all
+from training.duplicates import settle
 from training.teacher import Lite2
 
 log = logging.getLogger(__name__)
@@ -45,7 +46,7 @@ VALIDATED = (*FOCUS, "forearm", "humerus", "leg")
 class Settings:
     """What a run is made from; written beside it."""
 
-    data: str
+    data: tuple[str, ...]
     out: str
     size: int = 128
     passes: int = 60_000
@@ -232,7 +233,7 @@ class Distillation:
         self.settings, self.out = settings, Path(settings.out)
         self.spec = Preprocessing(size=settings.size)
         files.write_json(self.out / "config.json", asdict(settings))
-        rows = read(settings.data)
+        rows = settle(read_all(settings.data))
         counts = rows[rows.split == "train"].part.value_counts()
         self.parts = sorted(counts[counts >= FEWEST_OF_A_PART].index)
         rows = rows[rows.part.isin(self.parts)]

@@ -236,3 +236,13 @@ def settle(rows: pd.DataFrame, policy: str = "drop") -> pd.DataFrame:
     counts = rows.split[left_out].value_counts().to_dict()
     log.warning("%s; pictures of their patients that are left out: %s", found, counts)
     return rows[~left_out].reset_index(drop=True)
+
+
+def seen_in_training(rows: pd.DataFrame) -> NDArray[np.bool_]:
+    """Rows outside of train whose person, as patients and copies tell, is in train too.
+
+    For figures of a release whose training did not leave them out. Reads every picture.
+    """
+    person = Copies.find(rows, look(rows.path.tolist())).person
+    train = (rows.split == "train").to_numpy()
+    return np.isin(person, person[train]) & ~train

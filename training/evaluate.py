@@ -74,16 +74,21 @@ def figures(scored: pd.DataFrame, cascade: Cascade, draws: int = 1000) -> list[d
     records = [*_stage1(real, "all", draws), *_stage1(made, SIMULATED, draws)]
     for part in cascade.release.parts:
         labelled = scored[(scored.part == part.value) & scored.positive.notna()]
-        groups = {
-            "all": labelled[labelled.source != SIMULATED],
-            **dict(list(labelled.groupby("source"))),
-        }
-        for source, chosen in groups.items():
+        for source, chosen in _groups(labelled).items():
             if len(chosen):
                 records += _stage2(chosen, part, source, cascade.release.stages[part.value], draws)
     records += _end_to_end(real, "all", cascade, draws)
     records += _end_to_end(made, SIMULATED, cascade, draws)
     return records
+
+
+def _groups(labelled: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """All real pictures, those without a copy in training where that is known, each source."""
+    real = labelled[labelled.source != SIMULATED]
+    groups = {"all": real}
+    if "seen" in labelled:
+        groups["no copies"] = real[~real.seen]
+    return groups | {str(k): v for k, v in labelled.groupby("source")}
 
 
 def record(stage: str, part: str, source: str, metric: str, e: metrics.Estimate) -> dict[str, Any]:
