@@ -31,16 +31,22 @@ def sigmoid(logit: float, temperature: float = 1.0, bias: float = 0.0) -> float:
     return float(1.0 / (1.0 + np.exp(-(logit / temperature + bias))))
 
 
-def finding_of(probability: float, points: Sequence[OperatingPoint]) -> Finding:
-    """The three-state finding: "sensitive" and "specific" bound what is doubtful.
+def deciding(points: Sequence[OperatingPoint]) -> list[OperatingPoint]:
+    """The two points that make the finding, "sensitive" and "specific", the lower one first.
 
     On a part that is told apart well the two may stand in the other order; what lies between them
     is doubtful either way.
     """
-    thresholds = [p.threshold for p in points if p.name in ("sensitive", "specific")] or [0.5]
-    if probability >= max(thresholds):
+    named = [p for p in points if p.name in ("sensitive", "specific")]
+    return sorted(named, key=lambda p: p.threshold)
+
+
+def finding_of(probability: float, points: Sequence[OperatingPoint]) -> Finding:
+    """The three-state finding; without operating points a half decides."""
+    thresholds = [p.threshold for p in deciding(points)] or [0.5]
+    if probability >= thresholds[-1]:
         return Finding.SUSPECTED
-    if probability < min(thresholds):
+    if probability < thresholds[0]:
         return Finding.NOT_SUSPECTED
     return Finding.DOUBTFUL
 

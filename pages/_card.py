@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from core.cascade import Cascade
 from core.explain import colour_map, on_picture, overlay
+from core.quality import deciding
 from core.registry import Stage
 from core.types import BodyPart, Finding, FracturePrediction, ImageResult, OperatingPoint
 from pages import _downloads, _theme
@@ -157,7 +158,10 @@ def badge(finding: Finding | None) -> str:
 
 
 def _name(card: Card) -> str:
-    return f'<p class="cardname"><b>{escape(card.source.name)}</b></p>'
+    name = f'<p class="cardname"><b>{escape(card.source.name)}</b></p>'
+    if not card.source.truth:
+        return name
+    return f"{name}<p class='soft'>Simulated radiograph; {escape(card.source.truth)}.</p>"
 
 
 def _part_markup(card: Card) -> str:
@@ -177,7 +181,7 @@ def _part_markup(card: Card) -> str:
 
 
 def _finding_markup(fracture: FracturePrediction, stage: Stage) -> str:
-    points = sorted(stage.operating_points, key=lambda p: p.threshold)
+    points = deciding(stage.operating_points)
     meant = escape(stage.label_means) or "not recorded"
     return (
         f"<dt>Finding: {meant}</dt>"

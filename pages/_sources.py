@@ -6,6 +6,7 @@ import csv
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 import streamlit as st
@@ -16,44 +17,63 @@ from pages._theme import style
 log = logging.getLogger(__name__)
 SAMPLES = ROOT / "samples"
 MOST_FILES = 200
-MOST_SAMPLES = 6
+MOST_SAMPLES = 12
+SAMPLES_A_ROW = 6
 MOST_CARDS = 3  # more radiographs than these have a summary and are shown one at a time
 DROP_ZONE = '.st-key-drop [data-testid="stFileUploaderDropzone"]'
 
 
 @dataclass(frozen=True)
 class Source:
-    """A file that was given. id: unique in the session. read: its bytes."""
+    """A file that was given. id: unique in the session. read: its bytes.
+
+    truth: of a simulated radiograph, what was simulated; empty for what a reader gave.
+    """
 
     id: str
     name: str
     read: Callable[[], bytes]
+    truth: str = ""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One simulated radiograph of samples/manifest.csv."""
+    """One simulated radiograph of samples/manifest.csv. title: "Elbow, AP (right)"."""
 
     id: str
+    part: str
     title: str
+    truth: str
     path: Path
+
+    @classmethod
+    def of(cls, row: dict[str, str]) -> Sample:
+        title, _, truth = row["title"].partition(": ")
+        return cls(row["id"], row["part"], title, truth, SAMPLES / row["file"])
 
     @property
     def source(self) -> Source:
-        return Source(f"sample-{self.id}", self.path.name, self.path.read_bytes)
+        truth = self.truth or "without a description"
+        return Source(f"sample-{self.id}", self.path.name, self.path.read_bytes, truth)
 
 
 def samples() -> list[Sample]:
     """The simulated radiographs that can be tried; none if the folder is empty or damaged."""
     try:
         with (SAMPLES / "manifest.csv").open(encoding="utf-8", newline="") as lines:
-            rows = [Sample(r["id"], r["title"], SAMPLES / r["file"]) for r in csv.DictReader(lines)]
+            rows = [Sample.of(row) for row in csv.DictReader(lines)]
     except FileNotFoundError:
         return []
     except (OSError, ValueError, KeyError, TypeError) as error:
         log.warning("samples/manifest.csv cannot be read.", exc_info=error)
         return []
-    return [s for s in rows if s.path.is_file()]
+    return _mixed([s for s in rows if s.path.is_file()])
+
+
+def _mixed(rows: list[Sample]) -> list[Sample]:
+    """The samples with their parts taking turns, so that a row shows what there is."""
+    turns = [[s for s in rows if s.part == part] for part in dict.fromkeys(s.part for s in rows)]
+    return [s for turn in zip_longest(*turns) for s in turn if s is not None]
 
 
 def drop_zone(limits: ImageLimits) -> list[Source]:

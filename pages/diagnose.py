@@ -63,9 +63,11 @@ def _empty_state() -> None:
     samples = _sources.samples()[: _sources.MOST_SAMPLES]
     if samples:
         _theme.html("<p class='soft'>Or try a simulated radiograph</p>")
-        for column, sample in zip(st.columns(_sources.MOST_SAMPLES), samples, strict=False):
-            with column:
-                _thumbnail(sample)
+        width = _sources.SAMPLES_A_ROW
+        for start in range(0, len(samples), width):
+            for column, sample in zip(st.columns(width), samples[start:], strict=False):
+                with column:
+                    _thumbnail(sample)
 
 
 def _thumbnail(sample: Sample) -> None:

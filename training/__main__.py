@@ -39,6 +39,7 @@ def _parser(wanted: str) -> argparse.ArgumentParser:
         ("fit", "train the trunk and all branches", _fit_arguments, _fit),
         ("calibrate", "make a candidate release from a run", _calibrate_arguments, _calibrate),
         ("evaluate", "score a release on one split", _evaluate_arguments, _evaluate),
+        ("heatmaps", "do the heatmaps point at what was found?", _heatmaps_arguments, _heatmaps),
         ("simulate", "make simulated radiographs", _simulate_arguments, _simulate),
         ("release", "put a candidate into weights/", _release_arguments, _release),
     ):
@@ -161,6 +162,25 @@ def _evaluate(options: argparse.Namespace) -> None:
         }
         print(evaluate.write(records, options.out, about))
         scored.drop(columns="path").to_csv(options.out / "scores.csv", index=False)
+
+
+def _heatmaps_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", action="append", required=True, metavar="KIND:PATH")
+    parser.add_argument("--split", choices=("train", "val", "test"), default="val")
+    parser.add_argument("--weights", type=Path, default=Path("weights"))
+    parser.add_argument("--release", default="champion")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--draws", type=int, default=1000, help="bootstrap draws (default: 1000)")
+
+
+def _heatmaps(options: argparse.Namespace) -> None:
+    from core.cascade import Cascade
+    from training import evaluate, heatmaps
+    from training.data import read_all
+
+    rows = heatmaps.chosen(read_all(options.data), options.split)
+    cascade = Cascade.load(options.weights, options.release, options.device)
+    print(evaluate.table(heatmaps.measure(cascade, rows, options.draws)))
 
 
 def _simulate_arguments(parser: argparse.ArgumentParser) -> None:
