@@ -53,7 +53,11 @@ Logits = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Settings:
-    """What a run is made from. passes: pictures seen, not epochs, as the draws are balanced."""
+    """What a run is made from. passes: pictures seen, not epochs, as the draws are balanced.
+
+    init: "scratch", a torchvision ResNet50 state dict, or ``checkpoint.pt`` of ``distill``, which
+    has heads as well.
+    """
 
     data: tuple[str, ...]
     out: str
@@ -166,7 +170,11 @@ class Run:
         torch.manual_seed(self.settings.seed)
         joint = JointNetwork(self.parts)
         if self.settings.init != "scratch":
-            joint.load_backbone(torch.load(self.settings.init, weights_only=True))
+            state = torch.load(self.settings.init, weights_only=True)
+            if "student" in state:
+                joint.load_student(state["student"], state["parts"])
+            else:
+                joint.load_backbone(state)
         channels_last(joint.to(self.device.processor))
         saved = self._checkpoint()
         done: dict[str, dict[str, Tensor]] = saved.get("done", {}) if saved else {}
@@ -282,7 +290,7 @@ class Run:
             "rate": rate(state.seen, phase, self.settings),
         }
         event |= {"loss": state.take_loss(), "score": score, "best": state.score, **figures}
-        event = {k: round(v, 6) if isinstance(v, float) else v for k, v in event.items()}
+        event = {k: _rounded(v) for k, v in event.items()}
         files.append_event(self.folder / "events.jsonl", event | {"time": time.time()})
         log.info("%s", event)
         self._status("running", state.seen / phase.passes, phase.name)
@@ -415,6 +423,13 @@ def figures_of(logits: Logits, pictures: Pictures) -> dict[str, float]:
         if not math.isnan(value):
             result[name] = value
     return result
+
+
+def _rounded(value: Any) -> Any:
+    """Six decimals; JSON has no NaN, so what is not defined is null."""
+    if not isinstance(value, float):
+        return value
+    return round(value, 6) if math.isfinite(value) else None
 
 
 def _cpu(state: dict[str, Tensor]) -> dict[str, Tensor]:

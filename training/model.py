@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from core.network import BRANCH_CHANNELS, Branch, Trunk
 from core.types import BodyPart
+from training.data import stage1_class
 
 BODY_PART = "body_part"
 
@@ -40,6 +41,27 @@ class JointNetwork(nn.Module):
         self.trunk.load_state_dict(trunk)
         self.layer4.load_state_dict(
             {k.removeprefix("layer4."): v for k, v in backbone.items() if k not in trunk}
+        )
+
+    def load_student(self, state: Mapping[str, Tensor], parts: list[str]) -> None:
+        """Trunk, layer4 and heads of a checkpoint of ``distill``; parts: its classes in order.
+
+        Its body part has a class for every part: "other" starts as the mean of what is no class
+        of the cascade.
+        """
+        backbone = {k.partition(".")[2]: v for k, v in state.items() if k.startswith("trunk.")}
+        backbone |= {k.partition(".")[2]: v for k, v in state.items() if k.startswith("branch.")}
+        self.load_backbone(backbone)
+        for name, head in self.heads.items():
+            if name in parts:
+                row = parts.index(name)
+                head.load_state_dict(
+                    {k: state[f"positive.{k}"][row : row + 1] for k in ("weight", "bias")}
+                )
+        kinds = [[i for i, p in enumerate(parts) if stage1_class(p) == c.value] for c in BodyPart]
+        rows = {k: state[f"branch.fc.{k}"] for k in ("weight", "bias")}
+        self.heads[BODY_PART].load_state_dict(
+            {k: torch.stack([v[i].mean(0) for i in kinds]) for k, v in rows.items()}
         )
 
     def branch(self, name: str) -> Branch:

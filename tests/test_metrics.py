@@ -1,0 +1,68 @@
+"""Metrics against values worked out by hand, and intervals that mean something."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from sklearn import metrics as sk
+
+from training import metrics
+
+
+def test_discrimination_and_agreement():
+    truth = np.array([1, 1, 1, 0, 0, 0, 0, 0])
+    decision = np.array([1, 1, 0, 1, 0, 0, 0, 0])
+    assert metrics.sensitivity(truth, decision) == pytest.approx(2 / 3)
+    assert metrics.specificity(truth, decision) == pytest.approx(4 / 5)
+    assert metrics.accuracy(truth, decision) == pytest.approx(6 / 8)
+    assert metrics.kappa(truth, decision) == pytest.approx(sk.cohen_kappa_score(truth, decision))
+    assert metrics.auroc(truth, [0.9, 0.8, 0.3, 0.4, 0.1, 0.1, 0.2, 0.2]) == pytest.approx(14 / 15)
+
+
+def test_what_is_not_defined_is_nan():
+    assert math.isnan(metrics.auroc([1, 1], [0.2, 0.3]))
+    assert math.isnan(metrics.sensitivity([0, 0], [0, 1]))
+    assert math.isnan(metrics.kappa([1, 1], [1, 1]))
+    assert math.isnan(metrics.auprc([0, 0], [0.1, 0.2]))
+    assert metrics.bootstrap(metrics.auroc, [], [], []).n == 0
+
+
+def test_calibration():
+    truth = np.tile([0, 0, 0, 1], 50)
+    assert metrics.ece(truth, np.full(200, 0.25) + np.arange(200) * 1e-9) < 0.06
+    assert metrics.ece(truth, np.full(200, 0.75) + np.arange(200) * 1e-9) == pytest.approx(0.5)
+    assert metrics.brier([1, 0], [0.8, 0.4]) == pytest.approx((0.04 + 0.16) / 2)
+
+
+def test_the_interval_covers_and_is_repeatable():
+    rng = np.random.default_rng(0)
+    covered = 0
+    for trial in range(60):
+        sample = (rng.random(120) < 0.7).astype(float)
+        e = metrics.bootstrap(
+            metrics.accuracy, np.ones(120), sample, np.arange(120).astype(str), 300, seed=trial
+        )
+        covered += e.low <= 0.7 <= e.high
+    assert covered >= 52
+    again = metrics.bootstrap(
+        metrics.accuracy, np.ones(120), sample, np.arange(120).astype(str), 300, seed=59
+    )
+    assert again == e
+
+
+def test_patients_are_resampled_whole():
+    """Ten copies of each picture under one patient must not make the interval narrower."""
+    rng = np.random.default_rng(1)
+    right = (rng.random(40) < 0.7).astype(float)
+    who = np.arange(40).astype(str)
+    one = metrics.bootstrap(metrics.accuracy, np.ones(40), right, who)
+    ten = metrics.bootstrap(
+        metrics.accuracy, np.ones(400), np.repeat(right, 10), np.repeat(who, 10)
+    )
+    assert ten.high - ten.low == pytest.approx(one.high - one.low, rel=0.1)
+    naive = metrics.bootstrap(
+        metrics.accuracy, np.ones(400), np.repeat(right, 10), np.arange(400).astype(str)
+    )
+    assert naive.high - naive.low < 0.6 * (one.high - one.low)
