@@ -110,13 +110,14 @@ def _fit(options: argparse.Namespace) -> None:
 def _calibrate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run_folder", type=Path, metavar="RUN")
     parser.add_argument("--id", required=True, help="id of the release, such as 2026.12-1")
-    parser.add_argument("--flip-average", action="store_true")
+    parser.add_argument("--flip-average", action="store_true", help="score the mirror image too")
+    parser.add_argument("--size", type=int, default=0, help="input side (default: as trained)")
 
 
 def _calibrate(options: argparse.Namespace) -> None:
     from training import candidate
 
-    print(candidate.build(options.run_folder, options.id, options.flip_average))
+    print(candidate.build(options.run_folder, options.id, options.flip_average, options.size))
 
 
 def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
