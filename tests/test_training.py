@@ -29,6 +29,7 @@ def settings(manifest: Path, out: Path) -> fit.Settings:
         size=64,
         joint_passes=96,
         branch_passes=16,
+        body_part_passes=16,
         batch=16,
         validations=2,
         joint_rate=1e-3,

@@ -61,6 +61,7 @@ def build(run: Path, release_id: str, flip_average: bool = False, size: int = 0)
     }
     entry = _entry(release_id, config, rows, spec, flip_average)
     entry["training_data"]["commands"] = provenance.commands(run)
+    entry["training_data"]["notes"] = provenance.notes(run)
     folder = run / "candidate"
     release.write(folder, entry, tensors)
 

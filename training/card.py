@@ -55,11 +55,12 @@ def _training(data: dict[str, Any]) -> str:
         f"`{data.get('split_sha256')}`. "
         f"Sources: {', '.join(data.get('sources', []))}.",
         "```sh\n" + "\n".join(data.get("commands", [])) + "\n```",
+        data.get("notes", ""),
         "FracAtlas: Abedeen et al., Scientific Data 2023, CC BY 4.0. MURA: Rajpurkar et al. 2018, "
         "Stanford research use. UNIFESP X-ray body part and RSNA bone age: body part only. "
         "Teacher: EfficientNet-Lite2, ImageNet, Apache-2.0.",
     ]
-    return "\n\n".join(lines)
+    return "\n\n".join(line for line in lines if line)
 
 
 def _meaning(release: Release) -> str:
