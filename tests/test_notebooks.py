@@ -28,7 +28,7 @@ def execute(tmp_path, monkeypatch):
             monkeypatch.setenv(f"BONE_{key}", value)
         notebook = nbformat.read(FOLDER / name, as_version=4)
         where = {"metadata": {"path": str(FOLDER)}}
-        NotebookClient(notebook, timeout=120, resources=where).execute()
+        NotebookClient(notebook, timeout=300, resources=where).execute()
         outputs = [o for c in notebook.cells if c.cell_type == "code" for o in c.outputs]
         return sum(PLOT in o.get("data", {}) for o in outputs)
 
@@ -45,7 +45,7 @@ def test_a_notebook_keeps_no_outputs(name):
 
 
 def test_train(execute, tmp_path):
-    manifest, folder = tiny.write(tmp_path / "data"), tmp_path / "run"
+    manifest, folder = tiny.write(tmp_path / "data", each=4), tmp_path / "run"
     few = {"SIZE": "64", "JOINT_PASSES": "32", "BRANCH_PASSES": "16", "BATCH": "16"}
     shown = execute(
         "train.ipynb", DATA=f"manifest:{manifest}", RUN=str(folder), VALIDATIONS="1", **few
