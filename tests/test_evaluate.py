@@ -9,7 +9,10 @@ import pandas as pd
 import pytest
 
 from tests import scored
+from tests.test_data import write_mura
 from training import card, evaluate, memoriser
+from training.__main__ import main
+from training.data import read_all
 
 TRAIN = pd.DataFrame(
     [
@@ -131,3 +134,25 @@ def test_the_model_card_tells_images_from_studies_and_reads_older_figures(tmp_pa
     for figure in release.metrics["figures"]:
         del figure["level"]
     assert "| study |" not in card.model_card(release)
+
+
+def test_mura_as_it_is_downloaded_is_scored_by_study(weights, tmp_path, capsys):
+    root, out = write_mura(tmp_path, 60), tmp_path / "out"
+    where = ["--data", f"mura:{root}", "--weights", str(weights), "--device", "cpu"]
+    assert main(["evaluate", *where, "--draws", "10", "--out", str(out)]) == 0
+    assert "study" in capsys.readouterr().out
+    measured = json.loads((out / "metrics.json").read_text())
+    n = {
+        (f["part"], f["level"]): f["n"]
+        for f in measured["figures"]
+        if f["stage"] == "fracture" and f["source"] == "mura" and f["metric"] == "auroc"
+    }
+    val = read_all([f"mura:{root}"]).query("split == 'val'")
+    for part in ("elbow", "hand", "shoulder"):
+        here = val[val.part == part]
+        assert (n[part, "image"], n[part, "study"]) == (len(here), here.study.nunique())
+    # forearm and humerus have no branch: they are counted by what stage 1 said, and no more
+    assert {"forearm", "humerus"} < set(measured["confusion"]["part"])
+    assert not {f["part"] for f in measured["figures"]} & {"forearm", "humerus"}
+    assert "by study" in (out / "report.html").read_text(encoding="utf-8")
+    assert "path" not in pd.read_csv(out / "scores.csv")
