@@ -133,19 +133,20 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
         help="also give the figures without pictures that have a copy in the training split",
     )
     parser.add_argument("--baseline", choices=("lite2",), help="measure the yardstick beside it")
-    parser.add_argument("--out", type=Path, help="folder for metrics.json and scores.csv")
+    parser.add_argument("--out", type=Path, help="folder for metrics.json, scores.csv, report.html")
 
 
 def _evaluate(options: argparse.Namespace) -> None:
     from core.cascade import Cascade
-    from training import duplicates, evaluate
-    from training.data import read_all, split_hash
+    from training import duplicates, evaluate, memoriser, report
+    from training.data import read_all
 
     rows = read_all(options.data)
     if options.copies:
         rows["seen"] = duplicates.seen_in_training(rows)
     cascade = Cascade.load(options.weights, options.release, options.device)
     scored = evaluate.predict(cascade, rows[rows.split == options.split])
+    scored["recalled"] = memoriser.recall(scored, rows[rows.split == "train"])
     records = evaluate.figures(scored, cascade, options.draws)
     if options.baseline:
         from training import baseline
@@ -153,16 +154,11 @@ def _evaluate(options: argparse.Namespace) -> None:
         records += baseline.figures(rows, options.split, options.draws)
     print(evaluate.table(records))
     if options.out:
-        about = {
-            "release": cascade.release.id,
-            "release_sha256": cascade.release.sha256,
-            "split": options.split,
-            "split_sha256": split_hash(rows),
-            "device": cascade.device.description,
-            "draws": options.draws,
-        }
+        about = evaluate.about(cascade, rows, options.split, options.draws)
+        about["confusion"] = evaluate.confusion(scored)
         print(evaluate.write(records, options.out, about))
         scored.drop(columns="path").to_csv(options.out / "scores.csv", index=False)
+        print(report.write(options.out, scored, records, about, cascade.release))
 
 
 def _heatmaps_arguments(parser: argparse.ArgumentParser) -> None:

@@ -12,6 +12,7 @@ _ROWS = (
     "ece",
     "accuracy of the majority class",
     "accuracy (balanced)",
+    "kappa (balanced)",
     "sensitivity (sensitive)",
     "specificity (sensitive)",
     "sensitivity (specific)",
@@ -88,8 +89,8 @@ def _figures(release: Release) -> str:
         f"Printed by `python -m training evaluate --split test`, on {measured.get('device')}; 95 % "
         f"intervals from {measured.get('draws')} bootstrap draws over patients.",
         "",
-        "| stage | part | source | figure | value | 95 % interval | n |",
-        "|---|---|---|---|---|---|---|",
+        "| stage | part | source | figure | by | value | 95 % interval | n |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for r in measured.get("figures", []):
         if r["metric"] in _ROWS and r["value"] is not None:
@@ -98,7 +99,7 @@ def _figures(release: Release) -> str:
             )
             lines.append(
                 f"| {r['stage']} | {r['part']} | {r['source']} | {r['metric']} "
-                f"| {r['value']:.3f} | "
+                f"| {r.get('level', 'image')} | {r['value']:.3f} | "
                 f"{interval} | {r['n']} |"
             )
     return "\n".join(lines)
