@@ -66,3 +66,16 @@ def test_patients_are_resampled_whole():
         metrics.accuracy, np.ones(400), np.repeat(right, 10), np.arange(400).astype(str)
     )
     assert naive.high - naive.low < 0.6 * (one.high - one.low)
+
+
+def test_bins_of_calibration_hold_neighbours():
+    found = metrics.calibration([0, 1, 0, 1, 1], [0.1, 0.9, 0.2, 0.4, 0.8], bins=2)
+    assert [(b.n, b.share) for b in found] == [(3, pytest.approx(1 / 3)), (2, 1.0)]
+    assert [b.mean for b in found] == pytest.approx([0.7 / 3, 0.85])
+    ece = (3 * (1 / 3 - 0.7 / 3) + 2 * (1 - 0.85)) / 5
+    assert metrics.ece([0, 1, 0, 1, 1], [0.1, 0.9, 0.2, 0.4, 0.8], bins=2) == pytest.approx(ece)
+
+
+def test_precision_is_not_defined_where_nothing_is_called_positive():
+    assert metrics.precision([1, 0, 1, 0], [1, 1, 1, 0]) == pytest.approx(2 / 3)
+    assert math.isnan(metrics.precision([1, 0], [0, 0]))

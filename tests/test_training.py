@@ -29,6 +29,7 @@ def settings(manifest: Path, out: Path) -> fit.Settings:
         size=64,
         joint_passes=96,
         branch_passes=16,
+        body_part_passes=16,
         batch=16,
         validations=2,
         joint_rate=1e-3,
@@ -122,6 +123,12 @@ def test_from_a_run_to_a_release(manifest, run, tmp_path, capsys):
     arguments = ["evaluate", "--data", where, "--weights", candidate, "--draws", "50"]
     assert main([*arguments, "--split", "test", "--out", str(run / "test")]) == 0
     assert "body_part" in capsys.readouterr().out
+    assert {"metrics.json", "scores.csv", "report.html"} == {
+        p.name for p in (run / "test").iterdir()
+    }
+    measured = json.loads((run / "test" / "metrics.json").read_text())
+    assert measured["confusion"]["part"] == ["elbow", "hand", "shoulder", "chest", "leg"]
+    assert {f["level"] for f in measured["figures"]} == {"image"}  # the tiny set tells no studies
     assert main(["release", str(run), "--weights", str(weights)]) == 0
     registry = Registry.open(weights)
     release = registry.find("champion")

@@ -114,13 +114,14 @@ def _fit(options: argparse.Namespace) -> None:
 def _calibrate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run_folder", type=Path, metavar="RUN")
     parser.add_argument("--id", required=True, help="id of the release, such as 2026.12-1")
-    parser.add_argument("--flip-average", action="store_true")
+    parser.add_argument("--flip-average", action="store_true", help="score the mirror image too")
+    parser.add_argument("--size", type=int, default=0, help="input side (default: as trained)")
 
 
 def _calibrate(options: argparse.Namespace) -> None:
     from training import candidate
 
-    print(candidate.build(options.run_folder, options.id, options.flip_average))
+    print(candidate.build(options.run_folder, options.id, options.flip_average, options.size))
 
 
 def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
@@ -136,19 +137,20 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
         help="also give the figures without pictures that have a copy in the training split",
     )
     parser.add_argument("--baseline", choices=("lite2",), help="measure the yardstick beside it")
-    parser.add_argument("--out", type=Path, help="folder for metrics.json and scores.csv")
+    parser.add_argument("--out", type=Path, help="folder for metrics.json, scores.csv, report.html")
 
 
 def _evaluate(options: argparse.Namespace) -> None:
     from core.cascade import Cascade
-    from training import duplicates, evaluate
-    from training.data import read_all, split_hash
+    from training import duplicates, evaluate, memoriser, report
+    from training.data import read_all
 
     rows = read_all(options.data)
     if options.copies:
         rows["seen"] = duplicates.seen_in_training(rows)
     cascade = Cascade.load(options.weights, options.release, options.device)
     scored = evaluate.predict(cascade, rows[rows.split == options.split])
+    scored["recalled"] = memoriser.recall(scored, rows[rows.split == "train"])
     records = evaluate.figures(scored, cascade, options.draws)
     if options.baseline:
         from training import baseline
@@ -156,16 +158,11 @@ def _evaluate(options: argparse.Namespace) -> None:
         records += baseline.figures(rows, options.split, options.draws)
     print(evaluate.table(records))
     if options.out:
-        about = {
-            "release": cascade.release.id,
-            "release_sha256": cascade.release.sha256,
-            "split": options.split,
-            "split_sha256": split_hash(rows),
-            "device": cascade.device.description,
-            "draws": options.draws,
-        }
+        about = evaluate.about(cascade, rows, options.split, options.draws)
+        about["confusion"] = evaluate.confusion(scored)
         print(evaluate.write(records, options.out, about))
         scored.drop(columns="path").to_csv(options.out / "scores.csv", index=False)
+        print(report.write(options.out, scored, records, about, cascade.release))
 
 
 def _heatmaps_arguments(parser: argparse.ArgumentParser) -> None:

@@ -44,18 +44,24 @@ ACCEPTED_SHARE = 0.99
 FEATURE_ROWS = 2000
 
 
-def build(run: Path, release_id: str, flip_average: bool = False) -> Path:
-    """Write ``run/candidate`` (manifest and weights) and return that folder."""
+def build(run: Path, release_id: str, flip_average: bool = False, size: int = 0) -> Path:
+    """Write ``run/candidate`` (manifest and weights) and return that folder.
+
+    flip_average: score the picture and its mirror image, at twice the price. size: side of the
+    network's input in pixels, 0 for the one it was trained with (Touvron et al. 2019: a larger one
+    may do better).
+    """
     config = tomllib.loads((run / "config.toml").read_text())
     rows = read_all(config["data"])
     trained = torch.load(run / "networks.pt", weights_only=True)
-    spec = Preprocessing(size=trained["size"])
+    spec = Preprocessing(size=size or trained["size"])
     tensors = {
         f"{release_id}/{name}.safetensors": release.half(state)
         for name, state in trained["networks"].items()
     }
     entry = _entry(release_id, config, rows, spec, flip_average)
     entry["training_data"]["commands"] = provenance.commands(run)
+    entry["training_data"]["notes"] = provenance.notes(run)
     folder = run / "candidate"
     release.write(folder, entry, tensors)
 

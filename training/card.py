@@ -12,6 +12,7 @@ _ROWS = (
     "ece",
     "accuracy of the majority class",
     "accuracy (balanced)",
+    "kappa (balanced)",
     "sensitivity (sensitive)",
     "specificity (sensitive)",
     "sensitivity (specific)",
@@ -55,11 +56,12 @@ def _training(data: dict[str, Any]) -> str:
         f"`{data.get('split_sha256')}`. "
         f"Sources: {', '.join(data.get('sources', []))}.",
         "```sh\n" + "\n".join(data.get("commands", [])) + "\n```",
+        data.get("notes", ""),
         "FracAtlas: Abedeen et al., Scientific Data 2023, CC BY 4.0. MURA: Rajpurkar et al. 2018, "
         "Stanford research use. UNIFESP X-ray body part and RSNA bone age: body part only. "
         "Teacher: EfficientNet-Lite2, ImageNet, Apache-2.0.",
     ]
-    return "\n\n".join(lines)
+    return "\n\n".join(line for line in lines if line)
 
 
 def _meaning(release: Release) -> str:
@@ -87,8 +89,8 @@ def _figures(release: Release) -> str:
         f"Printed by `python -m training evaluate --split test`, on {measured.get('device')}; 95 % "
         f"intervals from {measured.get('draws')} bootstrap draws over patients.",
         "",
-        "| stage | part | source | figure | value | 95 % interval | n |",
-        "|---|---|---|---|---|---|---|",
+        "| stage | part | source | figure | by | value | 95 % interval | n |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for r in measured.get("figures", []):
         if r["metric"] in _ROWS and r["value"] is not None:
@@ -97,7 +99,7 @@ def _figures(release: Release) -> str:
             )
             lines.append(
                 f"| {r['stage']} | {r['part']} | {r['source']} | {r['metric']} "
-                f"| {r['value']:.3f} | "
+                f"| {r.get('level', 'image')} | {r['value']:.3f} | "
                 f"{interval} | {r['n']} |"
             )
     return "\n".join(lines)

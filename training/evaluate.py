@@ -3,7 +3,9 @@
 Every picture goes through the decode boundary and ``Cascade.predict``. Fracture figures are those
 of the picture's own part ("given the part"), so that stage 1's mistakes are not mixed in; the
 end-to-end figures count a wrong body part or a refusal as a wrong answer. Intervals are 95 %,
-from resampling patients.
+from resampling patients. Where a data set tells studies, figures come by image and by study; the
+operating points are those chosen on images. A part without a branch in the release (MURA's forearm
+and humerus) has no fracture figures: stage 1 ought to refuse it, and that is what is counted.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from core.registry import Stage
 from core.settings import ImageLimits
 from core.types import BodyPart
 from training import files, metrics
-from training.data import AMBIGUOUS, FOCUS, SIMULATED, stage1_class
+from training.data import AMBIGUOUS, FOCUS, SIMULATED, split_hash, stage1_class
 
 log = logging.getLogger(__name__)
 
@@ -67,33 +69,97 @@ def _score(cascade: Cascade, path: str, part: str) -> tuple[str, str, float, str
     return said, named, fracture.probability, fracture.finding.value
 
 
+def by_study(rows: pd.DataFrame) -> pd.DataFrame:
+    """Labelled rows of parts with a model as one row a study, a picture without one its own study.
+
+    The probability (and ``recalled``, if there) is the mean of the views', as MURA defines it; the
+    label is positive where a view's is; ``said`` is the part if stage 1 took more than half of the
+    views for it, else "rejected".
+    """
+    study = rows.study.astype(object).where(rows.study.notna(), "picture " + rows.id.astype(str))
+    views = rows.assign(study=study, right=rows.said == rows.part)
+    recalled = {"recalled": ("recalled", "mean")} if "recalled" in rows else {}
+    studies = views.groupby(["source", "part", "study"], sort=False, as_index=False).agg(
+        patient=("patient", "first"),
+        positive=("positive", "max"),
+        probability=("probability", "mean"),
+        right=("right", "mean"),
+        views=("id", "size"),
+        **recalled,
+    )
+    studies["said"] = studies.part.where(studies.right > 0.5, "rejected")
+    return studies.drop(columns="right")
+
+
+def levels(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """The rows by image, and by study where any of them names its study."""
+    found = {"image": rows}
+    if rows.study.notna().any():
+        found["study"] = by_study(rows)
+    return found
+
+
+def labelled(scored: pd.DataFrame, *parts: BodyPart) -> pd.DataFrame:
+    """Those of the parts whose label is known."""
+    return scored[scored.part.isin([p.value for p in parts]) & scored.positive.notna()]
+
+
 def figures(scored: pd.DataFrame, cascade: Cascade, draws: int = 1000) -> list[dict[str, Any]]:
-    """Every figure as a record: stage, part, source, metric, value, low, high, n."""
-    real = scored[scored.source != SIMULATED]
-    made = scored[scored.source == SIMULATED]
-    records = [*_stage1(real, "all", draws), *_stage1(made, SIMULATED, draws)]
-    for part in cascade.release.parts:
-        labelled = scored[(scored.part == part.value) & scored.positive.notna()]
-        for source, chosen in _groups(labelled).items():
-            if len(chosen):
-                records += _stage2(chosen, part, source, cascade.release.stages[part.value], draws)
-    records += _end_to_end(real, "all", cascade, draws)
-    records += _end_to_end(made, SIMULATED, cascade, draws)
+    """Every figure as a record: stage, part, source, level, metric, value, low, high, n.
+
+    With a column ``recalled`` (``training.memoriser``) the memoriser's figures stand beside.
+    """
+    release = cascade.release
+    kinds = {"all": scored[scored.source != SIMULATED], SIMULATED: _simulated(scored)}
+    records: list[dict[str, Any]] = []
+    for source, rows in kinds.items():
+        records += _stage1(rows, source, draws)
+    for part in release.parts:
+        for source, chosen in _groups(labelled(scored, part)).items():
+            for level, rows in levels(chosen).items():
+                where = (part.value, source, level)
+                records += _stage2(rows, where, release.stages[part.value], draws)
+                records += _memoriser(rows, where, draws)
+    for source, rows in kinds.items():
+        for level, chosen in levels(labelled(rows, *release.parts)).items():
+            records += _end_to_end(chosen, source, level, cascade, draws)
     return records
 
 
-def _groups(labelled: pd.DataFrame) -> dict[str, pd.DataFrame]:
+def _simulated(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows[rows.source == SIMULATED]
+
+
+def _groups(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """All real pictures, those without a copy in training where that is known, each source."""
-    real = labelled[labelled.source != SIMULATED]
+    real = rows[rows.source != SIMULATED]
     groups = {"all": real}
-    if "seen" in labelled:
+    if "seen" in rows:
         groups["no copies"] = real[~real.seen]
-    return groups | {str(k): v for k, v in labelled.groupby("source")}
+    groups |= {str(k): v for k, v in rows.groupby("source")}
+    return {k: v for k, v in groups.items() if len(v)}
 
 
-def record(stage: str, part: str, source: str, metric: str, e: metrics.Estimate) -> dict[str, Any]:
+def record(
+    stage: str, part: str, source: str, metric: str, e: metrics.Estimate, level: str = "image"
+) -> dict[str, Any]:
     """One figure: what was measured on whom, and the estimate."""
-    return {"stage": stage, "part": part, "source": source, "metric": metric, **asdict(e)}
+    where = {"stage": stage, "part": part, "source": source, "level": level}
+    return {**where, "metric": metric, **asdict(e)}
+
+
+def confusion(scored: pd.DataFrame) -> dict[str, Any]:
+    """Stage 1 on real radiographs: counts of body part (rows) by what the cascade said (columns).
+
+    The parts with a model come first, then the others by their own word. A picture whose part is
+    not certain is left out.
+    """
+    certain = scored[~scored.part.isin(AMBIGUOUS) & (scored.source != SIMULATED)]
+    parts = [p for p in FOCUS if (certain.part == p).any()]
+    parts += sorted(set(certain.part) - set(FOCUS))
+    said = [*FOCUS, "rejected"]
+    counts = pd.crosstab(certain.part, certain.said).reindex(parts, columns=said, fill_value=0)
+    return {"part": parts, "said": said, "counts": counts.to_numpy(int).tolist()}
 
 
 def _stage1(scored: pd.DataFrame, source: str, draws: int) -> Iterator[dict[str, Any]]:
@@ -123,13 +189,15 @@ def _stage1(scored: pd.DataFrame, source: str, draws: int) -> Iterator[dict[str,
 
 
 def _stage2(
-    rows: pd.DataFrame, part: BodyPart, source: str, stage: Stage, draws: int
+    rows: pd.DataFrame, where: tuple[str, str, str], stage: Stage, draws: int
 ) -> Iterator[dict[str, Any]]:
+    """Figures of one branch; where: part, source and level."""
     truth, p, who = rows.positive.to_numpy(), rows.probability.to_numpy(), rows.patient
+    part, source, level = where
 
     def measure(name: str, metric: metrics.Metric, score: np.ndarray) -> dict[str, Any]:
         estimate = metrics.bootstrap(metric, truth, score, who, draws)
-        return record("fracture", part.value, source, name, estimate)
+        return record("fracture", part, source, name, estimate, level)
 
     yield measure("auroc", metrics.auroc, p)
     yield measure("auprc", metrics.auprc, p)
@@ -143,18 +211,31 @@ def _stage2(
             yield measure(f"{name} ({point.name})", getattr(metrics, name), decision)
 
 
-def _end_to_end(
-    scored: pd.DataFrame, source: str, cascade: Cascade, draws: int
+def _memoriser(
+    rows: pd.DataFrame, where: tuple[str, str, str], draws: int
 ) -> Iterator[dict[str, Any]]:
-    parts = [p.value for p in cascade.release.parts]
-    rows = scored[scored.part.isin(parts) & scored.positive.notna()]
+    """Figures of the memoriser, if it was asked and had something to learn; where as above."""
+    if "recalled" not in rows or rows.recalled.isna().any():
+        return
+    part, source, level = where
+    decision = (rows.recalled >= 0.5).astype(float)
+    for name, score in (("accuracy", decision), ("auroc", rows.recalled), ("kappa", decision)):
+        metric = getattr(metrics, name)
+        estimate = metrics.bootstrap(metric, rows.positive, score, rows.patient, draws)
+        yield record("memoriser", part, source, name, estimate, level)
+
+
+def _end_to_end(
+    rows: pd.DataFrame, source: str, level: str, cascade: Cascade, draws: int
+) -> Iterator[dict[str, Any]]:
     if rows.empty:
         return
-    balanced = {p: _balanced(cascade.release.stages[p]) for p in parts}
+    stages = cascade.release.stages
+    balanced = {p.value: _balanced(stages[p.value]) for p in cascade.release.parts}
     decision = (rows.probability >= rows.part.map(balanced)).astype(float)
     decision = decision.where(rows.said == rows.part, 1.0 - rows.positive)
     estimate = metrics.bootstrap(metrics.accuracy, rows.positive, decision, rows.patient, draws)
-    yield record("end_to_end", "all", source, "accuracy (balanced)", estimate)
+    yield record("end_to_end", "all", source, "accuracy (balanced)", estimate, level)
 
 
 def _balanced(stage: Stage) -> float:
@@ -163,15 +244,29 @@ def _balanced(stage: Stage) -> float:
 
 def table(records: list[dict[str, Any]]) -> str:
     """The figures as text, one a line."""
-    lines = [f"{'stage':<11}{'part':<10}{'source':<13}{'figure':<32}value [95 % interval] (n)"]
+    head = f"{'stage':<11}{'part':<10}{'source':<13}{'level':<7}{'figure':<32}"
+    lines = [head + "value [95 % interval] (n)"]
     for r in records:
         e = metrics.Estimate(r["value"], r["low"], r["high"], r["n"])
-        lines.append(f"{r['stage']:<11}{r['part']:<10}{r['source']:<13}{r['metric']:<32}{e}")
+        where = f"{r['stage']:<11}{r['part']:<10}{r['source']:<13}{r['level']:<7}"
+        lines.append(f"{where}{r['metric']:<32}{e}")
     return "\n".join(lines)
 
 
+def about(cascade: Cascade, rows: pd.DataFrame, split: str, draws: int) -> dict[str, Any]:
+    """What was measured, on what, with what; rows: the whole data, all splits."""
+    return {
+        "release": cascade.release.id,
+        "release_sha256": cascade.release.sha256,
+        "split": split,
+        "split_sha256": split_hash(rows),
+        "device": cascade.device.description,
+        "draws": draws,
+    }
+
+
 def write(records: list[dict[str, Any]], folder: Path, about: dict[str, Any]) -> Path:
-    """``metrics.json``: about (release, data, split, device) and the figures; NaN as null."""
+    """``metrics.json``: about (release, data, split, …, confusion) and figures; NaN as null."""
     clean = json.loads(pd.DataFrame(records).to_json(orient="records"))
     path = folder / "metrics.json"
     files.write_json(path, {**about, "figures": clean})

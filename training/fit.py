@@ -67,9 +67,11 @@ class Settings:
     size: int = 224
     joint_passes: int = 40_000
     branch_passes: int = 8_000
+    body_part_passes: int = 12_000
     batch: int = 32
     joint_rate: float = 3e-4
     branch_rate: float = 1e-4
+    body_part_rate: float = 2e-4
     weight_decay: float = 0.05
     smoothing: float = 0.05
     ema: float = 0.99
@@ -225,7 +227,13 @@ class Run:
             return {name: branch(features).logits}
 
         branch: Branch = joint.branch(name).requires_grad_(True)
-        return Phase(name, branch, forward, sampler, s.branch_passes, s.branch_rate, (name,))
+        # Stage 1 has ten times the pictures of a fracture branch, and bears more training.
+        passes, learning = (
+            (s.body_part_passes, s.body_part_rate)
+            if name == BODY_PART
+            else (s.branch_passes, s.branch_rate)
+        )
+        return Phase(name, branch, forward, sampler, passes, learning, (name,))
 
     def _phase(
         self, phase: Phase, saved: dict[str, Any] | None, done: dict[str, dict[str, Tensor]]

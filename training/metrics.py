@@ -53,6 +53,11 @@ def specificity(truth: ArrayLike, decision: ArrayLike) -> float:
     return sensitivity(1 - np.asarray(truth), 1 - np.asarray(decision))
 
 
+def precision(truth: ArrayLike, decision: ArrayLike) -> float:
+    """Share of those called positive that are; NaN where none is called positive."""
+    return sensitivity(decision, truth)
+
+
 def kappa(truth: ArrayLike, decision: ArrayLike) -> float:
     """Cohen's kappa; NaN where it is not defined."""
     t, d = np.asarray(truth), np.asarray(decision)
@@ -65,11 +70,26 @@ def brier(truth: ArrayLike, probability: ArrayLike) -> float:
     return float(np.mean((np.asarray(probability) - np.asarray(truth)) ** 2))
 
 
-def ece(truth: ArrayLike, probability: ArrayLike, bins: int = 10) -> float:
-    """Expected calibration error over bins of equal count (Nixon et al. 2019, "adaptive")."""
+@dataclass(frozen=True)
+class Bin:
+    """Neighbouring probabilities: their mean, the share of positives among them, how many."""
+
+    mean: float
+    share: float
+    n: int
+
+
+def calibration(truth: ArrayLike, probability: ArrayLike, bins: int = 10) -> list[Bin]:
+    """Bins of equal count by rising probability (Nixon et al. 2019, "adaptive")."""
     t, p = np.asarray(truth, float), np.asarray(probability, float)
     chunks = np.array_split(np.argsort(p, kind="stable"), min(bins, len(p)))
-    return float(sum(len(c) * abs(t[c].mean() - p[c].mean()) for c in chunks) / len(p))
+    return [Bin(float(p[c].mean()), float(t[c].mean()), len(c)) for c in chunks]
+
+
+def ece(truth: ArrayLike, probability: ArrayLike, bins: int = 10) -> float:
+    """Expected calibration error over the bins of ``calibration``."""
+    found = calibration(truth, probability, bins)
+    return sum(b.n * abs(b.share - b.mean) for b in found) / sum(b.n for b in found)
 
 
 def bootstrap(

@@ -29,6 +29,12 @@ def commands(run: Path) -> list[str]:
     return chain
 
 
+def notes(run: Path) -> str:
+    """What the commands do not tell, from ``NOTES.md`` in the run's folder; empty without one."""
+    path = run / "NOTES.md"
+    return path.read_text(encoding="utf-8").strip() if path.exists() else ""
+
+
 def _command(kind: str, config: dict[str, Any], settings: type[Any]) -> str:
     """The command line with the options that differ from their defaults."""
     words = [f"python -m training {kind}"]

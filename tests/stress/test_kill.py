@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import random
 import shutil
@@ -28,28 +29,49 @@ def start(settings: fit.Settings) -> subprocess.Popen[bytes]:
         return subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
 
 
+def finish(process: subprocess.Popen[bytes], settings: fit.Settings) -> None:
+    assert process.wait() == 0, Path(f"{settings.out}.log").read_text()[-3000:]
+
+
+def heartbeat(settings: fit.Settings) -> float:
+    status = Path(settings.out) / "status.json"
+    return json.loads(status.read_text())["heartbeat"] if status.exists() else 0.0
+
+
+def first_beat(process: subprocess.Popen[bytes], settings: fit.Settings, before: float) -> None:
+    """Wait until this process has validated, or taken a step, or ended."""
+    while heartbeat(settings) == before and process.poll() is None:
+        time.sleep(0.02)
+
+
 def uninterrupted(settings: fit.Settings) -> tuple[float, float]:
     """Run to the end; seconds until the first validation, and from there to the end."""
     started = time.monotonic()
     process = start(settings)
-    while not (Path(settings.out) / "events.jsonl").exists() and process.poll() is None:
-        time.sleep(0.05)
+    first_beat(process, settings, 0.0)
     ready = time.monotonic()
-    assert process.wait() == 0, Path(f"{settings.out}.log").read_text()[-3000:]
+    finish(process, settings)
     return ready - started, time.monotonic() - ready
 
 
-def interrupted(settings: fit.Settings, delays: list[float]) -> int:
-    """Run to the end, killed after each delay for as long as there are any; how many it took."""
-    for kills, delay in enumerate([*delays, None]):
-        process = start(settings)
-        try:
-            assert process.wait(delay) == 0, Path(f"{settings.out}.log").read_text()[-3000:]
-            return kills
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-    raise AssertionError("the last start has no delay")
+def kill_at_random(settings: fit.Settings, times: tuple[float, float], rng: random.Random) -> bool:
+    """Start or resume, and kill: one in four while it starts, else in training. False: it ended.
+
+    times: as of ``uninterrupted``. The moment counts from the first beat, so that on a machine with
+    other work the kills still fall into training, and still leave some of it to the next.
+    """
+    before, process = heartbeat(settings), start(settings)
+    if rng.random() < 0.25:
+        time.sleep(rng.uniform(0, times[0]))
+    else:
+        first_beat(process, settings, before)
+        time.sleep(rng.uniform(0, times[1] / 20))
+    if process.poll() is None:
+        process.kill()
+        process.wait()
+        return True
+    finish(process, settings)
+    return False
 
 
 def compare(whole: Path, resumed: Path) -> None:
@@ -75,23 +97,24 @@ def test_twenty_kills_change_nothing(tmp_path):
         size=32,
         joint_passes=96,
         branch_passes=32,
+        body_part_passes=32,
         batch=16,
         validations=3,
         joint_rate=1e-3,
         device="cpu",
         minutes_between_checkpoints=0.0,
     )
-    startup, training = uninterrupted(settings)
+    times = uninterrupted(settings)
     seed = random.randrange(2**32)
-    log.info("seed %d, %.1f s to start, %.1f s to train", seed, startup, training)
+    log.info("seed %d, %.1f s to start, %.1f s to train", seed, *times)
     rng = random.Random(seed)
-    done, runs = 0, 0
-    while done < KILLS:
+    kills, runs = 0, 0
+    while kills < KILLS:
         runs += 1
-        resumed = tmp_path / f"resumed{runs}"
-        latest = startup + training / 10
-        delays = [rng.uniform(startup / 2, latest) for _ in range(KILLS - done)]
-        done += interrupted(replace(settings, out=str(resumed)), delays)
-        compare(tmp_path / "whole", resumed)
-        shutil.rmtree(resumed)  # 0.8 GB each
-    log.info("%d kills in %d runs", done, runs)
+        resumed = replace(settings, out=str(tmp_path / f"resumed{runs}"))
+        while kills < KILLS and kill_at_random(resumed, times, rng):
+            kills += 1
+        finish(start(resumed), resumed)
+        compare(Path(settings.out), Path(resumed.out))
+        shutil.rmtree(resumed.out)  # 0.8 GB each
+    log.info("%d kills in %d runs", kills, runs)

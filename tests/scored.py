@@ -1,0 +1,45 @@
+"""A release without networks, and rows as if it had scored them: every figure can be counted."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pandas as pd
+
+from core.registry import Release, Stage
+from core.transforms import Preprocessing
+from core.types import OperatingPoint
+
+COLUMNS = ("id", "study", "patient", "positive", "probability", "said")
+# Two studies of two views, two pictures of no study, a study of one view.
+ELBOWS = (
+    ("1", "s1", "a", 1.0, 0.9, "elbow"),
+    ("2", "s1", "a", 1.0, 0.3, "rejected"),
+    ("3", "s2", "b", 0.0, 0.6, "elbow"),
+    ("4", "s2", "b", 0.0, 0.2, "elbow"),
+    ("5", None, "c", 0.0, 0.7, "elbow"),
+    ("6", None, "d", 1.0, 0.2, "hand"),
+    ("7", "s3", "e", 1.0, 0.8, "elbow"),
+)
+
+
+def release() -> Release:
+    """Elbows only, with one operating point: balanced at 0.5."""
+    point = OperatingPoint("balanced", 0.5, 0.8, 0.7, 100)
+    stages = {
+        "body_part": Stage("", "", ("elbow", "hand", "shoulder", "other")),
+        "elbow": Stage("", "", ("positive",), operating_points=(point,), label_means="fracture"),
+    }
+    spec = Preprocessing(size=64)
+    return Release("made-1", "2026-11-23", {}, stages, spec, {}, {}, {}, "none", "tests")
+
+
+def cascade() -> Any:
+    return SimpleNamespace(release=release())
+
+
+def rows(source: str = "drawn") -> pd.DataFrame:
+    """The seven elbows."""
+    table = pd.DataFrame(ELBOWS, columns=list(COLUMNS))
+    return table.assign(source=source, part="elbow", truth="elbow", named="elbow", finding="")

@@ -1,0 +1,158 @@
+"""Figures by image and by study, the memoriser and the confusion matrix, counted by hand."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pandas as pd
+import pytest
+
+from tests import scored
+from tests.test_data import write_mura
+from training import card, evaluate, memoriser
+from training.__main__ import main
+from training.data import read_all
+
+TRAIN = pd.DataFrame(
+    [
+        ("elbow", "a", 1.0, "drawn"),
+        ("elbow", "a", 1.0, "drawn"),
+        ("elbow", "a", 0.0, "drawn"),
+        ("elbow", "z", 0.0, "drawn"),
+        ("elbow", "z", 0.0, "drawn"),
+        ("elbow", "b", math.nan, "drawn"),
+        ("hand", "c", 1.0, "drawn"),
+        ("elbow", "y", 1.0, "simulated"),
+    ],
+    columns=["part", "patient", "positive", "source"],
+)
+
+
+def figures(rows: pd.DataFrame) -> dict[tuple[str, ...], float]:
+    records = evaluate.figures(rows, scored.cascade(), draws=20)
+    keys = ("stage", "part", "source", "level", "metric")
+    found = {tuple(r[k] for k in keys): r["value"] for r in records}
+    assert len(found) == len(records)
+    return found
+
+
+def test_by_study_is_the_mean_of_the_views():
+    studies = evaluate.by_study(scored.rows()).set_index("study")
+    assert studies.probability.to_dict() == pytest.approx(
+        {"s1": 0.6, "s2": 0.4, "picture 5": 0.7, "picture 6": 0.2, "s3": 0.8}
+    )
+    assert studies.positive.tolist() == [1, 0, 0, 1, 1]
+    assert studies.views.tolist() == [2, 2, 1, 1, 1]
+    # half of the views is not more than half
+    assert studies.said.tolist() == ["rejected", "elbow", "elbow", "rejected", "elbow"]
+    assert studies.patient.tolist() == list("abcde")
+
+
+def test_one_study_name_in_two_sources_or_parts_is_not_one_study():
+    rows = pd.concat([scored.rows(), scored.rows("other"), scored.rows().assign(part="hand")])
+    assert len(evaluate.by_study(rows)) == 15
+
+
+def test_figures_by_image_and_by_study():
+    found = figures(scored.rows())
+    image, study = (("fracture", "elbow", "all", level) for level in ("image", "study"))
+    assert found[*image, "accuracy (balanced)"] == pytest.approx(3 / 7)
+    assert found[*image, "auroc"] == pytest.approx(7.5 / 12)  # one tie
+    assert found[*study, "accuracy (balanced)"] == pytest.approx(3 / 5)
+    assert found[*study, "sensitivity (balanced)"] == pytest.approx(2 / 3)
+    assert found[*study, "specificity (balanced)"] == pytest.approx(1 / 2)
+    # agreement 0.6; by chance 0.6 * 0.6 + 0.4 * 0.4 = 0.52
+    assert found[*study, "kappa (balanced)"] == pytest.approx(0.08 / 0.48)
+    assert found[*study, "auroc"] == pytest.approx(3 / 6)
+    assert found[*study, "accuracy of the majority class"] == pytest.approx(3 / 5)
+    # pictures 2 and 6, and with them studies 1 and 6, were not taken for elbows
+    assert found["end_to_end", "all", "all", "image", "accuracy (balanced)"] == pytest.approx(3 / 7)
+    assert found["end_to_end", "all", "all", "study", "accuracy (balanced)"] == pytest.approx(2 / 5)
+    assert found["fracture", "elbow", "drawn", "study", "auroc"] == found[*study, "auroc"]
+
+
+def test_without_studies_there_is_no_study_level():
+    found = figures(scored.rows().assign(study=None))
+    assert {level for _, _, _, level, _ in found} == {"image"}
+
+
+def test_simulated_studies_stay_out_of_the_figures_on_real_ones():
+    both = pd.concat([scored.rows(), scored.rows("simulated").assign(probability=0.5)])
+    alone, mixed = figures(scored.rows()), figures(both)
+    assert {k: v for k, v in mixed.items() if k[2] != "simulated"} == pytest.approx(alone)
+    assert mixed["fracture", "elbow", "simulated", "study", "auroc"] == 0.5
+    assert mixed["end_to_end", "all", "simulated", "study", "accuracy (balanced)"] == 1 / 5
+
+
+def test_the_memoriser_recalls_patients_of_the_same_part_only():
+    rows = scored.rows()
+    assert memoriser.recall(rows, TRAIN).tolist() == pytest.approx([2 / 3, 2 / 3, 0, 0, 0, 0, 0])
+    assert memoriser.recall(rows.assign(source="simulated"), TRAIN).tolist()[2:] == [1.0] * 5
+    nothing = memoriser.recall(rows, TRAIN[TRAIN.part == "hand"])
+    assert nothing.isna().all()
+
+
+def test_figures_of_the_memoriser_by_hand():
+    rows = scored.rows()
+    assert not any(k[0] == "memoriser" for k in figures(rows))
+    found = figures(rows.assign(recalled=memoriser.recall(rows, TRAIN)))
+    image, study = (("memoriser", "elbow", "all", level) for level in ("image", "study"))
+    assert found[*image, "accuracy"] == pytest.approx(5 / 7)
+    assert found[*image, "auroc"] == pytest.approx(9 / 12)
+    assert found[*study, "accuracy"] == pytest.approx(3 / 5)
+    assert found[*study, "auroc"] == pytest.approx((2 + 4 / 2) / 6)
+    # agreement 0.6; by chance 0.6 * 0.2 + 0.4 * 0.8 = 0.44
+    assert found[*study, "kappa"] == pytest.approx(0.16 / 0.56)
+
+
+def test_a_memoriser_that_learned_nothing_has_no_figures():
+    found = figures(scored.rows().assign(recalled=math.nan))
+    assert not any(k[0] == "memoriser" for k in found)
+
+
+def test_confusion_counts_body_part_by_what_was_said():
+    legs = scored.rows().head(3).assign(part="leg", said=["rejected", "rejected", "hand"])
+    left_out = [scored.rows().assign(part="mixed"), scored.rows("simulated")]
+    matrix = evaluate.confusion(pd.concat([legs, scored.rows(), *left_out]))
+    assert matrix == {
+        "part": ["elbow", "leg"],
+        "said": ["elbow", "hand", "shoulder", "rejected"],
+        "counts": [[5, 1, 0, 1], [0, 1, 0, 2]],
+    }
+    assert json.loads(json.dumps(matrix)) == matrix
+
+
+def test_the_model_card_tells_images_from_studies_and_reads_older_figures(tmp_path):
+    release = scored.release()
+    records = evaluate.figures(scored.rows(), scored.cascade(), draws=20)
+    path = evaluate.write(records, tmp_path, {"device": "a CPU", "draws": 20})
+    release.metrics.update(json.loads(path.read_text()))
+    text = card.model_card(release)
+    assert "| fracture | elbow | all | kappa (balanced) | study | 0.167 |" in text
+    assert "| fracture | elbow | all | auroc | image | 0.625 |" in text
+    for figure in release.metrics["figures"]:
+        del figure["level"]
+    assert "| study |" not in card.model_card(release)
+
+
+def test_mura_as_it_is_downloaded_is_scored_by_study(weights, tmp_path, capsys):
+    root, out = write_mura(tmp_path, 60), tmp_path / "out"
+    where = ["--data", f"mura:{root}", "--weights", str(weights), "--device", "cpu"]
+    assert main(["evaluate", *where, "--draws", "10", "--out", str(out)]) == 0
+    assert "study" in capsys.readouterr().out
+    measured = json.loads((out / "metrics.json").read_text())
+    n = {
+        (f["part"], f["level"]): f["n"]
+        for f in measured["figures"]
+        if f["stage"] == "fracture" and f["source"] == "mura" and f["metric"] == "auroc"
+    }
+    val = read_all([f"mura:{root}"]).query("split == 'val'")
+    for part in ("elbow", "hand", "shoulder"):
+        here = val[val.part == part]
+        assert (n[part, "image"], n[part, "study"]) == (len(here), here.study.nunique())
+    # forearm and humerus have no branch: they are counted by what stage 1 said, and no more
+    assert {"forearm", "humerus"} < set(measured["confusion"]["part"])
+    assert not {f["part"] for f in measured["figures"]} & {"forearm", "humerus"}
+    assert "by study" in (out / "report.html").read_text(encoding="utf-8")
+    assert "path" not in pd.read_csv(out / "scores.csv")

@@ -1,0 +1,169 @@
+"""The figures of an evaluation in one HTML page that needs no network."""
+
+from __future__ import annotations
+
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from core.registry import Release, Stage
+from core.types import BodyPart
+from training import evaluate, files, plots
+from training.plots import BACK, FONT, INK, LINE, PANEL, SOFT
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+Key = tuple[str, str, str]
+_AT_A_GLANCE: dict[str, Key] = {
+    "AUROC, image": ("fracture", "image", "auroc"),
+    "AUROC, study": ("fracture", "study", "auroc"),
+    "accuracy, image": ("fracture", "image", "accuracy (balanced)"),
+    "majority class": ("fracture", "image", "accuracy of the majority class"),
+    "memoriser": ("memoriser", "image", "accuracy"),
+    "kappa, study": ("fracture", "study", "kappa (balanced)"),
+    "ECE, image": ("fracture", "image", "ece"),
+}
+
+
+def at_a_glance(records: list[dict[str, Any]]) -> pd.DataFrame:
+    """The chief figures on all real radiographs, a row a part; empty where there is none."""
+    found = {
+        (r["part"], (r["stage"], r["level"], r["metric"])): _text(r)
+        for r in records
+        if r["source"] == "all"
+    }
+    parts = dict.fromkeys(r["part"] for r in records if r["stage"] == "fracture")
+    return pd.DataFrame(
+        [[found.get((p, key), "") for key in _AT_A_GLANCE.values()] for p in parts],
+        index=pd.Index(list(parts), name="part", dtype=object),
+        columns=list(_AT_A_GLANCE),
+    )
+
+
+def _text(r: dict[str, Any]) -> str:
+    """``0.830 [0.781, 0.872]``; a figure read from metrics.json has None where it has no value."""
+    value, low, high = (r[k] for k in ("value", "low", "high"))
+    if value is None or np.isnan(value):
+        return "not defined"
+    interval = "" if low is None or np.isnan(low) else f" [{low:.3f}, {high:.3f}]"
+    return f"{value:.3f}{interval}"
+
+
+def all_figures(records: list[dict[str, Any]]) -> pd.DataFrame:
+    """Every record as a row of text."""
+    columns = ("stage", "part", "source", "level", "metric")
+    rows = [[*(str(r[c]) for c in columns), _text(r), str(r["n"])] for r in records]
+    return pd.DataFrame(rows, columns=[*columns[:4], "figure", "value [95 % interval]", "n"])
+
+
+def _html_table(table: pd.DataFrame) -> str:
+    head = "".join(f"<th>{escape(str(c))}</th>" for c in table.columns)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{escape(str(v))}</td>" for v in row) + "</tr>"
+        for row in table.itertuples(index=False)
+    )
+    return f'<div class="wide"><table><tr>{head}</tr>{body}</table></div>'
+
+
+# Of plotly's buttons those that stay on this machine.
+_CONFIG = {
+    "displaylogo": False,
+    "responsive": True,
+    "modeBarButtons": [["toImage", "resetScale2d"]],
+}
+# Nothing is fetched from anywhere, whatever stands in the page.
+_POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
+)
+_STYLE = f"""
+:root {{ color-scheme: dark; overflow-y: scroll; }}
+body {{ background: {BACK}; color: {INK}; font: 15px/1.5 {FONT}; margin: 0 auto; padding: 2rem;
+  max-width: 1280px; font-variant-numeric: tabular-nums; }}
+h1 {{ font-size: 1.35rem; font-weight: 600; margin: 0; }}
+h2 {{ font-size: 1.1rem; font-weight: 600; margin: 2.4rem 0 .6rem; padding-top: 1rem;
+  border-top: 1px solid {LINE}; }}
+h3 {{ font-size: .95rem; font-weight: 600; margin: 0; padding: .8rem 1rem 0; color: {SOFT}; }}
+p {{ max-width: 52rem; margin: .4rem 0; }} .soft, footer {{ color: {SOFT}; }}
+.plots {{ display: grid; grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); gap: 1rem; }}
+@media (max-width: 960px) {{ .plots {{ grid-template-columns: minmax(0, 1fr); }} }}
+section {{ background: {PANEL}; border: 1px solid {LINE}; border-radius: 4px; min-width: 0; }}
+.wide {{ overflow-x: auto; }} table {{ border-collapse: collapse; font-size: .87rem; }}
+th, td {{ text-align: left; padding: .25rem 1rem .25rem 0; border-bottom: 1px solid {LINE};
+  white-space: nowrap; }} th {{ color: {SOFT}; font-weight: 400; }}
+summary {{ cursor: pointer; margin: 2.4rem 0 .6rem; }}
+footer {{ border-top: 1px solid {LINE}; margin-top: 2.4rem; padding-top: .6rem;
+  font-size: .82rem; }}
+"""
+_LEGEND = (
+    "Intervals are 95 %, from resampling patients. The memoriser recalls a patient's label from "
+    "training and sees no pixels: where splits share no patient it knows only the majority label. "
+    "By study: the mean of the views' probabilities. The operating points were chosen on "
+    "validation, by image, and are marked on the curve by image. A positive label means "
+)
+
+
+def page(
+    scored: pd.DataFrame, records: list[dict[str, Any]], about: dict[str, Any], release: Release
+) -> str:
+    """The whole page. scored, records and about as ``training.evaluate`` makes them."""
+    from plotly.offline import get_plotlyjs
+
+    matrix = evaluate.confusion(scored)
+    parts = "".join(_part(plots.real(scored, p), p, release.stages[p.value]) for p in release.parts)
+    body_part = _panel("Body part by what stage 1 said", plots.confusion(matrix))
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
+        '<meta name="viewport" content="width=device-width">'
+        f"<title>Evaluation of {escape(release.id)}</title><style>{_STYLE}</style>"
+        f"<script>{get_plotlyjs()}</script></head><body>{_heading(about, release)}"
+        f"{_html_table(at_a_glance(records).reset_index())}"
+        f"<h2>Body part</h2>{body_part}{parts}"
+        f"<details><summary>All figures ({len(records)})</summary>"
+        f"{_html_table(all_figures(records))}</details>"
+        f"<footer>Release {escape(release.id)} · {escape(str(about['device']))} · "
+        "research use only, not a medical device</footer></body></html>"
+    )
+
+
+def _heading(about: dict[str, Any], release: Release) -> str:
+    meaning = "; ".join(
+        f"{release.stages[p.value].label_means or 'not stated'} ({p.value})" for p in release.parts
+    )
+    return (
+        f"<h1>Evaluation of release {escape(release.id)} on the {escape(about['split'])} split</h1>"
+        f'<p class="soft">Split {escape(about["split_sha256"][:12])}, weights '
+        f"{escape(about['release_sha256'][:12])}, {about['draws']} bootstrap draws.</p>"
+        f"<p>{escape(_LEGEND + meaning)}.</p>"
+    )
+
+
+def _part(rows: pd.DataFrame, part: BodyPart, stage: Stage) -> str:
+    head = f"<h2>{part.value.capitalize()}</h2>"
+    if rows.empty:
+        return f'{head}<p class="soft">No real radiograph of this part has a label here.</p>'
+    panels = "".join(_panel(title, figure) for title, figure in plots.of_part(rows, stage).items())
+    return f'{head}<div class="plots">{panels}</div>'
+
+
+def _panel(title: str, figure: go.Figure) -> str:
+    drawn = figure.to_html(full_html=False, include_plotlyjs=False, config=_CONFIG)
+    return f"<section><h3>{escape(title)}</h3>{drawn}</section>"
+
+
+def write(
+    folder: Path,
+    scored: pd.DataFrame,
+    records: list[dict[str, Any]],
+    about: dict[str, Any],
+    release: Release,
+) -> Path:
+    """``report.html`` in the folder; see ``page``."""
+    text = page(scored, records, about, release)
+    path = folder / "report.html"
+    files.write_atomically(path, lambda p: p.write_text(text, encoding="utf-8"))
+    return path
