@@ -12,6 +12,9 @@ app: $(VENV)/.app
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest
 
+stress: $(VENV)/.dev
+	$(BIN)/python -m pytest -m stress tests/stress
+
 check: $(VENV)/.dev
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 

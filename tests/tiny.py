@@ -1,8 +1,14 @@
-"""A tiny data set of drawn pictures: discs of five sizes for parts, a bar for a finding."""
+"""A tiny data set of drawn pictures: discs of five sizes for parts, a bar for a finding.
+
+With what the tests of runs on it share.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -36,3 +42,23 @@ def write(folder: Path, each: int = 6) -> Path:
     columns = ["id", "source", "part", "positive", "positive_means", "group", "split"]
     pd.DataFrame(rows, columns=columns).to_csv(folder / "manifest.csv", index=False)
     return folder / "manifest.csv"
+
+
+def arguments(settings: Any) -> list[str]:
+    """The options of ``python -m training fit`` that give these settings."""
+    words = []
+    for name, value in dataclasses.asdict(settings).items():
+        for one in value if isinstance(value, tuple) else (value,):
+            words += ["--" + name.replace("_", "-"), str(one)]
+    return words
+
+
+def events(run: Path) -> list[dict[str, Any]]:
+    """What ``events.jsonl`` says, without the time of day and without lines cut by a crash."""
+    found = []
+    for line in (run / "events.jsonl").read_text().splitlines():
+        try:
+            found.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return [{k: v for k, v in e.items() if k != "time"} for e in found]

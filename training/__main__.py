@@ -102,9 +102,13 @@ def _fit_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _fit(options: argparse.Namespace) -> None:
-    from training import fit
+    from training import distributed, fit
 
-    print(fit.Run(_collect(options, fit.Settings)).fit())
+    settings = _collect(options, fit.Settings)
+    with distributed.processes(settings.device):
+        path = fit.Run(settings).fit()
+        if distributed.first():
+            print(path)
 
 
 def _calibrate_arguments(parser: argparse.ArgumentParser) -> None:

@@ -7,6 +7,8 @@ changes anatomy, and the picture is never squashed.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
@@ -48,12 +50,17 @@ EXPOSURE = v2.Compose(
 OCCLUSION = v2.RandomErasing(p=0.25, scale=(0.01, 0.06), ratio=(0.3, 3.0), value=0.9)
 
 
-def vary(grey: Tensor) -> Tensor:
-    """Every kind of variation on Bx1xSxS float pictures in [0, 1], each picture its own.
+def vary(grey: Tensor, seeds: Iterable[int]) -> Tensor:
+    """Every kind of variation on Bx1xSxS float pictures in [0, 1].
 
-    Draws from torch's global generator: seed it for a repeatable batch.
+    Each picture has its own seed of torch's global generator, so it does not matter which others
+    are in the batch, or which process varies it.
     """
-    return torch.stack([OCCLUSION(EXPOSURE(FLIP(GEOMETRY(g)))) for g in grey])
+    varied = []
+    for g, seed in zip(grey, seeds, strict=True):
+        torch.manual_seed(int(seed))
+        varied.append(OCCLUSION(EXPOSURE(FLIP(GEOMETRY(g)))))
+    return torch.stack(varied)
 
 
 def expose(grey: Tensor) -> Tensor:

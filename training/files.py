@@ -35,8 +35,16 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     write_atomically(path, lambda p: torch.save(state, p))
 
 
+def remove_leftovers(folder: Path) -> None:
+    """Delete the temporary files of writes that a crash cut short; nobody else may be writing."""
+    for path in folder.glob(".*.????????"):
+        path.unlink()
+
+
 def append_event(path: Path, event: dict[str, Any]) -> None:
     """Append one line of JSON; a line that a crash cut short is dropped by the reader."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    before = path.read_bytes() if path.exists() else b""
+    ended = not before or before.endswith(b"\n")
     with path.open("a") as file:
-        file.write(json.dumps(event) + "\n")
+        file.write(("" if ended else "\n") + json.dumps(event) + "\n")

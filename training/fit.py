@@ -3,7 +3,8 @@
 Everything a run makes lies in its folder: ``config.toml``, ``events.jsonl``, ``status.json``,
 ``checkpoint.pt`` (all it takes to go on) and at the end ``networks.pt``. A run that was cut off
 goes on where its last checkpoint was, with the same numbers as if it had not been: every step
-seeds its own draws from the run's seed and the number of pictures seen.
+seeds its own draws from the run's seed and the number of pictures seen. Under torchrun several
+processes do this together (``training.distributed``).
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from core import device as devices
 from core.network import Branch, channels_last
 from core.transforms import Preprocessing, to_tensor
 from core.types import BodyPart
-from training import curves, files, sampling
+from training import curves, distributed, files, initial, sampling
 from training.augment import vary
 from training.data import (
     AMBIGUOUS,
@@ -55,8 +56,8 @@ Logits = dict[str, Tensor]
 class Settings:
     """What a run is made from. passes: pictures seen, not epochs, as the draws are balanced.
 
-    init: "scratch", a torchvision ResNet50 state dict, or ``checkpoint.pt`` of ``distill``, which
-    has heads as well.
+    init: see ``initial.load``. batch: of all processes together. patience: a phase ends after so
+    many validations without a better score; 0: never early. precision: "bf16" (autocast) or "fp32".
     """
 
     data: tuple[str, ...]
@@ -76,9 +77,15 @@ class Settings:
     ema: float = 0.99
     warmup: float = 0.05
     validations: int = 8
+    patience: int = 0
     seed: int = 0
     device: str = "auto"
+    precision: str = "bf16"
     minutes_between_checkpoints: float = 3.0
+
+    def __post_init__(self) -> None:
+        if self.precision not in ("bf16", "fp32"):
+            raise ValueError(f"The precision must be bf16 or fp32, not {self.precision!r}.")
 
 
 class Sampler(Protocol):
@@ -128,6 +135,8 @@ class Run:
     """A run folder and the state that a checkpoint holds."""
 
     def __init__(self, settings: Settings) -> None:
+        if settings.batch < distributed.world():
+            raise DataInvalid(f"A batch of {settings.batch} leaves a process without a picture.")
         self.settings = settings
         self.folder = Path(settings.out)
         self.device = devices.choose(settings.device)
@@ -153,12 +162,14 @@ class Run:
 
     def _rows(self) -> pd.DataFrame:
         """All rows but those that are in two splits; settled once, as it reads every picture."""
-        rows = read_all(self.settings.data)
-        self._write_config(rows)
-        listed = self.folder / "rows.csv"
-        if not listed.exists():
-            kept = settle(rows, self.settings.duplicates)[["source", "id", "split"]]
-            files.write_atomically(listed, lambda p: kept.to_csv(p, index=False))
+        rows, listed = read_all(self.settings.data), self.folder / "rows.csv"
+        if distributed.first():
+            files.remove_leftovers(self.folder)
+            self._write_config(rows)
+            if not listed.exists():
+                kept = settle(rows, self.settings.duplicates)[["source", "id", "split"]]
+                files.write_atomically(listed, lambda p: kept.to_csv(p, index=False))
+        distributed.wait()
         return rows.merge(pd.read_csv(listed, dtype=str), on=["source", "id", "split"])
 
     def _write_config(self, rows: pd.DataFrame) -> None:
@@ -171,14 +182,10 @@ class Run:
         """All phases, from the last checkpoint; returns the path of ``networks.pt``."""
         torch.manual_seed(self.settings.seed)
         joint = JointNetwork(self.parts)
-        if self.settings.init != "scratch":
-            state = torch.load(self.settings.init, weights_only=True)
-            if "student" in state:
-                joint.load_student(state["student"], state["parts"])
-            else:
-                joint.load_backbone(state)
-        channels_last(joint.to(self.device.processor))
+        initial.load(joint, self.settings.init)
+        distributed.synchronise(channels_last(joint.to(self.device.processor)))
         saved = self._checkpoint()
+        distributed.wait()  # so that nobody reads what the first writes next
         done: dict[str, dict[str, Tensor]] = saved.get("done", {}) if saved else {}
         best = self._phase(self._joint_phase(joint), saved, done)
         joint.load_state_dict(best)
@@ -187,13 +194,16 @@ class Run:
             phase = self._branch_phase(joint, name)
             self._phase(phase, saved, done)
         trunk = joint.trunk.state_dict()
-        networks = {"trunk": trunk} | {n: done[n] for n in (BODY_PART, *FOCUS)}
-        path = self.folder / "networks.pt"
-        files.save_checkpoint(path, {"networks": networks, "size": self.settings.size})
+        if distributed.first():
+            self._finish({"trunk": trunk} | {n: done[n] for n in (BODY_PART, *FOCUS)})
+        return self.folder / "networks.pt"
+
+    def _finish(self, networks: dict[str, dict[str, Tensor]]) -> None:
+        complete = {"networks": networks, "size": self.settings.size}
+        files.save_checkpoint(self.folder / "networks.pt", complete)
         curves.write(self.folder)
         curves.to_tensorboard(self.folder)
         self._status("finished", 1.0)
-        return path
 
     def _joint_phase(self, joint: JointNetwork) -> Phase:
         sampler = sampling.JointSampler(self.train.rows)
@@ -238,10 +248,15 @@ class Run:
             self._validate(phase, state)
         every = max(1, phase.passes // self.settings.validations)
         bar = tqdm(
-            total=phase.passes, initial=state.seen, desc=phase.name, unit="img", mininterval=5
+            total=phase.passes,
+            initial=state.seen,
+            desc=phase.name,
+            unit="img",
+            mininterval=5,
+            disable=not distributed.first(),
         )
         last = time.monotonic()
-        while state.seen < phase.passes:
+        while state.seen < phase.passes and not state.stale():
             before = state.seen
             state.add(self._step(phase, state))
             bar.update(state.seen - before)
@@ -259,39 +274,44 @@ class Run:
     def _step(self, phase: Phase, state: PhaseState) -> float:
         s, seen = self.settings, state.seen
         rng = np.random.default_rng((s.seed, seen, *phase.name.encode()))
-        index = phase.sampler.draw(s.batch, rng)
-        torch.manual_seed(int(rng.integers(2**31)))
+        whole = phase.sampler.draw(s.batch, rng)
+        index = distributed.share(whole)
+        seeds = distributed.share(rng.integers(2**31, size=s.batch))
         grey = torch.from_numpy(self.train.canvases[index]).float().div_(255)[:, None]
-        x = vary(grey).sub_(self.spec.mean).div_(self.spec.std).expand(-1, 3, -1, -1)
+        x = vary(grey, seeds).sub_(self.spec.mean).div_(self.spec.std).expand(-1, 3, -1, -1)
         x = x.to(self.device.processor).contiguous(memory_format=torch.channels_last)
         state.set_rate(rate(seen, phase, s))
-        with torch.autocast(self.device.processor.type, torch.bfloat16):
+        with self._autocast():
             logits = phase.forward(phase.module.train(), x)
-        value = loss(logits, self.train, index, s.smoothing)
-        if not math.isfinite(value.item()):
+        mine = loss(logits, self.train, index, whole, s.smoothing)
+        value = distributed.total(mine.detach()).item()
+        if not math.isfinite(value):
             self._status("failed", seen / phase.passes)
-            raise FloatingPointError(
-                f"The loss is {value.item()} after {seen} pictures of {phase.name}."
-            )
-        state.descend(value)
-        return value.item()
+            raise FloatingPointError(f"The loss is {value} after {seen} pictures of {phase.name}.")
+        state.descend(mine)
+        return value
+
+    def _autocast(self) -> torch.autocast:
+        enabled = self.settings.precision == "bf16"
+        return torch.autocast(self.device.processor.type, torch.bfloat16, enabled)
 
     @torch.no_grad()
     def _validate(self, phase: Phase, state: PhaseState) -> None:
         """Score the averaged weights on the validation split and keep the best."""
         module = state.average.module.eval()
         val = self.val.relevant(phase.heads)
-        chunks: dict[str, list[Tensor]] = {h: [] for h in phase.heads}
-        for i in range(0, len(val.canvases), 64):
+        chunks: list[Logits] = []
+        for i in distributed.share(np.arange(0, len(val.canvases), 64)):
             x = to_tensor(val.canvases[i : i + 64], self.spec).to(self.device.processor)
-            with torch.autocast(self.device.processor.type, torch.bfloat16):
+            with self._autocast():
                 logits = phase.forward(module, x)
-            for head in phase.heads:
-                chunks[head].append(logits[head].float().cpu())
-        figures = figures_of({h: torch.cat(c) for h, c in chunks.items()}, val)
+            chunks.append({h: logits[h].float().cpu() for h in phase.heads})
+        chunks = distributed.unite(chunks)
+        figures = figures_of({h: torch.cat([c[h] for c in chunks]) for h in phase.heads}, val)
         score = float(np.mean([v for k, v in figures.items() if k in (BODY_PART, "other", *FOCUS)]))
+        state.waited += 1
         if state.best is None or score > state.score:
-            state.score, state.best = score, _cpu(module.state_dict())
+            state.score, state.best, state.waited = score, _cpu(module.state_dict()), 0
         event = {
             "phase": phase.name,
             "seen": state.seen,
@@ -299,11 +319,14 @@ class Run:
         }
         event |= {"loss": state.take_loss(), "score": score, "best": state.score, **figures}
         event = {k: _rounded(v) for k, v in event.items()}
-        files.append_event(self.folder / "events.jsonl", event | {"time": time.time()})
+        if distributed.first():
+            files.append_event(self.folder / "events.jsonl", event | {"time": time.time()})
         log.info("%s", event)
         self._status("running", state.seen / phase.passes, phase.name)
 
     def _save(self, phase: Phase, state: PhaseState, done: dict[str, dict[str, Tensor]]) -> None:
+        if not distributed.first():
+            return
         complete = {"phase": phase.name, "done": done, **state.dump()}
         files.save_checkpoint(self.folder / "checkpoint.pt", complete)
         self._status("running", state.seen / phase.passes, phase.name)
@@ -319,7 +342,8 @@ class Run:
             "progress": round(progress, 4),
             "heartbeat": time.time(),
         }
-        files.write_json(self.folder / "status.json", value)
+        if distributed.first():
+            files.write_json(self.folder / "status.json", value)
 
 
 class PhaseState:
@@ -340,6 +364,7 @@ class PhaseState:
             lr=phase.rate,
         )
         self.seen, self.batch = 0, settings.batch
+        self.waited, self.patience = 0, settings.patience  # validations without a better score
         self.score, self.best = -math.inf, None
         self._losses: list[float] = []
 
@@ -351,6 +376,7 @@ class PhaseState:
 
     def descend(self, value: Tensor) -> None:
         value.backward()
+        distributed.sum_gradients(self.module.parameters())
         nn.utils.clip_grad_norm_(self.module.parameters(), 5.0)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
@@ -359,6 +385,10 @@ class PhaseState:
     def add(self, value: float) -> None:
         self._losses.append(value)
         self.seen += self.batch
+
+    def stale(self) -> bool:
+        """Whether patience is at its end."""
+        return 0 < self.patience <= self.waited
 
     def take_loss(self) -> float:
         """Mean loss since the last call; NaN before the first step."""
@@ -374,6 +404,7 @@ class PhaseState:
             "seen": self.seen,
             "score": self.score,
             "best": self.best,
+            "waited": self.waited,
             "losses": list(self._losses),
         }
 
@@ -382,6 +413,7 @@ class PhaseState:
         self.average.load_state_dict(saved["average"])
         self.optimizer.load_state_dict(saved["optimizer"])
         self.seen, self.score, self.best = saved["seen"], saved["score"], saved["best"]
+        self.waited = saved.get("waited", 0)
         self._losses = list(saved["losses"])
 
 
@@ -394,23 +426,32 @@ def rate(seen: int, phase: Phase, settings: Settings) -> float:
     return phase.rate * 0.5 * (1 + math.cos(math.pi * part))
 
 
-def loss(logits: Logits, pictures: Pictures, index: np.ndarray, smoothing: float) -> Tensor:
-    """Cross-entropy of the body part plus binary cross-entropy of each picture's own part."""
+def loss(
+    logits: Logits, pictures: Pictures, index: np.ndarray, whole: np.ndarray, smoothing: float
+) -> Tensor:
+    """Cross-entropy of the body part plus binary cross-entropy of each picture's own part.
+
+    Each is the mean over the labelled pictures of the batch ``whole``, of which ``index`` is this
+    process's share: summed here, divided by the count there, so that the sum over processes is it.
+    """
     total = torch.zeros(())
     if BODY_PART in logits:
         out = logits[BODY_PART].float()
         target = pictures.body_part[index].to(out.device)
-        total = total.to(out.device) + F.cross_entropy(out, target, label_smoothing=smoothing)
-    part = pictures.rows.part.to_numpy()[index]
+        summed = F.cross_entropy(out, target, label_smoothing=smoothing, reduction="sum")
+        total = summed / max(1, int((pictures.body_part[whole] >= 0).sum()))
+    findings = [name for name in logits if name != BODY_PART]
+    part, positive = pictures.rows.part.to_numpy(), pictures.positive.numpy()
     terms = []
-    for name in logits.keys() - {BODY_PART}:
-        here = np.flatnonzero((part == name) & ~np.isnan(pictures.positive[index].numpy()))
+    for name in findings:
+        here = np.flatnonzero((part[index] == name) & ~np.isnan(positive[index]))
         if len(here):
             out = logits[name].float()[here, 0]
             target = pictures.positive[index[here]].to(out.device)
             target = target * (1 - smoothing) + 0.5 * smoothing
             terms.append(F.binary_cross_entropy_with_logits(out, target, reduction="none"))
-    return total + torch.cat(terms).mean() if terms else total
+    count = (np.isin(part[whole], findings) & ~np.isnan(positive[whole])).sum()
+    return total + torch.cat(terms).sum() / int(count) if terms else total
 
 
 def figures_of(logits: Logits, pictures: Pictures) -> dict[str, float]:

@@ -1,0 +1,78 @@
+"""What ``fit --init`` takes."""
+
+from __future__ import annotations
+
+from urllib.error import URLError
+
+import pytest
+import torch
+
+from core.compat import import_torchvision
+from core.network import Branch, Trunk
+from core.registry import Registry
+from training import initial
+from training.data import DataInvalid
+from training.model import JointNetwork
+
+LOADER = "torchvision.models._api.load_state_dict_from_url"
+
+
+@pytest.fixture(scope="module")
+def joint() -> JointNetwork:
+    return JointNetwork(("elbow", "hand", "shoulder"))
+
+
+@pytest.fixture(autouse=True)
+def torchvision() -> None:
+    import_torchvision()
+
+
+def test_imagenet_is_torchvisions(joint, monkeypatch):
+    asked = []
+    state = Trunk().state_dict() | Branch(1000).state_dict()
+
+    def download(url, **options):
+        asked.append((url, options["check_hash"]))
+        return state
+
+    monkeypatch.setattr(LOADER, download)
+    initial.load(joint, "imagenet")
+    assert asked == [("https://download.pytorch.org/models/resnet50-0676ba61.pth", True)]
+    assert torch.equal(joint.trunk.conv1.weight, state["conv1.weight"])
+    assert torch.equal(joint.layer4[2].conv3.weight, state["layer4.2.conv3.weight"])
+
+
+def test_imagenet_without_a_network_is_one_sentence(joint, monkeypatch):
+    def download(url, **options):
+        raise URLError("Name or service not known")
+
+    monkeypatch.setattr(LOADER, download)
+    with pytest.raises(DataInvalid, match=r"cannot be downloaded from https.*\.pth \(.*known"):
+        initial.load(joint, "imagenet")
+
+
+@pytest.mark.parametrize("name", ["random", "champion"])
+def test_a_release_gives_its_trunk_and_stage_one(joint, weights, monkeypatch, name):
+    monkeypatch.setenv("BONE_WEIGHTS", str(weights))
+    initial.load(joint, name)
+    registry = Registry.open(weights)
+    release = registry.find("random")
+    stage, tensors = release.stages["body_part"], registry.load(release)
+    for key, value in tensors[stage.trunk].items():
+        assert torch.equal(joint.trunk.state_dict()[key], value)
+    layer4 = {k: v for k, v in tensors[stage.branch].items() if k.startswith("layer4.")}
+    assert len(layer4) > 40
+    for key, value in layer4.items():
+        assert torch.equal(joint.layer4.state_dict()[key.removeprefix("layer4.")], value)
+
+
+def test_neither_file_nor_release(joint, weights, monkeypatch):
+    monkeypatch.setenv("BONE_WEIGHTS", str(weights))
+    with pytest.raises(DataInvalid, match=r"no such file, and no release.*known are: champion"):
+        initial.load(joint, "runs/nothing/resnet50.pt")
+
+
+def test_scratch_changes_nothing(joint):
+    before = joint.trunk.conv1.weight.clone()
+    initial.load(joint, "scratch")
+    assert torch.equal(joint.trunk.conv1.weight, before)
