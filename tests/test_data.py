@@ -416,6 +416,7 @@ def test_the_drawn_pictures_of_the_other_tests_are_no_copies(tmp_path):
 def test_a_run_on_mura_comes_to_its_end(mura, tmp_path):
     settings = fit.Settings(
         data=(f"mura:{mura}",), out=str(tmp_path), size=64, joint_passes=16, branch_passes=8,
+        body_part_passes=8,
         batch=8, validations=1, device="cpu",
     )  # fmt: skip
     assert fit.Run(settings).fit().exists()

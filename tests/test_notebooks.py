@@ -46,7 +46,13 @@ def test_a_notebook_keeps_no_outputs(name):
 
 def test_train(execute, tmp_path):
     manifest, folder = tiny.write(tmp_path / "data", each=4), tmp_path / "run"
-    few = {"SIZE": "64", "JOINT_PASSES": "32", "BRANCH_PASSES": "16", "BATCH": "16"}
+    few = {
+        "SIZE": "64",
+        "JOINT_PASSES": "32",
+        "BRANCH_PASSES": "16",
+        "BODY_PART_PASSES": "16",
+        "BATCH": "16",
+    }
     shown = execute(
         "train.ipynb", DATA=f"manifest:{manifest}", RUN=str(folder), VALIDATIONS="1", **few
     )
