@@ -50,6 +50,18 @@ def picture(page):
     return page.locator("[class*=st-key-picture-] img").first
 
 
+def choose(page, label: str, option: str) -> None:
+    """Open a select box and take an option; scrolling it into view may close the list again."""
+    page.get_by_label(label).scroll_into_view_if_needed()
+    for _ in range(5):
+        page.wait_for_timeout(500)
+        page.get_by_label(label).click()
+        page.wait_for_timeout(500)
+        if page.get_by_role("option", name=option).count():
+            break
+    page.get_by_role("option", name=option).click()
+
+
 def settled(page) -> None:
     """Until no script runs any more."""
     page.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning]", timeout=WAIT)
@@ -130,8 +142,8 @@ def test_next_and_the_reader_s_choice(visit: Visit, files: list[Path]) -> None:
     page.locator(".cardreason").wait_for(timeout=WAIT)
     page.get_by_role("button", name="Next").click()
     page.locator(".cardname", has_text="deep.png").wait_for(timeout=WAIT)
-    page.get_by_label("Assess as").click()
-    page.get_by_role("option", name="Shoulder").click()
+    settled(page)
+    choose(page, "Assess as", "Shoulder")
     page.get_by_text("Chosen by the reader").wait_for(timeout=WAIT)
     page.get_by_role("button", name="Clear all").click()
     page.get_by_text("Nothing leaves this computer").wait_for(timeout=WAIT)
