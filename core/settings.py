@@ -27,12 +27,17 @@ class Settings:
     """The whole configuration of one process.
 
     BONE_DEVICE: auto, cpu or cuda. BONE_RELEASE: a release id or alias. BONE_WEIGHTS: folder of
-    manifest.json. BONE_MAX_MEGABYTES, BONE_MAX_SIDE, BONE_MAX_MEGAPIXELS: limits of one file.
+    manifest.json. BONE_HOME: folder of what the program keeps (database, pictures of the worklist,
+    runs, logs). BONE_ROOTS: folders on this machine that the pages may read from, separated as in
+    PATH; nothing outside of them is ever opened from a page. BONE_MAX_MEGABYTES,
+    BONE_MAX_SIDE, BONE_MAX_MEGAPIXELS: limits of one file.
     """
 
     device: str = "auto"
     release: str = "champion"
     weights: Path = ROOT / "weights"
+    home: Path = ROOT / "data"
+    roots: tuple[Path, ...] = ()
     limits: ImageLimits = field(default_factory=ImageLimits)
 
     @classmethod
@@ -51,6 +56,8 @@ class Settings:
             device=device,
             release=environment.get("BONE_RELEASE", "champion"),
             weights=Path(environment.get("BONE_WEIGHTS", ROOT / "weights")),
+            home=Path(environment.get("BONE_HOME", ROOT / "data")),
+            roots=tuple(Path(p) for p in environment.get("BONE_ROOTS", "").split(os.pathsep) if p),
             limits=limits,
         )
 

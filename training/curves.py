@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from training import files
+from core import files
 from training.model import BODY_PART
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ The result is a torchvision ResNet50 state dict for ``fit --init``.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,13 +25,14 @@ import torch.nn.functional as F
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
-from core.network import Branch, Trunk, channels_last
+from core import files
+from core.network import Branch, Trunk, channels_last, split_state_dict
 from core.transforms import Preprocessing, to_tensor
-from training import files
-from training.augment import GEOMETRY, expose
+from training import initial, probe
+from training.augment import expose
 from training.data import FOCUS, load_canvases, read_all
 from training.duplicates import settle
-from training.teacher import Lite2
+from training.views import Views
 
 log = logging.getLogger(__name__)
 
@@ -44,11 +45,20 @@ VALIDATED = (*FOCUS, "forearm", "humerus", "leg")
 
 @dataclass(frozen=True)
 class Settings:
-    """What a run is made from; written beside it."""
+    """What a run is made from; written beside it.
+
+    passes: pictures seen. size, teacher_size: sides in pixels of what the student and the teacher
+    see (0: the same). soft: share of the teacher's answer in the label of a finding, in [0, 1].
+    init: empty, ``checkpoint.pt`` of another run, or what ``fit --init`` takes. freeze: keep the
+    first 0, 1 or 2 stages of the trunk as they are in ``init``; a step is then half as long again
+    as fast, as the early layers are the ones with the large maps.
+    """
 
     data: tuple[str, ...]
     out: str
     size: int = 128
+    teacher_size: int = 0
+    soft: float = 0.5
     passes: int = 60_000
     batch: int = 64
     views: int = 4
@@ -58,99 +68,52 @@ class Settings:
     weight_decay: float = 0.05
     seed: int = 0
     init: str = ""
+    freeze: int = 0
     minutes_between_checkpoints: float = 3.0
 
 
 class Student(nn.Module):
     """ResNet50 with a 1x1 convolution on each stage, and heads for body part and positives."""
 
-    def __init__(self, channels: tuple[int, ...], pooled: int, parts: int) -> None:
+    def __init__(self, channels: tuple[int, ...], pooled: int, parts: int, freeze: int = 0) -> None:
+        """channels: of the teacher's maps from stage ``freeze`` on."""
         super().__init__()
+        self.freeze = freeze
         self.trunk, self.branch = Trunk(), Branch(parts)
         widths = (256, 512, 1024, 2048)
-        self.taps = nn.ModuleList(nn.Conv2d(w, c, 1) for w, c in zip(widths, channels))
+        self.taps = nn.ModuleList(nn.Conv2d(w, c, 1) for w, c in zip(widths[freeze:], channels))
         self.pooled = nn.Linear(widths[-1], pooled)
         self.positive = nn.Linear(widths[-1], parts)
+        for module in self._frozen():
+            module.requires_grad_(False)
+
+    def _frozen(self) -> list[nn.Module]:
+        t = self.trunk
+        return [t.conv1, t.bn1, t.layer1, t.layer2][: 2 + self.freeze] if self.freeze else []
+
+    def train(self, mode: bool = True) -> Student:
+        """Frozen stages keep the statistics of their batch norms too."""
+        super().train(mode)
+        for module in self._frozen():
+            module.eval()
+        return self
 
     def forward(self, x: Tensor) -> tuple[list[Tensor], Tensor, Tensor, Tensor]:
         """Predicted maps, predicted pooled vector, part logits, logit of positive by part."""
         stages = self.trunk.stages(x)
         part, last = self.branch(stages[-1])
-        maps = [tap(s) for tap, s in zip(self.taps, (*stages, last))]
+        maps = [tap(s) for tap, s in zip(self.taps, (*stages, last)[self.freeze :])]
         vector = last.mean((2, 3))
         return maps, self.pooled(vector), part, self.positive(vector)
 
-
-class Views:
-    """Augmented views of every picture with the teacher's features, in memory-mapped files."""
-
-    def __init__(self, folder: Path, canvases: np.ndarray, views: int, seed: int) -> None:
-        """Opens what ``folder`` holds of these very canvases, views and seed; else computes it."""
-        n, size = len(canvases), canvases.shape[-1]
-        key = hashlib.sha256(canvases.tobytes() + f"{views} {seed}".encode()).hexdigest()
-        self.n, self.views = n, views
-        self.teacher = Lite2(size)
-        probe = self._teach(canvases[:1])
-        self.shapes = [m.shape[1:] for m in probe]
-        folder.mkdir(parents=True, exist_ok=True)
-        done = folder / "done"
-        same = done.exists() and done.read_text() == key
-        mode = "r+" if same else "w+"
-        self.canvases = np.lib.format.open_memmap(
-            folder / "canvas.npy", mode, np.uint8, None if mode == "r+" else (views, n, size, size)
+    def load_backbone(self, state: Mapping[str, Tensor]) -> None:
+        """Trunk and layer4 of a torchvision ResNet50 state dict; taps and heads stay new."""
+        trunk, branch = split_state_dict(state)
+        self.trunk.load_state_dict(trunk)
+        layer4 = {k: v for k, v in branch.items() if not k.startswith("fc.")}
+        self.branch.layer4.load_state_dict(
+            {k.removeprefix("layer4."): v for k, v in layer4.items()}
         )
-        self.maps = [
-            np.lib.format.open_memmap(
-                folder / f"map{i}.npy", mode, np.float16, None if mode == "r+" else (views, n, *s)
-            )
-            for i, s in enumerate(self.shapes)
-        ]
-        self._compute_scale(canvases)
-        if not same:
-            done.unlink(missing_ok=True)
-            self._fill(canvases, seed)
-            done.write_text(key)
-
-    def _teach(self, canvases: np.ndarray) -> list[Tensor]:
-        with torch.autocast("cpu", torch.bfloat16):
-            features = self.teacher(canvases)
-        return [*(m.float() for m in features.maps), features.pooled.float()]
-
-    def _compute_scale(self, canvases: np.ndarray) -> None:
-        rng = np.random.default_rng(0)
-        probe = self._teach(canvases[rng.choice(self.n, min(512, self.n), replace=False)])
-        self.mean, self.std = [], []
-        for m in probe:
-            axes = (0, 2, 3) if m.ndim == 4 else (0,)
-            self.mean.append(m.mean(axes, keepdim=True))
-            self.std.append(m.std(axes, keepdim=True) + 1e-3)
-
-    def _fill(self, canvases: np.ndarray, seed: int) -> None:
-        for view in range(self.views):
-            torch.manual_seed(seed + 1000 * view)
-            started = time.monotonic()
-            for i in range(0, self.n, 128):
-                batch = canvases[i : i + 128]
-                if view:
-                    turned = [GEOMETRY(torch.from_numpy(c)[None])[0] for c in batch]
-                    batch = torch.stack(turned).numpy()
-                self.canvases[view, i : i + 128] = batch
-                for out, m, mean, std in zip(self.maps, self._teach(batch), self.mean, self.std):
-                    standard = ((m - mean) / std).clamp(-10, 10)
-                    out[view, i : i + 128] = standard.to(torch.float16).numpy()
-            log.info("view %d of %d: %.0f s", view + 1, self.views, time.monotonic() - started)
-
-    def batch(self, index: np.ndarray, rng: np.random.Generator) -> tuple[Tensor, list[Tensor]]:
-        """Grey Bx1xSxS in [0, 1] and the targets; each item of a random view, half flipped."""
-        view = rng.integers(self.views, size=len(index))
-        flip = rng.random(len(index)) < 0.5
-        grey = torch.from_numpy(self.canvases[view, index]).float().div_(255)[:, None]
-        targets = [torch.from_numpy(m[view, index]) for m in self.maps]
-        flipped = torch.from_numpy(flip)
-        for t in (grey, *targets):
-            if t.ndim == 4:
-                t[flipped] = t[flipped].flip(-1)
-        return grey, targets
 
 
 def draw(rows: pd.DataFrame, n: int, rng: np.random.Generator) -> np.ndarray:
@@ -175,7 +138,7 @@ def learning_rate(done: int, settings: Settings) -> float:
 def loss_of(
     student: Student, x: Tensor, targets: list[Tensor], part: Tensor, positive: Tensor
 ) -> tuple[Tensor, dict[str, float]]:
-    """Weighted sum of the feature losses and the label losses; ``positive`` is -1 if unknown."""
+    """Feature losses and label losses, weighted; ``positive`` is in [0, 1], -1 if unknown."""
     maps, pooled, part_logits, positive_logits = student(x)
     feature = [F.mse_loss(m.float(), t.float()) for m, t in zip(maps, targets)]
     vector = F.mse_loss(pooled.float(), targets[-1].float())
@@ -183,9 +146,11 @@ def loss_of(
     known = positive >= 0
     logits = positive_logits.float().gather(1, part[:, None])[:, 0]
     label = F.binary_cross_entropy_with_logits(logits[known], positive[known])
-    total = sum(w * f for w, f in zip(STAGE_WEIGHTS, feature)) + POOLED_WEIGHT * vector
+    total = (
+        sum(w * f for w, f in zip(STAGE_WEIGHTS[-len(feature) :], feature)) + POOLED_WEIGHT * vector
+    )
     total = total + LABEL_WEIGHT * (part_loss + label)
-    parts = {f"map{i}": float(f.detach()) for i, f in enumerate(feature)}
+    parts = {f"map{i}": float(f.detach()) for i, f in enumerate(feature, 4 - len(feature))}
     parts |= {
         "pooled": float(vector.detach()),
         "part": float(part_loss.detach()),
@@ -241,11 +206,17 @@ class Distillation:
         self.val, self.val_canvases = load_canvases(rows[shown], self.spec)
         self.train, canvases = load_canvases(rows[rows.split == "train"], self.spec)
         folder = self.out / f"views{settings.size}"
-        self.views = Views(folder, canvases, settings.views, settings.seed)
+        wide = canvases
+        if settings.teacher_size not in (0, settings.size):
+            same = self.train  # what could be read once is read again
+            _, wide = load_canvases(same, Preprocessing(size=settings.teacher_size))
+        self.views = Views(folder, canvases, wide, settings.views, settings.seed, settings.freeze)
         self.part = torch.tensor([self.parts.index(p) for p in self.train.part])
         self.positive = torch.tensor(self.train.positive.fillna(-1).to_numpy(np.float32, copy=True))
+        self.label = self._labels()
         *maps, pooled = (s[0] for s in self.views.shapes)
-        self.student = channels_last(Student(tuple(maps), pooled, len(self.parts)))
+        student = Student(tuple(maps), pooled, len(self.parts), settings.freeze)
+        self.student = channels_last(student).train()
         self.optimizer = torch.optim.AdamW(
             groups(self.student, settings.weight_decay), settings.learning_rate, fused=True
         )
@@ -262,8 +233,21 @@ class Distillation:
             self.optimizer.load_state_dict(state["optimizer"])
             self.done = state["done"]
         elif self.settings.init:
-            state = torch.load(self.settings.init, weights_only=True)
-            self.student.load_state_dict(state["student"])
+            state = initial.student(self.settings.init)
+            if state is not None:
+                self.student.load_state_dict(state)
+            else:
+                self.student.load_backbone(initial.backbone(self.settings.init))
+
+    def _labels(self) -> Tensor:
+        """Label of a positive by view and picture (VxN), softened by the teacher; -1: unknown."""
+        hard = self.positive.numpy()[None].repeat(self.settings.views, 0)
+        if self.settings.soft == 0:
+            return torch.from_numpy(hard)
+        soft = probe.soft_labels(self.views.pooled, self.train)
+        mixed = (1 - self.settings.soft) * hard + self.settings.soft * soft
+        both = np.where(hard < 0, soft, np.where(np.isnan(soft), hard, mixed))
+        return torch.from_numpy(np.nan_to_num(both, nan=-1.0).astype(np.float32))
 
     def run(self) -> Path:
         """Train to the end; returns the path of ``resnet50.pt``, a torchvision state dict."""
@@ -287,11 +271,12 @@ class Distillation:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.done, s)
         index = draw(self.train, s.batch, rng)
-        grey, targets = self.views.batch(index, rng)
+        grey, targets, view = self.views.batch(index, rng)
         grey = expose(grey).sub_(self.spec.mean).div_(self.spec.std)
         x = grey.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
         with torch.autocast("cpu", torch.bfloat16):
-            loss, terms = loss_of(self.student, x, targets, self.part[index], self.positive[index])
+            label = self.label[view, index]
+            loss, terms = loss_of(self.student, x, targets, self.part[index], label)
         if not torch.isfinite(loss):
             raise FloatingPointError(f"The loss is {loss.item()} after {self.done} pictures.")
         loss.backward()
@@ -321,6 +306,7 @@ class Distillation:
 
 def groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Parameter groups: decay for weights, none for biases and normalisation."""
-    decay = [p for p in module.parameters() if p.ndim > 1]
-    plain = [p for p in module.parameters() if p.ndim <= 1]
+    learned = [p for p in module.parameters() if p.requires_grad]
+    decay = [p for p in learned if p.ndim > 1]
+    plain = [p for p in learned if p.ndim <= 1]
     return [{"params": decay, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]

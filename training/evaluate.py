@@ -22,13 +22,13 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from core import imaging
+from core import files, imaging
 from core.cascade import Cascade
 from core.errors import ImageRejected
 from core.registry import Stage
 from core.settings import ImageLimits
 from core.types import BodyPart
-from training import files, metrics
+from training import metrics
 from training.data import AMBIGUOUS, FOCUS, SIMULATED, split_hash, stage1_class
 
 log = logging.getLogger(__name__)

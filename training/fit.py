@@ -28,10 +28,11 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from core import device as devices
+from core import files
 from core.network import Branch, channels_last
 from core.transforms import Preprocessing, to_tensor
 from core.types import BodyPart
-from training import curves, distributed, files, initial, sampling
+from training import curves, distributed, initial, sampling
 from training.augment import vary
 from training.data import (
     AMBIGUOUS,

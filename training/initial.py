@@ -23,16 +23,27 @@ def load(joint: JointNetwork, init: str) -> None:
     """
     if init == "scratch":
         return
-    if init == "imagenet":
-        joint.load_backbone(imagenet())
-    elif Path(init).is_file():
-        state = torch.load(init, weights_only=True)
-        if "student" in state:
-            joint.load_student(state["student"], state["parts"])
-        else:
-            joint.load_backbone(state)
+    if (student_state := student(init)) is not None:
+        joint.load_student(student_state, torch.load(init, weights_only=True)["parts"])
     else:
-        joint.load_backbone(released(init))
+        joint.load_backbone(backbone(init))
+
+
+def student(init: str) -> dict[str, Tensor] | None:
+    """The distilled network with its heads where ``init`` is ``distill``'s checkpoint."""
+    if not Path(init).is_file():
+        return None
+    state = torch.load(init, weights_only=True)
+    return dict(state["student"]) if "student" in state else None
+
+
+def backbone(init: str) -> dict[str, Tensor]:
+    """Trunk and layer4 as a torchvision ResNet50 state dict: "imagenet", a file or a release."""
+    if init == "imagenet":
+        return imagenet()
+    if Path(init).is_file():
+        return dict(torch.load(init, weights_only=True))
+    return released(init)
 
 
 def imagenet() -> dict[str, Tensor]:

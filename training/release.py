@@ -14,8 +14,8 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
+from core import files
 from core.registry import ARCHITECTURE, FORMAT, Registry, Release
-from training import files
 from training.card import model_card
 
 MAX_FILE_BYTES = 40 * 2**20

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from core import files
 from core.registry import Release, Stage
 from core.types import BodyPart
-from training import evaluate, files, plots
+from training import evaluate, plots
 from training.plots import BACK, FONT, INK, LINE, PANEL, SOFT
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -43,6 +44,7 @@ class Lite2(nn.Module):
                 image_size=size,
             )
         self.size = size
+        self._compiled: Callable[[Tensor], Sequence[Tensor]] | None = None
         self.eval().requires_grad_(False)
         channels_last(self)
 
@@ -50,6 +52,10 @@ class Lite2(nn.Module):
     def forward(self, canvases: np.ndarray) -> TeacherFeatures:
         grey = torch.from_numpy(np.ascontiguousarray(canvases)).float().sub_(127.0).div_(128.0)
         x = grey[:, None].expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
+        *maps, pooled = self._compiled(x) if self._compiled else self._features(x)
+        return TeacherFeatures(tuple(maps), pooled)
+
+    def _features(self, x: Tensor) -> tuple[Tensor, ...]:
         net, maps = self.net, {}
         x = net._swish(net._bn0(net._conv_stem(x)))
         for block in net._blocks:
@@ -57,4 +63,24 @@ class Lite2(nn.Module):
             # same padding rounds up, so the stride of a size that is no multiple of 32 is near it
             maps[2 ** round(math.log2(self.size / x.shape[-1]))] = x
         head = net._swish(net._bn1(net._conv_head(x)))
-        return TeacherFeatures(tuple(maps[s] for s in self.strides), head.mean((2, 3)))
+        return (*(maps[s] for s in self.strides), head.mean((2, 3)))
+
+    def compile(self) -> Lite2:  # type: ignore[override]
+        """Run through OpenVINO where it is installed, three times as fast on a CPU; bf16 there."""
+        try:
+            import openvino
+        except ImportError:
+            return self
+
+        class Traced(nn.Module):
+            def forward(_, x: Tensor) -> tuple[Tensor, ...]:
+                return self._features(x)
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            example = torch.zeros(1, 3, self.size, self.size)
+            model = openvino.convert_model(Traced().eval(), example_input=example)
+        model.reshape([-1, 3, self.size, self.size])
+        ready = openvino.Core().compile_model(model, "CPU", {"PERFORMANCE_HINT": "LATENCY"})
+        self._compiled = lambda x: [torch.from_numpy(v.copy()) for v in ready(x.numpy()).values()]
+        return self

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` fill a temporary file beside ``path``, sync it, and rename it to ``path``."""
+    """Let ``write`` fill a temporary file beside ``path``, sync it, and rename it to ``path``.
+
+    The file gets the mode that ``open`` would have given it, not the private one of a temporary.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     os.close(handle)
     temporary = Path(name)
     try:
         write(temporary)
+        temporary.chmod(0o666 & ~_umask())
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -27,11 +33,23 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def _umask() -> int:
+    """The mask of this process; Linux tells it without changing it for the other threads."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        found = re.search(r"^Umask:\s*([0-7]+)", status.read_text(), re.MULTILINE)
+        if found:
+            return int(found[1], 8)
+    return 0o022
+
+
 def write_json(path: Path, value: Any) -> None:
     write_atomically(path, lambda p: p.write_text(json.dumps(value, indent=1) + "\n"))
 
 
-def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+def save_checkpoint(path: Path, state: dict[str, Any] | dict[str, Tensor]) -> None:
+    import torch
+
     write_atomically(path, lambda p: torch.save(state, p))
 
 

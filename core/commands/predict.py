@@ -1,0 +1,72 @@
+"""``python -m core predict PATH...``: a sentence or a line of JSON for each input."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from core.settings import Settings
+
+if TYPE_CHECKING:
+    from core.cascade import Cascade
+    from core.types import ImageResult
+
+HELP = "score files and folders"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("paths", nargs="+", type=Path, metavar="PATH")
+    parser.add_argument("--json", action="store_true", help="one line of JSON for each input")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"))
+
+
+def run(options: argparse.Namespace, settings: Settings) -> int:
+    from core.cascade import Cascade
+
+    cascade = Cascade.load(settings.weights, settings.release, settings.device)
+    print(f"{cascade.release.id} on {cascade.device.description}", file=sys.stderr)
+    for path in _files(options.paths):
+        result = _score(cascade, path, settings)
+        print(json.dumps(result.to_json()) if options.json else _sentence(result), flush=True)
+    return 0
+
+
+def _files(paths: Sequence[Path]) -> Iterator[Path]:
+    """The files given, and of a folder all that lie below it and are not hidden, in order."""
+    for path in paths:
+        if path.is_dir():
+            below = (p for p in sorted(path.rglob("*")) if p.is_file())
+            yield from (p for p in below if not any(s[0] == "." for s in p.relative_to(path).parts))
+        else:
+            yield path
+
+
+def _score(cascade: Cascade, path: Path, settings: Settings) -> ImageResult:
+    from core import imaging, pipeline
+    from core.errors import ImageRejected
+
+    started = time.perf_counter()
+    try:
+        radiograph = imaging.read(path, settings.limits)
+    except ImageRejected as error:
+        digest = pipeline.digest_of(path, settings.limits)
+        result = pipeline.rejected(cascade, path.name, digest, error.reason, started)
+    else:
+        result = cascade.predict([radiograph])[0]
+    return replace(result, file=str(path))
+
+
+def _sentence(result: ImageResult) -> str:
+    if result.body_part is None or result.fracture is None or result.reason is not None:
+        return f"{result.file}: rejected. {result.reason}"
+    finding = result.fracture.finding.value.replace("_", " ")
+    return (
+        f"{result.file}: {result.body_part.label.value} ({result.body_part.probability:.0%}), "
+        f"{finding} ({result.fracture.probability:.0%})"
+    )
