@@ -5,6 +5,7 @@
     ├── WeightsInvalid            weights or manifest are missing, damaged or of another kind
     │   └── ReleaseNotFound       the manifest has no release or alias of that name
     ├── DeviceUnavailable         the requested device is not there
+    ├── PathRefused               a path outside of the folders that may be read
     └── SettingsInvalid           a setting in the environment has no meaning
 
 ``str(error)`` is one plain sentence for the user. The cause is chained (``raise ... from``) and
@@ -36,6 +37,10 @@ class ReleaseNotFound(WeightsInvalid):
 
 class DeviceUnavailable(CascadeError):
     """The requested device is not there."""
+
+
+class PathRefused(CascadeError):
+    """A path outside of the folders that may be read, or not a file or folder."""
 
 
 class SettingsInvalid(CascadeError):
