@@ -137,9 +137,18 @@ class Cascade:
         each = 1000 * (time.perf_counter() - started) / len(radiographs)
         return [
             ImageResult(
-                r.name, r.sha256, reason, self.release.id, self.release.sha256, each, body, *both
+                r.name,
+                r.sha256,
+                reason,
+                self.release.id,
+                self.release.sha256,
+                each,
+                body,
+                fracture,
+                heatmap,
+                part,
             )
-            for r, reason, body, both in zip(
+            for r, reason, body, (fracture, heatmap) in zip(
                 radiographs,
                 reasons,
                 body_parts,

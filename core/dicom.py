@@ -86,7 +86,8 @@ def decode(data: bytes, limits: ImageLimits) -> Decoded:
     else:
         pixels, notes = displayed(stored, dataset)
     spacing, origin = _pixel_spacing(dataset)
-    return Decoded(pixels, spacing, (*notes, *origin, *_remarks(dataset, frames)))
+    study = str(dataset.get("StudyInstanceUID") or "").strip() or None
+    return Decoded(pixels, spacing, (*notes, *origin, *_remarks(dataset, frames)), study)
 
 
 def _check_inflated_size(data: bytes, limits: ImageLimits) -> None:

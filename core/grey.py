@@ -23,6 +23,7 @@ class Decoded:
     pixels: Grey
     pixel_spacing: tuple[float, float] | None = None
     notes: tuple[str, ...] = ()
+    study_uid: str | None = None
 
 
 def check_size(width: int, height: int, limits: ImageLimits, frames: int = 1) -> None:

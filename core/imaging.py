@@ -127,7 +127,8 @@ def decode(data: bytes, name: str, limits: ImageLimits) -> Radiograph:
         raise ImageRejected(reason) from error
     pixels = np.ascontiguousarray(decoded.pixels)
     pixels.setflags(write=False)
-    return Radiograph(pixels, name, digest, kind, decoded.pixel_spacing, decoded.notes)
+    spacing, study = decoded.pixel_spacing, decoded.study_uid
+    return Radiograph(pixels, name, digest, kind, spacing, decoded.notes, study)
 
 
 def _check_bytes(size: int, limits: ImageLimits) -> None:

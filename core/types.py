@@ -37,6 +37,7 @@ class Radiograph:
     sha256: of the encoded bytes, 64 hexadecimal digits.
     format: "PNG", "JPEG", "TIFF", "WEBP" or "DICOM".
     pixel_spacing: (row, column) in millimetres at the detector or patient, None if not known.
+    study_uid: Study Instance UID of a DICOM file (PS3.3 C.7.2.1), None if not known.
     notes: what the decoder did that a reader may want to know, a sentence each.
     """
 
@@ -46,6 +47,7 @@ class Radiograph:
     format: str
     pixel_spacing: tuple[float, float] | None = None
     notes: tuple[str, ...] = ()
+    study_uid: str | None = None
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,7 @@ class ImageResult:
 
     ``reason`` is None where the input was read; otherwise one sentence, and the input counts as
     rejected. A radiograph that stage 1 calls OTHER is rejected but keeps its ``body_part``.
+    ``chosen`` is the part that a reader named, whatever stage 1 said.
     """
 
     file: str
@@ -111,6 +114,14 @@ class ImageResult:
     body_part: BodyPartPrediction | None = None
     fracture: FracturePrediction | None = None
     heatmap: Heatmap | None = field(default=None, repr=False, compare=False)
+    chosen: BodyPart | None = None
+
+    @property
+    def part(self) -> BodyPart | None:
+        """Whose fracture model assessed it; None where none did."""
+        if self.fracture is None:
+            return None
+        return self.chosen or (self.body_part.label if self.body_part else None)
 
     @property
     def status(self) -> str:

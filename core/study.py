@@ -1,0 +1,136 @@
+"""Views of one examination -> one result.
+
+A study's probability is the mean over its views, as MURA defines it (Rajpurkar et al. 2017,
+arXiv:1712.06957, section 2). Views that another part's fracture model assessed are left out of it:
+their probabilities mean something else.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from core.quality import finding_of
+from core.registry import Release
+from core.types import BodyPart, Finding, ImageResult
+
+# XR_ELBOW/patient00011/study1_negative/image1.png, and the same with underscores in one name.
+# What follows the study's number is the label in MURA: it must not become part of the key.
+_MURA = re.compile(r"^(?P<key>(?:.*[/_])?patient\d+[/_]study\d+)(?![^/_])", re.IGNORECASE)
+_UID = re.compile(r"[0-9.]{1,64}")  # DICOM PS3.5 section 9.1
+_IN_WORDS = {
+    Finding.SUSPECTED: "suspected",
+    Finding.DOUBTFUL: "doubtful",
+    Finding.NOT_SUSPECTED: "not suspected",
+}
+
+
+@dataclass(frozen=True)
+class StudyResult:
+    """The views of one study and what they say together.
+
+    id: as given to ``combine``. views: all of them in the order given, refused ones too.
+    body_part: the part that most views were assessed as. probability: mean calibrated probability
+    of the views of that part, in [0, 1]. finding: of that mean, by the part's operating points.
+    All three are None where no view was assessed. notes: what a reader must know, a sentence each.
+    """
+
+    id: str
+    views: tuple[ImageResult, ...]
+    body_part: BodyPart | None = None
+    probability: float | None = None
+    finding: Finding | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def counted(self) -> tuple[ImageResult, ...]:
+        """The views whose mean is the probability."""
+        return tuple(v for v in self.views if v.part is not None and v.part == self.body_part)
+
+
+def combine(id: str, views: Sequence[ImageResult], release: Release) -> StudyResult:
+    """The result of one study; ``release`` is the one that assessed the views.
+
+    Where the views name different parts, most views decide, then the higher sum of the
+    probabilities of the part; a part that a reader chose counts as certain.
+    """
+    part = _part(views)
+    if part is None:
+        return StudyResult(id, tuple(views), notes=tuple(_left_out(views)))
+    counted = [v.fracture for v in views if v.part == part and v.fracture is not None]
+    probability = sum(f.probability for f in counted) / len(counted)
+    finding = finding_of(probability, release.stages[part.value].operating_points)
+    notes = (*_parts(views), *_findings([f.finding for f in counted]), *_left_out(views))
+    return StudyResult(id, tuple(views), part, probability, finding, notes)
+
+
+def key_of(path_or_name: str, study_uid: str | None = None) -> str:
+    """The study that a file belongs to: files with equal keys are views of one study.
+
+    By, in this order: the Study Instance UID of a DICOM file; MURA's names
+    (``…patient00011/study1_negative/image1.png``, without the label); the folder; and a file that
+    lies in none is a study of its own.
+    """
+    uid = (study_uid or "").strip()
+    if _UID.fullmatch(uid):
+        return uid
+    name = path_or_name.replace("\\", "/")
+    named = _MURA.match(name)
+    if named:
+        return named["key"]
+    folder = str(PurePosixPath(name).parent)
+    return name if folder in (".", "/") else folder
+
+
+def group(keys: Iterable[Hashable]) -> list[list[int]]:
+    """The positions of equal keys, in the order in which each key is met first."""
+    found: dict[Hashable, list[int]] = {}
+    for position, key in enumerate(keys):
+        found.setdefault(key, []).append(position)
+    return list(found.values())
+
+
+def _part(views: Sequence[ImageResult]) -> BodyPart | None:
+    votes = Counter(v.part for v in views if v.part is not None)
+
+    def weight(part: BodyPart) -> tuple[int, float]:
+        return votes[part], sum(_sureness(v) for v in views if v.part == part)
+
+    return max(votes, key=weight) if votes else None
+
+
+def _sureness(view: ImageResult) -> float:
+    if view.chosen is not None or view.body_part is None:
+        return 1.0
+    return view.body_part.probability
+
+
+def _parts(views: Sequence[ImageResult]) -> list[str]:
+    counts = Counter(v.part for v in views if v.part is not None)
+    if len(counts) < 2:
+        return []
+    said = ", ".join(f"{part} {n}" for part, n in counts.most_common())
+    main = _part(views)
+    return [
+        f"The views name different body parts ({said}). The result is the mean over the views "
+        f"of the {main} alone."
+    ]
+
+
+def _findings(findings: Sequence[Finding]) -> list[str]:
+    counts = Counter(findings)
+    if len(counts) < 2:
+        return []
+    said = ", ".join(f"{words} {counts[f]}" for f, words in _IN_WORDS.items() if counts[f])
+    return [f"The views disagree: {said}."]
+
+
+def _left_out(views: Sequence[ImageResult]) -> list[str]:
+    refused = sum(v.part is None for v in views)
+    if not refused:
+        return []
+    verb = "was" if refused == 1 else "were"
+    return [f"{refused} of {len(views)} views {verb} not assessed."]

@@ -1,0 +1,154 @@
+"""Grouping of views into studies, and what a study's views say together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from core import imaging
+from core.cascade import Cascade
+from core.registry import Registry, Release
+from core.settings import ImageLimits
+from core.study import combine, group, key_of
+from core.types import (
+    BodyPart,
+    BodyPartPrediction,
+    Finding,
+    FracturePrediction,
+    ImageResult,
+)
+from tests import simulated
+from tests.simulated import phantom
+
+HAND, ELBOW = BodyPart.HAND, BodyPart.ELBOW
+
+
+@pytest.fixture(scope="module")
+def release(weights: Path) -> Release:
+    """Operating points of every part: sensitive at 0.3, specific at 0.7."""
+    return Registry.open(weights).find("champion")
+
+
+def view(
+    probability: float | None,
+    part: BodyPart = HAND,
+    sure: float = 0.9,
+    chosen: BodyPart | None = None,
+) -> ImageResult:
+    finding = Finding.DOUBTFUL
+    if probability is not None:
+        finding = (
+            Finding.SUSPECTED
+            if probability >= 0.7
+            else Finding.NOT_SUSPECTED
+            if probability < 0.3
+            else Finding.DOUBTFUL
+        )
+    return ImageResult(
+        "a.png",
+        "0" * 64,
+        "Refused." if probability is None else None,
+        "random",
+        "1" * 64,
+        1.0,
+        BodyPartPrediction(part, sure, {part: sure}),
+        None if probability is None else FracturePrediction(probability, finding),
+        chosen=chosen,
+    )
+
+
+def test_a_study_is_the_mean_of_its_views(release: Release) -> None:
+    study = combine("s", [view(0.9), view(0.8), view(0.7)], release)
+    assert study.probability == pytest.approx(0.8)
+    assert (study.body_part, study.finding, study.notes) == (HAND, Finding.SUSPECTED, ())
+
+
+@pytest.mark.parametrize(
+    ("views", "finding"),
+    [
+        ((0.1, 0.2), Finding.NOT_SUSPECTED),
+        ((0.29, 0.31), Finding.DOUBTFUL),
+        ((0.5, 0.9), Finding.SUSPECTED),
+    ],
+)
+def test_the_mean_meets_the_operating_points_of_the_part(
+    release: Release, views: tuple[float, ...], finding: Finding
+) -> None:
+    assert combine("s", [view(p) for p in views], release).finding is finding
+
+
+def test_views_of_another_part_are_left_out_and_said(release: Release) -> None:
+    study = combine("s", [view(0.9), view(0.8), view(0.1, ELBOW)], release)
+    assert study.probability == pytest.approx(0.85)
+    assert len(study.counted) == 2 and len(study.views) == 3
+    (note,) = study.notes
+    assert "different body parts (hand 2, elbow 1)" in note and "hand alone" in note
+
+
+def test_one_view_each_the_surer_part_decides(release: Release) -> None:
+    study = combine("s", [view(0.9, sure=0.6), view(0.1, ELBOW, sure=0.99)], release)
+    assert (study.body_part, study.probability) == (ELBOW, 0.1)
+
+
+def test_a_part_chosen_by_the_reader_is_certain(release: Release) -> None:
+    first, second = view(0.9, ELBOW, sure=0.99), view(0.2, ELBOW, sure=1.0, chosen=HAND)
+    assert second.part is HAND
+    assert combine("s", [first, second], release).body_part is HAND
+
+
+def test_views_that_disagree_are_counted_in_words(release: Release) -> None:
+    study = combine("s", [view(0.95), view(0.1), view(0.1)], release)
+    assert study.finding is Finding.DOUBTFUL
+    assert study.notes == ("The views disagree: suspected 1, not suspected 2.",)
+
+
+def test_refused_views_are_kept_and_counted(release: Release) -> None:
+    study = combine("s", [view(None), view(0.9)], release)
+    assert study.probability == 0.9 and len(study.views) == 2
+    assert study.notes == ("1 of 2 views was not assessed.",)
+
+
+def test_nothing_assessed_says_nothing(release: Release) -> None:
+    study = combine("s", [view(None)], release)
+    assert (study.body_part, study.probability, study.finding) == (None, None, None)
+    assert study.notes == ("1 of 1 views was not assessed.",)
+    assert combine("s", [], release).notes == ()
+
+
+def test_the_cascade_says_which_part_the_reader_chose(cascade: Cascade) -> None:
+    radiograph = imaging.decode(simulated.encoded(phantom(), "PNG"), "a.png", ImageLimits())
+    assert cascade.predict([radiograph])[0].chosen is None
+    (asked,) = cascade.predict([radiograph], ELBOW)
+    assert asked.chosen is asked.part is ELBOW
+
+
+MURA = "MURA-v1.1/valid/XR_ELBOW/patient00011/study1_{}/image{}.png"
+
+
+def test_mura_names_are_grouped_without_their_label() -> None:
+    keys = {key_of(MURA.format(label, n)) for label in ("negative", "positive") for n in (1, 2)}
+    assert keys == {"MURA-v1.1/valid/XR_ELBOW/patient00011/study1"}
+    assert key_of(MURA.replace("ELBOW", "HAND").format("negative", 1)) not in keys
+    assert key_of("patient3_study2_image1.png") == key_of("patient3_study2_image2.png")
+    assert key_of("patient3/study1/a.png") != key_of("patient3/study12/a.png")
+
+
+def test_the_study_uid_comes_first_and_nonsense_is_no_uid() -> None:
+    assert key_of("one/a.dcm", "1.2.3") == key_of("two/b.dcm", " 1.2.3 ") == "1.2.3"
+    assert key_of("one/a.dcm", "no uid") == "one"
+
+
+def test_a_folder_is_a_study_and_a_lone_file_too() -> None:
+    assert key_of("x/y/a.png") == key_of("x\\y\\b.png") == "x/y"
+    assert key_of("a.png") == "a.png" != key_of("b.png")
+
+
+def test_grouping_keeps_the_order() -> None:
+    assert group(["b", "a", "b", "c"]) == [[0, 2], [1], [3]]
+
+
+def test_a_dicom_file_names_its_study() -> None:
+    data = simulated.dicom(phantom(bits=12), StudyInstanceUID="1.2.840.99")
+    assert imaging.decode(data, "a.dcm", ImageLimits()).study_uid == "1.2.840.99"
+    assert imaging.decode(simulated.encoded(phantom(), "PNG"), "a", ImageLimits()).study_uid is None
