@@ -19,6 +19,7 @@ from core.settings import Settings
 
 COMMANDS = (
     "predict",
+    "report",
     "verify",
 )
 

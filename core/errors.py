@@ -6,7 +6,8 @@
     │   └── ReleaseNotFound       the manifest has no release or alias of that name
     ├── DeviceUnavailable         the requested device is not there
     ├── PathRefused               a path outside of the folders that may be read
-    └── SettingsInvalid           a setting in the environment has no meaning
+    ├── SettingsInvalid           a setting in the environment has no meaning
+    └── NotWritable               a file that was asked for cannot be written
 
 ``str(error)`` is one plain sentence for the user. The cause is chained (``raise ... from``) and
 goes to the log.
@@ -45,3 +46,7 @@ class PathRefused(CascadeError):
 
 class SettingsInvalid(CascadeError):
     """A setting in the environment has no meaning."""
+
+
+class NotWritable(CascadeError):
+    """A file that was asked for cannot be written."""

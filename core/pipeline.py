@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from core import imaging
@@ -28,6 +29,19 @@ def diagnose(
         digest = hashlib.sha256(data).hexdigest()
         return None, rejected(cascade, name, digest, error.reason, started)
     return radiograph, cascade.predict([radiograph], part)[0]
+
+
+def read_and_diagnose(
+    cascade: Cascade, path: Path, limits: ImageLimits
+) -> tuple[Radiograph | None, ImageResult]:
+    """Read, decode and score a file on the disk; the result has its path as it was given."""
+    started = time.perf_counter()
+    try:
+        radiograph = imaging.read(path, limits)
+    except ImageRejected as error:
+        digest = digest_of(path, limits)
+        return None, rejected(cascade, str(path), digest, error.reason, started)
+    return radiograph, replace(cascade.predict([radiograph])[0], file=str(path))
 
 
 def rejected(

@@ -5,16 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core.settings import Settings
 
 if TYPE_CHECKING:
-    from core.cascade import Cascade
     from core.types import ImageResult
 
 HELP = "score files and folders"
@@ -28,11 +25,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, settings: Settings) -> int:
     from core.cascade import Cascade
+    from core.pipeline import read_and_diagnose
 
     cascade = Cascade.load(settings.weights, settings.release, settings.device)
     print(f"{cascade.release.id} on {cascade.device.description}", file=sys.stderr)
     for path in _files(options.paths):
-        result = _score(cascade, path, settings)
+        _, result = read_and_diagnose(cascade, path, settings.limits)
         print(json.dumps(result.to_json()) if options.json else _sentence(result), flush=True)
     return 0
 
@@ -45,21 +43,6 @@ def _files(paths: Sequence[Path]) -> Iterator[Path]:
             yield from (p for p in below if not any(s[0] == "." for s in p.relative_to(path).parts))
         else:
             yield path
-
-
-def _score(cascade: Cascade, path: Path, settings: Settings) -> ImageResult:
-    from core import imaging, pipeline
-    from core.errors import ImageRejected
-
-    started = time.perf_counter()
-    try:
-        radiograph = imaging.read(path, settings.limits)
-    except ImageRejected as error:
-        digest = pipeline.digest_of(path, settings.limits)
-        result = pipeline.rejected(cascade, path.name, digest, error.reason, started)
-    else:
-        result = cascade.predict([radiograph])[0]
-    return replace(result, file=str(path))
 
 
 def _sentence(result: ImageResult) -> str:

@@ -1,0 +1,84 @@
+"""What a release says about itself: how good an operating point is, and what it means for one.
+
+The figures are those that ``python -m training evaluate`` wrote into the manifest (test split);
+where a release has none, those of the validation split that chose the threshold.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from core.registry import Release
+from core.types import BodyPart, OperatingPoint
+
+POINTS = ("sensitive", "specific")
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A share in [0, 1] with its 95 % interval; low and high are None where it has none."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Performance:
+    """What an operating point gives on n radiographs of a split, counted image by image."""
+
+    point: OperatingPoint
+    sensitivity: Estimate
+    specificity: Estimate
+    split: str
+    n: int
+
+
+def performance(release: Release, part: BodyPart, name: str) -> Performance | None:
+    """The figures of the operating point ``name`` of a part; None if the release has no such."""
+    stage = release.stages.get(part.value)
+    point = next((p for p in stage.operating_points if p.name == name), None) if stage else None
+    if point is None:
+        return None
+    sensitivity = _figure(release, "fracture", part.value, f"sensitivity ({name})")
+    specificity = _figure(release, "fracture", part.value, f"specificity ({name})")
+    if sensitivity is None or specificity is None:
+        found = Estimate(point.sensitivity), Estimate(point.specificity)
+        return Performance(point, *found, "validation", point.n)
+    split = str(release.metrics.get("split", "test"))
+    found = _estimate(sensitivity), _estimate(specificity)
+    return Performance(point, *found, split, int(sensitivity["n"]))
+
+
+def predictive_values(
+    sensitivity: float, specificity: float, prevalence: float
+) -> tuple[float | None, float | None]:
+    """(PPV, NPV) by Bayes' rule, all in [0, 1]; None where nothing would be called so."""
+    true_positive, true_negative = sensitivity * prevalence, specificity * (1 - prevalence)
+    positive = true_positive + (1 - specificity) * (1 - prevalence)
+    negative = true_negative + (1 - sensitivity) * prevalence
+    ppv = true_positive / positive if positive > 0 else None
+    return ppv, true_negative / negative if negative > 0 else None
+
+
+def pointing(release: Release, method: str) -> tuple[Estimate, int] | None:
+    """How often a method's hottest place lay in an annotated box, and n; None if not measured."""
+    found = _figure(release, "heatmap", method, "pointing game")
+    return (_estimate(found), int(found["n"])) if found else None
+
+
+def _figure(release: Release, stage: str, part: str, metric: str) -> dict[str, Any] | None:
+    """One figure by image, over all sources where they were pooled, else of the largest source."""
+    here = [
+        f
+        for f in release.metrics.get("figures", ())
+        if (f["stage"], f["part"], f["metric"], f["level"]) == (stage, part, metric, "image")
+        and f["source"] != "simulated"
+    ]
+    pooled = [f for f in here if f["source"] == "all"]
+    return max(pooled or here, key=lambda f: int(f["n"]), default=None)
+
+
+def _estimate(figure: dict[str, Any]) -> Estimate:
+    return Estimate(float(figure["value"]), figure.get("low"), figure.get("high"))

@@ -1,0 +1,6 @@
+"""One study -> a report to print (PDF) or to process (JSON)."""
+
+from core.report.paper import pdf
+from core.report.record import LIMITS, Decision, StudyReport, as_json
+
+__all__ = ["LIMITS", "Decision", "StudyReport", "as_json", "pdf"]

@@ -1,0 +1,281 @@
+"""The report on paper: A4, one page for a study of up to four views.
+
+Set in DejaVu Sans, which comes with matplotlib: it has the letters of most names. What it has not
+is printed as a replacement mark, and what is not printed at all (control and direction marks) is
+left out, so that a hostile name stays a name.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import unicodedata
+from datetime import UTC
+from pathlib import Path
+
+import cv2
+import numpy as np
+from fontTools.ttLib import TTFont
+from fpdf import FPDF
+from fpdf.enums import XPos, YPos
+from fpdf.fonts import FontFace
+from numpy.typing import NDArray
+
+from core.display import to_8_bit
+from core.explain import on_picture, overlay
+from core.operating import Estimate, Performance
+from core.report.record import LIMITS, Decision, StudyReport, how_found
+from core.types import Finding, ImageResult, Radiograph
+
+FONT = "DejaVu"
+WORDS = {
+    Finding.SUSPECTED: "suspected",
+    Finding.DOUBTFUL: "doubtful",
+    Finding.NOT_SUSPECTED: "not suspected",
+}
+PICTURE_SIDE = 1000  # pixels
+OPACITY = 0.5
+COLUMNS = 4
+GAP = 3.0  # mm
+LONGEST = 80  # characters of a name
+REPLACEMENT = "\ufffd"
+GREY = (90, 90, 90)
+
+
+def pdf(report: StudyReport) -> bytes:
+    """The report as a PDF file."""
+    paper = _Paper(report)
+    paper.heading()
+    paper.pictures()
+    paper.results()
+    paper.reading()
+    if report.decision is not None:
+        paper.decision(report.decision)
+    paper.provenance()
+    return bytes(paper.output())
+
+
+class _Paper(FPDF):
+    """The sheet, written from top to bottom."""
+
+    def __init__(self, report: StudyReport) -> None:
+        super().__init__(format="A4")
+        self._report = report
+        for style, file in (("", "DejaVuSans.ttf"), ("B", "DejaVuSans-Bold.ttf")):
+            self.add_font(FONT, style, _fonts() / file)
+        with TTFont(_fonts() / "DejaVuSans.ttf") as font:
+            self._letters = frozenset(font.getBestCmap())
+        self.set_margin(15)
+        self.set_auto_page_break(True, 16)
+        self.set_creation_date(report.created)
+        self.set_title("Radiograph study")
+        self.set_lang("en")
+        self.add_page()
+
+    def footer(self) -> None:
+        """On every page: what this is, and who says so."""
+        self.set_y(-12)
+        self.set_font(FONT, size=7)
+        self.set_text_color(*GREY)
+        release = self._safe(self._report.release.id)
+        said = f"Release {release} · Research use only, not a medical device"
+        self.cell(0, 5, f"{said} · page {self.page_no()} of {{nb}}", align="C")
+
+    def heading(self) -> None:
+        """Body part, finding and probability, in one glance."""
+        study = self._report.study
+        part = study.body_part.capitalize() if study.body_part else "Body part not assessed"
+        created = self._report.created.astimezone(UTC)
+        self._line("Radiograph study", 8, GREY, f"{created:%Y-%m-%d %H:%M} UTC")
+        if self._report.names:
+            self._line(_shortened(study.id), 8)
+        self._line(part, 15, style="B")
+        if study.finding is None or study.probability is None:
+            self._line("Finding: not assessed", 11)
+        else:
+            views = len(study.counted)
+            mean = f", mean of {views} views" if views > 1 else ""
+            self._line(
+                f"Finding {WORDS[study.finding]} · probability {_percent(study.probability)} "
+                f"(calibrated{mean})",
+                11,
+            )
+        for note in study.notes:
+            self._text(note)
+        self.ln(2)
+
+    def pictures(self) -> None:
+        """Each view without and with its heatmap: one view side by side, more above each other."""
+        shown = [n for n, r in enumerate(self._report.radiographs) if r is not None]
+        if len(shown) == 1:
+            self._row([(shown[0], False), (shown[0], True)], 92)
+            return
+        height = 58 if len(shown) <= COLUMNS else 50
+        for start in range(0, len(shown), COLUMNS):
+            row = shown[start : start + COLUMNS]
+            self._row([(n, False) for n in row], height)
+            self._row([(n, True) for n in row], height)
+
+    def results(self) -> None:
+        """A line for each view."""
+        head = ("View", "Body part", "Named by", "Finding", "Probability")
+        self.set_font(FONT, size=8)
+        self.set_text_color(0, 0, 0)
+        bold = FontFace(emphasis="BOLD")
+        with self.table(
+            col_widths=(42, 22, 52, 40, 24),
+            headings_style=bold,
+            borders_layout="HORIZONTAL_LINES",
+            line_height=4.4,
+            text_align="LEFT",
+        ) as table:
+            table.row([*head])
+            for n, view in enumerate(self._report.study.views):
+                table.row([self._safe(cell) for cell in self._cells(n, view)])
+        self.ln(2)
+
+    def reading(self) -> None:
+        """What the probability and the operating point mean."""
+        report = self._report
+        if report.study.body_part is None:
+            return
+        meant = report.label_means or "not recorded"
+        self._text(f"In the training data a positive label meant “{meant}”.")
+        found = report.performance
+        if found is None or report.study.probability is None:
+            self._text("The release has no operating point of this name for this body part.")
+            return
+        side = "at or above" if report.study.probability >= found.point.threshold else "below"
+        self._text(f"{_performance(found)} This study is {side} it.")
+
+    def decision(self, decision: Decision) -> None:
+        """What the reader decided, in the reader's words."""
+        self.ln(1)
+        verb = "agrees" if decision.agrees else "disagrees"
+        self._line(f"Reader {verb}: {_shortened(decision.reader)}, {decision.decided:%Y-%m-%d}", 9)
+        own = [str(decision.body_part)] if decision.body_part else []
+        own += [f"finding {WORDS[decision.finding]}"] if decision.finding else []
+        if own:
+            self._text(f"The reader's own result: {', '.join(own)}.")
+        if decision.mark:
+            self._text(f"Marked on view {decision.marked + 1} (fractions): {decision.mark}.")
+        if decision.comment:
+            self._text(decision.comment)
+
+    def provenance(self) -> None:
+        """Which release said so, and the limits of use."""
+        release = self._report.release
+        self.ln(1)
+        self._text(f"Release {release.id} of {release.created}, SHA-256 {release.sha256}")
+        self._text(f"Limits of use. {LIMITS}")
+
+    def _cells(self, position: int, view: ImageResult) -> tuple[str, ...]:
+        name = f"View {position + 1}"
+        if self._report.names:
+            name = _shortened(f"{position + 1}: {view.file}")
+        part = view.part or (view.body_part and view.body_part.label) or "–"
+        if view.fracture is None:
+            return name, part, how_found(view), f"not assessed. {view.reason or ''}", "–"
+        finding = WORDS[view.fracture.finding]
+        return name, part, how_found(view), finding, _percent(view.fracture.probability)
+
+    def _row(self, places: list[tuple[int, bool]], height: float) -> None:
+        """Pictures beside each other, (view, with heatmap), each with a line below it."""
+        columns = max(2, len(places))
+        width = (self.epw - GAP * (columns - 1)) / columns
+        if self.get_y() + height + 5 > self.page_break_trigger:
+            self.add_page()
+        top = self.get_y()
+        for column, (n, hot) in enumerate(places):
+            radiograph, view = self._report.radiographs[n], self._report.study.views[n]
+            left = self.l_margin + column * (width + GAP)
+            said = f"View {n + 1}"
+            if hot:
+                said += _heat_caption(view)
+            self.set_xy(left, top + height)
+            self.set_font(FONT, size=7)
+            self.set_text_color(*GREY)
+            self.cell(width, 5, said, align="C")
+            if radiograph is not None and not (hot and view.heatmap is None):
+                file = _encoded(radiograph, view, hot)
+                self.image(file, left, top, width, height, keep_aspect_ratio=True, alt_text=said)
+        self.set_xy(self.l_margin, top + height + 6)
+
+    def _line(
+        self,
+        text: str,
+        size: int,
+        colour: tuple[int, int, int] = (0, 0, 0),
+        right: str = "",
+        style: str = "",
+    ) -> None:
+        self.set_font(FONT, style, size)
+        self.set_text_color(*colour)
+        if right:
+            self.cell(
+                0, 0.5 * size, self._safe(right), align="R", new_x=XPos.LMARGIN, new_y=YPos.TOP
+            )
+        self.multi_cell(0, 0.5 * size, self._safe(text), align="L", new_x=XPos.LMARGIN)
+
+    def _text(self, text: str) -> None:
+        self._line(text, 8)
+
+    def _safe(self, text: str) -> str:
+        """Text that this font prints, and that means what it shows."""
+        kept = (" " if c in "\t\n\r" else c for c in text)
+        visible = (c for c in kept if unicodedata.category(c) not in ("Cc", "Cf"))
+        return "".join(c if ord(c) in self._letters else REPLACEMENT for c in visible)
+
+
+def _fonts() -> Path:
+    """The folder of DejaVu Sans, found without importing matplotlib."""
+    found = importlib.util.find_spec("matplotlib")
+    if found is None or found.origin is None:
+        raise ModuleNotFoundError("The PDF report needs matplotlib, for its fonts.")
+    return Path(found.origin).parent / "mpl-data" / "fonts" / "ttf"
+
+
+def _encoded(radiograph: Radiograph, view: ImageResult, hot: bool) -> bytes:
+    """One picture for the sheet as a JPEG file."""
+    grey = to_8_bit(radiograph.pixels, PICTURE_SIDE)
+    picture: NDArray[np.uint8] = grey
+    if hot and view.heatmap is not None:
+        coloured = overlay(grey, on_picture(view.heatmap, *grey.shape), OPACITY)
+        picture = np.ascontiguousarray(coloured[..., ::-1])
+    _, file = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 88])
+    return file.tobytes()
+
+
+def _heat_caption(view: ImageResult) -> str:
+    if view.heatmap is None:
+        return ": not assessed"
+    return " with heatmap" if view.heatmap.has_evidence else ": no positive evidence"
+
+
+def _performance(found: Performance) -> str:
+    point = found.point
+    return (
+        f"Operating point “{point.name}” (probability at or above {_percent(point.threshold)}): "
+        f"sensitivity {_estimate(found.sensitivity)}, specificity {_estimate(found.specificity)} "
+        f"on the {found.split} radiographs of the release, image by image, n = {found.n}."
+    )
+
+
+def _estimate(estimate: Estimate) -> str:
+    if estimate.low is None or estimate.high is None:
+        return _percent(estimate.value)
+    return f"{_percent(estimate.value)} [{100 * estimate.low:.0f}, {100 * estimate.high:.0f}]"
+
+
+def _percent(value: float) -> str:
+    """A share in [0, 1] as a whole per cent; never 0 or 100 for what is not certain."""
+    if 0 < value < 0.005:
+        return "<1 %"
+    if 0.995 <= value < 1:
+        return ">99 %"
+    return f"{100 * value:.0f} %"
+
+
+def _shortened(name: str) -> str:
+    """A name of at most LONGEST characters, its middle left out."""
+    half = LONGEST // 2
+    return name if len(name) <= LONGEST else f"{name[: half - 1]}…{name[-half:]}"
