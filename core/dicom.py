@@ -12,7 +12,6 @@ import io
 import math
 import struct
 import zlib
-from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import Any
 
@@ -41,13 +40,14 @@ from pydicom.uid import (
 
 from core.errors import ImageRejected
 from core.grey import Decoded, Grey, check_size, luminance
+from core.header import header_of, remarks
 from core.lut import displayed, numbers
 from core.settings import ImageLimits
 
 _STORAGE = "1.2.840.10008.5.1.4.1.1."
 # Storage classes (PS3.4 annex B.5) and families of them that are no radiographs at all.
 _NOT_PICTURES = (
-    ("1.2.840.10008.1.3.10", "the index of a disc (DICOMDIR)"),
+    ("1.2.840.10008.1.3.10", "the index of a disc (DICOMDIR; choose the pictures beside it)"),
     (_STORAGE + "104.1", "a PDF document"),
     (_STORAGE + "104", "an enclosed document"),
     (_STORAGE + "88", "a written report (structured report)"),
@@ -60,7 +60,9 @@ _NOT_PICTURES = (
     (_STORAGE + "481.5", "a radiotherapy plan"),
 )
 _INTERPRETATIONS = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR", "RGB")
-_PROJECTION = ("CR", "DX", "RG", "RF", "XA", "PX", "IO", "MG", "OT", "SC", "")
+_COLOUR = "The file is in colour: only its brightness is used."
+# Where multi-frame objects keep what describes one frame (PS3.3 C.7.6.16).
+_FRAME_GROUPS = ("FrameVOILUTSequence", "PixelValueTransformationSequence", "PixelMeasuresSequence")
 # One decoder for each compression: pydicom by itself tries all that are installed, so that a
 # damaged file would run through three libraries. GDCM is never used: on damaged lossless JPEG it
 # ends the whole process (3.2.6: about once in 3,000 mutated files).
@@ -69,25 +71,29 @@ _JPEG_2000 = (*JPEG2000TransferSyntaxes, HTJ2K, HTJ2KLossless, HTJ2KLosslessRPCL
 _LOSSLESS_JPEG = (JPEGLossless, JPEGLosslessSV1)
 
 
-def decode(data: bytes, limits: ImageLimits) -> Decoded:
+def decode(data: bytes, limits: ImageLimits, frame: int = 1) -> Decoded:
     """A DICOM file (PS3.10) -> HxW uint8 (up to 8 bits stored) or uint16 over the full range.
 
+    frame: which picture of a file with several, from 1.
     Raises ImageRejected with a sentence for what is known to go wrong, and whatever pydicom and
     its decoders raise (AttributeError, ValueError, NotImplementedError, ...) for damaged files.
     """
     _check_inflated_size(data, limits)
     header = dcmread(io.BytesIO(data), stop_before_pixels=True)
     frames = _check_header(header, limits)
+    if not 1 <= frame <= frames:
+        raise ImageRejected(f"The file has {frames:,} frames and no frame {frame:,}.")
     dataset = dcmread(io.BytesIO(data))
-    stored = _stored_values(dataset, frames)
-    notes: list[str] = []
+    described = header_of(dataset, frame)
+    stored = _stored_values(dataset, frame)
+    _take_frame_groups(dataset, frame)
     if stored.ndim == 3 or dataset.PhotometricInterpretation == "PALETTE COLOR":
-        pixels = _colour_to_grey(stored, dataset)
+        pixels, notes = _colour_to_grey(stored, dataset), [_COLOUR]
     else:
         pixels, notes = displayed(stored, dataset)
     spacing, origin = _pixel_spacing(dataset)
-    study = str(dataset.get("StudyInstanceUID") or "").strip() or None
-    return Decoded(pixels, spacing, (*notes, *origin, *_remarks(dataset, frames)), study)
+    said = remarks(described, dataset)
+    return Decoded(pixels, spacing, (*notes, *origin, *said), described)
 
 
 def _check_inflated_size(data: bytes, limits: ImageLimits) -> None:
@@ -153,20 +159,20 @@ def _plugin(syntax: UID) -> str:
     return next((name for name in _PREFERRED_PLUGINS if name in available), "")
 
 
-def _stored_values(dataset: Dataset, frames: int) -> NDArray[Any]:
-    """The first frame, HxW or HxWx3 (RGB), integers in the machine's byte order."""
+def _stored_values(dataset: Dataset, frame: int) -> NDArray[Any]:
+    """One frame (from 1), HxW or HxWx3 (RGB), integers in the machine's byte order."""
     if "PixelData" not in dataset:
         if "FloatPixelData" in dataset or "DoubleFloatPixelData" in dataset:
             raise ImageRejected("The DICOM file holds measured values, not a radiograph.")
         raise ImageRejected("The DICOM file holds no picture: it is incomplete or only a header.")
     syntax = dataset.file_meta.TransferSyntaxUID
-    plugin = ""
+    plugin, index = "", frame - 1
     if syntax.is_encapsulated:
-        frame = _checked_frame(dataset, syntax, frames)
+        compressed, index = _checked_frame(dataset, syntax, frame), 0
         if _needs_imagecodecs(dataset, syntax):
-            return _turbo(frame, dataset)
+            return _turbo(compressed, dataset)
         plugin = _plugin(syntax)
-    stored = pixel_array(dataset, index=0, decoding_plugin=plugin)
+    stored = pixel_array(dataset, index=index, decoding_plugin=plugin)
     if stored.shape[:2] != (dataset.Rows, dataset.Columns) or stored.dtype.kind not in "iu":
         raise ValueError(f"decoded to {stored.shape} {stored.dtype}")
     return stored.astype(stored.dtype.newbyteorder("="), copy=False)
@@ -191,38 +197,55 @@ def _turbo(frame: bytes, dataset: Dataset) -> NDArray[Any]:
     return stored
 
 
-def _checked_frame(dataset: Dataset, syntax: UID, frames: int) -> bytes:
-    """The first compressed frame, whose own header must agree with that of the file.
+def _checked_frame(dataset: Dataset, syntax: UID, number: int) -> bytes:
+    """One compressed frame, now the only one, whose own header must agree with that of the file.
 
     Otherwise a small header could carry a JPEG of 65,000 x 65,000 pixels past the limits.
     """
-    frame = get_frame(dataset.PixelData, 0, number_of_frames=frames)
+    frames = int(dataset.get("NumberOfFrames") or 1)
+    frame = get_frame(dataset.PixelData, number - 1, number_of_frames=frames)
+    shape: tuple[int, int, int] | None
     if syntax in _JPEG_2000:
-        frame = _unwrapped(frame, dataset)
-        shape = _jpeg2000_shape(frame)
-    elif syntax in JPEGTransferSyntaxes or syntax in JPEGLSTransferSyntaxes:
-        shape = _jpeg_shape(frame)
+        start = _start_of_codestream(frame)
+        shape = _jpeg2000_shape(frame[start:])
+        if start or frames > 1:
+            frame = frame[start:]
+            _keep_only(frame, dataset)
     else:
-        return frame
+        if frames > 1:
+            _keep_only(frame, dataset)
+        if syntax not in JPEGTransferSyntaxes and syntax not in JPEGLSTransferSyntaxes:
+            return frame
+        shape = _jpeg_shape(frame)
     if shape != (dataset.Rows, dataset.Columns, dataset.SamplesPerPixel):
         raise ImageRejected("The DICOM file is damaged: header and picture do not fit together.")
     return frame
 
 
-def _unwrapped(frame: bytes, dataset: Dataset) -> bytes:
-    """A JPEG 2000 codestream without the JP2 boxes that some devices leave around it.
+def _start_of_codestream(frame: bytes) -> int:
+    """Where JPEG 2000 begins behind the JP2 boxes that some devices leave around it.
 
     They are against the standard (PS3.5 section 8.2.4), and where the length of one is damaged to
     0, pydicom 3.0.2 looks for the next one for ever.
     """
-    start = frame.find(b"\xff\x4f\xff\x51")
-    if start > 0:
-        frame = frame[start:]
-        dataset.PixelData = encapsulate([frame])
-        dataset.NumberOfFrames = 1
-        for keyword in ("ExtendedOffsetTable", "ExtendedOffsetTableLengths"):
-            dataset.pop(keyword, None)
-    return frame
+    return max(0, frame.find(b"\xff\x4f\xff\x51"))
+
+
+def _keep_only(frame: bytes, dataset: Dataset) -> None:
+    dataset.PixelData = encapsulate([frame])
+    dataset.NumberOfFrames = 1
+    for keyword in ("ExtendedOffsetTable", "ExtendedOffsetTableLengths"):
+        dataset.pop(keyword, None)
+
+
+def _take_frame_groups(dataset: Dataset, frame: int) -> None:
+    """Copy what a multi-frame object says of one frame to where single pictures have it."""
+    shared = dataset.get("SharedFunctionalGroupsSequence") or []
+    own = dataset.get("PerFrameFunctionalGroupsSequence") or []
+    for groups in (*shared[:1], *own[frame - 1 : frame]):
+        for keyword in _FRAME_GROUPS:
+            for item in (groups.get(keyword) or [])[:1]:
+                dataset.update(item)
 
 
 def _jpeg_shape(frame: bytes) -> tuple[int, int, int] | None:
@@ -268,16 +291,3 @@ def _pixel_spacing(dataset: Dataset) -> tuple[tuple[float, float] | None, list[s
         if len(spacing) == 2 and all(0 < v < math.inf for v in spacing):
             return (spacing[0], spacing[1]), [remark]
     return None, []
-
-
-def _remarks(dataset: Dataset, frames: int) -> Iterator[str]:
-    """Sentences on what a reader should know about the picture."""
-    if frames > 1:
-        yield f"The file has {frames:,} frames: only the first is read."
-    modality = str(dataset.get("Modality") or "")
-    if modality not in _PROJECTION:
-        yield f"The file comes from another kind of examination (modality {modality[:16]})."
-    if dataset.get("PresentationIntentType") == "FOR PROCESSING":
-        yield "The file holds raw detector data, not the picture meant for reading."
-    if dataset.get("LossyImageCompression") == "01":
-        yield "The picture was compressed with loss at some time."

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from core.errors import ImageRejected
 from core.settings import ImageLimits
+from core.types import DicomHeader
 
 Grey: TypeAlias = NDArray[Any]
 """uint8 or uint16 over the full range of the type."""
@@ -23,7 +24,7 @@ class Decoded:
     pixels: Grey
     pixel_spacing: tuple[float, float] | None = None
     notes: tuple[str, ...] = ()
-    study_uid: str | None = None
+    header: DicomHeader | None = None
 
 
 def check_size(width: int, height: int, limits: ImageLimits, frames: int = 1) -> None:

@@ -19,6 +19,7 @@ import io
 import logging
 import stat
 import struct
+import traceback
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -104,10 +105,11 @@ def read(path: str | Path, limits: ImageLimits) -> Radiograph:
     return decode(data, path.name, limits)
 
 
-def decode(data: bytes, name: str, limits: ImageLimits) -> Radiograph:
+def decode(data: bytes, name: str, limits: ImageLimits, frame: int = 1) -> Radiograph:
     """Decode one encoded picture.
 
-    data: a whole file. name: for display only. Returns pixels as `Radiograph` describes them:
+    data: a whole file. name: for display only. frame: which picture of a DICOM file with several,
+    from 1. Returns pixels as `Radiograph` describes them:
     HxW, uint16 where the file holds more than 8 bits of grey and uint8 otherwise, read-only.
     Raises ImageRejected and nothing else; the cause is chained and logged with its trace, under
     the first digits of the SHA-256 and not under the name. Thread-safe.
@@ -117,18 +119,27 @@ def decode(data: bytes, name: str, limits: ImageLimits) -> Radiograph:
     kind = "image"
     try:
         kind = _kind(data)
-        decoded = _decode_dicom(data, limits) if kind == "DICOM" else _decode(data, kind, limits)
+        if kind == "DICOM":
+            decoded = _decode_dicom(data, limits, frame)
+        else:
+            decoded = _decode(data, kind, limits)
     except ImageRejected as refusal:
         log.info("Refused %s: %s", digest[:12], refusal.reason)
         raise
     except Exception as error:
         reason = _sentence(kind, error)
-        log.info("Refused %s: %s", digest[:12], reason, exc_info=True)
+        log.info("Refused %s: %s\n%s", digest[:12], reason, _where(error))
         raise ImageRejected(reason) from error
     pixels = np.ascontiguousarray(decoded.pixels)
     pixels.setflags(write=False)
-    spacing, study = decoded.pixel_spacing, decoded.study_uid
-    return Radiograph(pixels, name, digest, kind, spacing, decoded.notes, study)
+    spacing = decoded.pixel_spacing
+    return Radiograph(pixels, name, digest, kind, spacing, decoded.notes, decoded.header)
+
+
+def _where(error: Exception) -> str:
+    """The trace without the message, in which pydicom quotes values: names of patients too."""
+    frames = traceback.format_tb(error.__traceback__)
+    return "".join(frames) + type(error).__name__
 
 
 def _check_bytes(size: int, limits: ImageLimits) -> None:
@@ -167,11 +178,11 @@ def _sentence(kind: str, error: Exception) -> str:
     return f"The {kind} file is damaged or of an unusual kind and cannot be read."
 
 
-def _decode_dicom(data: bytes, limits: ImageLimits) -> Decoded:
+def _decode_dicom(data: bytes, limits: ImageLimits, frame: int) -> Decoded:
     # Imported here because pydicom takes half a second, and most first pictures are not DICOM.
     from core import dicom
 
-    return dicom.decode(data, limits)
+    return dicom.decode(data, limits, frame)
 
 
 def _decode(data: bytes, kind: str, limits: ImageLimits) -> Decoded:

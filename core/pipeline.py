@@ -28,7 +28,18 @@ def diagnose(
     except ImageRejected as error:
         digest = hashlib.sha256(data).hexdigest()
         return None, rejected(cascade, name, digest, error.reason, started)
-    return radiograph, cascade.predict([radiograph], part)[0]
+    result = cascade.predict([radiograph], part)[0]
+    return _compared(radiograph, result), result
+
+
+def _compared(radiograph: Radiograph, result: ImageResult) -> Radiograph:
+    """With a note where the file's header names another body part than the network."""
+    if radiograph.header is None or result.body_part is None:
+        return radiograph
+    from core.header import disagreement  # pydicom, which has read this file already
+
+    note = disagreement(radiograph.header, result.body_part.label)
+    return replace(radiograph, notes=(*radiograph.notes, note)) if note else radiograph
 
 
 def read_and_diagnose(

@@ -28,6 +28,30 @@ class Finding(StrEnum):
 
 
 @dataclass(frozen=True)
+class DicomHeader:
+    """What a DICOM file says of its picture, without a word about the patient.
+
+    study_uid, series_uid, instance_uid: "" where the file has none or not a valid one.
+    modality: a code of PS3.3 C.7.3.1.1.1 such as "DX". body_part: Body Part Examined (PS3.16 annex
+    L) such as "ELBOW". view_position: such as "AP". laterality: "L", "R", "B" or "U". Each is ""
+    where the file has none or a word that is not one of the standard's, so no free text gets here.
+    frames: pictures in the file, at least 1. frame: which of them this one is, from 1.
+    burned_in: whether the file says that text is part of the picture; None where it does not say.
+    """
+
+    study_uid: str = ""
+    series_uid: str = ""
+    instance_uid: str = ""
+    modality: str = ""
+    body_part: str = ""
+    view_position: str = ""
+    laterality: str = ""
+    frames: int = 1
+    frame: int = 1
+    burned_in: bool | None = None
+
+
+@dataclass(frozen=True)
 class Radiograph:
     """One decoded picture, as the decode boundary returns it.
 
@@ -37,8 +61,8 @@ class Radiograph:
     sha256: of the encoded bytes, 64 hexadecimal digits.
     format: "PNG", "JPEG", "TIFF", "WEBP" or "DICOM".
     pixel_spacing: (row, column) in millimetres at the detector or patient, None if not known.
-    study_uid: Study Instance UID of a DICOM file (PS3.3 C.7.2.1), None if not known.
     notes: what the decoder did that a reader may want to know, a sentence each.
+    header: of a DICOM file, None for every other format.
     """
 
     pixels: NDArray[np.uint8] | NDArray[np.uint16]
@@ -47,7 +71,12 @@ class Radiograph:
     format: str
     pixel_spacing: tuple[float, float] | None = None
     notes: tuple[str, ...] = ()
-    study_uid: str | None = None
+    header: DicomHeader | None = None
+
+    @property
+    def study_uid(self) -> str | None:
+        """Study Instance UID of a DICOM file (PS3.3 C.7.2.1), None if not known."""
+        return (self.header.study_uid or None) if self.header else None
 
 
 @dataclass(frozen=True)

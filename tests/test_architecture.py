@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SOURCES = [
     p for folder in ("core", "training", "pages") for p in sorted((ROOT / folder).rglob("*.py"))
 ] + [ROOT / "streamlit_app.py"]
-DECODERS = {"imaging.py", "dicom.py", "lut.py", "grey.py"}
+DECODERS = {"imaging.py", "dicom.py", "lut.py", "grey.py", "header.py"}
 
 
 def imports(path: Path) -> set[str]:

@@ -343,16 +343,18 @@ def test_a_refusal_says_what_is_wrong(data: bytes, words: str) -> None:
 def test_every_lower_error_is_mapped(
     error: type[Exception], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    said = "-".join(("Doe", "1956"))  # pydicom quotes values in its messages
+
     def fail(*_: object) -> None:
-        raise error("deep down")
+        raise error(said)
 
     monkeypatch.setattr(imaging, "_decode", fail)
     with caplog.at_level(logging.INFO), pytest.raises(ImageRejected) as caught:
         imaging.decode(encoded(GREY, "PNG"), "Doe_Jane.png", LIMITS)
     assert isinstance(caught.value.__cause__, error)
-    assert "deep down" in caplog.text and "Traceback" in caplog.text
-    assert "Doe" not in caplog.text
-    assert "deep" not in caught.value.reason
+    assert error.__name__ in caplog.text and "in fail" in caplog.text
+    assert said not in caplog.text and "Doe_Jane" not in caplog.text
+    assert "Doe" not in caught.value.reason
 
 
 def test_memory_error_has_its_own_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,150 @@
+"""What a DICOM header says beside the grey values: UIDs, body part, view, and remarks on them.
+
+Only the standard's own words pass. Whatever else a device or a person wrote into a code string
+could be a name, so it is dropped here, before it reaches a note, a log or a result.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pydicom.dataset import Dataset
+
+from core.types import BodyPart, DicomHeader
+
+_UID = re.compile(r"[0-9]+(\.[0-9]+)+")
+
+# Body Part Examined (PS3.16 annex L, and spellings that devices use) and the class that stage 1
+# has for it. MURA counts finger and wrist with the hand; see training/sources.py.
+_PARTS: Mapping[str, BodyPart] = {
+    **dict.fromkeys(("ELBOW", "ELBOW JOINT"), BodyPart.ELBOW),
+    **dict.fromkeys(
+        ("HAND", "WRIST", "FINGER", "THUMB", "WRIST JOINT", "HANDWRIST"), BodyPart.HAND
+    ),
+    **dict.fromkeys(("SHOULDER", "CLAVICLE", "SCAPULA", "ACJOINT"), BodyPart.SHOULDER),
+    **dict.fromkeys(
+        (
+            *("ABDOMEN", "ABDOMENPELVIS", "ANKLE", "ANKLE JOINT", "ARM", "BREAST", "CALCANEUS"),
+            *("CHEST", "COCCYX", "CSPINE", "EXTREMITY", "FEMUR", "FIBULA", "FOOT", "FOREARM"),
+            *("HEAD", "HEEL", "HIP", "HIP JOINT", "HUMERUS", "JAW", "KNEE", "KNEE JOINT", "LEG"),
+            *("LSPINE", "LOWER LEG", "LOWLEG", "MAXILLA", "MANDIBLE", "NECK", "NOSE", "ORBIT"),
+            *("PATELLA", "PELVIS", "RADIUS", "RADIUSULNA", "RIB", "SKULL", "SSPINE", "SPINE"),
+            *("STERNUM", "THIGH", "TIBIA", "TIBIAFIBULA", "TLSPINE", "TOE", "TSPINE", "ULNA"),
+            *("UPPER ARM", "UPARM", "ZYGOMA", "WHOLEBODY"),
+        ),
+        BodyPart.OTHER,
+    ),
+}
+# Codes of Anatomic Region (PS3.16 CID 4009, SNOMED CT and the older SRT) where the word is missing.
+_REGIONS = {
+    **{"16953009": "ELBOW", "T-15750": "ELBOW", "85562004": "HAND", "T-D8700": "HAND"},
+    **{"74670003": "WRIST", "T-15460": "WRIST", "7569003": "FINGER", "T-D8800": "FINGER"},
+    **{"76505004": "THUMB", "T-D8810": "THUMB", "16982005": "SHOULDER", "T-D2220": "SHOULDER"},
+    **{"51299004": "CLAVICLE", "T-12310": "CLAVICLE", "79601000": "SCAPULA", "T-12280": "SCAPULA"},
+    **{"72696002": "KNEE", "T-D9200": "KNEE", "56459004": "FOOT", "T-D9700": "FOOT"},
+    **{"51185008": "CHEST", "T-D3000": "CHEST", "89546000": "SKULL", "T-11100": "SKULL"},
+}
+# View Position (PS3.3 C.8.7.3, C.8.4.2; CID 4010) as devices write it.
+_VIEWS = (
+    "AP PA LL RL LLD LLO RLD RLO LAT LATERAL OBL OBLIQUE LPO RPO LAO RAO ML LM MLO LMO AXIAL "
+    "TANGENTIAL SKYLINE YVIEW OUTLET INTERNAL EXTERNAL"
+)
+_PROJECTIONS = ("CR", "DX", "RG", "RF", "XA", "PX", "IO", "MG", "OT", "SC", "HC")
+_OTHER_MODALITIES = {
+    "CT": "computed tomography",
+    "MR": "magnetic resonance",
+    "US": "ultrasound",
+    "NM": "nuclear medicine",
+    "PT": "positron emission tomography",
+    "BMD": "bone densitometry",
+    **dict.fromkeys(("ES", "GM", "SM", "XC", "OP", "OCT", "OPT", "DMS"), "visible light"),
+    **dict.fromkeys(("IVUS", "BDUS"), "ultrasound"),
+    **dict.fromkeys(("RTIMAGE", "RTDOSE"), "radiotherapy"),
+    **dict.fromkeys(("ECG", "HD", "DOC", "SEG"), "no imaging of the body"),
+}
+
+
+def header_of(dataset: Dataset, frame: int = 1) -> DicomHeader:
+    """The header of frame ``frame`` (from 1) of a data set."""
+    modality = _code(dataset, "Modality")
+    view = _code(dataset, "ViewPosition")
+    side = _code(dataset, "ImageLaterality") or _code(dataset, "Laterality")
+    burned = {"YES": True, "NO": False}.get(_code(dataset, "BurnedInAnnotation"))
+    return DicomHeader(
+        study_uid=_uid(dataset, "StudyInstanceUID"),
+        series_uid=_uid(dataset, "SeriesInstanceUID"),
+        instance_uid=_uid(dataset, "SOPInstanceUID"),
+        modality=modality if modality in _PROJECTIONS or modality in _OTHER_MODALITIES else "",
+        body_part=_body_part(dataset),
+        view_position=view if view in _VIEWS.split() else "",
+        laterality=side if side in ("L", "R", "B", "U") else "",
+        frames=max(1, int(dataset.get("NumberOfFrames") or 1)),
+        frame=frame,
+        burned_in=burned,
+    )
+
+
+def disagreement(header: DicomHeader | None, seen: BodyPart) -> str | None:
+    """One sentence where the header's body part is not the one that stage 1 saw, else None."""
+    said = _PARTS.get(header.body_part) if header else None
+    if header is None or said is None or said is seen:
+        return None
+    looks = "like another body part" if seen is BodyPart.OTHER else f"like the {seen}"
+    return (
+        f"The file's header says {header.body_part.lower()}, but the picture looks {looks}: "
+        "please check which is right."
+    )
+
+
+def remarks(header: DicomHeader, dataset: Dataset) -> Iterator[str]:
+    """Sentences on what a reader should know before trusting the picture."""
+    if header.frames > 1:
+        yield f"The file has {header.frames:,} frames: this is frame {header.frame:,}."
+    if header.modality in _OTHER_MODALITIES:
+        kind = _OTHER_MODALITIES[header.modality]
+        yield (
+            f"The file comes from another kind of examination "
+            f"(modality {header.modality}, {kind}), not from a radiograph."
+        )
+    elif _code(dataset, "Modality") and not header.modality:
+        yield "The file comes from another kind of examination (an unknown modality)."
+    if _PARTS.get(header.body_part) is BodyPart.OTHER:
+        yield (
+            f"The file's header says {header.body_part.lower()}, a body part that has no "
+            "fracture model here."
+        )
+    if dataset.get("PresentationIntentType") == "FOR PROCESSING":
+        yield "The file holds raw detector data, not the picture meant for reading."
+    if dataset.get("LossyImageCompression") == "01":
+        yield "The picture was compressed with loss at some time."
+    if header.burned_in:
+        yield (
+            "The file says that text is burned into the picture; it may name the patient and is "
+            "not removed."
+        )
+
+
+def _body_part(dataset: Dataset) -> str:
+    said = _code(dataset, "BodyPartExamined")
+    if said in _PARTS:
+        return said
+    for item in dataset.get("AnatomicRegionSequence") or ():
+        region = _REGIONS.get(str(item.get("CodeValue") or "").strip())
+        if region:
+            return region
+    return ""
+
+
+def _code(dataset: Dataset, keyword: str) -> str:
+    """A code string (VR CS), upper case; of several values the first."""
+    value: Any = dataset.get(keyword)
+    if value is not None and not isinstance(value, str):
+        value = next(iter(value), "") if hasattr(value, "__iter__") else ""
+    return str(value or "").strip().upper()
+
+
+def _uid(dataset: Dataset, keyword: str) -> str:
+    value = str(dataset.get(keyword) or "")
+    return value if len(value) <= 64 and _UID.fullmatch(value) else ""

@@ -1,0 +1,144 @@
+"""What a DICOM header says beside the picture: the standard's words pass, nothing else does."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+
+import numpy as np
+import pydicom
+import pytest
+from pydicom.dataset import Dataset
+from pydicom.pixels.utils import compress
+from pydicom.uid import JPEGLSLossless, RLELossless
+
+from core import imaging, pipeline
+from core.cascade import Cascade
+from core.errors import ImageRejected
+from core.header import disagreement, header_of
+from core.settings import ImageLimits
+from core.types import BodyPart, DicomHeader
+from tests.simulated import dataset, dicom, encoded, part10, phantom
+
+GREY = phantom()
+LIMITS = ImageLimits()
+UIDS = {"StudyInstanceUID": "1.2.3", "SeriesInstanceUID": "1.2.3.4"}
+
+
+def test_what_the_header_says() -> None:
+    data = dicom(GREY, **UIDS, BodyPartExamined="ELBOW", ViewPosition="AP", ImageLaterality="L")
+    header = imaging.decode(data, "a", LIMITS).header
+    assert header == DicomHeader(
+        "1.2.3", "1.2.3.4", "1.2.826.0.1.3680043.10.1.1", "DX", "ELBOW", "AP", "L"
+    )
+    assert imaging.decode(encoded(GREY, "PNG"), "a", LIMITS).header is None
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value")
+def test_what_is_no_word_of_the_standard_is_dropped() -> None:
+    words = ("Modality", "BodyPartExamined", "ViewPosition", "Laterality", "ImageLaterality")
+    data = dicom(GREY, **dict.fromkeys((*words, "BurnedInAnnotation", *UIDS), "DOE"))
+    radiograph = imaging.decode(data, "a", LIMITS)
+    said = repr((radiograph.header, radiograph.notes))
+    assert "DOE" not in said and "unknown modality" in said
+    assert dataclasses.replace(radiograph.header, instance_uid="") == DicomHeader()
+
+
+def test_the_anatomic_region_stands_in_for_the_body_part() -> None:
+    region = Dataset()
+    region.CodeValue, region.CodingSchemeDesignator = "16953009", "SCT"
+    assert header_of(dataset(GREY, AnatomicRegionSequence=[region])).body_part == "ELBOW"
+
+
+@pytest.mark.parametrize(
+    ("said", "seen", "words"),
+    [
+        ("ELBOW", BodyPart.ELBOW, None),
+        ("WRIST", BodyPart.HAND, None),
+        ("KNEE", BodyPart.OTHER, None),
+        ("", BodyPart.HAND, None),
+        ("KNEE", BodyPart.ELBOW, "says knee, but the picture looks like the elbow"),
+        ("HAND", BodyPart.OTHER, "says hand, but the picture looks like another body part"),
+    ],
+)
+def test_disagreement(said: str, seen: BodyPart, words: str | None) -> None:
+    found = disagreement(DicomHeader(body_part=said), seen)
+    assert found is None if words is None else words in (found or "")
+    assert disagreement(None, seen) is None
+
+
+def test_the_pipeline_notes_a_disagreement(cascade: Cascade) -> None:
+    notes = {}
+    for part in ("ELBOW", "HAND", "SHOULDER", "KNEE"):
+        data = dicom(GREY, BodyPartExamined=part)
+        radiograph, result = pipeline.diagnose(cascade, data, "a.dcm", LIMITS)
+        assert radiograph is not None and result.body_part is not None
+        notes[part] = any("please check" in note for note in radiograph.notes)
+        assert notes[part] == bool(disagreement(radiograph.header, result.body_part.label))
+    assert sum(notes.values()) == 3  # one of the four is what the network sees
+
+
+@pytest.mark.parametrize(
+    ("attributes", "words"),
+    [
+        ({"Modality": "CT"}, "computed tomography"),
+        ({"BodyPartExamined": "KNEE"}, "says knee"),
+        ({"BurnedInAnnotation": "YES"}, "not removed"),
+        ({"BurnedInAnnotation": "NO"}, None),
+        ({"Modality": "CR", "BodyPartExamined": "HAND"}, None),
+    ],
+)
+def test_warnings(attributes: dict[str, str], words: str | None) -> None:
+    notes = imaging.decode(dicom(GREY, **attributes), "a", LIMITS).notes
+    assert notes == () if words is None else words in " ".join(notes)
+
+
+def test_colour_is_told() -> None:
+    notes = imaging.decode(dicom(np.full((40, 40, 3), 9, np.uint8)), "a", LIMITS).notes
+    assert any("in colour" in note for note in notes)
+
+
+@pytest.mark.parametrize("syntax", [None, RLELossless, JPEGLSLossless])
+def test_frame_by_frame(syntax: str | None) -> None:
+    frames = np.stack([GREY, GREY[::-1], 255 - GREY])
+    ds = dataset(GREY, NumberOfFrames=3, PixelData=frames.tobytes())
+    data = part10(ds)
+    if syntax:
+        compress(ds, syntax, generate_instance_uid=False)
+        file = io.BytesIO()
+        ds.save_as(file, enforce_file_format=True)
+        data = file.getvalue()
+    for number, expected in enumerate(frames, 1):
+        radiograph = imaging.decode(data, "a", LIMITS, number)
+        np.testing.assert_array_equal(radiograph.pixels, expected)
+        assert radiograph.header and (radiograph.header.frame, radiograph.header.frames) == (
+            number,
+            3,
+        )
+    with pytest.raises(ImageRejected, match="no frame 4"):
+        imaging.decode(data, "a", LIMITS, 4)
+
+
+def test_windows_of_single_frames() -> None:
+    groups = []
+    for width in (4000, 1000):
+        window, group = Dataset(), Dataset()
+        window.WindowCenter, window.WindowWidth = 2000, width
+        group.FrameVOILUTSequence = [window]
+        groups.append(group)
+    grey = phantom(bits=12)
+    both = np.stack([grey, grey])
+    ds = dataset(grey, BitsStored=12, NumberOfFrames=2, PixelData=both.tobytes())
+    ds.PerFrameFunctionalGroupsSequence = groups
+    for number, width in ((1, 4000), (2, 1000)):
+        plain = dicom(grey, BitsStored=12, WindowCenter=2000, WindowWidth=width)
+        np.testing.assert_array_equal(
+            imaging.decode(part10(ds), "a", LIMITS, number).pixels,
+            imaging.decode(plain, "a", LIMITS).pixels,
+        )
+
+
+def test_index_of_a_disc_is_told() -> None:
+    path = pydicom.data.get_testdata_file("DICOMDIR")
+    with pytest.raises(ImageRejected, match=r"index of a disc .* pictures beside it"):
+        imaging.read(path, LIMITS)
