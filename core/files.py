@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+FULL_BYTES = 2**20
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -48,9 +53,18 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def save_checkpoint(path: Path, state: dict[str, Any] | dict[str, Tensor]) -> None:
+    """``torch.save`` that survives a crash; raises OSError where the disk is full."""
     import torch
 
-    write_atomically(path, lambda p: torch.save(state, p))
+    def save(temporary: Path) -> None:
+        try:
+            torch.save(state, temporary)
+        except RuntimeError as error:  # torch says of a failed write only that it failed
+            if shutil.disk_usage(temporary.parent).free < FULL_BYTES:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+            raise
+
+    write_atomically(path, save)
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -14,10 +14,7 @@ from core.errors import CascadeError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    arguments = sys.argv[1:] if arguments is None else arguments
-    options = _parser(next((a for a in arguments if not a.startswith("-")), "")).parse_args(
-        arguments
-    )
+    options = _options(sys.argv[1:] if arguments is None else arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
     from training.data import DataInvalid
 
@@ -27,6 +24,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return code or 0
+
+
+def execute(arguments: Sequence[str]) -> int:
+    """A command within this process; what goes wrong is raised."""
+    options = _options(arguments)
+    return options.run(options) or 0
+
+
+def _options(arguments: Sequence[str]) -> argparse.Namespace:
+    wanted = next((a for a in arguments if not a.startswith("-")), "")
+    return _parser(wanted).parse_args(arguments)
 
 
 def _parser(wanted: str) -> argparse.ArgumentParser:

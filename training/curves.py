@@ -14,6 +14,7 @@ from training.model import BODY_PART
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
+TRAINING = "train_"
 NOT_FIGURES = ("phase", "seen", "rate", "loss", "score", "best", "time")
 
 
@@ -21,8 +22,9 @@ def history(run: Path) -> pd.DataFrame:
     """One row a validation, in order. A last line that a crash cut short is left out.
 
     Columns: phase, seen (pictures in this phase), total (in all phases), rate, loss, score, best,
-    time, and a figure for each head: accuracy of "body_part", AUROC of every part. A validation
-    that was repeated after an interruption counts once.
+    time, and a figure for each head on validation (accuracy of "body_part", AUROC of every part),
+    and as ``train_…`` on the training pictures drawn since the last one. A validation that was
+    repeated after an interruption counts once.
     """
     events = []
     for line in (run / "events.jsonl").read_text(encoding="utf-8").splitlines():
@@ -40,9 +42,10 @@ def history(run: Path) -> pd.DataFrame:
     return table.reset_index(drop=True)
 
 
-def figures(table: pd.DataFrame) -> list[str]:
-    """The columns that are figures of heads."""
-    return [c for c in table.columns if c not in (*NOT_FIGURES, "total")]
+def figures(table: pd.DataFrame, training: bool = False) -> list[str]:
+    """The columns that are figures of heads on validation; training: those on what was drawn."""
+    every = [c for c in table.columns if c not in (*NOT_FIGURES, "total")]
+    return [c for c in every if c.startswith(TRAINING) == training]
 
 
 def plot(table: pd.DataFrame) -> go.Figure:

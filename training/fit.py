@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import numpy as np
 import pandas as pd
@@ -47,6 +47,7 @@ from training.data import (
 from training.duplicates import settle
 from training.metrics import accuracy, auroc
 from training.model import BODY_PART, JointNetwork
+from training.status import Status, Stopped
 
 log = logging.getLogger(__name__)
 CLASSES = tuple(p.value for p in BodyPart)
@@ -110,6 +111,11 @@ class Pictures:
         positive = torch.tensor(rows.positive.to_numpy(np.float32, copy=True))
         return cls(rows, canvases, torch.tensor(part), positive)
 
+    def only(self, index: np.ndarray) -> Pictures:
+        """The labels of the pictures of these numbers, which may repeat; without their canvases."""
+        rows = self.rows.iloc[index].reset_index(drop=True)
+        return Pictures(rows, self.canvases[:0], self.body_part[index], self.positive[index])
+
     def relevant(self, heads: tuple[str, ...]) -> Pictures:
         """Those that say something of the heads: of one part its own, else all."""
         if BODY_PART in heads:
@@ -135,11 +141,13 @@ class Phase:
 class Run:
     """A run folder and the state that a checkpoint holds."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, stop: Callable[[], bool] = lambda: False) -> None:
+        """stop: asked after each step whether to save and raise Stopped."""
         if settings.batch < distributed.world():
             raise DataInvalid(f"A batch of {settings.batch} leaves a process without a picture.")
         self.settings = settings
-        self.folder = Path(settings.out)
+        self.folder, self.stop = Path(settings.out), stop
+        self.status = Status(self.folder, distributed.first())
         self.device = devices.choose(settings.device)
         self.spec = Preprocessing(size=settings.size)
         rows = self._rows()
@@ -204,7 +212,7 @@ class Run:
         files.save_checkpoint(self.folder / "networks.pt", complete)
         curves.write(self.folder)
         curves.to_tensorboard(self.folder)
-        self._status("finished", 1.0)
+        self.status.write("finished", 1.0)
 
     def _joint_phase(self, joint: JointNetwork) -> Phase:
         sampler = sampling.JointSampler(self.train.rows)
@@ -259,18 +267,30 @@ class Run:
         last = time.monotonic()
         while state.seen < phase.passes and not state.stale():
             before = state.seen
-            state.add(self._step(phase, state))
+            value = self._step(phase, state)
+            state.add(value)
             bar.update(state.seen - before)
+            learning = rate(before, phase, self.settings)
+            self.status.step(phase.name, state.seen, phase.passes, value, learning)
             if state.seen // every > before // every or state.seen >= phase.passes:
                 self._validate(phase, state)
             if time.monotonic() - last > 60 * self.settings.minutes_between_checkpoints:
                 self._save(phase, state, done)
                 last = time.monotonic()
+            if self.stop():
+                self._pause(phase, state, done)
         bar.close()
         assert state.best is not None
         done[phase.name] = state.best
         self._save(phase, state, done)
         return state.best
+
+    def _pause(
+        self, phase: Phase, state: PhaseState, done: dict[str, dict[str, Tensor]]
+    ) -> NoReturn:
+        self._save(phase, state, done)
+        self.status.write("paused", state.seen / phase.passes, phase.name, seen=state.seen)
+        raise Stopped(f"Paused after {state.seen} pictures of {phase.name}.")
 
     def _step(self, phase: Phase, state: PhaseState) -> float:
         s, seen = self.settings, state.seen
@@ -285,9 +305,10 @@ class Run:
         with self._autocast():
             logits = phase.forward(phase.module.train(), x)
         mine = loss(logits, self.train, index, whole, s.smoothing)
+        state.keep(logits, index)
         value = distributed.total(mine.detach()).item()
         if not math.isfinite(value):
-            self._status("failed", seen / phase.passes)
+            self.status.write("failed", seen / phase.passes, phase.name, seen=seen)
             raise FloatingPointError(f"The loss is {value} after {seen} pictures of {phase.name}.")
         state.descend(mine)
         return value
@@ -319,32 +340,23 @@ class Run:
             "rate": rate(state.seen, phase, self.settings),
         }
         event |= {"loss": state.take_loss(), "score": score, "best": state.score, **figures}
+        event |= {f"train_{k}": v for k, v in state.take_figures(self.train).items()}
         event = {k: _rounded(v) for k, v in event.items()}
         if distributed.first():
             files.append_event(self.folder / "events.jsonl", event | {"time": time.time()})
         log.info("%s", event)
-        self._status("running", state.seen / phase.passes, phase.name)
+        self.status.write("running", state.seen / phase.passes, phase.name, seen=state.seen)
 
     def _save(self, phase: Phase, state: PhaseState, done: dict[str, dict[str, Tensor]]) -> None:
         if not distributed.first():
             return
         complete = {"phase": phase.name, "done": done, **state.dump()}
         files.save_checkpoint(self.folder / "checkpoint.pt", complete)
-        self._status("running", state.seen / phase.passes, phase.name)
+        self.status.write("running", state.seen / phase.passes, phase.name, seen=state.seen)
 
     def _checkpoint(self) -> dict[str, Any] | None:
         path = self.folder / "checkpoint.pt"
         return torch.load(path, weights_only=True) if path.exists() else None
-
-    def _status(self, state: str, progress: float, phase: str = "") -> None:
-        value = {
-            "state": state,
-            "phase": phase,
-            "progress": round(progress, 4),
-            "heartbeat": time.time(),
-        }
-        if distributed.first():
-            files.write_json(self.folder / "status.json", value)
 
 
 class PhaseState:
@@ -368,6 +380,7 @@ class PhaseState:
         self.waited, self.patience = 0, settings.patience  # validations without a better score
         self.score, self.best = -math.inf, None
         self._losses: list[float] = []
+        self._drawn: list[tuple[Logits, np.ndarray]] = []  # what was said of which pictures
 
     best: dict[str, Tensor] | None
 
@@ -386,6 +399,18 @@ class PhaseState:
     def add(self, value: float) -> None:
         self._losses.append(value)
         self.seen += self.batch
+
+    def keep(self, logits: Logits, index: np.ndarray) -> None:
+        self._drawn.append(({h: v.detach().float().cpu() for h, v in logits.items()}, index))
+
+    def take_figures(self, train: Pictures) -> dict[str, float]:
+        """The figures of the training pictures drawn since the last call, as they were drawn."""
+        drawn = distributed.unite(self._drawn)
+        self._drawn = []
+        if not drawn:
+            return {}
+        whole = {h: torch.cat([logits[h] for logits, _ in drawn]) for h in drawn[0][0]}
+        return figures_of(whole, train.only(np.concatenate([i for _, i in drawn])))
 
     def stale(self) -> bool:
         """Whether patience is at its end."""
@@ -407,6 +432,7 @@ class PhaseState:
             "best": self.best,
             "waited": self.waited,
             "losses": list(self._losses),
+            "drawn": [(logits, torch.from_numpy(index)) for logits, index in self._drawn],
         }
 
     def load(self, saved: dict[str, Any]) -> None:
@@ -416,6 +442,7 @@ class PhaseState:
         self.seen, self.score, self.best = saved["seen"], saved["score"], saved["best"]
         self.waited = saved.get("waited", 0)
         self._losses = list(saved["losses"])
+        self._drawn = [(logits, index.numpy()) for logits, index in saved.get("drawn", [])]
 
 
 def rate(seen: int, phase: Phase, settings: Settings) -> float:
@@ -465,8 +492,9 @@ def figures_of(logits: Logits, pictures: Pictures) -> dict[str, float]:
             chosen = values.argmax(1).numpy()
             truth = pictures.body_part.numpy()
             result[name] = accuracy(truth[focus], chosen[focus])
-            if not focus.all():
-                result["other"] = accuracy(truth[~focus], chosen[~focus])
+            other = ~focus & (truth >= 0)
+            if other.any():
+                result["other"] = accuracy(truth[other], chosen[other])
             continue
         here = ((rows.part == name) & rows.positive.notna()).to_numpy()
         value = auroc(rows.positive[here], values.numpy()[here, 0]) if here.any() else math.nan

@@ -1,0 +1,190 @@
+"""A new run: its data, a preset, the whole configuration, an estimate, and Start."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import streamlit as st
+
+from core.settings import Settings
+from pages import _runs, _theme
+from training.jobs import datasets, estimate, presets
+from training.jobs.datasets import DataSet, DataSets
+
+# How the widget shows numbers; small ones by their powers of ten.
+FORMATS = {int: "%d", float: "%g"}
+
+
+def registered() -> DataSets:
+    settings = Settings.from_environment()
+    return DataSets(settings.home, settings.roots)
+
+
+def new_run() -> None:
+    """The form from top to bottom; the last thing on it is Start."""
+    known = {d.name: d for d in registered().all()}
+    if not known:
+        _theme.html(
+            "<p class='lead'>A run needs a data set. Register one under <b>Data sets</b> above.</p>"
+        )
+        return
+    left, right = st.columns(2, gap="large")
+    with left:
+        names = st.multiselect("Data sets", list(known), default=list(known)[:1])
+        chosen = [known[n] for n in names]
+        ready = bool(chosen) and _data(chosen)
+    with right:
+        preset = st.selectbox("Preset", presets.PRESETS, format_func=lambda p: p.name)
+        _theme.html(f"<p class='soft'>{preset.about}</p>")
+        settings = _settings(preset)
+        name = st.text_input("Name", preset.name, max_chars=80, key=f"name-{preset.name}")
+        note = st.text_input("Note", max_chars=400, key="note-of-new-run")
+        settings["data"] = [d.specification for d in chosen]
+        wrong = presets.problems(settings)
+        for sentence in wrong:
+            _theme.notice(sentence)
+        _estimate(settings, disabled=bool(wrong))
+        st.button(
+            "Start",
+            type="primary",
+            on_click=_start,
+            args=(name, note, settings),
+            disabled=not ready or bool(wrong),
+        )
+
+
+def _start(name: str, note: str, settings: dict[str, Any]) -> None:
+    """Into the queue, and to the run: a second click finds the run of the first."""
+
+    def submit() -> None:
+        st.session_state["run"] = _runs.queue().submit(name, settings, note, _runs.actor())
+        st.session_state["view"] = "Runs"
+
+    _runs.ask(submit)
+
+
+@st.cache_data(ttl=120, max_entries=16, show_spinner="Reading the lists of the data sets.")
+def _overview(sets: tuple[DataSet, ...]) -> datasets.Overview:
+    return datasets.overview(sets)
+
+
+def _data(chosen: list[DataSet]) -> bool:
+    """What is in the data; whether a run would take it."""
+    with _theme.boundary():
+        try:
+            found = _overview(tuple(chosen))
+        except ValueError as error:  # DataInvalid: one sentence
+            _theme.notice(str(error))
+            return False
+        for sentence in found.problems:
+            _theme.notice(sentence)
+        if not found.problems:
+            _theme.html("<p class='soft'>No patient is in two splits.</p>")
+        _theme.html(
+            f"<p class='soft'>{found.pictures:,} pictures of {found.patients:,} patients; split "
+            f"SHA-256 {found.split_sha256[:12]}. Copies of one radiograph under two names are "
+            "looked for when the run starts, and those that cross the splits are left out.</p>"
+        )
+        st.dataframe(found.sources, hide_index=True, width="stretch")
+        st.dataframe(found.labels, hide_index=True, width="stretch", height=320)
+        return not found.problems
+    return False
+
+
+def _settings(preset: presets.Preset) -> dict[str, Any]:
+    """Every setting of ``training.fit`` but data and folder, as the form has it."""
+    from training.fit import Settings as Fit
+
+    values: dict[str, Any] = {}
+    with st.expander("Full configuration"):
+        columns = st.columns(2)
+        fields = [f for f in dataclasses.fields(Fit) if f.name not in ("data", "out")]
+        for number, field in enumerate(fields):
+            start = preset.changed.get(field.name, field.default)
+            with columns[number % 2]:
+                values[field.name] = _widget(field.name, start, f"{preset.name}-{field.name}")
+    return values
+
+
+def _widget(name: str, start: Any, key: str) -> Any:
+    """A setting by its type; one that is not in ``presets.LIMITS`` has its name and no range."""
+    if name in presets.CHOICES:
+        options = list(presets.CHOICES[name])
+        return st.selectbox(
+            name.replace("_", " ").capitalize(), options, index=options.index(start), key=key
+        )
+    if isinstance(start, bool):
+        return st.toggle(name.replace("_", " ").capitalize(), start, key=key)
+    if isinstance(start, int | float):
+        kind = type(start)
+        limit = presets.LIMITS.get(name)
+        label = limit.label if limit else name.replace("_", " ").capitalize()
+        unit = f" ({limit.unit})" if limit and limit.unit else ""
+        about = f"{limit.about} {limit.low:g} to {limit.high:g}." if limit else None
+        return st.number_input(
+            label + unit, value=start, step=1 if kind is int else None, format=FORMATS[kind],
+            help=about, key=key,
+        )  # fmt: skip
+    return st.text_input(
+        name.replace("_", " ").capitalize(), str(start), help=presets.TEXTS.get(name), key=key
+    )
+
+
+def _estimate(settings: dict[str, Any], disabled: bool) -> None:
+    """The time that the phases would take, from a few steps in a process of its own."""
+    if st.button("Estimate the time", disabled=disabled):
+        with st.spinner("Timing a few steps on this machine."), _theme.boundary():
+            try:
+                speeds = estimate.ask(settings)
+            except ValueError as error:
+                _theme.notice(str(error))
+                return
+            st.session_state["speeds"] = (speeds, settings["size"], settings["batch"])
+    speeds, *measured_for = st.session_state.get("speeds", (None,))
+    if speeds is None:
+        return
+    if measured_for != [settings["size"], settings["batch"]]:
+        _theme.html("<p class='soft'>Measured for another size or batch: estimate again.</p>")
+        return
+    _theme.html(
+        f"<p class='soft'>About <b>{_runs.span(speeds.seconds(settings))}</b> without reading the "
+        f"pictures and validating: {speeds.joint:.1f} pictures a second in the joint phase, "
+        f"{speeds.branch:.1f} in a branch's own, as busy as this machine is now.</p>"
+    )
+
+
+def data_sets() -> None:
+    """Register a folder or list of this server, and forget it again."""
+    settings, known = Settings.from_environment(), registered()
+    _runs.refused()
+    if not settings.roots:
+        _theme.notice(
+            "No folder of this server may be read. Name some in BONE_ROOTS and start again."
+        )
+    with st.form("register", border=False):
+        name, kind, path = st.columns([2, 1, 4])
+        given = (
+            name.text_input("Name", max_chars=60),
+            kind.selectbox("Kind", datasets.KINDS),
+            path.text_input("Folder or list on this server", placeholder="/data/MURA-v1.1"),
+        )
+        if st.form_submit_button("Register", disabled=not settings.roots):
+            with _theme.boundary():
+                try:
+                    known.add(*given)
+                except ValueError as error:
+                    _theme.notice(str(error))
+    roots = ", ".join(str(r) for r in settings.roots)
+    if roots:
+        _theme.html("<p class='soft'>Below one of these folders:</p>")
+        st.code(roots, language=None)
+    for found in known.all():
+        what, forget = st.columns([6, 1], vertical_alignment="center")
+        what.text(f"{found.name}   {found.specification}")
+        forget.button(
+            "Forget",
+            key=f"forget-{found.name}",
+            on_click=_runs.ask,
+            args=(known.remove, found.name),
+        )

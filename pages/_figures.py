@@ -1,0 +1,184 @@
+"""The views of one evaluation: figures, curves, thresholds, body part, heatmaps."""
+
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+import streamlit as st
+
+from core.registry import Stage
+from core.types import BodyPart
+from pages import _plot, _theme
+from pages._theme import percent
+from training.measured import Evaluation
+
+NO_ROWS = (
+    "The rows behind these figures (scores.csv) are not on this machine. Evaluate the release "
+    "again with --out, or open the run that it came from."
+)
+COLUMNS = ("stage", "part", "source", "level", "metric", "value", "low", "high", "n")
+
+
+def exact(value: object) -> str:
+    """A figure as metrics.json writes it, to the last digit; empty where it is not defined."""
+    return "" if value is None else json.dumps(value)
+
+
+def as_table(records: list[dict[str, object]]) -> pd.DataFrame:
+    """The figures as text: figures of other programs are compared to the last digit."""
+    rows = [
+        [exact(r.get(c)) if c in COLUMNS[5:] else str(r.get(c, "image")) for c in COLUMNS]
+        for r in records
+    ]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def table(chosen: Evaluation) -> None:
+    """The chief figures at a glance, then every one, by part, source and level."""
+    from training import report
+
+    records = [{"level": "image", **r} for r in chosen.records]
+    glance = report.at_a_glance(records)
+    if not glance.empty:
+        st.dataframe(glance.reset_index(), hide_index=True, width="stretch")
+        _theme.html(
+            "<p class='soft'>On all real radiographs. The memoriser recalls a patient's label from "
+            "training and sees no pixels; the majority class always gives the commoner label.</p>"
+        )
+    every = as_table(records)
+    boxes = st.columns(4)
+    for place, column in zip(boxes, ("part", "source", "level", "stage")):
+        options = sorted(every[column].unique())
+        wanted = place.multiselect(column.capitalize(), options, key=f"figures-{column}")
+        if wanted:
+            every = every[every[column].isin(wanted)]
+    st.dataframe(every, hide_index=True, width="stretch", height=420, key="figures-table")
+    st.download_button(
+        "CSV", every.to_csv(index=False), "figures.csv", "text/csv", on_click="ignore"
+    )
+
+
+def _stages(chosen: Evaluation) -> dict[str, Stage]:
+    """The fracture branches whose operating points are known."""
+    if chosen.release is None:
+        return {}
+    return {p.value: chosen.release.stages[p.value] for p in chosen.release.parts}
+
+
+def _part(chosen: Evaluation, key: str) -> tuple[pd.DataFrame, Stage, str] | None:
+    """The labelled real rows of the part that the reader chooses, and its branch."""
+    from training import plots
+
+    scores, stages = chosen.scores(), _stages(chosen)
+    if scores is None or not stages:
+        _theme.notice(NO_ROWS)
+        return None
+    part = st.segmented_control(
+        "Part", list(stages), default=next(iter(stages)), required=True, key=f"{key}-part",
+        format_func=str.capitalize,
+    )  # fmt: skip
+    rows = plots.real(scores, BodyPart(part))
+    if rows.empty:
+        _theme.html("<p class='soft'>No real radiograph of this part has a label here.</p>")
+        return None
+    return rows, stages[part], part
+
+
+def curves(chosen: Evaluation) -> None:
+    """ROC, precision and recall, reliability and probabilities of one part, and what was found."""
+    from training import plots
+
+    if (found := _part(chosen, "curves")) is None:
+        return
+    rows, stage, part = found
+    drawn = list(plots.of_part(rows, stage).items())
+    for pair in (drawn[:2], drawn[2:]):
+        for place, (title, figure) in zip(st.columns(2), pair):
+            with place:
+                _theme.html(f"<p class='cardname'><b>{title}</b></p>")
+                _plot.chart(figure, f"{part}-{title}")
+    _theme.html("<p class='cardname'><b>Label by finding</b>, by image</p>")
+    label = rows.positive.map({1.0: "positive label", 0.0: "negative label"}).rename("label")
+    st.dataframe(pd.crosstab(label, rows.finding).reset_index(), hide_index=True)
+
+
+def threshold_explorer(chosen: Evaluation) -> None:
+    """Move the threshold, set the prevalence, and read what would follow."""
+    if (found := _part(chosen, "threshold")) is None:
+        return
+    rows, stage, part = found
+    with st.container(key="explorer"):
+        st.fragment(_explore)(rows, stage, part)
+
+
+def _explore(rows: pd.DataFrame, stage: Stage, part: str) -> None:
+    from training.evaluate import by_study
+    from training.threshold import outcome
+
+    balanced = next((o for o in stage.operating_points if o.name == "balanced"), None)
+    share = float(rows.positive.mean())
+    left, middle, right = st.columns([3, 3, 2], vertical_alignment="bottom")
+    start = 100 * (balanced.threshold if balanced else 0.5)
+    threshold = left.slider(
+        "Threshold", 0.0, 100.0, round(start, 1), 0.1, format="%.1f %%", key=f"threshold-{part}"
+    )
+    prevalence = middle.slider(
+        "Prevalence", 0.1, 99.9, round(100 * share, 1), 0.1, format="%.1f %%",
+        key=f"prevalence-{part}",
+    )  # fmt: skip
+    studies = rows.study.notna().any()
+    level = right.segmented_control(
+        "By", ["image", "study"] if studies else ["image"], default="image", required=True,
+        key=f"level-{part}",
+    )  # fmt: skip
+    if level == "study":
+        rows = by_study(rows)
+    o = outcome(rows.positive, rows.probability, threshold / 100, prevalence / 100)
+    cells = [
+        ("Sensitivity", percent(o.sensitivity)),
+        ("Specificity", percent(o.specificity)),
+        ("Positive predictive value", percent(o.ppv) if o.ppv == o.ppv else "not defined"),
+        ("Negative predictive value", percent(o.npv) if o.npv == o.npv else "not defined"),
+        ("Flagged per 1,000", f"{1000 * o.flagged:.0f}"),
+    ]
+    body = "".join(
+        f"<div><div class='soft'>{name}</div><div class='value'>{value}</div></div>"
+        for name, value in cells
+    )
+    _theme.html(f"<div class='cells'>{body}</div>")
+    points = ", ".join(f"{p.name} {100 * p.threshold:.1f} %" for p in stage.operating_points)
+    _theme.html(
+        f"<p class='soft'>Measured on {len(rows)} of this split, {100 * share:.0f} % of them "
+        f"positive. Operating points of the release: {points}.</p>"
+    )
+
+
+def body_part(chosen: Evaluation) -> None:
+    """Body part by what stage 1 said, and how much was refused."""
+    from training import plots
+
+    matrix = chosen.metrics.get("confusion")
+    if matrix is None:
+        _theme.notice("This evaluation has no confusion matrix; evaluate again.")
+    else:
+        _plot.chart(plots.confusion(matrix), "confusion")
+    records = [r for r in chosen.records if r["stage"] == "body_part"]
+    st.dataframe(as_table(records), hide_index=True, width="stretch")
+
+
+def heatmaps(chosen: Evaluation) -> None:
+    """Whether the heatmaps point at the annotated boxes, beside the controls."""
+    records = [r for r in chosen.records if r["stage"] == "heatmap"]
+    if not records:
+        _theme.html(
+            "<p class='lead'>Not measured here. <code>python -m training heatmaps --out FOLDER"
+            "</code> measures it where the data has boxes, and writes heatmaps.json beside "
+            "metrics.json.</p>"
+        )
+        return
+    _theme.html(
+        "<p class='soft'>Pointing game: the hottest place lies in a box. Energy: the share of the "
+        "map inside. The controls see nothing.</p>"
+    )
+    st.dataframe(as_table(records), hide_index=True, width="stretch")

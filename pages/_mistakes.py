@@ -1,0 +1,108 @@
+"""The worst mistakes of an evaluation, with their pictures where they are on this machine."""
+
+from __future__ import annotations
+
+import json
+from html import escape
+from pathlib import Path
+
+import pandas as pd
+import streamlit as st
+
+from core.errors import CascadeError
+from core.settings import Settings
+from pages import _theme
+from pages._theme import percent
+from training.measured import Evaluation
+
+MOST = 12
+A_ROW = 4
+SIDE = 512
+
+
+def worst(scores: pd.DataFrame, most: int = MOST) -> pd.DataFrame:
+    """The labelled pictures whose probability is farthest from the label, the farthest first."""
+    known = scores[scores.positive.notna() & scores.probability.notna()]
+    error = (known.probability - known.positive).abs()
+    return known.assign(error=error).sort_values("error", ascending=False, kind="stable").head(most)
+
+
+def gallery(chosen: Evaluation) -> None:
+    """A tile a picture: what was said, what the label is, and the picture if it is here."""
+    from pages._figures import NO_ROWS, exact
+
+    scores = chosen.scores()
+    if scores is None:
+        _theme.notice(NO_ROWS)
+        return
+    rows = worst(scores)
+    paths = _paths(chosen)
+    _theme.html(
+        "<p class='soft'>The label may be wrong as well as the model: read the picture first.</p>"
+    )
+    for start in range(0, len(rows), A_ROW):
+        for place, row in zip(st.columns(A_ROW), rows.iloc[start : start + A_ROW].itertuples()):
+            with place, _theme.boundary():
+                _tile(row, paths.get((str(row.source), str(row.id))))
+    with st.expander("As a table"):
+        columns = ["source", "id", "part", "positive", "probability", "finding", "said"]
+        shown = rows[[c for c in columns if c in rows]].copy()
+        shown["probability"] = [exact(p) for p in shown.probability]
+        st.dataframe(shown, hide_index=True, width="stretch")
+
+
+def _tile(row: object, path: str | None) -> None:
+    with st.container(key=f"mistake-{row.source}-{row.id}"):
+        if path is None:
+            _theme.html("<div class='thumb'>Not on this machine</div>")
+        else:
+            _picture(path)
+    label = "positive" if row.positive == 1 else "negative"
+    _theme.html(
+        f"<p class='soft'><b>{escape(str(row.part)).capitalize()}</b>: {percent(row.probability)}, "
+        f"label {label}<br>{escape(str(row.source))} {escape(str(row.id))}</p>"
+    )
+
+
+def _picture(path: str) -> None:
+    """Through the decode boundary, and only from a folder that may be read."""
+    from core import imaging, roots
+    from core.transforms import Preprocessing, to_canvas
+
+    settings = Settings.from_environment()
+    try:
+        found = roots.resolve(path, settings.roots)
+        radiograph = imaging.read(found, settings.limits)
+    except CascadeError as error:
+        _theme.html(f"<div class='thumb'>{escape(str(error))}</div>")
+        return
+    st.image(to_canvas(radiograph.pixels, Preprocessing(size=SIDE)), width="stretch")
+
+
+def _paths(chosen: Evaluation) -> dict[tuple[str, str], str]:
+    """Where the pictures lie, by source and id: of the run's data and the registered."""
+    from pages._configure import registered
+
+    known = [d.specification for d in registered().all()]
+    if chosen.folder is not None:
+        try:
+            job = json.loads((chosen.folder.parent / "job.json").read_text(encoding="utf-8"))
+            known = [*job["settings"]["data"], *known]
+        except (OSError, ValueError, KeyError):
+            pass
+    found: dict[tuple[str, str], str] = {}
+    for specification in dict.fromkeys(known):
+        found = _listed(specification) | found
+    return found
+
+
+@st.cache_data(ttl=600, max_entries=4, show_spinner="Looking for the pictures.")
+def _listed(specification: str) -> dict[tuple[str, str], str]:
+    """Paths of one data set; empty where it is not here any more."""
+    from training.data import gather
+
+    try:
+        rows = gather([specification])
+    except (OSError, ValueError):
+        return {}
+    return {(s, i): str(Path(p).absolute()) for s, i, p in zip(rows.source, rows.id, rows.path)}

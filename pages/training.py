@@ -1,0 +1,58 @@
+"""The page Training: data sets, new runs, and the runs as they go."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from pages import _configure, _curves, _runs, _theme
+
+LEAD = "Retrain the cascade: each run is a process of its own and outlives this page."
+VIEWS = ("Runs", "New run", "Compare", "Data sets")
+
+
+def body() -> None:
+    """One view at a time, so that only what is looked at is drawn."""
+    st.session_state.setdefault("view", VIEWS[0])
+    view = st.segmented_control(
+        "View", VIEWS, key="view", required=True, label_visibility="collapsed"
+    )
+    if view == "New run":
+        _runs.refused()
+        _configure.new_run()
+    elif view == "Compare":
+        _compare()
+    elif view == "Data sets":
+        _configure.data_sets()
+    else:
+        _runs.listed()
+
+
+def _compare() -> None:
+    """Runs laid over each other, smoothed, and all of it as CSV."""
+    records = _runs.queue().records()
+    tables = {r.id: _runs.history(r.folder) for r in records}
+    names = {r.id: f"{r.job.name} ({r.id[:13]})" for r in records if tables[r.id] is not None}
+    if not names:
+        _theme.html("<p class='lead'>No run has been scored yet.</p>")
+        return
+    which, what, how = st.columns([4, 2, 2])
+    chosen = which.multiselect("Runs", list(names), list(names)[:3], format_func=names.get)
+    found = {names[i]: t for i in chosen if (t := tables[i]) is not None}
+    columns = list(dict.fromkeys(h for t in found.values() for h in _curves.heads(t)))
+    figure = what.selectbox("Figure", [_curves.SCORE, _curves.LOSS, _curves.RATE, *columns])
+    smoothing = how.slider("Smoothing", 0.0, 0.95, 0.0, 0.05)
+    if not found:
+        return
+    drawn = _curves.overlay(found, figure, smoothing)
+    drawn.update_layout(height=460)
+    st.plotly_chart(drawn, key="overlay", config=_curves.CONFIG, theme=None)
+    import pandas as pd
+
+    whole = pd.concat([t.assign(run=name) for name, t in found.items()], ignore_index=True)
+    with st.expander("As a table"):
+        st.dataframe(whole, hide_index=True, width="stretch")
+    st.download_button("CSV", whole.to_csv(index=False), "runs.csv", "text/csv", on_click="ignore")
+
+
+with _theme.frame("Training", LEAD):
+    body()

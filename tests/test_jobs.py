@@ -1,0 +1,355 @@
+"""The queue of runs: one starts one, whatever is killed, and what the page is told afterwards."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.settings import ROOT
+from tests import tiny
+from training import fit, status
+from training.jobs import Job, JobRefused, Process, Queue, Record, State, queue, work
+from training.jobs.record import log_tail
+
+WAIT = 120.0
+# Stands in for training where only the processes matter: beats, and pauses when it is asked to.
+STAND_IN = """
+import os, signal, sys, threading, time
+from pathlib import Path
+from training import status
+from training.jobs import queue, work
+
+queue.MODULE = "stand_in"
+
+def fit(folder, job, stop):
+    with (folder.parent / "begun").open("a") as file:
+        file.write(folder.name + chr(10))
+    writer = status.Status(folder)
+    for n in range(int(job.settings["joint_passes"])):
+        writer.write("running", n / 100, "joint", seen=n)
+        if stop.is_set():
+            writer.write("paused", n / 100, "joint", seen=n)
+            raise status.Stopped("Paused.")
+        time.sleep(0.02)
+    writer.write("finished", 1.0)
+
+work._fit = fit
+sys.exit(work.main())
+"""
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Iterator[Queue]:
+    """A queue whose processes are all ended when the test is."""
+    queue = Queue(tmp_path / "runs")
+    yield queue
+    for record in queue.records():
+        if record.state.active:
+            queue.cancel(record.id)
+
+
+@pytest.fixture
+def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "stand_in.py").write_text(STAND_IN)
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{ROOT}")
+    monkeypatch.setattr(queue, "MODULE", "stand_in")
+
+
+def until(condition: Callable[[], Any]) -> None:
+    end = time.monotonic() + WAIT
+    while not condition():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.02)
+
+
+def settings(seconds: float = 60.0, **more: Any) -> dict[str, Any]:
+    return {"joint_passes": int(50 * seconds), **more}
+
+
+def trained(runs: Queue, run: str) -> Callable[[], bool]:
+    return lambda: runs.record(run).seen > 0
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_twenty_processes_press_start_and_one_run_starts(runs: Queue) -> None:
+    runs.runs.mkdir()
+    gate = runs.runs.parent / "gate"
+    press = (
+        "import sys, time; from pathlib import Path; from training.jobs import Queue, queue;"
+        "queue.MODULE = 'stand_in'\n"
+        f"while not Path({str(gate)!r}).exists(): time.sleep(0.001)\n"
+        f"print(Queue(Path({str(runs.runs)!r})).submit(sys.argv[1], {settings()!r}))"
+    )
+    command = [sys.executable, "-c", press]
+    pressing = [
+        subprocess.Popen([*command, f"run {n}"], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        for n in range(20)
+    ]
+    gate.touch()
+    ids = {p.communicate(timeout=WAIT)[0].strip() for p in pressing}
+    assert [p.returncode for p in pressing] == [0] * 20
+    assert len(ids) == len(runs.records()) == 1
+    until(trained(runs, ids.pop()))
+    assert len((runs.runs / "begun").read_text().splitlines()) == 1
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_the_queue_goes_on_by_itself_one_at_a_time(runs: Queue) -> None:
+    ids = [runs.submit(f"run {n}", settings(0.5, seed=n)) for n in range(3)]
+    states = [runs.record(i).state for i in ids]
+    assert states == [State.RUNNING, State.QUEUED, State.QUEUED]
+    until(lambda: sum(r.alive for r in runs.records()) <= 1 and runs.record(ids[2]).seen)
+    until(lambda: all(r.state is State.FINISHED for r in runs.records()))
+    assert (runs.runs / "begun").read_text().split() == ids
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_a_run_is_queued_or_running_from_the_click_on_and_never_nothing(runs: Queue) -> None:
+    """What one process sees while another starts, pauses and resumes."""
+    watch = (
+        "import sys, time; from pathlib import Path; from training.jobs import Queue\n"
+        f"queue, seen = Queue(Path({str(runs.runs)!r})), []\n"
+        "while not (queue.runs / 'end').exists():\n"
+        "    for r in queue.records():\n"
+        "        if seen[-1:] != [r.state.value]: seen.append(r.state.value)\n"
+        "print(*seen)"
+    )
+    watching = subprocess.Popen(
+        [sys.executable, "-c", watch], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    run = runs.submit("watched", settings())
+    until(trained(runs, run))
+    runs.pause(run)
+    assert runs.record(run).state in (State.PAUSING, State.PAUSED)
+    until(lambda: runs.record(run).state is State.PAUSED)
+    runs.resume(run)
+    assert runs.record(run).state in (State.QUEUED, State.RUNNING)
+    until(lambda: runs.record(run).alive and runs.record(run).state is State.RUNNING)
+    time.sleep(0.3)
+    runs.cancel(run)
+    assert runs.record(run).state is State.CANCELLED and not runs.record(run).alive
+    time.sleep(0.3)
+    (runs.runs / "end").touch()
+    seen = watching.communicate(timeout=WAIT)[0].split()
+    assert set(seen) == {"queued", "running", "pausing", "paused", "cancelled"} - (
+        {"pausing"} - set(seen)
+    )
+    assert seen[-1] == "cancelled" and seen.count("paused") == 1
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_kill_9_of_the_run_is_told_as_an_interruption_and_resumed(runs: Queue) -> None:
+    run, waiting = runs.submit("killed", settings()), runs.submit("next", settings(61))
+    until(lambda: runs.record(run).status.get("seen", 0) > 2)
+    process = runs.record(run).process
+    assert process is not None
+    os.kill(process.pid, signal.SIGKILL)
+    until(lambda: not process.alive)
+    record = runs.record(run)
+    assert record.state is State.INTERRUPTED
+    assert f"interrupted after {record.seen:,} of 3,000 pictures" in record.sentence()
+    assert record.seen > 0
+    until(lambda: runs.record(waiting).alive)  # the queue is not blocked by the dead
+    runs.cancel(waiting)
+    runs.resume(run)
+    until(lambda: runs.record(run).alive and runs.record(run).state is State.RUNNING)
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_kill_9_of_the_server_leaves_the_run_alone_and_of_both_is_told(runs: Queue) -> None:
+    serve = (
+        "import time; from pathlib import Path; from training.jobs import Queue, queue;"
+        "queue.MODULE = 'stand_in';"
+        f"print(Queue(Path({str(runs.runs)!r})).submit('served', {settings()!r}), flush=True);"
+        "time.sleep(600)"
+    )
+    server = subprocess.Popen(
+        [sys.executable, "-c", serve], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    assert server.stdout is not None
+    run = server.stdout.readline().strip()
+    until(trained(runs, run))
+    server.kill()
+    server.communicate()
+    before = runs.record(run).status["seen"]
+    until(lambda: runs.record(run).status["seen"] > before)
+    assert runs.record(run).state is State.RUNNING
+    assert runs.submit("again", settings()) == run  # a new server does not start it twice
+    process = runs.record(run).process
+    assert process is not None
+    os.kill(process.pid, signal.SIGKILL)
+    until(lambda: not process.alive)
+    assert runs.record(run).state is State.INTERRUPTED
+    runs.resume(run)
+    until(lambda: runs.record(run).alive)
+    assert runs.record(run).state is State.RUNNING
+
+
+def test_a_number_that_another_process_got_is_not_the_run(tmp_path: Path) -> None:
+    Job("old", settings()).write(tmp_path)
+    other = replace(Process.of(os.getpid()), started="another boot 12")
+    other.write(tmp_path)
+    record = Record.read(tmp_path)
+    assert record is not None and record.state is State.INTERRUPTED
+    Process.of(os.getpid()).write(tmp_path)
+    record = Record.read(tmp_path)
+    assert record is not None and record.state is State.RUNNING
+
+
+def test_a_zombie_is_dead() -> None:
+    child = subprocess.Popen(["true"])
+    process = Process.of(child.pid)
+    until(lambda: not process.alive)
+    child.wait()
+
+
+def test_refusals_are_sentences(runs: Queue) -> None:
+    with pytest.raises(JobRefused, match="name"):
+        runs.submit("  ", settings())
+    with pytest.raises(JobRefused, match="no such run"):
+        runs.pause("../elsewhere")
+
+
+def test_a_torn_or_foreign_file_is_no_run(runs: Queue) -> None:
+    for name, text in (("torn", '{"name": "x", "se'), ("foreign", "[1, 2]")):
+        (runs.runs / name).mkdir(parents=True)
+        (runs.runs / name / "job.json").write_text(text)
+    Job("whole", settings(), queued=1.0).write(runs.runs / "whole")
+    (runs.runs / "whole" / "status.json").write_text('{"state": "runn')
+    assert [r.id for r in runs.records()] == ["whole"]
+    assert runs.records()[0].state is State.QUEUED
+
+
+# --- with real training --------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return f"manifest:{tiny.write(tmp_path_factory.mktemp('data'), each=3)}"
+
+
+def tiny_settings(source: str, **more: Any) -> dict[str, Any]:
+    made = fit.Settings(
+        data=(source,),
+        out="",
+        size=32,
+        joint_passes=32,
+        branch_passes=16,
+        body_part_passes=16,
+        batch=16,
+        validations=1,
+        device="cpu",
+    )
+    return json.loads(json.dumps({k: v for k, v in asdict(made).items() if k != "out"} | more))
+
+
+def test_a_real_run_pauses_resumes_and_finishes(runs: Queue, data: str) -> None:
+    run = runs.submit("real", tiny_settings(data, joint_passes=1600, validations=100))
+    until(lambda: runs.record(run).status.get("seen", 0) >= 16)
+    runs.pause(run)
+    until(lambda: runs.record(run).state is State.PAUSED and not runs.record(run).alive)
+    record = runs.record(run)
+    assert 0 < record.seen < record.passes and "Paused after" in record.sentence()
+    shorter = replace(record.job, settings=record.job.settings | {"joint_passes": record.seen})
+    shorter.write(record.folder)
+    runs.resume(run)
+    until(lambda: not runs.record(run).state.active)
+    record = runs.record(run)
+    assert record.state is State.FINISHED, log_tail(record.folder)
+    assert record.fitted and record.seen == record.passes
+    places = [(e["phase"], e["seen"]) for e in tiny.events(record.folder)]
+    assert places[0] == ("joint", 0) and places[-1] == ("shoulder", 16)
+    assert len(places) == len(set(places))
+
+
+FAILURES = {
+    "empty class": ("lacks positives or negatives of: hand", {}),
+    "unreadable folder": ("/nowhere/manifest.csv", {"data": ["manifest:/nowhere/manifest.csv"]}),
+    "not a number": ("The loss is nan after 16 pictures of joint", {"joint_rate": 1e30}),
+}
+
+
+@pytest.mark.parametrize("case", FAILURES)
+def test_a_failed_run_says_why_in_one_sentence(
+    tmp_path: Path, data: str, case: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected, changed = FAILURES[case]
+    if case == "empty class":
+        path = Path(data.partition(":")[2])
+        rows = path.read_text().splitlines()
+        kept = [r for r in rows if "_hand_1_" not in r]
+        (path.parent / "no_hand.csv").write_text("\n".join(kept) + "\n")
+        changed = {"data": [f"manifest:{path.parent / 'no_hand.csv'}"]}
+    folder = tmp_path / "run"
+    folder.mkdir()
+    job = Job("fails", tiny_settings(data, **changed))
+    job.write(folder)
+    if case == "not a number":
+        monkeypatch.setattr(fit, "loss", _nan_after_the_first(fit.loss))
+    assert work._work(folder, job, _never()) == 1
+    record = Record.read(folder)
+    assert record is not None and record.state is State.FAILED
+    assert expected in record.sentence()
+    assert "\n" not in record.sentence() and record.sentence().endswith((".", ").", "'"))
+
+
+def _status_of(folder: Path) -> dict[str, Any]:
+    found = json.loads((folder / "status.json").read_text())
+    return {k: found[k] for k in ("state", "reason")}
+
+
+def _never() -> Any:
+    import threading
+
+    return threading.Event()
+
+
+def _nan_after_the_first(loss: Callable[..., Any]) -> Callable[..., Any]:
+    calls: list[int] = []
+
+    def broken(*args: Any) -> Any:
+        calls.append(1)
+        return loss(*args) * (float("nan") if len(calls) > 1 else 1.0)
+
+    return broken
+
+
+def test_a_full_disk_is_said_in_one_sentence_and_loses_nothing(tmp_path: Path, data: str) -> None:
+    """A real full file system of 4 MB, where this process may mount one.
+
+    torch keeps what it could not write open, so that the disk is full when the status is written.
+    """
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=4m", "none", str(disk)],
+        check=False,
+        capture_output=True,
+    )
+    if mounted.returncode:
+        pytest.skip("This process may not mount a file system.")
+    try:
+        folder = disk / "run"
+        folder.mkdir()
+        job = Job("fills", tiny_settings(data))
+        job.write(folder)
+        status.Status(folder).write("running", 0.0)
+        assert work._work(folder, job, _never()) == 1
+        assert _status_of(folder) == {"state": "failed", "reason": status.NO_SPACE}
+        record = Record.read(folder)
+        assert record is not None and record.state is State.FAILED
+        assert record.sentence() == status.NO_SPACE
+        assert tiny.events(folder)[0]["seen"] == 0
+        assert not list(folder.glob(".*"))
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)

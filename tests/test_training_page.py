@@ -1,0 +1,242 @@
+"""The pages Training and Metrics without a browser: what they say, how exactly, and how fast."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import streamlit as st
+from streamlit.testing.v1 import AppTest
+
+from core.settings import ROOT
+from pages import _figures, _mistakes, _plot, _runs
+from tests import scored, tiny
+from training import evaluate, plots
+from training.jobs import Job, Queue, Record, State, estimate, presets
+from training.jobs.datasets import DataSets
+
+PAGES = {name: str(ROOT / "pages" / f"{name}.py") for name in ("training", "metrics")}
+SETTINGS = {"joint_passes": 4000, "body_part_passes": 2000, "branch_passes": 1000, "data": []}
+
+
+@pytest.fixture(autouse=True)
+def home(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty BONE_HOME; the data of the test may be read."""
+    monkeypatch.setenv("BONE_WEIGHTS", str(weights))
+    monkeypatch.setenv("BONE_DEVICE", "cpu")
+    monkeypatch.setenv("BONE_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("BONE_ROOTS", str(tmp_path))
+    st.cache_resource.clear()
+    yield tmp_path / "home"
+    st.cache_resource.clear()
+
+
+def text(app: AppTest) -> str:
+    return "\n".join(str(e.proto.body) for e in app.get("html"))
+
+
+def page(name: str, view: str = "") -> AppTest:
+    app = AppTest.from_file(PAGES[name], default_timeout=60)
+    if view:
+        app.session_state["view"] = view
+    app.run()
+    assert not app.exception
+    assert "Something went wrong" not in text(app)
+    return app
+
+
+def made_up(home: Path, count: int, events: int) -> None:
+    """Runs that were never trained: what their folders would hold."""
+    phases = ["joint"] * (events // 2) + ["elbow"] * (events - events // 2)
+    for n in range(count):
+        folder = home / "runs" / f"20261128-1130{n:02d}-made-up"
+        folder.mkdir(parents=True)
+        Job(f"made up {n}", SETTINGS, created=1e9 + n).write(folder)
+        (folder / "networks.pt").touch()
+        (folder / "status.json").write_text(json.dumps({"state": "finished", "progress": 1.0}))
+        lines = [
+            {"phase": p, "seen": 20 * k, "rate": 1e-3, "loss": 1 / (k + 1), "score": 0.7,
+             "best": 0.7, "elbow": 0.6 + k / 1000, "train_elbow": 0.7, "body_part": 0.9,
+             "time": 1e9 + k}
+            for k, p in enumerate(phases)
+        ]  # fmt: skip
+        (folder / "events.jsonl").write_text("\n".join(map(json.dumps, lines)))
+
+
+def evaluated(home: Path) -> Path:
+    """A run with an evaluation of which every figure can be counted."""
+    folder = home / "runs" / "20261128-113000-scored"
+    rows = scored.rows()
+    about = {"release": "made-1", "release_sha256": "ab" * 32, "split": "test", "draws": 20,
+             "split_sha256": "cd" * 32, "device": "a CPU"}  # fmt: skip
+    about["confusion"] = evaluate.confusion(rows)
+    evaluate.write(evaluate.figures(rows, scored.cascade(), draws=20), folder / "test", about)
+    rows.to_csv(folder / "test" / "scores.csv", index=False)
+    Job("scored", SETTINGS).write(folder)
+    return folder / "test"
+
+
+def test_empty_states_say_what_to_do() -> None:
+    assert "No run yet" in text(page("training"))
+    assert "needs a data set" in text(page("training", "New run"))
+    assert "Nothing has been measured yet" in text(page("metrics"))
+
+
+def test_the_pages_draw_in_under_a_second_with_fifty_runs_of_two_hundred_events(home: Path) -> None:
+    made_up(home, 50, 200)
+    for view in ("Runs", "Compare"):
+        app = page("training", view)
+        times = []
+        for _ in range(3):
+            started = time.perf_counter()
+            app.run()
+            times.append(time.perf_counter() - started)
+        assert min(times) < 1.0, times
+        assert len(app.get("plotly_chart")) == (4 if view == "Runs" else 1)
+    assert len(app.multiselect[0].options) == 50
+
+
+def test_buttons_follow_the_truth_on_the_disk(home: Path) -> None:
+    """Every tab reads the state from the run's folder, so none lacks a button after reopening."""
+    made_up(home, 1, 4)
+    folder = next((home / "runs").iterdir())
+    (folder / "networks.pt").unlink()
+
+    def labels(status: dict[str, object], **changed: object) -> set[str]:
+        (folder / "status.json").write_text(json.dumps(status))
+        Job("made up", SETTINGS, **changed).write(folder)
+        return {b.label for b in page("training").button} - {"Save"}
+
+    running = {"state": "running", "phase": "joint", "seen": 40, "speed": 10.0}
+    assert labels(running) == {"Resume"}  # its process is gone: interrupted
+    from training.jobs import Process
+
+    Process.of(__import__("os").getpid()).write(folder)
+    assert labels(running) == {"Pause", "Cancel"}
+    assert labels(running, wanted="pause") == {"Cancel"}
+    (folder / "process.json").unlink()
+    assert labels({"state": "paused"}, wanted="pause") == {"Resume"}
+    assert labels({"state": "failed", "reason": "The loss is nan."}) == {"Resume"}
+    assert "The loss is nan." in text(page("training"))
+    (folder / "networks.pt").touch()
+    assert labels({"state": "finished"}) == {"Evaluate on validation", "Evaluate on test"}
+
+
+def test_time_left_is_counted_over_all_phases(tmp_path: Path) -> None:
+    status = {"state": "running", "phase": "joint", "seen": 1000, "speed": 10.0}
+    record = Record(tmp_path, Job("x", SETTINGS), status, None, True)
+    assert record.state is State.RUNNING and record.seen == 1000 and record.passes == 9000
+    assert _runs.time_left(record) == pytest.approx(300 + 5000 / 25)
+    late = Record(
+        tmp_path, Job("x", SETTINGS), {**status, "phase": "hand", "seen": 500}, None, True
+    )
+    assert late.seen == 4000 + 2000 + 1000 + 500
+    assert _runs.time_left(late) == pytest.approx(150)
+
+
+def test_a_data_set_is_registered_only_from_an_allowed_folder(home: Path, tmp_path: Path) -> None:
+    data = tiny.write(tmp_path / "data", each=2)
+    app = page("training", "Data sets")
+    app.text_input[0].set_value("drawn")
+    app.selectbox[0].select("manifest")
+    app.text_input[1].set_value("/etc/passwd")
+    app.button[0].click().run()
+    assert "not inside a folder that may be read" in text(app)
+    app.text_input[1].set_value(str(data))
+    app.button[0].click().run()
+    [found] = DataSets(home, [tmp_path]).all()
+    assert found.specification == f"manifest:{data}"
+    app = page("training", "New run")
+    assert "No patient is in two splits" in text(app)
+    assert [b.disabled for b in app.button if b.label == "Start"] == [False]
+
+
+def test_leaks_and_gaps_are_shown_before_a_start(home: Path, tmp_path: Path) -> None:
+    data = tiny.write(tmp_path / "data", each=2)
+    rows = pd.read_csv(data)
+    rows.loc[rows.split == "val", "group"] = "one"
+    rows.loc[rows.id == "train_elbow_0_0", "group"] = "one"
+    rows[~rows.id.str.startswith("val_hand_1")].to_csv(data, index=False)
+    DataSets(home, [tmp_path]).add("leaky", "manifest", str(data))
+    app = page("training", "New run")
+    assert "1 patients have pictures in more than one split" in text(app)
+    assert "The split val lacks positives or negatives of: hand" in text(app)
+    assert [b.disabled for b in app.button if b.label == "Start"] == [True]
+
+
+def test_two_clicks_on_start_are_one_run(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    DataSets(home, [tmp_path]).add("drawn", "manifest", str(tiny.write(tmp_path / "d", each=2)))
+    monkeypatch.setattr(Queue, "_start", lambda self, record, lock: None)  # it stays in the queue
+    apps = [page("training", "New run") for _ in range(2)]
+    for app in apps:
+        next(b for b in app.button if b.label == "Start").click().run()
+        assert "waits in the queue" in text(app)
+    [record] = Queue(home / "runs").records()
+    assert record.state is State.QUEUED and record.job.settings["size"] == 128
+
+
+def test_every_setting_has_a_unit_or_a_choice_and_presets_are_in_range() -> None:
+    from dataclasses import asdict, fields
+
+    from training.fit import Settings
+
+    for preset in presets.PRESETS:
+        settings = asdict(Settings(data=(), out="")) | preset.changed
+        assert presets.problems(settings) == []
+        assert set(preset.changed) <= {f.name for f in fields(Settings)}
+    assert presets.problems({"batch": 1}) == ["Batch must lie between 2 and 4096 pictures, not 1."]
+
+
+def test_a_few_timed_steps_tell_the_time() -> None:
+    speeds = estimate.measure({"size": 32, "batch": 2, "device": "cpu", "data": ["x"]})
+    assert speeds.branch > 0 and speeds.joint > 0
+    made = estimate.Speeds(10.0, 20.0)
+    assert made.seconds(SETTINGS) == pytest.approx(400 + 100 + 150)
+
+
+def test_figures_on_the_page_equal_metrics_json_to_the_last_digit(home: Path) -> None:
+    folder = evaluated(home)
+    app = page("metrics")
+    choice = next(s for s in app.selectbox if s.label == "Release or run")
+    choice.select("Run 20261128-113000-scored, test").run()
+    shown = app.dataframe[-1].value
+    written = json.loads((folder / "metrics.json").read_text())["figures"]
+    assert len(shown) == len(written) > 10
+    raw = (folder / "metrics.json").read_text()
+    for row, figure in zip(shown.to_dict("records"), written):
+        for key in ("value", "low", "high", "n"):
+            if figure[key] is None:
+                assert row[key] == ""
+            else:
+                assert float(row[key]) == figure[key] and f'"{key}": {row[key]}' in raw
+        assert row["metric"] == figure["metric"]
+
+
+def test_every_curve_is_also_a_table() -> None:
+    rows = scored.rows()
+    points = scored.release().stages["elbow"].operating_points
+    for figure in plots.of_part(rows, scored.release().stages["elbow"]).values():
+        assert len(_plot.numbers(figure)) > 4
+    table = _plot.numbers(plots.histogram(rows, points))
+    assert sorted(table["probability"]) == sorted(rows.probability)
+    matrix = _plot.numbers(plots.confusion(evaluate.confusion(rows)))
+    assert matrix.elbow.tolist() == [5]
+
+
+def test_worst_mistakes_come_first() -> None:
+    found = _mistakes.worst(scored.rows(), 3)
+    assert found.id.tolist() == ["6", "2", "5"] and found.error.tolist() == pytest.approx(
+        [0.8, 0.7, 0.7]
+    )
+
+
+def test_what_is_not_defined_is_empty_and_not_zero() -> None:
+    assert _figures.exact(None) == "" and _figures.exact(0.1 + 0.2) == "0.30000000000000004"
+    assert not math.isnan(float(_figures.exact(0.5)))

@@ -1,0 +1,121 @@
+"""The data sets that the page Training offers, and what is in them before a run starts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from core import files, roots
+from training.data import FOCUS, SIMULATED, DataInvalid, gather, split_hash
+from training.sources import READERS, SPLITS
+
+KINDS = tuple(READERS)
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A registered data set; specification as ``training.data.read_all`` takes it."""
+
+    name: str
+    specification: str
+
+
+class DataSets:
+    """The registered data sets of one BONE_HOME (``datasets.json``)."""
+
+    def __init__(self, home: Path, allowed: Sequence[Path]) -> None:
+        """allowed: the folders that may be read (``Settings.roots``)."""
+        self._path, self._allowed = home / "datasets.json", tuple(allowed)
+
+    def all(self) -> list[DataSet]:
+        """Those that are registered and still lie in an allowed folder."""
+        try:
+            found = [DataSet(**d) for d in json.loads(self._path.read_text(encoding="utf-8"))]
+        except FileNotFoundError:
+            return []
+        return found
+
+    def add(self, name: str, kind: str, path: str) -> DataSet:
+        """Register a folder or list; raises PathRefused or DataInvalid with one sentence."""
+        name = name.strip()
+        known = self.all()
+        if not name or any(d.name == name for d in known):
+            raise DataInvalid("A data set needs a name that no other one has.")
+        found = DataSet(name, f"{kind}:{roots.resolve(path.strip(), self._allowed)}")
+        rows = read([found])
+        if rows.empty:
+            raise DataInvalid(f"There is no picture in {path} that a data set {kind} would name.")
+        self._write([*known, found])
+        return found
+
+    def remove(self, name: str) -> None:
+        """Forget it; nothing of the data is touched."""
+        self._write([d for d in self.all() if d.name != name])
+
+    def _write(self, sets: Sequence[DataSet]) -> None:
+        files.write_json(self._path, [asdict(d) for d in sets])
+
+
+def read(sets: Sequence[DataSet]) -> pd.DataFrame:
+    """The rows of all of them, leaks and all; raises DataInvalid with one sentence."""
+    try:
+        return gather([d.specification for d in sets])
+    except (OSError, UnicodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise DataInvalid(f"The data set cannot be read: {error}.") from error
+
+
+@dataclass(frozen=True)
+class Overview:
+    """What a run would be made of.
+
+    sources: pictures by source and split, patients, studies. labels: pictures by part, source and
+    label. problems: a sentence for each thing that a run would refuse.
+    """
+
+    pictures: int
+    patients: int
+    split_sha256: str
+    sources: pd.DataFrame
+    labels: pd.DataFrame
+    problems: tuple[str, ...]
+
+
+def overview(sets: Sequence[DataSet]) -> Overview:
+    """Counts, split and leaks, from lists and names alone: no picture is opened."""
+    rows = read(sets)
+    by_source = rows.groupby("source")
+    sources = pd.crosstab(rows.source, rows.split).reindex(columns=list(SPLITS), fill_value=0)
+    sources["patients"] = by_source.patient.nunique()
+    sources["studies"] = by_source.study.nunique()
+    words = rows.positive.map({1.0: "positive", 0.0: "negative"}).fillna("no label")
+    keys = [rows.part, rows.source, words.rename("label")]
+    labels = pd.crosstab(keys, rows.split).reindex(columns=list(SPLITS), fill_value=0)
+    return Overview(
+        len(rows),
+        rows.patient.nunique(),
+        split_hash(rows),
+        sources.reset_index(),
+        labels.reset_index(),
+        tuple(_problems(rows)),
+    )
+
+
+def _problems(rows: pd.DataFrame) -> list[str]:
+    found = []
+    crossing = int((rows.groupby("patient").split.nunique() > 1).sum())
+    if crossing:
+        found.append(f"{crossing} patients have pictures in more than one split.")
+    for split in ("train", "val"):
+        here = rows[(rows.split == split) & rows.positive.notna()]
+        if split == "val":
+            here = here[here.source != SIMULATED]
+        kinds = here.groupby("part").positive.nunique()
+        missing = [p for p in FOCUS if kinds.get(p, 0) < 2]
+        if missing:
+            names = ", ".join(missing)
+            found.append(f"The split {split} lacks positives or negatives of: {names}.")
+    return found

@@ -1,0 +1,123 @@
+"""What a run can be told to do: presets, and each setting with its unit and range."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A place to start from. changed: the settings that differ from those of ``training.fit``."""
+
+    name: str
+    about: str
+    changed: dict[str, Any]
+
+
+PRESETS = (
+    Preset(
+        "Quick look on the CPU",
+        "Minutes to an hour: does the data teach anything at all? Not for a release.",
+        {
+            "size": 128,
+            "joint_passes": 2_000,
+            "branch_passes": 400,
+            "body_part_passes": 800,
+            "batch": 16,
+            "validations": 8,
+            "device": "cpu",
+        },
+    ),
+    Preset(
+        "Full on the GPU",
+        "Hours: every picture some fifty times, at full size.",
+        {
+            "init": "imagenet",
+            "size": 320,
+            "joint_passes": 1_000_000,
+            "branch_passes": 100_000,
+            "body_part_passes": 200_000,
+            "batch": 128,
+            "validations": 40,
+            "patience": 10,
+            "device": "cuda",
+        },
+    ),
+    Preset(
+        "Fine-tune on my corrections",
+        "Starts from a release: a short joint phase at a low rate, then the branches. Choose the "
+        "corrections and, beside them, the data the release was trained on.",
+        {
+            "init": "champion",
+            "joint_passes": 4_000,
+            "branch_passes": 2_000,
+            "body_part_passes": 1_000,
+            "joint_rate": 3e-5,
+            "branch_rate": 3e-5,
+            "body_part_rate": 3e-5,
+            "validations": 8,
+            "patience": 3,
+        },
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Limit:
+    """How a setting is shown: its label, unit and range (both ends allowed), and what it does."""
+
+    label: str
+    unit: str
+    low: float
+    high: float
+    about: str = ""
+
+
+LIMITS = {
+    "size": Limit("Input side", "pixels", 32, 1024, "Side of the square the network sees."),
+    "joint_passes": Limit("Joint phase", "pictures", 0, 1e9, "Trunk and all branches together."),
+    "branch_passes": Limit("Each fracture branch", "pictures", 0, 1e9, "On the frozen trunk."),
+    "body_part_passes": Limit("Body-part branch", "pictures", 0, 1e9, "On the frozen trunk."),
+    "batch": Limit("Batch", "pictures", 2, 4096, "Pictures a step."),
+    "joint_rate": Limit("Rate of the joint phase", "per step", 1e-7, 0.1, "Peak learning rate."),
+    "branch_rate": Limit("Rate of the branches", "per step", 1e-7, 0.1, "Peak learning rate."),
+    "body_part_rate": Limit("Rate of the body part", "per step", 1e-7, 0.1, "Peak learning rate."),
+    "weight_decay": Limit("Weight decay", "", 0, 1, "Pull of the weights towards zero (AdamW)."),
+    "smoothing": Limit("Label smoothing", "share", 0, 0.5, "0: labels as they are."),
+    "ema": Limit("Weight averaging", "per step", 0, 0.9999, "Decay of the averaged weights."),
+    "warmup": Limit("Warm-up", "share of a phase", 0, 0.5, "Until the peak learning rate."),
+    "validations": Limit("Validations", "a phase", 1, 1000, "How often a phase is scored."),
+    "patience": Limit("Patience", "validations", 0, 1000, "0: never end a phase early."),
+    "seed": Limit("Seed", "", 0, 2**31 - 1, "Two runs with one seed give the same numbers."),
+    "minutes_between_checkpoints": Limit("Checkpoint every", "minutes", 0, 600),
+}
+CHOICES = {
+    "device": ("auto", "cpu", "cuda"),
+    "precision": ("bf16", "fp32"),
+    "duplicates": ("drop", "keep"),
+}
+TEXTS = {"init": "Starts from: scratch, imagenet, a release or its alias."}
+
+
+def problems(settings: dict[str, Any]) -> list[str]:
+    """A sentence for each setting that is out of its range."""
+    found = []
+    for name, limit in LIMITS.items():
+        value = settings.get(name)
+        if isinstance(value, int | float) and not limit.low <= value <= limit.high:
+            unit = f" {limit.unit}" if limit.unit else ""
+            found.append(
+                f"{limit.label} must lie between {limit.low:g} and {limit.high:g}{unit}, "
+                f"not {value:g}."
+            )
+    return found
+
+
+def command(settings: dict[str, Any], out: str) -> str:
+    """The command line that would do the same."""
+    words = ["python -m training fit"]
+    for name, value in {**settings, "out": out}.items():
+        for one in value if isinstance(value, list | tuple) else (value,):
+            words.append(f"--{name.replace('_', '-')} {one}")
+    return " ".join(words)

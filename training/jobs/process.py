@@ -1,0 +1,60 @@
+"""Which process works on a run, told apart from a later one that got the same number."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from core import files
+
+FILE = "process.json"
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process of this machine. started: boot and clock tick it began at; empty if it had gone."""
+
+    pid: int
+    started: str
+
+    @classmethod
+    def of(cls, pid: int) -> Process:
+        return cls(pid, _started(pid))
+
+    @classmethod
+    def read(cls, folder: Path) -> Process | None:
+        """The one that ``folder/process.json`` names."""
+        try:
+            return cls(**json.loads((folder / FILE).read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            return None
+
+    def write(self, folder: Path) -> None:
+        files.write_json(folder / FILE, asdict(self))
+
+    @property
+    def alive(self) -> bool:
+        """Whether it still runs; one that ended and was not waited for does not."""
+        if Path("/proc/self/stat").exists():
+            return self.started != "" and _started(self.pid) == self.started
+        try:
+            os.kill(self.pid, 0)
+        except OSError:
+            return False
+        return True
+
+
+def _started(pid: int) -> str:
+    """Boot and tick, from Linux's /proc; empty for a process that has gone, and elsewhere.
+
+    In ``/proc/PID/stat`` the name stands in brackets and may hold anything; behind it the first
+    field is the state and the twentieth the start (proc(5)).
+    """
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+    return "" if fields[0] in "ZX" else f"{boot} {fields[19]}"

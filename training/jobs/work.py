@@ -1,0 +1,117 @@
+"""The process of one run: ``python -m training.jobs.work FOLDER``, started by the queue.
+
+It does what ``python -m training fit`` (or ``calibrate`` and ``evaluate``) does, and says in
+``status.json`` how it ended. When it ends it starts the next run of the queue.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from core.errors import CascadeError
+from training import status
+from training.jobs.queue import LOCK_VARIABLE, Queue
+from training.jobs.record import Job
+
+log = logging.getLogger("training.jobs")
+NICE = 10  # whoever reads radiographs on this machine comes first
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    folder = Path((sys.argv[1:] if arguments is None else arguments)[0])
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    lock = int(os.environ.pop(LOCK_VARIABLE))
+    os.set_inheritable(lock, False)  # what this process starts does not hold the queue
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    os.setpriority(os.PRIO_PROCESS, 0, max(own, NICE))
+    queue = Queue(folder.parent)
+    job = queue.started(folder)
+    code = _work(folder, job, stop)
+    if queue.advance(held=lock) is None:
+        os.close(lock)
+        queue.advance()  # for a run that came while this one still had the lock
+    return code
+
+
+def _work(folder: Path, job: Job, stop: threading.Event) -> int:
+    """The boundary of a run: what happens is logged with its trace and said in one line."""
+    try:
+        if job.task == "fit":
+            _fit(folder, job, stop)
+        else:
+            _evaluate(folder, job)
+    except status.Stopped as pause:
+        log.info("%s", pause)
+    except Exception as error:
+        log.exception("The run failed.")
+        status.fail(folder, sentence(error))
+        return 1
+    return 0
+
+
+def _fit(folder: Path, job: Job, stop: threading.Event) -> None:
+    from core.allocator import keep_large_blocks
+    from training import fit
+
+    keep_large_blocks()
+    settings = {k: tuple(v) if isinstance(v, list) else v for k, v in job.settings.items()}
+    fit.Run(fit.Settings(**settings, out=str(folder)), stop.is_set).fit()
+
+
+def _evaluate(folder: Path, job: Job) -> None:
+    """``calibrate`` where there is no candidate yet, then ``evaluate`` on the split of the task."""
+    from training import candidate
+    from training.__main__ import execute
+
+    split, writer = job.task.partition(":")[2], status.Status(folder)
+    if not (folder / "candidate" / "manifest.json").exists():
+        writer.write("running", 0.0, "calibration")
+        candidate.build(folder, release_id(folder))
+    writer.write("running", 0.5, f"evaluation on {split}")
+    words = ["--weights", str(folder / "candidate"), "--split", split, "--out", str(folder / split)]
+    data = [w for d in job.settings["data"] for w in ("--data", d)]
+    execute(["evaluate", *data, *words, "--device", str(job.settings.get("device", "auto"))])
+    writer.write("finished", 1.0)
+
+
+def release_id(folder: Path) -> str:
+    """``20261128-113000-quick-look`` -> ``2026.11-28-113000-quick-look``."""
+    return f"{folder.name[:4]}.{folder.name[4:6]}-{folder.name[6:]}"
+
+
+def sentence(error: BaseException) -> str:
+    """One plain sentence for what ended a run."""
+    for cause in _chain(error):
+        if isinstance(cause, OSError) and cause.errno == errno.ENOSPC:
+            return status.NO_SPACE
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return "There was not enough memory; a smaller batch or input side needs less."
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename} cannot be read or written ({error.strerror})."
+    if isinstance(error, CascadeError | ValueError | FloatingPointError):
+        return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return f"It ended with an error that was not expected ({type(error).__name__}); see the log."
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """The error and what it came from."""
+    seen: list[Any] = []
+    at: BaseException | None = error
+    while at is not None and at not in seen:
+        seen.append(at)
+        yield at
+        at = at.__cause__ or at.__context__
+
+
+if __name__ == "__main__":
+    sys.exit(main())
