@@ -25,8 +25,9 @@ from core.errors import WeightsInvalid
 from core.explain import grad_cam
 from core.network import Branch, Trunk, channels_last, fold
 from core.registry import Registry, Release, Stage
-from core.transforms import to_canvas, to_tensor
+from core.transforms import Canvas, to_canvas, to_tensor
 from core.types import (
+    Assessment,
     BodyPart,
     BodyPartPrediction,
     FracturePrediction,
@@ -120,41 +121,52 @@ class Cascade:
         part: assess all of them with this part's fracture model, whatever stage 1 says (a reader
             who sees that stage 1 is wrong). The milliseconds are a result's share of the call.
         """
-        if not radiographs:
-            return []
         started = time.perf_counter()
-        canvases = np.stack([to_canvas(r.pixels, self.release.preprocessing) for r in radiographs])
+        canvases = [to_canvas(r.pixels, self.release.preprocessing) for r in radiographs]
+        found = self.assess(canvases, part)
+        each = 1000 * (time.perf_counter() - started) / max(1, len(radiographs))
+        return [
+            self.result(r.name, r.sha256, a, each) for r, a in zip(radiographs, found, strict=True)
+        ]
+
+    def assess(self, canvases: Sequence[Canvas], part: BodyPart | None = None) -> list[Assessment]:
+        """What is said of canvases (SxS uint8) of the release's preprocessing, in their order."""
+        if not len(canvases):
+            return []
+        stacked = np.stack(canvases)
         features: dict[str, torch.Tensor] = {}
-        first = self._run("body_part", canvases, features, range(len(canvases)))
+        first = self._run("body_part", stacked, features, range(len(stacked)))
         body_parts = [self._body_part(a) for a in first]
         reasons = [None if part else self._refusal(b, a) for b, a in zip(body_parts, first)]
         wanted = [None if r else (part or b.label) for r, b in zip(reasons, body_parts)]
         second: dict[int, tuple[FracturePrediction, Heatmap]] = {}
         for name in dict.fromkeys(w for w in wanted if w):
             index = [i for i, w in enumerate(wanted) if w == name]
-            found = self._run(name.value, canvases, features, index)
+            found = self._run(name.value, stacked, features, index)
             second |= {i: self._fracture(name, a) for i, a in zip(index, found)}
-        each = 1000 * (time.perf_counter() - started) / len(radiographs)
         return [
-            ImageResult(
-                r.name,
-                r.sha256,
-                reason,
-                self.release.id,
-                self.release.sha256,
-                each,
-                body,
-                fracture,
-                heatmap,
-                part,
-            )
-            for r, reason, body, (fracture, heatmap) in zip(
-                radiographs,
-                reasons,
-                body_parts,
-                (second.get(i, (None, None)) for i in range(len(radiographs))),
+            Assessment(body, reason, fracture, heatmap, part)
+            for body, reason, (fracture, heatmap) in zip(
+                body_parts, reasons, (second.get(i, (None, None)) for i in range(len(stacked)))
             )
         ]
+
+    def result(
+        self, name: str, sha256: str, assessment: Assessment, milliseconds: float
+    ) -> ImageResult:
+        """An assessment with the name and the digest of the file that it is of."""
+        return ImageResult(
+            name,
+            sha256,
+            assessment.reason,
+            self.release.id,
+            self.release.sha256,
+            milliseconds,
+            assessment.body_part,
+            assessment.fracture,
+            assessment.heatmap,
+            assessment.chosen,
+        )
 
     def explain(self, radiograph: Radiograph, part: BodyPart, method: str = "Grad-CAM") -> Heatmap:
         """A heatmap of one part's fracture model by another method; see ``core.cams.METHODS``.

@@ -7,6 +7,7 @@
     ├── DeviceUnavailable         the requested device is not there
     ├── PathRefused               a path outside of the folders that may be read
     ├── SettingsInvalid           a setting in the environment has no meaning
+    ├── BatchFailed               a batch cannot begin or go on
     └── NotWritable               a file that was asked for cannot be written
 
 ``str(error)`` is one plain sentence for the user. The cause is chained (``raise ... from``) and
@@ -42,6 +43,10 @@ class DeviceUnavailable(CascadeError):
 
 class PathRefused(CascadeError):
     """A path outside of the folders that may be read, or not a file or folder."""
+
+
+class BatchFailed(CascadeError):
+    """A batch cannot begin or go on; what was computed is kept."""
 
 
 class SettingsInvalid(CascadeError):

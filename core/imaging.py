@@ -81,7 +81,12 @@ def sha256(data: bytes) -> str:
 
 
 def read(path: str | Path, limits: ImageLimits) -> Radiograph:
-    """Read and decode one file; the size is checked before the content is read.
+    """Read and decode one file; raises ImageRejected, also for a folder or a missing file."""
+    return decode(load(path, limits), Path(path).name, limits)
+
+
+def load(path: str | Path, limits: ImageLimits) -> bytes:
+    """The bytes of one file; the size is checked before the content is read.
 
     Raises ImageRejected, also for a folder and for a file that is missing or unreadable.
     """
@@ -91,9 +96,10 @@ def read(path: str | Path, limits: ImageLimits) -> Radiograph:
         if not stat.S_ISREG(status.st_mode):
             kind = "a folder" if stat.S_ISDIR(status.st_mode) else "not an ordinary file"
             raise ImageRejected(f"This is {kind}, so there is no picture to read.")
-        _check_bytes(status.st_size, limits)
+        if status.st_size > limits.max_bytes:
+            _check_bytes(status.st_size, limits)
         with path.open("rb") as file:
-            data = file.read(limits.max_bytes + 1)
+            return file.read(limits.max_bytes + 1)
     except FileNotFoundError as error:
         raise ImageRejected("The file does not exist.") from error
     except PermissionError as error:
@@ -102,7 +108,6 @@ def read(path: str | Path, limits: ImageLimits) -> Radiograph:
         # The path is left out of the log: file names can hold a patient's name.
         log.info("A file could not be read: %s", type(error).__name__)
         raise ImageRejected("The file could not be read from the disk.") from error
-    return decode(data, path.name, limits)
 
 
 def decode(data: bytes, name: str, limits: ImageLimits, frame: int = 1) -> Radiograph:

@@ -13,12 +13,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import torch
 
 Canvas = NDArray[np.uint8]
 
@@ -88,6 +90,8 @@ def to_canvas(pixels: NDArray[Any], spec: Preprocessing) -> Canvas:
 
 def to_tensor(canvases: NDArray[np.uint8], spec: Preprocessing) -> torch.Tensor:
     """Canvases (BxSxS uint8) -> network input (Bx3xSxS float32, normalised, channels last)."""
+    import torch  # here, so that what only decodes (a batch's workers, a page) starts without it
+
     grey = torch.from_numpy(np.ascontiguousarray(canvases)).float().div_(255.0)
     grey = grey.sub_(spec.mean).div_(spec.std)
     return grey[:, None].expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)

@@ -126,6 +126,20 @@ class Heatmap:
 
 
 @dataclass(frozen=True)
+class Assessment:
+    """What the cascade says of one canvas, before anybody knows which file it was.
+
+    reason: why there is no second stage, None where there is. chosen: the part a reader named.
+    """
+
+    body_part: BodyPartPrediction
+    reason: str | None
+    fracture: FracturePrediction | None = None
+    heatmap: Heatmap | None = None
+    chosen: BodyPart | None = None
+
+
+@dataclass(frozen=True)
 class ImageResult:
     """The result for one input, in the order the inputs were given.
 

@@ -1,0 +1,133 @@
+"""What there is to read: the files below a folder, or the members of a ZIP archive.
+
+An archive is read member by member and never unpacked, so the names in it decide nothing: not where
+anything is written, nor how large it becomes.
+"""
+
+from __future__ import annotations
+
+import os
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Protocol
+
+from core import imaging
+from core.errors import BatchFailed, ImageRejected, PathRefused
+from core.roots import resolve
+from core.settings import ImageLimits
+
+
+class Source(Protocol):
+    """A folder or an archive: its names in a fixed order, and the bytes of each."""
+
+    def names(self) -> Iterator[str]:
+        """Every file that is not hidden, by its path below the source, in order."""
+
+    def read(self, name: str, limits: ImageLimits) -> bytes:
+        """The bytes of one file; raises ImageRejected. Thread-safe."""
+
+    def label(self, name: str) -> str:
+        """The name for a table, printable in UTF-8."""
+
+    def opened(self) -> AbstractContextManager[object]:
+        """Keeps open what has to stay open while files are read."""
+
+
+def source_at(path: Path, roots: Sequence[Path] | None = None) -> Source:
+    """The source at a path; raises BatchFailed where there is neither a folder nor an archive.
+
+    roots: if given, the path and every file below it must lie inside of them (PathRefused).
+    """
+    if roots is not None:
+        path = resolve(path, roots)
+    if path.is_dir():
+        return Folder(path, roots)
+    if path.is_file() and zipfile.is_zipfile(path):
+        return Archive(path)
+    raise BatchFailed(f"There is no folder or ZIP archive at {path}.")
+
+
+class Folder:
+    """A folder on the disk. Linked files are read; linked folders are not entered."""
+
+    def __init__(self, path: Path, roots: Sequence[Path] | None = None) -> None:
+        self._path = path
+        self._roots = roots
+
+    def names(self) -> Iterator[str]:
+        """Depth first, sorted by name: the memory it takes is that of one folder's names."""
+        yield from _below(self._path, "")
+
+    def read(self, name: str, limits: ImageLimits) -> bytes:
+        path = self._path / name
+        if self._roots is not None:
+            try:
+                path = resolve(path.absolute(), self._roots)
+            except PathRefused as error:
+                raise ImageRejected(str(error)) from error
+        return imaging.load(path, limits)
+
+    def label(self, name: str) -> str:
+        return _printable(str(self._path / name))
+
+    def opened(self) -> AbstractContextManager[object]:
+        return nullcontext()
+
+
+def _below(folder: Path, prefix: str) -> Iterator[str]:
+    try:
+        with os.scandir(folder) as found:
+            entries = sorted((e.name, e.is_dir(follow_symlinks=False), e.is_dir()) for e in found)
+    except OSError as error:
+        raise BatchFailed(f"The folder {folder} cannot be read.") from error
+    for name, is_folder, leads_to_folder in entries:
+        if name.startswith("."):
+            continue
+        if is_folder:
+            yield from _below(folder / name, f"{prefix}{name}/")
+        elif not leads_to_folder:
+            yield prefix + name
+
+
+class Archive:
+    """A ZIP archive, read in place."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            self._zip = zipfile.ZipFile(path)
+        except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError) as error:
+            raise BatchFailed("The ZIP archive is damaged and cannot be read.") from error
+
+    def names(self) -> Iterator[str]:
+        """Positions, not names: a damaged archive may hold the same name twice."""
+        for position, member in enumerate(self._zip.infolist()):
+            steps = [s for s in member.filename.split("/") if s not in (".", "..")]
+            hidden = any(s.startswith((".", "__MACOSX")) for s in steps)
+            if not member.is_dir() and not hidden:
+                yield str(position)
+
+    def read(self, name: str, limits: ImageLimits) -> bytes:
+        member = self._zip.infolist()[int(name)]
+        if member.file_size > limits.max_bytes:
+            raise ImageRejected("The file in the archive is larger than this program accepts.")
+        try:
+            with self._zip.open(member) as file:
+                return file.read(limits.max_bytes + 1)
+        # RuntimeError: encrypted. NotImplementedError: an unknown compression.
+        except (OSError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+            raise ImageRejected("The file in the archive is damaged or encrypted.") from error
+
+    def label(self, name: str) -> str:
+        return _printable(self._zip.infolist()[int(name)].filename)
+
+    def opened(self) -> AbstractContextManager[object]:
+        return self._zip
+
+
+def _printable(name: str) -> str:
+    """A name whose bytes are no UTF-8 has its odd bytes written out."""
+    return name.encode("utf-8", "backslashreplace").decode()

@@ -1,0 +1,236 @@
+"""What a run has done so far, beside its output: ``<out>.run/``.
+
+    lock            held by the process that writes; freed by the system when it dies
+    run.json        what is scored, by which release and engine; written once
+    inputs.jsonl    the names, a line each, as they were when the run began
+    journal.jsonl   a record for each input, in the same order; only ever appended
+
+The list of inputs is frozen, so a resumed run ends with the rows of one that was never cut off.
+A line that a crash or a full disk cut short is dropped when the journal is opened again.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import sys
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+from core.errors import BatchFailed
+from core.files import write_atomically, write_json
+
+Record = dict[str, Any]
+
+REMEMBERED = 100_000  # digests whose place in the journal is known: 15 MB at most
+FULL = "The disk is full. What was scored is kept: make room, and go on with --resume."
+
+
+def folder_of(out: Path) -> Path:
+    """Where the journal of a run into ``out`` lies."""
+    return out.with_name(f"{out.name}.run")
+
+
+class Journal:
+    """The journal of one run, held by one process. Use as a context."""
+
+    def __init__(self, out: Path) -> None:
+        self.folder = folder_of(out)
+        self.done = 0
+        self.total = 0
+        self._places: OrderedDict[str, tuple[int, int]] = OrderedDict()
+
+    def __enter__(self) -> Journal:
+        """Take the lock; raises BatchFailed if another run has it."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._lock = (self.folder / "lock").open("a")
+        except OSError as error:
+            raise BatchFailed(f"The output cannot be written: {error.strerror}.") from error
+        try:
+            _lock(self._lock)
+            same = os.path.samestat(os.fstat(self._lock.fileno()), os.stat(self.folder / "lock"))
+        except OSError:
+            same = False
+        if not same:  # taken, or removed by a run that has just finished
+            self._lock.close()
+            raise BatchFailed("Another run is writing into this output.")
+        self._file: IO[bytes] | None = None
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._file is not None:
+            self._file.close()
+        self._lock.close()
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether there is a run that was cut off."""
+        return (self.folder / "run.json").exists()
+
+    def begin(self, facts: Record, names: Iterable[str]) -> None:
+        """Freeze the inputs and start an empty journal. facts: what ``resume`` compares."""
+        for name in ("run.json", "journal.jsonl"):
+            (self.folder / name).unlink(missing_ok=True)
+        with _disk():
+            write_atomically(self.folder / "inputs.jsonl", lambda path: self._freeze(path, names))
+            (self.folder / "journal.jsonl").touch()
+            write_json(self.folder / "run.json", facts | {"total": self.total})
+        self._open()
+
+    def resume(self, facts: Record) -> None:
+        """Go on with a run; raises BatchFailed if it was begun with other facts."""
+        began = json.loads((self.folder / "run.json").read_text(encoding="utf-8"))
+        for key, value in facts.items():
+            if began.get(key) != value:
+                raise BatchFailed(
+                    f"The run was begun with another {key.replace('_', ' ')} "
+                    f"({began.get(key)}, now {value}). Go on with that one, or remove "
+                    f"{self.folder} to begin again."
+                )
+        self.total = began["total"]
+        self._open()
+
+    def remaining(self) -> Iterator[str]:
+        """The names that have no record yet, in order."""
+        with (self.folder / "inputs.jsonl").open(encoding="utf-8") as lines:
+            for line in islice(lines, self.done, None):
+                yield json.loads(line)
+
+    def append(self, records: Sequence[Record]) -> None:
+        """Write and sync records; raises BatchFailed, the journal whole, if the disk is full."""
+        assert self._file is not None
+        lines = [json.dumps(r, ensure_ascii=False).encode() + b"\n" for r in records]
+        start = self._file.tell()
+        try:
+            with _disk():
+                self._file.write(b"".join(lines))
+                self._file.flush()
+                os.fsync(self._file.fileno())
+        except BatchFailed:
+            self._undo(start)
+            raise
+        for record, line in zip(records, lines, strict=True):
+            self._remember(record["sha256"], start, len(line))
+            start += len(line)
+        self.done += len(records)
+
+    def has(self, sha256: str) -> bool:
+        """Whether these bytes have a record; asking counts as use."""
+        try:
+            self._places.move_to_end(sha256)
+        except KeyError:
+            return False
+        return True
+
+    def find(self, sha256: str) -> Record:
+        """The record of these bytes; KeyError if it is not remembered."""
+        offset, length = self._places[sha256]
+        with (self.folder / "journal.jsonl").open("rb") as file:
+            file.seek(offset)
+            return json.loads(file.read(length))
+
+    def records(self) -> Iterator[Record]:
+        """All records, in the order of the inputs."""
+        with (self.folder / "journal.jsonl").open("rb") as lines:
+            for line in lines:
+                yield json.loads(line)
+
+    def pairs(self) -> Iterator[tuple[str, Record]]:
+        """Each input's name with its record."""
+        with (self.folder / "inputs.jsonl").open(encoding="utf-8") as names:
+            for name, record in zip(names, self.records()):
+                yield json.loads(name), record
+
+    def remove(self) -> None:
+        """The run is finished and its output is in place."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+        (self.folder / "run.json").unlink(missing_ok=True)  # first: without it nothing is resumed
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _freeze(self, path: Path, names: Iterable[str]) -> None:
+        with path.open("w", encoding="utf-8") as file:
+            for name in names:
+                file.write(json.dumps(name) + "\n")
+                self.total += 1
+
+    def _open(self) -> None:
+        """Count the whole lines, drop what follows them, and remember the last digests."""
+        path, end = self.folder / "journal.jsonl", 0
+        self.done = 0
+        with path.open("rb") as lines:
+            for line in lines:
+                record = _parsed(line)
+                if record is None:
+                    break
+                self._remember(record["sha256"], end, len(line))
+                end += len(line)
+                self.done += 1
+        self._file = path.open("r+b")
+        self._undo(end)
+
+    def _undo(self, end: int) -> None:
+        """Cut the journal at a byte that a line ends on; whatever hinders that, ``_open`` mends."""
+        assert self._file is not None
+        try:
+            self._file.truncate(end)
+            self._file.seek(end)
+        except OSError:
+            return
+
+    def _remember(self, sha256: str | None, offset: int, length: int) -> None:
+        if sha256 is None or sha256 in self._places:
+            return
+        self._places[sha256] = (offset, length)
+        while len(self._places) > REMEMBERED:
+            self._places.popitem(last=False)
+
+
+def _parsed(line: bytes) -> Record | None:
+    """The record of a line; None if the line is cut or damaged."""
+    if not line.endswith(b"\n"):
+        return None
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) and "sha256" in record else None
+
+
+class _disk:
+    """Writes inside: a full disk, or one that is not there, is one sentence."""
+
+    def __enter__(self) -> None:
+        """Nothing to prepare."""
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if not isinstance(error, OSError):
+            return
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise BatchFailed(FULL) from error
+        raise BatchFailed(f"The results cannot be written: {error.strerror}.") from error
+
+
+def _lock(file: IO[str]) -> None:
+    """Take the lock or raise OSError; the system frees it when the process ends."""
+    if sys.platform == "win32":
+        import msvcrt
+
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+    else:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

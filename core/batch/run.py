@@ -1,0 +1,116 @@
+"""One run: inputs, journal, table, and what the user asked for beside it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+from core.batch import summary, tables
+from core.batch.inputs import Source, source_at
+from core.batch.journal import Journal, Record
+from core.batch.progress import Progress
+from core.batch.scoring import Scorer
+from core.errors import BatchFailed
+from core.files import write_atomically
+
+
+@dataclass(frozen=True)
+class Order:
+    """What the user wants. by: image or study. summary: an HTML file, or None.
+
+    roots: the folders that nothing may be read outside of, None where the user may read anything.
+    """
+
+    source: Path
+    out: Path
+    by: str = "image"
+    resume: bool = False
+    summary: Path | None = None
+    roots: Sequence[Path] | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended. stopped: it was asked to stop, and goes on with --resume."""
+
+    done: int
+    total: int
+    rejected: int
+    stopped: bool
+
+
+def run(order: Order, scorer: Scorer, stop: threading.Event, stream: TextIO) -> Outcome:
+    """Score everything and put the table in its place; raises BatchFailed.
+
+    stop: set by somebody who wants the run to end after the batch that is being scored.
+    """
+    tables.check_format(order.out)
+    source = source_at(order.source, order.roots)
+    with Journal(order.out) as journal:
+        _begin(journal, order, scorer, source)
+        before = sum(r["status"] == "rejected" for r in journal.records())
+        progress = Progress(journal.total, journal.done, stream, before)
+        try:
+            _score(journal, source, scorer, stop, progress)
+        finally:
+            progress.close()
+        if journal.done < journal.total:
+            return Outcome(journal.done, journal.total, progress.rejected, True)
+        _finish(journal, order, scorer, source)
+        return Outcome(journal.done, journal.total, progress.rejected, False)
+
+
+def _begin(journal: Journal, order: Order, scorer: Scorer, source: Source) -> None:
+    facts: Record = {
+        "source": str(order.source.absolute()),
+        "release": scorer.cascade.release.id,
+        "release_sha256": scorer.cascade.release.sha256,
+        "engine": scorer.cascade.device.description,
+    }
+    if order.resume and journal.unfinished:
+        journal.resume(facts)
+    elif journal.unfinished:
+        raise BatchFailed(
+            "A run into this output was cut off before its end. Go on with it by --resume, or "
+            f"remove {journal.folder} to begin again."
+        )
+    else:
+        journal.begin(facts, source.names())
+
+
+def _score(
+    journal: Journal, source: Source, scorer: Scorer, stop: threading.Event, progress: Progress
+) -> None:
+    records = scorer.records(source, journal.remaining(), journal)
+    try:
+        for batch in records:
+            journal.append(batch)
+            progress.add(len(batch), sum(r["status"] == "rejected" for r in batch))
+            if stop.is_set():
+                return
+    finally:
+        records.close()  # type: ignore[attr-defined]
+
+
+def _finish(journal: Journal, order: Order, scorer: Scorer, source: Source) -> None:
+    """Table and summary, each written whole and renamed; then the journal goes."""
+    release, kind = scorer.cascade.release, order.out.suffix.lower()
+    rows: Iterator[Record]
+    if order.by == "study":
+        rows, columns = tables.study_rows(journal.records(), release), tables.STUDY_COLUMNS
+    else:
+        form: Callable[[Record], Record] = tables.public if kind == ".jsonl" else tables.image_row
+        rows, columns = map(form, journal.records()), tables.IMAGE_COLUMNS
+    if order.summary is not None:
+        summary.write(order.summary, journal, release, source, scorer.limits)
+    try:
+        write_atomically(order.out, lambda path: tables.write(path, kind, rows, columns))
+    except OSError as error:
+        raise BatchFailed(
+            f"The output cannot be written: {error.strerror}. What was scored is kept: go on "
+            "with --resume."
+        ) from error
+    journal.remove()

@@ -1,0 +1,177 @@
+"""Names to records: read, hash, decode in threads, and score in batches, in the order given."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from core import imaging
+from core.batch.flow import ahead, chunks, prefetched
+from core.batch.inputs import Source
+from core.batch.journal import Journal, Record
+from core.errors import ImageRejected
+from core.explain import on_picture, overlay
+from core.files import write_atomically
+from core.settings import ImageLimits
+from core.transforms import Canvas, autocontrast, to_canvas
+from core.types import Assessment, ImageResult, Radiograph
+
+if TYPE_CHECKING:
+    from core.cascade import Cascade
+
+log = logging.getLogger(__name__)
+
+BATCH = 64
+READERS = 4  # they wait for the disk, so there may be more of them than cores
+HEATMAP_SIDE = 768
+HEATMAP_OPACITY = 0.5
+UNEXPECTED = "The file could not be read, for a reason that is in the log."
+
+
+@dataclass(frozen=True)
+class _Item:
+    """A file on its way. Of data, reason and canvas there is one at a time.
+
+    twin: equal bytes came before it, so it is neither decoded nor scored.
+    picture: HxW uint8, at most HEATMAP_SIDE, where heatmaps are wanted.
+    """
+
+    file: str
+    sha256: str | None = None
+    data: bytes = b""
+    reason: str | None = None
+    twin: bool = False
+    canvas: Canvas | None = None
+    picture: NDArray[np.uint8] | None = None
+    study: str | None = None
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """How files are read and scored.
+
+    batch: how many are scored together; it changes the speed and not the results.
+    threads: how many decode. heatmaps: folder for a PNG of each assessed radiograph, or None.
+    """
+
+    cascade: Cascade
+    limits: ImageLimits
+    batch: int = BATCH
+    threads: int = os.cpu_count() or 1
+    heatmaps: Path | None = None
+
+    def records(
+        self, source: Source, names: Iterable[str], journal: Journal
+    ) -> Iterator[list[Record]]:
+        """Records in the order of ``names``, a batch at a time; each is to be appended at once."""
+        with (
+            source.opened(),
+            ThreadPoolExecutor(READERS, "read") as readers,
+            ThreadPoolExecutor(self.threads, "decode") as decoders,
+        ):
+            read = ahead(readers, partial(self._read, source), names, 2 * READERS)
+            once = self._marked(read, journal)
+            decoded = ahead(decoders, self._decode, once, 2 * self.threads)
+            ready = prefetched(decoded, self.batch)
+            try:
+                for chunk in chunks(ready, self.batch):
+                    yield self._score(chunk, journal)
+            finally:
+                ready.close()  # type: ignore[attr-defined]
+
+    def _read(self, source: Source, name: str) -> _Item:
+        file = source.label(name)
+        try:
+            data = source.read(name, self.limits)
+        except ImageRejected as error:
+            return _Item(file, reason=error.reason)
+        except Exception:  # the boundary of one file: the others go on
+            log.exception("A file could not be read.")
+            return _Item(file, reason=UNEXPECTED)
+        return _Item(file, hashlib.sha256(data).hexdigest(), data)
+
+    def _marked(self, items: Iterable[_Item], journal: Journal) -> Iterator[_Item]:
+        """Equal bytes after the first are marked as a twin and carried without them."""
+        flying: dict[str, None] = {}
+        for item in items:
+            if item.sha256 is None:
+                yield item
+            elif item.sha256 in flying or journal.has(item.sha256):
+                yield replace(item, data=b"", twin=True)
+            else:
+                flying[item.sha256] = None
+                if len(flying) > 4 * self.batch + 8 * self.threads:  # more are never on their way
+                    del flying[next(iter(flying))]
+                yield item
+
+    def _decode(self, item: _Item) -> _Item:
+        if item.twin or item.reason is not None:
+            return item
+        try:
+            radiograph = imaging.decode(item.data, item.file, self.limits)
+            canvas = to_canvas(radiograph.pixels, self.cascade.release.preprocessing)
+            picture = None if self.heatmaps is None else _small(radiograph)
+        except ImageRejected as error:
+            return replace(item, data=b"", reason=error.reason)
+        except Exception:  # the boundary of one file: the others go on
+            log.exception("A file could not be decoded.")
+            return replace(item, data=b"", reason=UNEXPECTED)
+        return replace(item, data=b"", canvas=canvas, picture=picture, study=radiograph.study_uid)
+
+    def _score(self, items: Sequence[_Item], journal: Journal) -> list[Record]:
+        fresh = [i for i in items if i.canvas is not None]
+        found = iter(self.cascade.assess([i.canvas for i in fresh if i.canvas is not None]))
+        here: dict[str, Record] = {}
+        records = []
+        for item in items:
+            if item.twin and item.sha256 is not None:
+                first = here.get(item.sha256) or journal.find(item.sha256)
+                record = first | {"file": item.file}
+            else:
+                record = self._record(item, None if item.canvas is None else next(found))
+            if item.sha256 is not None:
+                here.setdefault(item.sha256, record)
+            records.append(record)
+        return records
+
+    def _record(self, item: _Item, assessment: Assessment | None) -> Record:
+        """The public record. Its milliseconds are null: a batch shares threads and passes, and a
+        record must not depend on when it was computed."""
+        release = self.cascade.release
+        if assessment is None:
+            result = ImageResult(
+                item.file, item.sha256, item.reason, release.id, release.sha256, 0.0
+            )
+        else:
+            result = self.cascade.result(item.file, item.sha256 or "", assessment, 0.0)
+        if self.heatmaps is not None and result.heatmap is not None and item.picture is not None:
+            path = self.heatmaps / f"{(item.sha256 or '')[:16]}.png"
+            heat = on_picture(result.heatmap, *item.picture.shape)
+            _write_png(path, overlay(item.picture, heat, HEATMAP_OPACITY))
+        return result.to_json() | {"milliseconds": None, "study_uid": item.study}
+
+
+def _small(radiograph: Radiograph) -> NDArray[np.uint8]:
+    """The radiograph as 8 bit, at most HEATMAP_SIDE on the longer side."""
+    height, width = radiograph.pixels.shape
+    scale = min(1.0, HEATMAP_SIDE / max(height, width))
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    grey = cv2.resize(radiograph.pixels, size, interpolation=cv2.INTER_AREA)
+    return np.rint(autocontrast(grey, (0.1, 99.9)) * 255).astype(np.uint8)
+
+
+def _write_png(path: Path, picture: NDArray[np.uint8]) -> None:
+    """HxWx3 uint8 RGB; the name is the digest's, so equal radiographs share a heatmap."""
+    data = cv2.imencode(".png", picture[..., ::-1])[1]
+    write_atomically(path, lambda p: p.write_bytes(data.tobytes()))

@@ -1,0 +1,153 @@
+"""Records to CSV, Parquet or JSON lines, a row at a time, by image or by study."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from core.batch.journal import Record
+from core.errors import BatchFailed
+from core.registry import Release
+from core.study import combine, key_of
+from core.types import BodyPart, BodyPartPrediction, Finding, FracturePrediction, ImageResult
+
+FORMATS = (".csv", ".parquet", ".jsonl")
+IMAGE_COLUMNS = (
+    "file",
+    "sha256",
+    "status",
+    "reason",
+    "body_part",
+    "body_part_probability",
+    "fracture_probability",
+    "finding",
+    "release",
+)
+STUDY_COLUMNS = (
+    "study",
+    "views",
+    "views_counted",
+    "status",
+    "notes",
+    "body_part",
+    "fracture_probability",
+    "finding",
+    "release",
+)
+_NUMBERS = {"body_part_probability": "float64", "fracture_probability": "float64"}
+_COUNTS = {"views": "int64", "views_counted": "int64"}
+_GROUP = 10_000  # rows of a Parquet row group
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+
+
+def check_format(out: Path) -> None:
+    """Raises BatchFailed unless the name ends in one of FORMATS."""
+    if out.suffix.lower() not in FORMATS:
+        raise BatchFailed(f"The output must end in {', '.join(FORMATS)}, not {out.suffix!r}.")
+
+
+def write(path: Path, kind: str, rows: Iterable[Record], columns: tuple[str, ...]) -> None:
+    """Rows to a file of one kind (of FORMATS); JSON lines take each row as it is."""
+    if kind == ".jsonl":
+        _write_lines(path, rows)
+    elif kind == ".csv":
+        _write_csv(path, rows, columns)
+    else:
+        _write_parquet(path, rows, columns)
+
+
+def image_row(record: Record) -> Record:
+    """A record of the journal flattened, for CSV and Parquet."""
+    part, fracture = record["body_part"] or {}, record["fracture"] or {}
+    return {
+        "file": record["file"],
+        "sha256": record["sha256"],
+        "status": record["status"],
+        "reason": record["reason"],
+        "body_part": part.get("label"),
+        "body_part_probability": part.get("probability"),
+        "fracture_probability": fracture.get("probability"),
+        "finding": fracture.get("finding"),
+        "release": record["release"],
+    }
+
+
+def public(record: Record) -> Record:
+    """A record of the journal as the contract has it."""
+    return {k: v for k, v in record.items() if k != "study_uid"}
+
+
+def study_rows(records: Iterable[Record], release: Release) -> Iterator[Record]:
+    """A row for each study, in the order in which each is met first; one study of all is held."""
+    views: dict[str, list[Record]] = {}
+    for record in records:
+        views.setdefault(key_of(record["file"], record["study_uid"]), []).append(record)
+    for key, found in views.items():
+        study = combine(key, [result_of(r) for r in found], release)
+        yield {
+            "study": key,
+            "views": len(study.views),
+            "views_counted": len(study.counted),
+            "status": "rejected" if study.finding is None else "ok",
+            "notes": " ".join(study.notes) or None,
+            "body_part": study.body_part and study.body_part.value,
+            "fracture_probability": study.probability and round(study.probability, 6),
+            "finding": study.finding and study.finding.value,
+            "release": release.id,
+        }
+
+
+def result_of(record: Record) -> ImageResult:
+    """The ImageResult that a record was made from, without its heatmap."""
+    part = record["body_part"]
+    fracture = record["fracture"]
+    return ImageResult(
+        record["file"],
+        record["sha256"],
+        record["reason"],
+        record["release"],
+        record["release_sha256"],
+        0.0,
+        part
+        and BodyPartPrediction(
+            BodyPart(part["label"]),
+            part["probability"],
+            {BodyPart(k): v for k, v in part["probabilities"].items()},
+        ),
+        fracture and FracturePrediction(fracture["probability"], Finding(fracture["finding"])),
+    )
+
+
+def harmless(value: Any) -> Any:
+    """A cell that no spreadsheet runs: text that begins like a formula gets an apostrophe."""
+    if isinstance(value, str) and value.lstrip(" ").startswith(_FORMULA):
+        return "'" + value
+    return value
+
+
+def _write_lines(path: Path, rows: Iterable[Record]) -> None:
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+def _write_csv(path: Path, rows: Iterable[Record], columns: tuple[str, ...]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows({k: harmless(v) for k, v in row.items()} for row in rows)
+
+
+def _write_parquet(path: Path, rows: Iterable[Record], columns: tuple[str, ...]) -> None:
+    import pyarrow
+    from pyarrow import parquet
+
+    from core.batch.flow import chunks
+
+    kinds = _NUMBERS | _COUNTS
+    schema = pyarrow.schema([(c, getattr(pyarrow, kinds.get(c, "string"))()) for c in columns])
+    with parquet.ParquetWriter(path, schema) as writer:
+        for group in chunks(rows, _GROUP):
+            writer.write_table(pyarrow.Table.from_pylist(group, schema=schema))

@@ -1,0 +1,87 @@
+"""``python -m core batch FOLDER --out FILE``: a table of everything below a folder."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from core.settings import Settings
+
+HELP = "score a folder or a ZIP archive into a table"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="a folder or a ZIP archive")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="FILE", help="ends in .csv, .parquet or .jsonl"
+    )
+    parser.add_argument("--resume", action="store_true", help="go on with a run that was cut off")
+    parser.add_argument(
+        "--by", choices=("image", "study"), default="image", help="a row for each (default: image)"
+    )
+    parser.add_argument("--heatmaps", type=Path, metavar="DIR", help="a PNG for each assessed file")
+    parser.add_argument("--summary", type=Path, metavar="FILE.html", help="a page about the run")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"))
+    parser.add_argument("--batch", type=_positive, default=64, help="files scored together")
+    parser.add_argument(
+        "--threads", type=_positive, default=os.cpu_count() or 1, help="threads that decode"
+    )
+    parser.add_argument(
+        "--within-roots", action="store_true", help="read nothing outside of BONE_ROOTS"
+    )
+
+
+def run(options: argparse.Namespace, settings: Settings) -> int:
+    from core.batch import tables
+    from core.batch.inputs import source_at
+
+    tables.check_format(options.out)
+    roots = settings.roots if options.within_roots else None
+    source_at(options.folder, roots)  # what is wrong with it is said before torch is imported
+
+    from core.batch.run import Order
+    from core.batch.run import run as run_batch
+    from core.batch.scoring import Scorer
+    from core.cascade import Cascade
+
+    cascade = Cascade.load(settings.weights, settings.release, settings.device)
+    scorer = Scorer(cascade, settings.limits, options.batch, options.threads, options.heatmaps)
+    order = Order(options.folder, options.out, options.by, options.resume, options.summary, roots)
+    with _stopped_by_signal() as stop:
+        outcome = run_batch(order, scorer, stop, sys.stderr)
+    if outcome.stopped:
+        print(f"Stopped after {outcome.done} of {outcome.total} files; go on with --resume.")
+        return 1
+    print(f"{outcome.total} files, {outcome.rejected} not assessed: {options.out}")
+    return 0
+
+
+@contextmanager
+def _stopped_by_signal() -> Iterator[threading.Event]:
+    """Ctrl-C and SIGTERM end the run after the batch at hand; a second Ctrl-C at once."""
+    stop = threading.Event()
+
+    def ask(number: int, _: object) -> None:
+        if stop.is_set() and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        stop.set()
+
+    before = {s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise ValueError(text)
+    return value

@@ -1,0 +1,30 @@
+"""A batch killed twenty times ends with the bytes of one that was not."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from core.batch.journal import folder_of
+from tests.batches import Stand, fill
+from tests.test_batch import killed_after, score
+
+pytestmark = pytest.mark.stress
+KILLS = 20
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_killed_at_twenty_random_moments(tmp_path, kind):
+    folder = fill(tmp_path / "in", 400, 30)
+    whole, out = tmp_path / f"whole.{kind}", tmp_path / f"out.{kind}"
+    score(folder, whole)
+    rng, journal = random.Random(0), folder_of(out) / "journal.jsonl"
+    for _ in range(KILLS):
+        killed_after(folder, out, rng.uniform(0, 0.15))
+        assert not out.exists(), "too few files for so many kills"
+    written = journal.read_bytes().count(b"\n")
+    stand = Stand()
+    score(folder, out, stand, resume=True)
+    assert stand.seen <= 430 - written
+    assert out.read_bytes() == whole.read_bytes()

@@ -1,0 +1,389 @@
+"""Folders to tables: every file a row, in order, once, and nothing lost by a crash."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from core.__main__ import main
+from core.batch import tables
+from core.batch.flow import ahead, chunks, prefetched
+from core.batch.inputs import Archive, Folder, source_at
+from core.batch.journal import Journal, folder_of
+from core.batch.run import Order, Outcome, run
+from core.errors import BatchFailed, ImageRejected, PathRefused
+from core.settings import ROOT, ImageLimits
+from tests.batches import Stand, fill, hostile, scorer
+from tests.test_cli import KEYS
+
+
+def score(folder: Path, out: Path, cascade: object = None, **options: object) -> Outcome:
+    given = {k: options.pop(k) for k in ("batch", "threads", "heatmaps") if k in options}
+    order = Order(folder, out, **options)
+    return run(order, scorer(cascade or Stand(), **given), threading.Event(), io.StringIO())
+
+
+def rows(out: Path) -> list[dict[str, str]]:
+    with out.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def killed_after(folder: Path, out: Path, seconds: float) -> None:
+    """Score in a process of its own and kill -9 it some time after its first row."""
+    command = [sys.executable, "-m", "tests.batches", str(folder), str(out)]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
+    journal = folder_of(out) / "journal.jsonl"
+    before = journal.stat().st_size if journal.exists() else 0
+    end = time.monotonic() + 60
+    while process.poll() is None and time.monotonic() < end:
+        if journal.exists() and journal.stat().st_size > before:
+            break
+        time.sleep(0.002)
+    time.sleep(seconds)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+
+def test_two_hundred_files_with_thirty_hostile_give_two_hundred_rows(tmp_path):
+    folder = fill(tmp_path / "in", 170, 30)
+    outcome = score(folder, tmp_path / "out.csv")
+    found = rows(tmp_path / "out.csv")
+    assert (outcome.total, outcome.rejected, outcome.stopped) == (200, 30, False)
+    assert len(found) == 200
+    refused = [r for r in found if r["status"] == "rejected"]
+    assert len(refused) == 30
+    assert all(r["reason"].endswith(".") and not r["finding"] for r in refused)
+    names = [r["file"].removeprefix("'") for r in found]
+    walked = [str(folder / n) for n in Folder(folder).names()]
+    assert names == [n.encode("utf-8", "backslashreplace").decode() for n in walked]
+    assert not folder_of(tmp_path / "out.csv").exists()
+
+
+def test_equal_bytes_are_scored_once_and_have_a_row_each(tmp_path):
+    folder, stand = fill(tmp_path / "in", 60), Stand()
+    score(folder, tmp_path / "out.csv", stand, batch=7)
+    found = rows(tmp_path / "out.csv")
+    assert len(found) == 60
+    assert stand.seen == len({r["sha256"] for r in found}) == 54
+    copies = [r for r in found if r["file"].endswith("9.png")]
+    first = found[0]
+    assert {r["fracture_probability"] for r in copies} == {first["fracture_probability"]}
+
+
+@pytest.mark.parametrize("kind", [".csv", ".parquet", ".jsonl"])
+def test_the_three_formats_hold_the_same(tmp_path, kind):
+    folder = fill(tmp_path / "in", 12, 5)
+    out = tmp_path / f"out{kind}"
+    score(folder, out)
+    score(folder, tmp_path / "reference.csv")
+    reference = rows(tmp_path / "reference.csv")
+    if kind == ".jsonl":
+        lines = [json.loads(line) for line in out.read_text().splitlines()]
+        assert {frozenset(r) for r in lines} == {frozenset(KEYS)}
+        found = [tables.image_row(r) for r in lines]
+    elif kind == ".parquet":
+        from pyarrow import parquet
+
+        found = parquet.read_table(out).to_pylist()
+    else:
+        found = rows(out)
+    assert [tuple(r) for r in found] == [tables.IMAGE_COLUMNS] * 17
+    for one, other in zip(found, reference, strict=True):
+        assert one["file"].removeprefix("'") == other["file"].removeprefix("'")
+        assert (one["sha256"], one["status"]) == (other["sha256"], other["status"])
+        assert str(one["fracture_probability"] or "") == other["fracture_probability"]
+
+
+def test_a_name_that_a_spreadsheet_would_run_is_made_harmless(tmp_path, monkeypatch):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "=1+1.png").write_bytes(b"no picture")
+    monkeypatch.chdir(folder)
+    score(Path(), tmp_path / "out.csv")
+    assert rows(tmp_path / "out.csv")[0]["file"] == "'=1+1.png"
+    for cell in ("=1", "+1", "-1", "@a", "\t=1", "\r=1", "\n=1", " =1"):
+        assert tables.harmless(cell) == "'" + cell
+    assert tables.harmless("a=1") == "a=1"
+    assert tables.harmless(-1.5) == -1.5
+
+
+def test_rows_by_study(tmp_path):
+    folder = fill(tmp_path / "in", 20, 2)
+    score(folder, tmp_path / "out.csv", by="study")
+    found = rows(tmp_path / "out.csv")
+    views = {r["study"].rpartition("in/")[2]: r for r in found}
+    assert len(found) == 5  # two patients of two studies, and the hostile ones at the top
+    one = views["patient00000/study1"]
+    assert (one["views"], one["status"]) == ("5", "ok")
+    assert 0 < float(one["fracture_probability"]) < 1
+    assert [r["status"] for r in found].count("rejected") == 1
+
+
+def test_killed_and_resumed_is_byte_for_byte_the_uninterrupted(tmp_path):
+    folder = fill(tmp_path / "in", 60, 10)
+    for n, kind in enumerate(("csv", "jsonl")):
+        score(folder, tmp_path / f"whole.{kind}")
+        out = tmp_path / f"killed.{kind}"
+        killed_after(folder, out, 0.05 + 0.05 * n)
+        assert not out.exists()
+        stand = Stand()
+        with Journal(out) as journal:
+            journal._open()
+            written = journal.done
+        assert 0 < written < 70
+        score(folder, out, stand, resume=True)
+        assert stand.seen <= 70 - written
+        assert out.read_bytes() == (tmp_path / f"whole.{kind}").read_bytes()
+
+
+def test_a_resumed_run_computes_nothing_again_and_freezes_its_inputs(tmp_path):
+    folder, out = fill(tmp_path / "in", 30), tmp_path / "out.csv"
+    stop, stand = threading.Event(), Stand()
+    stop.set()  # ends after the first batch, as Ctrl-C does
+    first = run(Order(folder, out), scorer(stand, batch=8), stop, io.StringIO())
+    assert (first.done, first.total, first.stopped) == (8, 30, True)
+    (folder / "a-late-one.png").write_bytes(b"not there when the run began")
+    with (folder_of(out) / "journal.jsonl").open("ab") as file:
+        file.write(b'{"file": "cut')
+    again = score(folder, out, stand, resume=True)
+    assert again.total == 30
+    assert stand.seen == 27
+    assert len(rows(out)) == 30
+
+
+def test_a_changed_release_is_noticed(tmp_path):
+    folder, out = fill(tmp_path / "in", 10), tmp_path / "out.csv"
+    stop = threading.Event()
+    stop.set()
+    run(Order(folder, out), scorer(Stand(), batch=2), stop, io.StringIO())
+    with pytest.raises(BatchFailed, match="another release"):
+        score(folder, out, Stand(sha256="1" * 64), resume=True)
+    with pytest.raises(BatchFailed, match="cut off"):
+        score(folder, out)
+    score(folder, out, resume=True)
+    assert len(rows(out)) == 10
+
+
+def test_two_runs_into_one_output_are_refused(tmp_path):
+    folder, out = fill(tmp_path / "in", 4), tmp_path / "out.csv"
+    with Journal(out), pytest.raises(BatchFailed, match="Another run"):
+        score(folder, out)
+    score(folder, out)
+    assert len(rows(out)) == 4
+
+
+def test_a_full_disk_leaves_the_journal_whole(tmp_path, monkeypatch):
+    folder, out, stand = fill(tmp_path / "in", 30), tmp_path / "out.csv", Stand()
+    sync, calls = os.fsync, []
+
+    def full(handle: int) -> None:
+        calls.append(handle)
+        if len(calls) == 5:  # two for what begins a run, and two batches
+            raise OSError(errno.ENOSPC, "No space left on device")
+        sync(handle)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(BatchFailed, match="disk is full"):
+        score(folder, out, stand, batch=5)
+    monkeypatch.undo()
+    lines = (folder_of(out) / "journal.jsonl").read_text().splitlines()
+    assert len([json.loads(line) for line in lines]) == 10
+    score(folder, out, stand, resume=True)
+    score(folder, tmp_path / "whole.csv")
+    assert out.read_bytes() == (tmp_path / "whole.csv").read_bytes()
+
+
+def test_an_archive_is_read_and_never_unpacked(tmp_path):
+    folder = fill(tmp_path / "in", 6, 4)
+    archive = tmp_path / "in.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        for name in Folder(folder).names():
+            file.write(folder / name, f"../../{name}".replace("\udce9", "e"))
+        file.writestr("/etc/passwd", b"root")
+        file.writestr("folder/", b"")
+        file.writestr("__MACOSX/._a.png", b"hidden")
+    score(archive, tmp_path / "out.csv")
+    found = rows(tmp_path / "out.csv")
+    assert len(found) == 11
+    assert sum(r["status"] == "ok" for r in found) == 6
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in", "in.zip", "out.csv"]
+
+
+def test_a_damaged_archive_loses_only_its_damaged_members(tmp_path):
+    archive = tmp_path / "in.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        for n in range(3):
+            file.writestr(f"{n}.png", hostile()["text.png"] * 50)
+    data = bytearray(archive.read_bytes())
+    data[200] ^= 255
+    archive.write_bytes(data)
+    source = Archive(archive)
+    with source.opened():
+        kinds = []
+        for name in source.names():
+            try:
+                kinds.append(len(source.read(name, ImageLimits())))
+            except ImageRejected as error:
+                kinds.append(error.reason)
+    assert kinds == ["The file in the archive is damaged or encrypted.", 900, 900]
+    with pytest.raises(BatchFailed, match="no folder or ZIP"):
+        source_at(tmp_path / "missing")
+
+
+def test_nothing_outside_of_the_roots_is_read(tmp_path):
+    inside, secret = tmp_path / "inside", tmp_path / "secret.png"
+    fill(inside, 2)
+    secret.write_bytes((inside / "patient00000/study0_positive/image000.png").read_bytes())
+    (inside / "link.png").symlink_to(secret)
+    (inside / "out").symlink_to(tmp_path)
+    score(inside, tmp_path / "out.csv", roots=(inside,))
+    found = {Path(r["file"]).name: r for r in rows(tmp_path / "out.csv")}
+    assert found["link.png"]["status"] == "rejected"
+    assert found["link.png"]["sha256"] == ""
+    assert len(found) == 3
+    with pytest.raises(PathRefused):
+        score(tmp_path, tmp_path / "out2.csv", roots=(inside,))
+
+
+def test_special_files_are_rows_with_a_reason(tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    os.mkfifo(folder / "pipe.png")
+    (folder / "dangling.png").symlink_to(folder / "nothing")
+    (folder / ".hidden.png").write_bytes(b"x")
+    score(folder, tmp_path / "out.csv")
+    assert [r["reason"] for r in rows(tmp_path / "out.csv")] == [
+        "The file does not exist.",
+        "This is not an ordinary file, so there is no picture to read.",
+    ]
+
+
+def test_heatmaps_and_summary(tmp_path):
+    folder = fill(tmp_path / "in", 10, 3)
+    (folder / "<b>&.png").write_bytes(b"no picture")
+    score(folder, tmp_path / "o.csv", heatmaps=tmp_path / "maps", summary=tmp_path / "s.html")
+    found = rows(tmp_path / "o.csv")
+    names = {f"{r['sha256'][:16]}.png" for r in found if r["status"] == "ok"}
+    assert {p.name for p in (tmp_path / "maps").iterdir()} == names
+    page = (tmp_path / "s.html").read_text(encoding="utf-8")
+    suspected = sum(r["finding"] == "suspected" for r in found)
+    assert page.count("data:image/jpeg;base64") == suspected > 0
+    assert "14 files" in page and "Not assessed (4)" in page
+    assert "<b>&" not in page and "http" not in page
+
+
+def test_an_unexpected_error_in_one_file_is_its_row_alone(tmp_path, monkeypatch, caplog):
+    from core import imaging
+
+    real = imaging.decode
+
+    def decode(data: bytes, name: str, limits: ImageLimits):
+        if name.endswith("image003.png"):
+            raise RuntimeError("a bug")
+        return real(data, name, limits)
+
+    monkeypatch.setattr(imaging, "decode", decode)
+    score(fill(tmp_path / "in", 8), tmp_path / "out.csv")
+    found = rows(tmp_path / "out.csv")
+    assert [r["status"] for r in found].count("rejected") == 1
+    assert "in the log" in next(r["reason"] for r in found if r["reason"])
+    assert "a bug" in caplog.text
+
+
+def test_progress_is_lines_of_json_unless_there_is_a_terminal(tmp_path):
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    folder = fill(tmp_path / "in", 5)
+    for stream in (io.StringIO(), Terminal()):
+        order = Order(folder, tmp_path / f"{stream.isatty()}.csv")
+        run(order, scorer(Stand()), threading.Event(), stream)
+        if stream.isatty():
+            assert "[##############################] 5/5" in stream.getvalue()
+        else:
+            facts = [json.loads(line) for line in stream.getvalue().splitlines()]
+            assert facts[-1]["done"] == facts[-1]["total"] == 5
+            assert facts[-1]["seconds_left"] == 0
+
+
+def test_queues_keep_the_order_and_are_bounded():
+    from concurrent.futures import ThreadPoolExecutor
+
+    drawn, running = [], []
+
+    def numbers():
+        for n in range(100):
+            drawn.append(n)
+            yield n
+
+    def slow(n: int) -> int:
+        running.append(n)
+        time.sleep(0.001 * (n % 3))
+        return n * n
+
+    with ThreadPoolExecutor(4) as pool:
+        taken = ahead(pool, slow, numbers(), 6)
+        assert next(taken) == 0
+        assert len(drawn) <= 6
+        assert [*taken] == [n * n for n in range(1, 100)]
+    drawn.clear()
+    queue = prefetched(numbers(), 3)
+    assert next(queue) == 0
+    time.sleep(0.05)
+    assert len(drawn) <= 5
+    queue.close()
+    assert [t.name for t in threading.enumerate() if t.name == "prefetch"] == []
+    assert [*chunks(range(5), 2)] == [[0, 1], [2, 3], [4]]
+
+    def broken():
+        yield 1
+        raise ValueError("inside")
+
+    with pytest.raises(ValueError, match="inside"):
+        [*prefetched(broken(), 2)]
+
+
+def test_batch_sizes_agree(cascade, tmp_path):
+    folder, found = fill(tmp_path / "in", 9, 2), {}
+    for size in (1, 7, 32):
+        score(folder, tmp_path / f"{size}.csv", cascade, batch=size)
+        found[size] = rows(tmp_path / f"{size}.csv")
+    for size in (7, 32):
+        for one, other in zip(found[1], found[size], strict=True):
+            assert (one["file"], one["finding"]) == (other["file"], other["finding"])
+            for name in ("body_part_probability", "fracture_probability"):
+                assert float(one[name] or 0) == pytest.approx(float(other[name] or 0), abs=1e-3)
+
+
+def test_the_command_line_says_what_it_did(weights, tmp_path, capsys):
+    folder, out = fill(tmp_path / "in", 2, 2), tmp_path / "out.csv"
+    command = ["--weights", str(weights), "batch", str(folder), "--out", str(out)]
+    assert main([*command, "--device", "cpu"]) == 0
+    assert capsys.readouterr().out.startswith("4 files, ")
+    assert len(rows(out)) == 4
+
+
+def test_wrong_usage_and_failures(weights, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["batch", str(tmp_path)])
+    assert stop.value.code == 2
+    capsys.readouterr()
+    for words, sentence in (
+        ([str(tmp_path / "none"), "--out", str(tmp_path / "o.csv")], "no folder"),
+        ([str(tmp_path), "--out", str(tmp_path / "o.xlsx")], "must end in"),
+    ):
+        assert main(["--weights", str(weights), "batch", *words]) == 1
+        assert sentence in capsys.readouterr().err
