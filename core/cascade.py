@@ -254,7 +254,10 @@ class Cascade:
 
     def _body_part(self, activations: _Activations) -> BodyPartPrediction:
         stage = self._networks["body_part"].stage
-        values = quality.softmax(activations.logits, stage.temperature)
+        logits = activations.logits + stage.other_shift * np.array(
+            [c == BodyPart.OTHER for c in stage.classes], np.float32
+        )
+        values = quality.softmax(logits, stage.temperature)
         probabilities = {BodyPart(c): float(p) for c, p in zip(stage.classes, values)}
         label = max(probabilities, key=lambda c: probabilities[c])
         return BodyPartPrediction(label, probabilities[label], probabilities)

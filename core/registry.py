@@ -40,6 +40,8 @@ class Stage:
     classes: names of the branch's outputs in order; one name means a logit for a sigmoid.
     temperature, bias: the calibrated logit is ``logit / temperature + bias``; the bias, only used
         with one output, corrects the share of positives (Platt scaling).
+    other_shift: added to the logit of "other" (stage 1 only), so that few supported radiographs are
+        taken for something else.
     operating_points: "sensitive" and "specific" (stage 2 only).
     label_means: what a positive label meant in the training data, a phrase.
     """
@@ -49,6 +51,7 @@ class Stage:
     classes: tuple[str, ...]
     temperature: float = 1.0
     bias: float = 0.0
+    other_shift: float = 0.0
     operating_points: tuple[OperatingPoint, ...] = ()
     label_means: str = ""
 

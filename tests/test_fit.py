@@ -12,7 +12,9 @@ import torch.nn.functional as F
 
 from tests import tiny
 from training import fit
-from training.augment import vary
+from training.augment import FLIP, GEOMETRY, vary
+from training.pictures import Pictures, pointing_loss
+from training.pictures import loss as loss_of
 
 
 @pytest.fixture(scope="module")
@@ -76,18 +78,18 @@ def test_the_losses_of_all_shares_are_the_loss_of_the_batch():
     rows = pd.DataFrame({"part": parts, "positive": [1.0, 0.0, np.nan, 1.0, np.nan, 1.0, 0.0]})
     classes = torch.tensor([0, 1, 1, -100, 3, 1, 0])
     positive = torch.tensor(rows.positive.to_numpy(np.float32, copy=True))
-    pictures = fit.Pictures(rows, np.zeros((7, 1, 1), np.uint8), classes, positive)
+    some = Pictures(rows, np.zeros((7, 1, 1), np.uint8), classes, positive)
     logits = {h: torch.randn(7, n) for h, n in {"body_part": 4, "elbow": 1, "hand": 1}.items()}
     whole = rng.permutation(7)
     drawn = {h: v[whole] for h, v in logits.items()}
-    loss = fit.loss(drawn, pictures, whole, whole, 0.1)
+    loss = loss_of(drawn, some, whole, whole, 0.1)
     known = [0, 1, 5, 6]
     own = torch.stack([logits[parts[i]][i, 0] for i in known])
     expected = F.cross_entropy(logits["body_part"], classes, label_smoothing=0.1)
     expected += F.binary_cross_entropy_with_logits(own, positive[known] * 0.9 + 0.05)
     torch.testing.assert_close(loss, expected)
     shares = [
-        fit.loss({h: v[r::3] for h, v in drawn.items()}, pictures, whole[r::3], whole, 0.1)
+        loss_of({h: v[r::3] for h, v in drawn.items()}, some, whole[r::3], whole, 0.1)
         for r in range(3)
     ]
     torch.testing.assert_close(sum(shares), loss)
@@ -105,3 +107,53 @@ def test_a_picture_varies_alike_in_any_company():
 def test_an_unknown_precision_is_refused(settings):
     with pytest.raises(ValueError, match="bf16 or fp32"):
         replace(settings, precision="fp8")
+
+
+def marked(boxes: list[str | None], size: int = 32) -> Pictures:
+    """Positives of the hand, wider than high, with these boxes."""
+    rows = pd.DataFrame(
+        {"part": "hand", "positive": 1.0, "boxes": boxes, "height": 30, "width": 60}
+    )
+    canvases = np.zeros((len(boxes), size, size), np.uint8)
+    return Pictures(rows, canvases, torch.ones(len(boxes)).long(), torch.ones(len(boxes)))
+
+
+def test_boxes_follow_the_geometry_of_their_picture():
+    """What is bright only inside its box stays inside it, however the picture is turned."""
+    some = marked(["0.5 0.25 0.9 0.75"], size=64)
+    canvas = torch.zeros(1, 1, 64, 64)
+    canvas[..., 24:40, 32:58] = 1.0  # letterboxed: 32 rows of picture below 16 of border
+    for seed in range(6):
+        torch.manual_seed(seed)
+        turned = FLIP(GEOMETRY(canvas[0]))[0]
+        inside = some.place(0, seed, (64, 64))
+        assert turned.sum() > 50
+        assert float((turned * (inside > 0)).sum() / turned.sum()) > 0.98
+
+
+def test_evidence_inside_the_box_costs_less():
+    some = marked(["0 0 0.5 1", None])
+    whole, seeds = np.array([0, 1]), np.array([3, 4])
+    inside = some.place(0, 3, (4, 4))
+    right = {"hand": 8 * torch.stack([inside, inside])}
+    wrong = {"hand": 8 * torch.stack([1 - inside, inside])}
+    losses = [float(pointing_loss(e, some, whole, seeds, whole)) for e in (right, wrong)]
+    assert losses[0] < 0.5
+    assert losses[1] > 2
+    parts = [pointing_loss(wrong, some, whole[r::2], seeds[r::2], whole) for r in range(2)]
+    assert float(sum(parts)) == pytest.approx(
+        float(pointing_loss({"hand": wrong["hand"]}, some, whole, seeds, whole))
+    )
+    assert float(pointing_loss(wrong, marked([None, None]), whole, seeds, whole)) == 0
+
+
+def test_frozen_stages_strangers_and_pointing_train_to_the_end(settings, tmp_path):
+    some = replace(settings, out=str(tmp_path), freeze=2, strangers=6, pointing=0.1)
+    run = fit.Run(some)
+    assert (run.train.rows.part == "stranger").sum() == 6
+    before = {k: v.clone() for k, v in fit.JointNetwork(run.parts).trunk.state_dict().items()}
+    saved = torch.load(run.fit(), weights_only=True)["networks"]["trunk"]
+    torch.manual_seed(some.seed)
+    fresh = fit.JointNetwork(run.parts).trunk.state_dict()
+    kept = [k for k in before if k.startswith(("conv1", "bn1", "layer1", "layer2"))]
+    assert all(torch.equal(saved[k], fresh[k]) for k in kept)

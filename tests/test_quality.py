@@ -48,7 +48,7 @@ def test_temperature_and_platt_recover_what_was_put_in():
     rng = np.random.default_rng(0)
     z = rng.normal(0, 2, 20_000)
     truth = (rng.random(20_000) < 1 / (1 + np.exp(-z))).astype(float)
-    temperature, bias = calibrate.platt(z * 3.0 + 1.5, truth)
+    temperature, bias = calibrate.platt({"hand": z * 3.0 + 1.5}, {"hand": truth})["hand"]
     assert temperature == pytest.approx(3.0, rel=0.05)
     assert bias == pytest.approx(-0.5, abs=0.05)
     logits = np.stack([np.zeros_like(z), z * 3.0], 1)
@@ -57,7 +57,7 @@ def test_temperature_and_platt_recover_what_was_put_in():
 
 def test_calibration_never_turns_an_answer_round():
     z = np.linspace(-2, 2, 40)
-    temperature, _ = calibrate.platt(z, (z < 0).astype(float))
+    temperature, _ = calibrate.platt({"hand": z}, {"hand": (z < 0).astype(float)})["hand"]
     assert temperature > 0
 
 
@@ -82,3 +82,36 @@ def test_distance_tells_outliers():
     typical = np.median([space.distance(f) for f in inside])
     assert space.distance(inside.mean(0) + 20 * basis[0].astype(np.float32)) > 3 * typical
     assert space.distance(rng.normal(size=40).astype(np.float32)) > 10 * typical
+
+
+def test_parts_share_a_slope_and_keep_their_own_share_of_positives():
+    rng = np.random.default_rng(0)
+    logits = {p: rng.normal(size=4000) for p in ("elbow", "hand")}
+    odds = {"elbow": -1.0, "hand": 1.0}
+    truth = {
+        p: (rng.random(4000) < 1 / (1 + np.exp(-(z + odds[p])))).astype(float)
+        for p, z in logits.items()
+    }
+    found = calibrate.platt({p: 2.0 * z for p, z in logits.items()}, truth)
+    assert found["elbow"][0] == found["hand"][0] == pytest.approx(2.0, rel=0.1)
+    assert {p: b for p, (_, b) in found.items()} == pytest.approx(odds, abs=0.15)
+
+
+def test_other_takes_as_much_as_it_may():
+    """Of 200 supported radiographs at most two are lost; one more step would lose a third."""
+    rng = np.random.default_rng(0)
+    truth = np.repeat([0, 1], [200, 300])
+    logits = np.stack([np.where(truth == 0, 2.0, -2.0) + rng.normal(0, 1, 500), np.zeros(500)], 1)
+    shift = calibrate.other_shift(logits, truth, other=1, lost=0.01)
+    lost = [int((logits[:200, 0] < s).sum()) for s in (shift, shift + 2e-6)]
+    assert lost == [2, 3]
+
+
+def test_the_balanced_point_does_not_follow_one_picture():
+    """Two far outliers would move the empirical optimum; the smoothed one stays in the middle."""
+    rng = np.random.default_rng(1)
+    truth = np.repeat([0.0, 1.0], 60)
+    z = np.where(truth == 1, 1.5, -1.5) + rng.normal(0, 1, 120)
+    probability = 1 / (1 + np.exp(-z))
+    [point] = [p for p in calibrate.operating_points(probability, truth) if p["name"] == "balanced"]
+    assert 0.3 < point["threshold"] < 0.7

@@ -15,6 +15,7 @@ from core.registry import Registry
 from tests import tiny
 from training import data, fit, sampling
 from training.__main__ import main
+from training.phase import Phase, rate
 
 
 @pytest.fixture(scope="module")
@@ -201,8 +202,8 @@ def test_split_hash_depends_on_the_split_alone(manifest):
 
 def test_rate_warms_up_and_ends_at_zero(manifest, tmp_path):
     s = replace(settings(manifest, tmp_path), warmup=0.1)
-    phase = fit.Phase("joint", torch.nn.Identity(), lambda m, x: {}, None, 1000, 1e-3, ())
-    values = [fit.rate(n, phase, s) for n in (0, 50, 100, 550, 1000)]
+    one = Phase("joint", torch.nn.Identity(), lambda m, x: {}, None, 1000, 1e-3, ())
+    values = [rate(n, one, s) for n in (0, 50, 100, 550, 1000)]
     assert values[0] < values[1] < values[2] == pytest.approx(1e-3)
     assert values[3] == pytest.approx(5e-4)
     assert values[4] == pytest.approx(0.0)

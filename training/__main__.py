@@ -48,6 +48,7 @@ def _parser(wanted: str) -> argparse.ArgumentParser:
         ("calibrate", "make a candidate release from a run", _calibrate_arguments, _calibrate),
         ("evaluate", "score a release on one split", _evaluate_arguments, _evaluate),
         ("heatmaps", "do the heatmaps point at what was found?", _heatmaps_arguments, _heatmaps),
+        ("strangers", "is what is no radiograph refused?", _strangers_arguments, _strangers),
         ("simulate", "make simulated radiographs", _simulate_arguments, _simulate),
         ("release", "put a candidate into weights/", _release_arguments, _release),
     ):
@@ -190,6 +191,22 @@ def _heatmaps(options: argparse.Namespace) -> None:
     rows = heatmaps.chosen(read_all(options.data), options.split)
     cascade = Cascade.load(options.weights, options.release, options.device)
     print(evaluate.table(heatmaps.measure(cascade, rows, options.draws)))
+
+
+def _strangers_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--weights", type=Path, default=Path("weights"))
+    parser.add_argument("--release", default="champion")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--count", type=int, default=100, help="of each kind (default: 100)")
+    parser.add_argument("--seed", type=int, default=1)
+
+
+def _strangers(options: argparse.Namespace) -> None:
+    from core.cascade import Cascade
+    from training import evaluate, strangers
+
+    cascade = Cascade.load(options.weights, options.release, options.device)
+    print(evaluate.table(strangers.measure(cascade, options.count, options.seed)))
 
 
 def _simulate_arguments(parser: argparse.ArgumentParser) -> None:

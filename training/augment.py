@@ -63,6 +63,13 @@ def vary(grey: Tensor, seeds: Iterable[int]) -> Tensor:
     return torch.stack(varied)
 
 
+def turn(mask: Tensor, seed: int) -> Tensor:
+    """The geometry that ``vary`` gives a picture of this seed, for a 1xSxS mask of its size."""
+    torch.manual_seed(seed)
+    turned: Tensor = FLIP(GEOMETRY(mask))
+    return turned
+
+
 def expose(grey: Tensor) -> Tensor:
     """Exposure alone, for pictures whose geometry is already fixed (Bx1xSxS in [0, 1])."""
     return torch.stack([EXPOSURE(g) for g in grey])

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize, minimize_scalar
+from scipy.stats import norm
 
 from core.types import OperatingPoint
 from training import metrics
@@ -27,28 +28,54 @@ def temperature(logits: Array, truth: NDArray[np.int64]) -> float:
     return float(np.exp(minimize_scalar(nll, bounds=(-3, 3), method="bounded").x))
 
 
-def platt(logits: Array, truth: Array) -> tuple[float, float]:
-    """(temperature, bias) of ``sigmoid(logit / temperature + bias)``.
+def other_shift(logits: Array, truth: NDArray[np.int64], other: int, lost: float = 0.01) -> float:
+    """What to add to the logit of class ``other``: the most with few supported radiographs lost.
 
-    The targets are smoothed as Platt (1999) does, so that a small validation split cannot make
-    the probabilities extreme. The slope stays positive: calibration never turns an answer round.
+    logits NxC, truth N. At most the share ``lost`` of the radiographs of the other classes may be
+    called ``other``; within that, as many of what is no supported part as possible are.
     """
-    positives, negatives = truth.sum(), (1 - truth).sum()
-    target = np.where(truth == 1, (positives + 1) / (positives + 2), 1 / (negatives + 2))
+    supported = logits[truth != other]
+    margin = np.delete(supported, other, axis=1).max(1) - supported[:, other]
+    allowed = int(lost * len(margin))
+    limit = np.sort(margin)[allowed]  # a shift just below it leaves ``allowed`` of them behind
+    return float(np.clip(limit - 1e-6, -5.0, 5.0))
+
+
+def platt(logits: dict[str, Array], truth: dict[str, Array]) -> dict[str, tuple[float, float]]:
+    """(temperature, bias) of ``sigmoid(logit / temperature + bias)`` for each part.
+
+    All parts share one temperature, as their branches were trained alike: with a few dozen
+    pictures a part, one slope from all is nearer to the truth than a slope from each. The targets
+    are smoothed as Platt (1999) does, so that a small validation split cannot make the
+    probabilities extreme. The slope stays positive: calibration never turns an answer round.
+    """
+    names = list(logits)
+    if not names:
+        return {}
+    targets = {}
+    for name in names:
+        positives, negatives = truth[name].sum(), (1 - truth[name]).sum()
+        high, low = (positives + 1) / (positives + 2), 1 / (negatives + 2)
+        targets[name] = np.where(truth[name] == 1, high, low)
 
     def nll(parameters: Array) -> float:
-        z = logits * np.exp(parameters[0]) + parameters[1]
-        return float(np.mean(np.logaddexp(0, z) - target * z))
+        losses = []
+        for name, bias in zip(names, parameters[1:]):
+            z = logits[name] * np.exp(parameters[0]) + bias
+            losses.append(np.logaddexp(0, z) - targets[name] * z)
+        return float(np.concatenate(losses).mean())
 
-    slope, bias = minimize(nll, np.zeros(2), method="Nelder-Mead").x
-    return float(np.exp(-slope)), float(bias)
+    options = {"maxiter": 4000, "maxfev": 8000, "xatol": 1e-5, "fatol": 1e-8}
+    found = minimize(nll, np.zeros(1 + len(names)), method="Nelder-Mead", options=options).x
+    return {n: (float(np.exp(-found[0])), float(b)) for n, b in zip(names, found[1:])}
 
 
 def operating_points(probability: Array, truth: Array) -> list[dict[str, Any]]:
     """Three thresholds on calibrated probabilities.
 
     sensitive: the highest with a sensitivity of at least 95 %. specific: the lowest with a
-    specificity of at least 90 %. balanced: the largest sum of the two (Youden 1950).
+    specificity of at least 90 %. balanced: the largest sum of the two (Youden 1950), each smoothed
+    over the logit, as the best threshold of a few dozen pictures is otherwise an accident.
     """
     values = np.unique(probability)
     # thresholds between neighbouring values, so that no picture lies on one
@@ -58,9 +85,29 @@ def operating_points(probability: Array, truth: Array) -> list[dict[str, Any]]:
     points = [_point(t, probability, truth) for t in candidates]
     sensitive = max((p for p in points if p.sensitivity >= 0.95), key=lambda p: p.threshold)
     specific = min((p for p in points if p.specificity >= 0.90), key=lambda p: p.threshold)
-    balanced = max(points, key=lambda p: p.sensitivity + p.specificity)
+    balanced = _point(_balanced(probability, truth), probability, truth)
     named = {"sensitive": sensitive, "specific": specific, "balanced": balanced}
     return [asdict(p) | {"name": name} for name, p in named.items()]
+
+
+def _balanced(probability: Array, truth: Array) -> float:
+    """The threshold with the largest sum of smoothed sensitivity and specificity.
+
+    A normal kernel on the logits, of the width that Silverman (1986, 3.31) gives each class.
+    """
+    logit = np.log(probability) - np.log1p(-probability)
+    grid = np.linspace(logit.min(), logit.max(), 513)
+    positive, negative = (_tail(grid, logit[truth == label]) for label in (1, 0))
+    return float(1 / (1 + np.exp(-grid[np.argmax(positive - negative)])))
+
+
+def _tail(grid: Array, values: Array) -> Array:
+    """Smoothed share of ``values`` above each point of ``grid``."""
+    quartiles = np.subtract(*np.percentile(values, (75, 25))) / 1.34
+    spread = min(float(values.std()), float(quartiles)) or float(values.std()) or 1.0
+    width = 0.9 * spread * len(values) ** -0.2
+    share: Array = norm.sf((grid[:, None] - values[None]) / width).mean(1)
+    return share
 
 
 def _point(threshold: float, probability: Array, truth: Array) -> OperatingPoint:

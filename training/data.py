@@ -124,11 +124,13 @@ def stage1_class(part: str) -> str:
 def load_canvases(rows: pd.DataFrame, spec: Preprocessing) -> tuple[pd.DataFrame, np.ndarray]:
     """The rows that can be read, and their pictures as NxSxS uint8.
 
+    The rows get ``height`` and ``width``, the size of the picture in the file, in pixels.
     A picture that cannot be read is logged, counted and left out. The way is the one of inference:
     decode boundary, then ``to_canvas``.
     """
     limits = ImageLimits()
     kept: list[int] = []
+    sizes: list[tuple[int, ...]] = []
     canvases = np.zeros((len(rows), spec.size, spec.size), np.uint8)
     for position, path in enumerate(rows.path):
         try:
@@ -138,6 +140,9 @@ def load_canvases(rows: pd.DataFrame, spec: Preprocessing) -> tuple[pd.DataFrame
             continue
         canvases[len(kept)] = to_canvas(radiograph.pixels, spec)
         kept.append(position)
+        sizes.append(radiograph.pixels.shape)
     if len(kept) < len(rows):
         log.warning("%d of %d pictures could not be read", len(rows) - len(kept), len(rows))
-    return rows.iloc[kept].reset_index(drop=True), canvases[: len(kept)]
+    read = rows.iloc[kept].reset_index(drop=True)
+    read[["height", "width"]] = np.array(sizes, dtype=np.int64).reshape(-1, 2)
+    return read, canvases[: len(kept)]

@@ -32,6 +32,7 @@ from training import initial, probe
 from training.augment import expose
 from training.data import FOCUS, load_canvases, read_all
 from training.duplicates import settle
+from training.model import FrozenStages
 from training.views import Views
 
 log = logging.getLogger(__name__)
@@ -72,37 +73,25 @@ class Settings:
     minutes_between_checkpoints: float = 3.0
 
 
-class Student(nn.Module):
+class Student(FrozenStages):
     """ResNet50 with a 1x1 convolution on each stage, and heads for body part and positives."""
 
     def __init__(self, channels: tuple[int, ...], pooled: int, parts: int, freeze: int = 0) -> None:
         """channels: of the teacher's maps from stage ``freeze`` on."""
         super().__init__()
-        self.freeze = freeze
+        self.first = freeze
         self.trunk, self.branch = Trunk(), Branch(parts)
         widths = (256, 512, 1024, 2048)
         self.taps = nn.ModuleList(nn.Conv2d(w, c, 1) for w, c in zip(widths[freeze:], channels))
         self.pooled = nn.Linear(widths[-1], pooled)
         self.positive = nn.Linear(widths[-1], parts)
-        for module in self._frozen():
-            module.requires_grad_(False)
-
-    def _frozen(self) -> list[nn.Module]:
-        t = self.trunk
-        return [t.conv1, t.bn1, t.layer1, t.layer2][: 2 + self.freeze] if self.freeze else []
-
-    def train(self, mode: bool = True) -> Student:
-        """Frozen stages keep the statistics of their batch norms too."""
-        super().train(mode)
-        for module in self._frozen():
-            module.eval()
-        return self
+        self.freeze(freeze)
 
     def forward(self, x: Tensor) -> tuple[list[Tensor], Tensor, Tensor, Tensor]:
         """Predicted maps, predicted pooled vector, part logits, logit of positive by part."""
         stages = self.trunk.stages(x)
         part, last = self.branch(stages[-1])
-        maps = [tap(s) for tap, s in zip(self.taps, (*stages, last)[self.freeze :])]
+        maps = [tap(s) for tap, s in zip(self.taps, (*stages, last)[self.first :])]
         vector = last.mean((2, 3))
         return maps, self.pooled(vector), part, self.positive(vector)
 

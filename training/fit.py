@@ -17,55 +17,48 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn
 
 import numpy as np
 import pandas as pd
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from core import device as devices
 from core import files
 from core.network import Branch, channels_last
 from core.transforms import Preprocessing, to_tensor
-from core.types import BodyPart
 from training import curves, distributed, initial, sampling
 from training.augment import vary
-from training.data import (
-    AMBIGUOUS,
-    FOCUS,
-    SIMULATED,
-    DataInvalid,
-    load_canvases,
-    read_all,
-    split_hash,
-    stage1_class,
-)
+from training.data import AMBIGUOUS, FOCUS, SIMULATED, DataInvalid, read_all, split_hash
 from training.duplicates import settle
-from training.metrics import accuracy, auroc
 from training.model import BODY_PART, JointNetwork
+from training.phase import Phase, PhaseState, Sampler, rate
+from training.pictures import Answer, Logits, Pictures, figures_of, loss, pointing_loss
 from training.status import Status, Stopped
 
 log = logging.getLogger(__name__)
-CLASSES = tuple(p.value for p in BodyPart)
-Logits = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
 class Settings:
     """What a run is made from. passes: pictures seen, not epochs, as the draws are balanced.
 
-    init: see ``initial.load``. batch: of all processes together. patience: a phase ends after so
-    many validations without a better score; 0: never early. precision: "bf16" (autocast) or "fp32".
+    init: see ``initial.load``. freeze: so many first stages of the trunk stay as they are (0 to 2).
+    strangers: so many drawn pictures that are no radiographs. pointing: weight of the loss that
+    asks the evidence to lie in the annotated boxes. batch: of all processes together. patience: a
+    phase ends after so many validations without a better score; 0: never early. precision: "bf16"
+    (autocast) or "fp32".
     """
 
     data: tuple[str, ...]
     out: str
     init: str = "scratch"
     duplicates: str = "drop"
+    freeze: int = 0
+    strangers: int = 0
+    pointing: float = 0.0
     size: int = 224
     joint_passes: int = 40_000
     branch_passes: int = 8_000
@@ -90,54 +83,6 @@ class Settings:
             raise ValueError(f"The precision must be bf16 or fp32, not {self.precision!r}.")
 
 
-class Sampler(Protocol):
-    def draw(self, n: int, rng: np.random.Generator) -> np.ndarray: ...
-
-
-@dataclass(frozen=True)
-class Pictures:
-    """Rows with their canvases (NxSxS uint8) and their labels as tensors (NaN: unknown)."""
-
-    rows: pd.DataFrame
-    canvases: np.ndarray
-    body_part: Tensor
-    positive: Tensor
-
-    @classmethod
-    def load(cls, rows: pd.DataFrame, spec: Preprocessing) -> Pictures:
-        rows, canvases = load_canvases(rows, spec)
-        # -100 is what cross_entropy leaves out
-        part = [-100 if p in AMBIGUOUS else CLASSES.index(stage1_class(p)) for p in rows.part]
-        positive = torch.tensor(rows.positive.to_numpy(np.float32, copy=True))
-        return cls(rows, canvases, torch.tensor(part), positive)
-
-    def only(self, index: np.ndarray) -> Pictures:
-        """The labels of the pictures of these numbers, which may repeat; without their canvases."""
-        rows = self.rows.iloc[index].reset_index(drop=True)
-        return Pictures(rows, self.canvases[:0], self.body_part[index], self.positive[index])
-
-    def relevant(self, heads: tuple[str, ...]) -> Pictures:
-        """Those that say something of the heads: of one part its own, else all."""
-        if BODY_PART in heads:
-            return self
-        here = (self.rows.part.isin(heads) & self.rows.positive.notna()).to_numpy(copy=True)
-        rows = self.rows[here].reset_index(drop=True)
-        return Pictures(rows, self.canvases[here], self.body_part[here], self.positive[here])
-
-
-@dataclass(frozen=True)
-class Phase:
-    """One stretch of training. forward: normalised Bx3xSxS -> logits by head name."""
-
-    name: str
-    module: nn.Module
-    forward: Callable[[nn.Module, Tensor], Logits]
-    sampler: Sampler
-    passes: int
-    rate: float
-    heads: tuple[str, ...]
-
-
 class Run:
     """A run folder and the state that a checkpoint holds."""
 
@@ -151,7 +96,9 @@ class Run:
         self.device = devices.choose(settings.device)
         self.spec = Preprocessing(size=settings.size)
         rows = self._rows()
-        self.train = Pictures.load(rows[rows.split == "train"], self.spec)
+        self.train = Pictures.load(
+            rows[rows.split == "train"], self.spec, settings.strangers, settings.seed
+        )
         real = (rows.source != SIMULATED) & ~rows.part.isin(AMBIGUOUS)
         self.val = Pictures.load(rows[(rows.split == "val") & real], self.spec)
         labelled = self.train.rows[self.train.rows.positive.notna()]
@@ -190,7 +137,7 @@ class Run:
     def fit(self) -> Path:
         """All phases, from the last checkpoint; returns the path of ``networks.pt``."""
         torch.manual_seed(self.settings.seed)
-        joint = JointNetwork(self.parts)
+        joint = JointNetwork(self.parts, self.settings.freeze)
         initial.load(joint, self.settings.init)
         distributed.synchronise(channels_last(joint.to(self.device.processor)))
         saved = self._checkpoint()
@@ -218,9 +165,14 @@ class Run:
         sampler = sampling.JointSampler(self.train.rows)
         heads = (BODY_PART, *self.parts)
         s = self.settings
-        return Phase(
-            "joint", joint, lambda m, x: m(x), sampler, s.joint_passes, s.joint_rate, heads
-        )
+
+        def forward(network: nn.Module, x: Tensor) -> Answer:
+            assert isinstance(network, JointNetwork)
+            logits, maps = network.answer(x)
+            weights = {p: network.heads[p].weight for p in self.parts}
+            return Answer(logits, {p: evidence(maps, w) for p, w in weights.items()})
+
+        return Phase("joint", joint, forward, sampler, s.joint_passes, s.joint_rate, heads)
 
     def _branch_phase(self, joint: JointNetwork, name: str) -> Phase:
         rows, s = self.train.rows, self.settings
@@ -230,10 +182,12 @@ class Run:
             else sampling.FractureSampler(rows, name)
         )
 
-        def forward(branch: nn.Module, x: Tensor) -> Logits:
+        def forward(branch: nn.Module, x: Tensor) -> Answer:
             with torch.no_grad():
                 features = joint.trunk(x)
-            return {name: branch(features).logits}
+            out = branch(features)
+            shown = {} if name == BODY_PART else {name: evidence(out.activations, branch.fc.weight)}
+            return Answer({name: out.logits}, shown)
 
         branch: Branch = joint.branch(name).requires_grad_(True)
         # Stage 1 has ten times the pictures of a fracture branch, and bears more training.
@@ -303,9 +257,12 @@ class Run:
         x = x.to(self.device.processor).contiguous(memory_format=torch.channels_last)
         state.set_rate(rate(seen, phase, s))
         with self._autocast():
-            logits = phase.forward(phase.module.train(), x)
-        mine = loss(logits, self.train, index, whole, s.smoothing)
-        state.keep(logits, index)
+            answer = phase.forward(phase.module.train(), x)
+        mine = loss(answer.logits, self.train, index, whole, s.smoothing)
+        if s.pointing:
+            away = pointing_loss(answer.evidence, self.train, index, seeds, whole)
+            mine = mine + s.pointing * away
+        state.keep(answer.logits, index)
         value = distributed.total(mine.detach()).item()
         if not math.isfinite(value):
             self.status.write("failed", seen / phase.passes, phase.name, seen=seen)
@@ -326,7 +283,7 @@ class Run:
         for i in distributed.share(np.arange(0, len(val.canvases), 64)):
             x = to_tensor(val.canvases[i : i + 64], self.spec).to(self.device.processor)
             with self._autocast():
-                logits = phase.forward(module, x)
+                logits = phase.forward(module, x).logits
             chunks.append({h: logits[h].float().cpu() for h in phase.heads})
         chunks = distributed.unite(chunks)
         figures = figures_of({h: torch.cat([c[h] for c in chunks]) for h in phase.heads}, val)
@@ -359,148 +316,9 @@ class Run:
         return torch.load(path, weights_only=True) if path.exists() else None
 
 
-class PhaseState:
-    """Weights, optimiser and averages of the phase that is being trained."""
-
-    def __init__(self, phase: Phase, settings: Settings, device: devices.Device) -> None:
-        self.module = phase.module.to(device.processor)
-        self.average = AveragedModel(
-            self.module, multi_avg_fn=get_ema_multi_avg_fn(settings.ema), use_buffers=True
-        )
-        decay = [p for p in self.module.parameters() if p.ndim > 1]
-        plain = [p for p in self.module.parameters() if p.ndim <= 1]
-        self.optimizer = torch.optim.AdamW(
-            [
-                {"params": decay, "weight_decay": settings.weight_decay},
-                {"params": plain, "weight_decay": 0.0},
-            ],
-            lr=phase.rate,
-        )
-        self.seen, self.batch = 0, settings.batch
-        self.waited, self.patience = 0, settings.patience  # validations without a better score
-        self.score, self.best = -math.inf, None
-        self._losses: list[float] = []
-        self._drawn: list[tuple[Logits, np.ndarray]] = []  # what was said of which pictures
-
-    best: dict[str, Tensor] | None
-
-    def set_rate(self, value: float) -> None:
-        for group in self.optimizer.param_groups:
-            group["lr"] = value
-
-    def descend(self, value: Tensor) -> None:
-        value.backward()
-        distributed.sum_gradients(self.module.parameters())
-        nn.utils.clip_grad_norm_(self.module.parameters(), 5.0)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        self.average.update_parameters(self.module)
-
-    def add(self, value: float) -> None:
-        self._losses.append(value)
-        self.seen += self.batch
-
-    def keep(self, logits: Logits, index: np.ndarray) -> None:
-        self._drawn.append(({h: v.detach().float().cpu() for h, v in logits.items()}, index))
-
-    def take_figures(self, train: Pictures) -> dict[str, float]:
-        """The figures of the training pictures drawn since the last call, as they were drawn."""
-        drawn = distributed.unite(self._drawn)
-        self._drawn = []
-        if not drawn:
-            return {}
-        whole = {h: torch.cat([logits[h] for logits, _ in drawn]) for h in drawn[0][0]}
-        return figures_of(whole, train.only(np.concatenate([i for _, i in drawn])))
-
-    def stale(self) -> bool:
-        """Whether patience is at its end."""
-        return 0 < self.patience <= self.waited
-
-    def take_loss(self) -> float:
-        """Mean loss since the last call; NaN before the first step."""
-        mean = float(np.mean(self._losses)) if self._losses else math.nan
-        self._losses.clear()
-        return mean
-
-    def dump(self) -> dict[str, Any]:
-        return {
-            "module": self.module.state_dict(),
-            "average": self.average.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "seen": self.seen,
-            "score": self.score,
-            "best": self.best,
-            "waited": self.waited,
-            "losses": list(self._losses),
-            "drawn": [(logits, torch.from_numpy(index)) for logits, index in self._drawn],
-        }
-
-    def load(self, saved: dict[str, Any]) -> None:
-        self.module.load_state_dict(saved["module"])
-        self.average.load_state_dict(saved["average"])
-        self.optimizer.load_state_dict(saved["optimizer"])
-        self.seen, self.score, self.best = saved["seen"], saved["score"], saved["best"]
-        self.waited = saved.get("waited", 0)
-        self._losses = list(saved["losses"])
-        self._drawn = [(logits, index.numpy()) for logits, index in saved.get("drawn", [])]
-
-
-def rate(seen: int, phase: Phase, settings: Settings) -> float:
-    """Linear warm-up, then half a cosine down to zero."""
-    warm = settings.warmup * phase.passes
-    if seen < warm:
-        return phase.rate * (seen + settings.batch) / (warm + settings.batch)
-    part = min(1.0, (seen - warm) / max(1.0, phase.passes - warm))
-    return phase.rate * 0.5 * (1 + math.cos(math.pi * part))
-
-
-def loss(
-    logits: Logits, pictures: Pictures, index: np.ndarray, whole: np.ndarray, smoothing: float
-) -> Tensor:
-    """Cross-entropy of the body part plus binary cross-entropy of each picture's own part.
-
-    Each is the mean over the labelled pictures of the batch ``whole``, of which ``index`` is this
-    process's share: summed here, divided by the count there, so that the sum over processes is it.
-    """
-    total = torch.zeros(())
-    if BODY_PART in logits:
-        out = logits[BODY_PART].float()
-        target = pictures.body_part[index].to(out.device)
-        summed = F.cross_entropy(out, target, label_smoothing=smoothing, reduction="sum")
-        total = summed / max(1, int((pictures.body_part[whole] >= 0).sum()))
-    findings = [name for name in logits if name != BODY_PART]
-    part, positive = pictures.rows.part.to_numpy(), pictures.positive.numpy()
-    terms = []
-    for name in findings:
-        here = np.flatnonzero((part[index] == name) & ~np.isnan(positive[index]))
-        if len(here):
-            out = logits[name].float()[here, 0]
-            target = pictures.positive[index[here]].to(out.device)
-            target = target * (1 - smoothing) + 0.5 * smoothing
-            terms.append(F.binary_cross_entropy_with_logits(out, target, reduction="none"))
-    count = (np.isin(part[whole], findings) & ~np.isnan(positive[whole])).sum()
-    return total + torch.cat(terms).sum() / int(count) if terms else total
-
-
-def figures_of(logits: Logits, pictures: Pictures) -> dict[str, float]:
-    """Accuracy of stage 1 on the three parts and on others, AUROC of every part's own head."""
-    result = {}
-    rows = pictures.rows
-    for name, values in logits.items():
-        if name == BODY_PART:
-            focus = rows.part.isin(FOCUS).to_numpy()
-            chosen = values.argmax(1).numpy()
-            truth = pictures.body_part.numpy()
-            result[name] = accuracy(truth[focus], chosen[focus])
-            other = ~focus & (truth >= 0)
-            if other.any():
-                result["other"] = accuracy(truth[other], chosen[other])
-            continue
-        here = ((rows.part == name) & rows.positive.notna()).to_numpy()
-        value = auroc(rows.positive[here], values.numpy()[here, 0]) if here.any() else math.nan
-        if not math.isnan(value):
-            result[name] = value
-    return result
+def evidence(maps: Tensor, weight: Tensor) -> Tensor:
+    """BxCxhxw activations and the 1xC weight of a finding -> Bxhxw, see ``Answer``."""
+    return torch.einsum("bchw,c->bhw", maps, weight[0])
 
 
 def _rounded(value: Any) -> Any:

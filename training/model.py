@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Mapping
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -20,19 +21,48 @@ from training.data import stage1_class
 BODY_PART = "body_part"
 
 
-class JointNetwork(nn.Module):
+class FrozenStages(nn.Module):
+    """A network whose trunk keeps its first 0, 1 or 2 stages as they are.
+
+    A step is then half as long again as fast: the early layers are the ones with the large maps.
+    """
+
+    trunk: Trunk
+
+    def freeze(self, stages: int) -> None:
+        """Take the first stages out of training, with the statistics of their batch norms."""
+        t = self.trunk
+        self._frozen = [t.conv1, t.bn1, t.layer1, t.layer2][: 2 + stages] if stages else []
+        for module in self._frozen:
+            module.requires_grad_(False)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        for module in getattr(self, "_frozen", ()):
+            module.eval()
+        return self
+
+
+class JointNetwork(FrozenStages):
     """Bx3xSxS -> logits by head: "body_part" (Bx4) and one logit (Bx1) for each labelled part."""
 
-    def __init__(self, parts: Iterable[str]) -> None:
+    def __init__(self, parts: Iterable[str], freeze: int = 0) -> None:
         super().__init__()
         self.trunk = Trunk()
         self.layer4 = Branch(1).layer4
         outputs = {BODY_PART: len(BodyPart)} | {p: 1 for p in parts}
         self.heads = nn.ModuleDict({n: nn.Linear(BRANCH_CHANNELS, c) for n, c in outputs.items()})
+        self.freeze(freeze)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        pooled = self.layer4(self.trunk(x)).mean((2, 3))
-        return {name: head(pooled) for name, head in self.heads.items()}
+        return self.answer(x)[0]
+
+    def answer(self, x: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """Logits by head, and the maps (Bx2048xhxw) that they were pooled from."""
+        maps = self.layer4(self.trunk(x))
+        pooled = maps.mean((2, 3))
+        return {name: head(pooled) for name, head in self.heads.items()}, maps
 
     def load_backbone(self, state: Mapping[str, Tensor]) -> None:
         """Trunk and layer4 from a torchvision ResNet50 state dict; the heads stay as they are."""

@@ -1,0 +1,43 @@
+"""What is no radiograph: drawn the same from one seed, and counted when a release refuses it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from core.transforms import Preprocessing
+from training import strangers
+
+
+@pytest.mark.parametrize("kind", strangers.KINDS)
+def test_a_seed_gives_the_same_picture_and_another_seed_another(kind):
+    make = strangers.KINDS[kind]
+    one, same, other = (make(np.random.default_rng(s)) for s in (3, 3, 4))
+    assert one.dtype == np.uint8
+    assert one.ndim == 2
+    assert np.array_equal(one, same)
+    assert not np.array_equal(one, other)
+
+
+def test_no_photograph_is_both_learned_and_measured():
+    learned, measured = strangers._photographs(False), strangers._photographs(True)
+    assert len(learned) == 3
+    assert len(measured) == 11
+    assert not {p.tobytes() for p in learned} & {p.tobytes() for p in measured}
+
+
+def test_rows_and_canvases_are_ready_for_training():
+    spec = Preprocessing(size=32)
+    canvases, rows = strangers.canvases(12, spec, 0), strangers.rows(12)
+    assert canvases.shape == (12, 32, 32)
+    assert len(rows) == 12
+    assert rows.positive.isna().all()
+    assert set(rows.part) == {strangers.KIND}
+
+
+def test_refusals_are_counted_by_kind(cascade):
+    records = strangers.measure(cascade, count=2, seed=0, draws=20)
+    assert [r["part"] for r in records] == [*strangers.KINDS, "all"]
+    assert [r["n"] for r in records] == [2, 2, 2, 2, 2, 10]
+    mean = np.mean([r["value"] for r in records[:-1]])
+    assert records[-1]["value"] == pytest.approx(mean)

@@ -1,0 +1,161 @@
+"""Pictures in memory with their labels, and what a network is told and asked about them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from core.transforms import Preprocessing, placement
+from core.types import BodyPart
+from training import strangers
+from training.augment import turn
+from training.data import AMBIGUOUS, FOCUS, load_canvases, stage1_class
+from training.metrics import accuracy, auroc
+from training.model import BODY_PART
+
+CLASSES = tuple(p.value for p in BodyPart)
+Logits = dict[str, Tensor]
+
+
+class Answer(NamedTuple):
+    """Logits by head, and of each finding the evidence by cell: Bxhxw, whose mean is the logit
+    less its bias (Grad-CAM before the ReLU)."""
+
+    logits: Logits
+    evidence: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Rows with their canvases (NxSxS uint8) and their labels as tensors (NaN: unknown).
+
+    rows: with ``height`` and ``width`` in pixels, as boxes are in fractions of the picture, not of
+    the canvas.
+    """
+
+    rows: pd.DataFrame
+    canvases: np.ndarray
+    body_part: Tensor
+    positive: Tensor
+
+    @classmethod
+    def load(
+        cls, rows: pd.DataFrame, spec: Preprocessing, drawn: int = 0, seed: int = 0
+    ) -> Pictures:
+        """drawn: so many strangers (``training.strangers``) beside the rows."""
+        rows, canvases = load_canvases(rows, spec)
+        if drawn:
+            rows = pd.concat([rows, strangers.rows(drawn)], ignore_index=True)
+            canvases = np.concatenate([canvases, strangers.canvases(drawn, spec, seed)])
+        # -100 is what cross_entropy leaves out
+        part = [-100 if p in AMBIGUOUS else CLASSES.index(stage1_class(p)) for p in rows.part]
+        positive = torch.tensor(rows.positive.to_numpy(np.float32, copy=True))
+        return cls(rows, canvases, torch.tensor(part), positive)
+
+    def only(self, index: np.ndarray) -> Pictures:
+        """The labels of the pictures of these numbers, which may repeat; without their canvases."""
+        rows = self.rows.iloc[index].reset_index(drop=True)
+        return Pictures(rows, self.canvases[:0], self.body_part[index], self.positive[index])
+
+    def relevant(self, heads: tuple[str, ...]) -> Pictures:
+        """Those that say something of the heads: of one part its own, else all."""
+        if BODY_PART in heads:
+            return self
+        here = (self.rows.part.isin(heads) & self.rows.positive.notna()).to_numpy(copy=True)
+        rows = self.rows[here].reset_index(drop=True)
+        return Pictures(rows, self.canvases[here], self.body_part[here], self.positive[here])
+
+    def place(self, index: int, seed: int, cells: tuple[int, int]) -> Tensor:
+        """Where the annotated boxes of a picture lie after ``vary`` with that seed: share of each
+        of hxw cells that is inside a box, in [0, 1]."""
+        row, size = self.rows.iloc[index], self.canvases.shape[-1]
+        at = placement(int(row.height), int(row.width), size)
+        mask = torch.zeros(1, size, size)
+        for box in row.boxes.split(";"):
+            x0, y0, x1, y1 = (float(v) for v in box.split())
+            top, bottom = at.top + y0 * at.height, at.top + y1 * at.height
+            left, right = at.left + x0 * at.width, at.left + x1 * at.width
+            mask[0, int(top) : math.ceil(bottom), int(left) : math.ceil(right)] = 1.0
+        return F.adaptive_avg_pool2d(turn(mask, seed), cells)[0]
+
+
+def loss(
+    logits: Logits, pictures: Pictures, index: np.ndarray, whole: np.ndarray, smoothing: float
+) -> Tensor:
+    """Cross-entropy of the body part plus binary cross-entropy of each picture's own part.
+
+    Each is the mean over the labelled pictures of the batch ``whole``, of which ``index`` is this
+    process's share: summed here, divided by the count there, so that the sum over processes is it.
+    """
+    total = torch.zeros(())
+    if BODY_PART in logits:
+        out = logits[BODY_PART].float()
+        target = pictures.body_part[index].to(out.device)
+        summed = F.cross_entropy(out, target, label_smoothing=smoothing, reduction="sum")
+        total = summed / max(1, int((pictures.body_part[whole] >= 0).sum()))
+    findings = [name for name in logits if name != BODY_PART]
+    part, positive = pictures.rows.part.to_numpy(), pictures.positive.numpy()
+    terms = []
+    for name in findings:
+        here = np.flatnonzero((part[index] == name) & ~np.isnan(positive[index]))
+        if len(here):
+            out = logits[name].float()[here, 0]
+            target = pictures.positive[index[here]].to(out.device)
+            target = target * (1 - smoothing) + 0.5 * smoothing
+            terms.append(F.binary_cross_entropy_with_logits(out, target, reduction="none"))
+    count = (np.isin(part[whole], findings) & ~np.isnan(positive[whole])).sum()
+    return total + torch.cat(terms).sum() / int(count) if terms else total
+
+
+def pointing_loss(
+    evidence: dict[str, Tensor],
+    pictures: Pictures,
+    index: np.ndarray,
+    seeds: np.ndarray,
+    whole: np.ndarray,
+) -> Tensor:
+    """How far the evidence for annotated positives lies from their boxes.
+
+    The cross-entropy of "in a box" under a softmax over the cells: what a heatmap's hottest place
+    is decided by. The mean over the annotated positives of the batch, as in ``loss``.
+    """
+    part, boxes = pictures.rows.part.to_numpy(), pictures.rows.boxes
+    marked = (boxes.notna() & (pictures.rows.positive == 1)).to_numpy()
+    terms = []
+    for name, cells in evidence.items():
+        for k in np.flatnonzero((part[index] == name) & marked[index]):
+            inside = pictures.place(int(index[k]), int(seeds[k]), tuple(cells.shape[-2:]))
+            if inside.max() <= 0:
+                continue  # moved out of the picture
+            share = F.softmax(cells[k].float().flatten(), 0)
+            near = (inside / inside.max()).flatten().to(share.device)
+            terms.append(-(share @ near).clamp_min(1e-6).log())
+    count = int((np.isin(part[whole], list(evidence)) & marked[whole]).sum())
+    return torch.stack(terms).sum() / count if terms else torch.zeros(())
+
+
+def figures_of(logits: Logits, pictures: Pictures) -> dict[str, float]:
+    """Accuracy of stage 1 on the three parts and on others, AUROC of every part's own head."""
+    result = {}
+    rows = pictures.rows
+    for name, values in logits.items():
+        if name == BODY_PART:
+            focus = rows.part.isin(FOCUS).to_numpy()
+            chosen = values.argmax(1).numpy()
+            truth = pictures.body_part.numpy()
+            result[name] = accuracy(truth[focus], chosen[focus])
+            if not focus.all():
+                result["other"] = accuracy(truth[~focus], chosen[~focus])
+            continue
+        here = ((rows.part == name) & rows.positive.notna()).to_numpy()
+        value = auroc(rows.positive[here], values.numpy()[here, 0]) if here.any() else math.nan
+        if not math.isnan(value):
+            result[name] = value
+    return result
