@@ -126,7 +126,7 @@ def test_boxes_follow_the_geometry_of_their_picture():
     for seed in range(6):
         torch.manual_seed(seed)
         turned = FLIP(GEOMETRY(canvas[0]))[0]
-        inside = some.place(0, seed, (64, 64))
+        inside = some.place(0, seed, 64)
         assert turned.sum() > 50
         assert float((turned * (inside > 0)).sum() / turned.sum()) > 0.98
 
@@ -134,7 +134,7 @@ def test_boxes_follow_the_geometry_of_their_picture():
 def test_evidence_inside_the_box_costs_less():
     some = marked(["0 0 0.5 1", None])
     whole, seeds = np.array([0, 1]), np.array([3, 4])
-    inside = some.place(0, 3, (4, 4))
+    inside = some.place(0, 3, 4)
     right = {"hand": 8 * torch.stack([inside, inside])}
     wrong = {"hand": 8 * torch.stack([1 - inside, inside])}
     losses = [float(pointing_loss(e, some, whole, seeds, whole)) for e in (right, wrong)]

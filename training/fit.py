@@ -169,8 +169,7 @@ class Run:
         def forward(network: nn.Module, x: Tensor) -> Answer:
             assert isinstance(network, JointNetwork)
             logits, maps = network.answer(x)
-            weights = {p: network.heads[p].weight for p in self.parts}
-            return Answer(logits, {p: evidence(maps, w) for p, w in weights.items()})
+            return Answer(logits, {p: evidence(maps, network.weight(p)) for p in self.parts})
 
         return Phase("joint", joint, forward, sampler, s.joint_passes, s.joint_rate, heads)
 
@@ -185,6 +184,7 @@ class Run:
         def forward(branch: nn.Module, x: Tensor) -> Answer:
             with torch.no_grad():
                 features = joint.trunk(x)
+            assert isinstance(branch, Branch)
             out = branch(features)
             shown = {} if name == BODY_PART else {name: evidence(out.activations, branch.fc.weight)}
             return Answer({name: out.logits}, shown)

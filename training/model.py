@@ -58,6 +58,12 @@ class JointNetwork(FrozenStages):
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         return self.answer(x)[0]
 
+    def weight(self, name: str) -> Tensor:
+        """The linear layer of a head, CxD."""
+        head = self.heads[name]
+        assert isinstance(head, nn.Linear)
+        return head.weight
+
     def answer(self, x: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         """Logits by head, and the maps (Bx2048xhxw) that they were pooled from."""
         maps = self.layer4(self.trunk(x))

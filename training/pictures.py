@@ -72,9 +72,9 @@ class Pictures:
         rows = self.rows[here].reset_index(drop=True)
         return Pictures(rows, self.canvases[here], self.body_part[here], self.positive[here])
 
-    def place(self, index: int, seed: int, cells: tuple[int, int]) -> Tensor:
-        """Where the annotated boxes of a picture lie after ``vary`` with that seed: share of each
-        of hxw cells that is inside a box, in [0, 1]."""
+    def place(self, index: int, seed: int, cells: int) -> Tensor:
+        """Where the annotated boxes of a picture lie after ``vary`` with that seed: cells x cells,
+        the share of each that is inside a box, in [0, 1]."""
         row, size = self.rows.iloc[index], self.canvases.shape[-1]
         at = placement(int(row.height), int(row.width), size)
         mask = torch.zeros(1, size, size)
@@ -131,7 +131,7 @@ def pointing_loss(
     terms = []
     for name, cells in evidence.items():
         for k in np.flatnonzero((part[index] == name) & marked[index]):
-            inside = pictures.place(int(index[k]), int(seeds[k]), tuple(cells.shape[-2:]))
+            inside = pictures.place(int(index[k]), int(seeds[k]), cells.shape[-1])
             if inside.max() <= 0:
                 continue  # moved out of the picture
             share = F.softmax(cells[k].float().flatten(), 0)

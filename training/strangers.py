@@ -207,7 +207,7 @@ def _bytes(values: NDArray[Any]) -> Grey:
 
 def _finish(drawn: Grey, rng: np.random.Generator) -> Grey:
     """Paper is light or, for a third, dark as a screen; perhaps scanned askew, blurred, noisy."""
-    page = drawn.astype(np.float32)
+    page: NDArray[Any] = drawn.astype(np.float32)
     if rng.random() < 0.35:
         page = 255 - page
     if rng.random() < 0.3:

@@ -63,6 +63,8 @@ def measure(settings: Mapping[str, Any]) -> Speeds:
     from training import fit
     from training.data import FOCUS
     from training.model import JointNetwork
+    from training.phase import Phase, PhaseState
+    from training.pictures import Pictures
 
     keep_large_blocks()
     known = {f.name for f in fields(fit.Settings)}
@@ -77,15 +79,20 @@ def measure(settings: Mapping[str, Any]) -> Speeds:
             self.device, self.parts = devices.choose(made.device), FOCUS
             n = 4 * len(FOCUS)
             rows = pd.DataFrame(
-                {"part": list(FOCUS) * 4, "positive": [0.0, 1.0] * (n // 2), "source": "noise"}
+                {
+                    "part": list(FOCUS) * 4,
+                    "positive": [0.0, 1.0] * (n // 2),
+                    "source": "noise",
+                    "boxes": None,
+                }
             )
             grey = np.random.default_rng(0).integers(256, size=(n, made.size, made.size))
             part = torch.tensor([FOCUS.index(p) for p in rows.part])
             positive = torch.tensor(rows.positive.to_numpy(np.float32, copy=True))
-            self.train = fit.Pictures(rows, grey.astype(np.uint8), part, positive)
+            self.train = Pictures(rows, grey.astype(np.uint8), part, positive)
 
-        def speed(self, phase: fit.Phase) -> float:
-            state = fit.PhaseState(phase, made, self.device)
+        def speed(self, phase: Phase) -> float:
+            state = PhaseState(phase, made, self.device)
             self._step(phase, state)
             started = time.perf_counter()
             for _ in range(STEPS):

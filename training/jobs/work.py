@@ -64,7 +64,9 @@ def _fit(folder: Path, job: Job, stop: threading.Event) -> None:
     from training import fit
 
     keep_large_blocks()
-    settings = {k: tuple(v) if isinstance(v, list) else v for k, v in job.settings.items()}
+    settings: dict[str, Any] = {
+        k: tuple(v) if isinstance(v, list) else v for k, v in job.settings.items()
+    }
     fit.Run(fit.Settings(**settings, out=str(folder)), stop.is_set).fit()
 
 
