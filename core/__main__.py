@@ -18,6 +18,7 @@ from core.errors import CascadeError
 from core.settings import Settings
 
 COMMANDS = (
+    "audit",
     "batch",
     "predict",
     "report",

@@ -8,7 +8,10 @@
     ├── PathRefused               a path outside of the folders that may be read
     ├── SettingsInvalid           a setting in the environment has no meaning
     ├── BatchFailed               a batch cannot begin or go on
-    └── NotWritable               a file that was asked for cannot be written
+    ├── NotWritable               a file that was asked for cannot be written
+    └── StoreUnavailable          the worklist or a picture of it cannot be read or written
+        ├── StudyNotFound         there is no such study (any more)
+        └── DecisionConflict      the reader decided this study elsewhere in the meantime
 
 ``str(error)`` is one plain sentence for the user. The cause is chained (``raise ... from``) and
 goes to the log.
@@ -55,3 +58,15 @@ class SettingsInvalid(CascadeError):
 
 class NotWritable(CascadeError):
     """A file that was asked for cannot be written."""
+
+
+class StoreUnavailable(CascadeError):
+    """The worklist or a picture of it cannot be read or written; nothing was changed."""
+
+
+class StudyNotFound(StoreUnavailable):
+    """There is no such study, or its pictures were removed when their time was over."""
+
+
+class DecisionConflict(StoreUnavailable):
+    """The reader decided this study elsewhere in the meantime; nothing was overwritten."""

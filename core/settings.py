@@ -29,7 +29,9 @@ class Settings:
     BONE_DEVICE: auto, cpu or cuda. BONE_RELEASE: a release id or alias. BONE_WEIGHTS: folder of
     manifest.json. BONE_HOME: folder of what the program keeps (database, pictures of the worklist,
     runs, logs). BONE_ROOTS: folders on this machine that the pages may read from, separated as in
-    PATH; nothing outside of them is ever opened from a page. BONE_MAX_MEGABYTES,
+    PATH; nothing outside of them is ever opened from a page. DATABASE_URL: where the worklist is;
+    empty for SQLite in BONE_HOME. BONE_RETENTION_DAYS: after how many days the pictures, names and
+    comments of a study on the worklist are removed; None keeps them. BONE_MAX_MEGABYTES,
     BONE_MAX_SIDE, BONE_MAX_MEGAPIXELS: limits of one file.
     """
 
@@ -39,6 +41,8 @@ class Settings:
     home: Path = ROOT / "data"
     roots: tuple[Path, ...] = ()
     limits: ImageLimits = field(default_factory=ImageLimits)
+    database_url: str = field(default="", repr=False)  # may hold a password
+    retention_days: int | None = None
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
@@ -59,6 +63,8 @@ class Settings:
             home=Path(environment.get("BONE_HOME", ROOT / "data")),
             roots=tuple(Path(p) for p in environment.get("BONE_ROOTS", "").split(os.pathsep) if p),
             limits=limits,
+            database_url=environment.get("DATABASE_URL", ""),
+            retention_days=_days(environment, "BONE_RETENTION_DAYS"),
         )
 
 
@@ -73,3 +79,8 @@ def _positive(environment: Mapping[str, str], name: str, default: int, unit: int
     if not 0 < value < float("inf"):
         raise SettingsInvalid(f"{name} must be a positive number, not {text!r}.")
     return int(value * unit)
+
+
+def _days(environment: Mapping[str, str], name: str) -> int | None:
+    """Whole days, at least one; None where the variable is not set."""
+    return max(1, _positive(environment, name, 0, 1)) if name in environment else None

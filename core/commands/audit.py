@@ -1,0 +1,38 @@
+"""``python -m core audit``: what was done, by whom and when; ``--verify`` checks the chain."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from core.settings import Settings
+
+if TYPE_CHECKING:
+    from core.store import Store
+
+HELP = "print or verify who did what on the worklist"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--verify", action="store_true", help="find every edit and removal")
+
+
+def run(options: argparse.Namespace, settings: Settings) -> int:
+    from core.store import Store
+
+    store = Store.open(settings)
+    try:
+        if options.verify:
+            return _verify(store)
+        for line in store.audit_lines():
+            print(line.number, line.time, line.event, line.actor, line.facts, sep="\t")
+        return 0
+    finally:
+        store.close()
+
+
+def _verify(store: Store) -> int:
+    report = store.verify_audit()
+    print("\n".join(report.problems) or f"{report.entries} lines, all as they were written.")
+    print(f"Line {report.entries}: {report.head}")
+    return int(bool(report.problems))

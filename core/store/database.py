@@ -1,0 +1,121 @@
+"""The database behind the store: SQLite in WAL mode, or PostgreSQL; migrated when it is opened.
+
+Writers take turns: SQLite by BEGIN IMMEDIATE, PostgreSQL by a lock on the head of the audit. So
+what a write reads first is still true when it commits, and the audit is one chain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, select
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from core.errors import SettingsInvalid, StoreUnavailable
+from core.store.tables import AuditHead
+
+MIGRATIONS = Path(__file__).with_name("migrations")
+FILE = "bone.sqlite"
+BUSY_SECONDS = 20
+# Any number that nothing else in the database uses: two programs must not migrate at once.
+MIGRATION_LOCK = 0x626F6E65
+UNAVAILABLE = "The worklist could not be read or written, so nothing was changed."
+
+
+class Database:
+    """Connections to one database; ``reading`` and ``writing`` are its only two ways in."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._reader = engine
+        self._writer = engine.execution_options(writes=True)
+
+    @classmethod
+    def open(cls, url: str, home: Path) -> Database:
+        """Connect, and bring the tables to the newest version. url: "" for SQLite in ``home``.
+
+        Raises SettingsInvalid for a URL of another kind, StoreUnavailable for everything else.
+        """
+        engine = _engine(url, home)
+        database = cls(engine)
+        try:
+            database._migrate()
+        except SQLAlchemyError as error:
+            raise StoreUnavailable("The database of the worklist cannot be opened.") from error
+        return database
+
+    def close(self) -> None:
+        self._reader.dispose()
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """One consistent look; raises StoreUnavailable."""
+        with _one_sentence(), Session(self._reader) as session:
+            yield session
+
+    @contextmanager
+    def writing(self) -> Iterator[tuple[Session, AuditHead]]:
+        """All or nothing, and one at a time; raises StoreUnavailable, and then nothing is there."""
+        with (
+            _one_sentence(),
+            Session(self._writer, expire_on_commit=False) as session,
+            session.begin(),
+        ):
+            head = session.scalars(select(AuditHead).with_for_update()).one()
+            yield session, head
+
+    def _migrate(self) -> None:
+        config = Config()
+        config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+        with self._writer.begin() as connection:
+            if connection.dialect.name == "postgresql":
+                connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})")
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+
+
+@contextmanager
+def _one_sentence() -> Iterator[None]:
+    try:
+        yield
+    except SQLAlchemyError as error:
+        raise StoreUnavailable(UNAVAILABLE) from error
+
+
+def _engine(url: str, home: Path) -> Engine:
+    try:
+        if not url:
+            home.mkdir(parents=True, exist_ok=True)
+        parsed = make_url(url or f"sqlite:///{home / FILE}")
+    except ArgumentError as error:
+        raise SettingsInvalid("DATABASE_URL is not the URL of a database.") from error
+    except OSError as error:
+        raise StoreUnavailable("The folder BONE_HOME cannot be written to.") from error
+    kind = parsed.get_backend_name()
+    if kind == "sqlite":
+        engine = create_engine(parsed, connect_args={"timeout": BUSY_SECONDS})
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+        return engine
+    if kind not in ("postgresql", "postgres"):
+        raise SettingsInvalid(f"DATABASE_URL must be of SQLite or PostgreSQL, not of {kind}.")
+    try:
+        return create_engine(parsed.set(drivername="postgresql+psycopg"), pool_pre_ping=True)
+    except (ImportError, NoSuchModuleError) as error:
+        raise SettingsInvalid("DATABASE_URL needs psycopg: pip install psycopg.") from error
+
+
+def _prepare_sqlite(connection: Any, _: Any) -> None:
+    connection.isolation_level = None  # we say BEGIN ourselves; sqlite3 would do so too late
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    writes = connection.get_execution_options().get("writes")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

@@ -1,0 +1,58 @@
+"""The pictures of the worklist: files named by the SHA-256 of their bytes, in BONE_HOME."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Collection
+from pathlib import Path
+
+from core.errors import StoreUnavailable
+from core.files import write_atomically
+
+_NAME = re.compile(r"[0-9a-f]{64}")
+
+
+class Pictures:
+    """A folder of files ``ab/abcd…``; the same bytes are kept once, whoever adds them."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def path(self, sha256: str) -> Path:
+        """Where the picture of that digest lies, whether it is there or not."""
+        if not _NAME.fullmatch(sha256):
+            raise ValueError("not a SHA-256")
+        return self._folder / sha256[:2] / sha256
+
+    def put(self, data: bytes) -> str:
+        """Keep the bytes, readable by this user alone; their digest. Raises StoreUnavailable."""
+        sha256 = hashlib.sha256(data).hexdigest()
+        path = self.path(sha256)
+        try:
+            if not path.exists():
+                self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+                write_atomically(path, lambda p: p.write_bytes(data))
+                path.chmod(0o600)
+        except OSError as error:
+            raise StoreUnavailable("The picture could not be written to BONE_HOME.") from error
+        return sha256
+
+    def get(self, sha256: str) -> bytes:
+        """The bytes of that digest, checked; raises StoreUnavailable."""
+        try:
+            data = self.path(sha256).read_bytes()
+        except OSError as error:
+            raise StoreUnavailable("The picture of this study cannot be read.") from error
+        if hashlib.sha256(data).hexdigest() != sha256:
+            raise StoreUnavailable("The picture of this study is damaged.")
+        return data
+
+    def keep_only(self, wanted: Collection[str]) -> int:
+        """Remove every other picture, and what a crash left half written; how many there were."""
+        removed = 0
+        for path in self._folder.glob("*/*"):
+            if path.name not in wanted:
+                path.unlink(missing_ok=True)
+                removed += bool(_NAME.fullmatch(path.name))
+        return removed

@@ -1,0 +1,169 @@
+"""From rows to records: the worklist, one study, and which decisions are in force."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, func, or_, select
+from sqlalchemy.orm import Session
+
+from core.store import tables as t
+from core.store.records import (
+    Decision,
+    Entry,
+    Opinion,
+    Query,
+    Status,
+    StudyRecord,
+    Verdict,
+    unpack,
+)
+from core.study import StudyResult
+from core.types import BodyPart, Finding
+
+REMOVED = "Removed"
+
+
+def entries(session: Session, wanted: Query) -> list[Entry]:
+    """The lines of the worklist in their order: three statements, however many there are."""
+    counted = select(t.View.study_id, func.count()).group_by(t.View.study_id)
+    views = {study: n for study, n in session.execute(counted)}
+    decisions: dict[str, list[t.Decision]] = defaultdict(list)
+    for row in session.scalars(select(t.Decision).order_by(t.Decision.number)):
+        decisions[row.study_id].append(row)
+    found = [
+        _entry(study, views.get(study.id, 0), in_force(decisions[study.id]))
+        for study in session.scalars(_ordered(wanted))
+    ]
+    if not wanted.undecided_by:
+        return found
+    return [e for e in found if not _decided(e, wanted.undecided_by)]
+
+
+def record(study: t.Study) -> StudyRecord:
+    """One study; its views and decisions are loaded already."""
+    views = tuple(
+        unpack(v.result, v.name, v.sha256, study.release, study.release_sha256) for v in study.views
+    )
+    result = StudyResult(
+        study.key,
+        views,
+        BodyPart(study.body_part) if study.body_part else None,
+        study.probability,
+        Finding(study.finding) if study.finding else None,
+        tuple(study.notes),
+    )
+    return StudyRecord(
+        id=study.id,
+        key=study.key,
+        title=study.title,
+        added=study.added,
+        added_by=study.added_by,
+        status=Status(study.status),
+        release=study.release,
+        release_sha256=study.release_sha256,
+        label_means=study.label_means,
+        result=result,
+        stored=tuple(v.stored for v in study.views),
+        decisions=in_force(study.decisions),
+        history=tuple(decision(d) for d in study.decisions),
+        purged=study.purged,
+    )
+
+
+def in_force(rows: Iterable[t.Decision]) -> tuple[Decision, ...]:
+    """The newest decision of each reader that was not undone; the earliest reader first."""
+    newest: dict[str, t.Decision] = {}
+    for row in rows:
+        known = newest.get(row.reader)
+        if known is None or row.revision > known.revision:
+            newest[row.reader] = row
+    return tuple(decision(r) for r in newest.values() if r.opinion is not None)
+
+
+def before(mine: Sequence[t.Decision]) -> Decision | None:
+    """What an undo puts into force again; of revision 0 and without opinion: nothing.
+
+    mine: the rows of one reader on one study. None: there is nothing to undo.
+    """
+    rows = {r.revision: r for r in mine}
+    if not rows:
+        return None
+    base = _effective(rows[max(rows)])
+    if base == 0:
+        return None
+    target = _effective(rows[base - 1]) if base > 1 else 0
+    opinion = decision(rows[target]).opinion if target else None
+    return Decision(mine[0].reader, target, mine[0].made, opinion)
+
+
+def decision(row: t.Decision) -> Decision:
+    opinion = Opinion.from_json(row.opinion) if row.opinion is not None else None
+    return Decision(row.reader, row.revision, row.made, opinion)
+
+
+def forget(study: t.Study, now: datetime) -> None:
+    """Take names, comments and pictures from a study's rows; the numbers stay."""
+    study.purged = now
+    study.title = study.key = REMOVED
+    study.content = hashlib.sha256(f"{study.content}:{study.id}".encode()).hexdigest()
+    for view in study.views:
+        view.name, view.stored = REMOVED, False
+    for row in study.decisions:
+        if row.opinion is not None:
+            row.opinion = row.opinion | {"comment": ""}
+
+
+def _effective(row: t.Decision) -> int:
+    """The revision whose opinion a row puts into force, 0 for none."""
+    return row.revision if row.restores is None else row.restores
+
+
+def _ordered(wanted: Query) -> Select[Any]:
+    return (
+        select(t.Study)
+        .where(*_conditions(wanted))
+        .order_by(t.Study.urgency, t.Study.probability.desc(), t.Study.added, t.Study.id)
+    )
+
+
+def _conditions(wanted: Query) -> list[ColumnElement[bool]]:
+    found: list[ColumnElement[bool]] = []
+    if not wanted.with_purged:
+        found.append(t.Study.purged.is_(None))
+    if wanted.status:
+        found.append(t.Study.status.in_(wanted.status))
+    if wanted.finding:
+        found.append(t.Study.finding.in_(wanted.finding))
+    if wanted.body_part:
+        found.append(t.Study.body_part.in_(wanted.body_part))
+    if wanted.text.strip():
+        text = wanted.text.strip()
+        names = select(t.View.study_id).where(t.View.name.icontains(text, autoescape=True))
+        here = [c.icontains(text, autoescape=True) for c in (t.Study.title, t.Study.body_part)]
+        found.append(or_(*here, t.Study.id.in_(names)))
+    return found
+
+
+def _entry(study: t.Study, views: int, decisions: tuple[Decision, ...]) -> Entry:
+    return Entry(
+        id=study.id,
+        title=study.title,
+        added=study.added,
+        status=Status(study.status),
+        body_part=BodyPart(study.body_part) if study.body_part else None,
+        probability=study.probability,
+        finding=Finding(study.finding) if study.finding else None,
+        views=views,
+        decisions=decisions,
+        purged=study.purged,
+    )
+
+
+def _decided(entry: Entry, reader: str) -> bool:
+    mine = [d.opinion for d in entry.decisions if d.reader == reader]
+    return any(o is not None and o.verdict is not Verdict.DRAFT for o in mine)

@@ -1,0 +1,210 @@
+"""What goes into the store and comes out of it: frozen values, no database in sight."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+
+from core.study import StudyResult
+from core.types import (
+    BodyPart,
+    BodyPartPrediction,
+    Finding,
+    FracturePrediction,
+    Heatmap,
+    ImageResult,
+)
+
+URGENCY = (Finding.SUSPECTED, Finding.DOUBTFUL, Finding.NOT_SUSPECTED, None)
+
+
+class Verdict(StrEnum):
+    """What a reader did. DRAFT: wrote or marked something and has not decided."""
+
+    DRAFT = "draft"
+    AGREE = "agree"
+    DISAGREE = "disagree"
+    SECOND_LOOK = "second_look"
+
+
+class Status(StrEnum):
+    """Where a study stands, which follows from all its readers' decisions in force."""
+
+    NEW = "new"
+    AGREED = "agreed"
+    DISAGREED = "disagreed"
+    SECOND_LOOK = "second_look"
+
+
+@dataclass(frozen=True)
+class Mark:
+    """Where a reader sees the finding: a box on one view, fractions of its width and height.
+
+    view: position of the view in the study. A point is a box without extent.
+    """
+
+    view: int
+    x0: float
+    y0: float
+    x1: float
+    y1: float
+
+
+@dataclass(frozen=True)
+class Opinion:
+    """What a reader says of a study: the verdict, the right part and finding, where, and why.
+
+    body_part, finding: the reader's own; None where the reader did not say.
+    """
+
+    verdict: Verdict
+    body_part: BodyPart | None = None
+    finding: Finding | None = None
+    comment: str = ""
+    marks: tuple[Mark, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> Opinion:
+        part, finding = record["body_part"], record["finding"]
+        return cls(
+            Verdict(record["verdict"]),
+            BodyPart(part) if part else None,
+            Finding(finding) if finding else None,
+            record["comment"],
+            tuple(Mark(**m) for m in record["marks"]),
+        )
+
+
+@dataclass(frozen=True)
+class Decision:
+    """An opinion with its reader and time. revision: 1, 2, … of this reader on this study.
+
+    opinion: None after an undo of the first one.
+    """
+
+    reader: str
+    revision: int
+    made: datetime
+    opinion: Opinion | None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of the worklist. readers: whose decisions are in force. views: how many there are.
+
+    release_sha256 and content together say that two lines are of the same study.
+    """
+
+    id: str
+    title: str
+    added: datetime
+    status: Status
+    body_part: BodyPart | None
+    probability: float | None
+    finding: Finding | None
+    views: int
+    decisions: tuple[Decision, ...] = ()
+    purged: datetime | None = None
+
+    @property
+    def readers(self) -> tuple[str, ...]:
+        return tuple(d.reader for d in self.decisions)
+
+
+@dataclass(frozen=True)
+class StudyRecord:
+    """One study with everything that is known of it.
+
+    decisions: those in force, one a reader, the earliest reader first. history: all there ever
+    were, in order. label_means: what a positive label meant to the release that assessed it.
+    stored: for each view whether its picture is there.
+    """
+
+    id: str
+    key: str
+    title: str
+    added: datetime
+    added_by: str
+    status: Status
+    release: str
+    release_sha256: str
+    label_means: str
+    result: StudyResult
+    stored: tuple[bool, ...]
+    decisions: tuple[Decision, ...]
+    history: tuple[Decision, ...]
+    purged: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Query:
+    """Which studies to list; an empty field asks for all. undecided_by: not by this reader yet."""
+
+    status: tuple[Status, ...] = ()
+    finding: tuple[Finding, ...] = ()
+    body_part: tuple[BodyPart, ...] = ()
+    text: str = ""
+    undecided_by: str = ""
+    with_purged: bool = False
+
+
+def status_of(opinions: Iterable[Opinion]) -> Status:
+    """From the opinions in force: readers who say different things ask for a second look."""
+    decided = [o for o in opinions if o.verdict is not Verdict.DRAFT]
+    if not decided:
+        return Status.NEW
+    said = {(o.verdict, o.body_part, o.finding) for o in decided}
+    if len(said) > 1 or decided[0].verdict is Verdict.SECOND_LOOK:
+        return Status.SECOND_LOOK
+    return Status.AGREED if decided[0].verdict is Verdict.AGREE else Status.DISAGREED
+
+
+def pack(result: ImageResult) -> dict[str, Any]:
+    """A result with its heatmap as JSON; the file name is kept apart, so that it can be removed."""
+    part, heat = result.body_part, result.heatmap
+    return {
+        "reason": result.reason,
+        "milliseconds": result.milliseconds,
+        "probabilities": part and {p.value: v for p, v in part.probabilities.items()},
+        "body_part": part and part.label.value,
+        "fracture": result.fracture and result.fracture.probability,
+        "finding": result.fracture and result.fracture.finding.value,
+        "chosen": result.chosen,
+        "heatmap": heat and {"method": heat.method, "values": np.round(heat.values, 6).tolist()},
+    }
+
+
+def unpack(
+    record: dict[str, Any], name: str, sha256: str | None, release: str, release_sha256: str
+) -> ImageResult:
+    """The result that was packed; heatmap values within 1e-6 of it."""
+    part = fracture = heat = None
+    if record["body_part"]:
+        odds = {BodyPart(p): float(v) for p, v in record["probabilities"].items()}
+        label = BodyPart(record["body_part"])
+        part = BodyPartPrediction(label, odds.get(label, 0.0), odds)
+    if record["fracture"] is not None:
+        fracture = FracturePrediction(record["fracture"], Finding(record["finding"]))
+    if record["heatmap"]:
+        values = np.array(record["heatmap"]["values"], np.float32)
+        heat = Heatmap(values, record["heatmap"]["method"])
+    return ImageResult(
+        name,
+        sha256,
+        record["reason"],
+        release,
+        release_sha256,
+        record["milliseconds"],
+        part,
+        fracture,
+        heat,
+        BodyPart(record["chosen"]) if record["chosen"] else None,
+    )

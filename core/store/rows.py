@@ -1,0 +1,56 @@
+"""From a study's result to its rows."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Collection, Sequence
+from datetime import UTC, datetime
+
+from core.registry import Release
+from core.store import tables as t
+from core.store.records import URGENCY, Status, pack
+from core.study import StudyResult
+
+
+def content_of(result: StudyResult, release: Release) -> str:
+    """Digest of the study's pictures, the parts chosen for them, and the release."""
+    views = sorted(f"{v.sha256}:{v.chosen}" for v in result.views)
+    return hashlib.sha256("\n".join([*views, release.sha256]).encode()).hexdigest()
+
+
+def study_row(
+    title: str, result: StudyResult, release: Release, content: str, actor: str
+) -> t.Study:
+    stage = release.stages.get(result.body_part.value) if result.body_part else None
+    return t.Study(
+        id=uuid.uuid4().hex,
+        key=result.id,
+        title=title,
+        content=content,
+        added=datetime.now(UTC),
+        added_by=actor,
+        release=release.id,
+        release_sha256=release.sha256,
+        label_means=stage.label_means if stage else "",
+        body_part=result.body_part,
+        probability=result.probability,
+        finding=result.finding,
+        urgency=URGENCY.index(result.finding),
+        notes=list(result.notes),
+        status=Status.NEW,
+    )
+
+
+def view_rows(study_id: str, result: StudyResult, stored: Collection[str]) -> Sequence[t.View]:
+    return [
+        t.View(
+            study_id=study_id,
+            position=n,
+            sha256=view.sha256,
+            stored=view.sha256 is not None and view.sha256 in stored,
+            name=view.file,
+            result=pack(view),
+        )
+        for n, view in enumerate(result.views)
+    ]

@@ -1,0 +1,223 @@
+"""``Store``: what may be done to the worklist. Each action and its line in the audit are one.
+
+If the audit cannot be written, nothing else is: both stand in one transaction. Nothing that a
+reader decided is ever overwritten: decisions are appended, an undo too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session, selectinload
+
+from core.errors import DecisionConflict, StoreUnavailable, StudyNotFound
+from core.registry import Release
+from core.settings import Settings
+from core.store import audit, query, rows
+from core.store import tables as t
+from core.store.audit import AuditLine, AuditReport, Fact
+from core.store.database import Database
+from core.store.pictures import Pictures
+from core.store.records import (
+    Decision,
+    Entry,
+    Opinion,
+    Query,
+    StudyRecord,
+    status_of,
+)
+from core.study import StudyResult
+
+PROGRAM = "program"  # the actor of what happens by itself
+CONFLICT = (
+    "You decided this study in another window in the meantime. That decision is shown now and "
+    "nothing was overwritten; decide again if it should change."
+)
+
+
+class Store:
+    """The worklist of one database. Thread-safe; several processes may share a database."""
+
+    def __init__(self, database: Database, home: Path, retention_days: int | None) -> None:
+        self._database = database
+        self._home = home
+        self._retention_days = retention_days
+        self.pictures = Pictures(home / "images")
+
+    @classmethod
+    def open(cls, settings: Settings) -> Store:
+        """Connect, migrate, and remove what is older than the retention.
+
+        Raises StoreUnavailable, or SettingsInvalid for a DATABASE_URL without meaning.
+        """
+        database = Database.open(settings.database_url, settings.home)
+        store = cls(database, settings.home, settings.retention_days)
+        store.purge()
+        return store
+
+    def close(self) -> None:
+        self._database.close()
+
+    def add_study(
+        self,
+        title: str,
+        result: StudyResult,
+        release: Release,
+        pictures: Mapping[str, bytes],
+        actor: str,
+    ) -> str:
+        """Put a study on the worklist; its id. The same study of the same release is there once.
+
+        title: what the list shows; like the files' names it may name a patient, and it never
+        reaches the audit. result: of ``release``. pictures: the encoded files to keep, by SHA-256.
+        """
+        content = rows.content_of(result, release)
+        with self._database.writing() as (session, head):
+            known = session.scalar(select(t.Study.id).where(t.Study.content == content))
+            if known is not None:
+                return known
+            stored = {self.pictures.put(data) for data in pictures.values()}
+            if stored != set(pictures):
+                raise StoreUnavailable("A picture is not the one that was assessed.")
+            study = rows.study_row(title, result, release, content, actor)
+            session.add(study)
+            session.flush()
+            session.add_all(rows.view_rows(study.id, result, stored))
+            facts: dict[str, Fact] = {
+                "study": study.id,
+                "content": content,
+                "views": len(result.views),
+                "pictures": len(stored),
+                "release": release.id,
+            }
+            entry = audit.append(session, head, "study.added", actor, facts)
+        audit.drop_anchor(self._home, entry)
+        return study.id
+
+    def worklist(self, wanted: Query | None = None) -> list[Entry]:
+        """The studies asked for: suspected first, then doubtful, each by falling probability."""
+        with self._database.reading() as session:
+            return query.entries(session, wanted or Query())
+
+    def study(self, study_id: str) -> StudyRecord:
+        """Everything about one study; raises StudyNotFound."""
+        with self._database.reading() as session:
+            return query.record(_found(session, study_id))
+
+    def decide(self, study_id: str, reader: str, opinion: Opinion, seen: int) -> Decision:
+        """Append a reader's opinion. seen: the revision of this reader that the page showed, or 0.
+
+        Other readers' decisions do not matter here: each has their own. Raises DecisionConflict
+        where this reader has a newer revision, StudyNotFound.
+        """
+        return self._append(study_id, reader, opinion, seen, None)
+
+    def undo(self, study_id: str, reader: str, seen: int) -> Decision:
+        """Put this reader's previous opinion into force again, by a new revision that says so.
+
+        After the first one there is none: the study is undecided by this reader. Undoing again
+        goes further back. Raises DecisionConflict, StudyNotFound, and StoreUnavailable where
+        there is nothing to undo.
+        """
+        with self._database.reading() as session:
+            mine = [d for d in _found(session, study_id).decisions if d.reader == reader]
+            target = query.before(mine)
+        if target is None:
+            raise StoreUnavailable("There is nothing to undo.")
+        return self._append(study_id, reader, target.opinion, seen, target.revision)
+
+    def audit(self, event: str, actor: str, **facts: Fact) -> None:
+        """Write a line of the audit, or raise StoreUnavailable: then the action must not happen.
+
+        event: ``noun.verb`` in the past tense. facts: identifiers, counts, digests. Never a
+        patient's name, a file's name or free text.
+        """
+        with self._database.writing() as (session, head):
+            entry = audit.append(session, head, event, actor, facts)
+        audit.drop_anchor(self._home, entry)
+
+    def audit_lines(self) -> list[AuditLine]:
+        """Everything that was done, in order."""
+        with self._database.reading() as session:
+            return audit.lines(session)
+
+    def verify_audit(self) -> AuditReport:
+        """Every edit and every removal in the audit, a sentence each."""
+        with self._database.reading() as session:
+            return audit.verify(session, self._home)
+
+    def purge(self, now: datetime | None = None) -> int:
+        """Remove pictures, names and comments of studies past their time; how many studies.
+
+        What remains are the numbers: results, verdicts, parts and findings, for the figures.
+        """
+        if self._retention_days is None:
+            return 0
+        now = now or datetime.now(UTC)
+        limit = now - timedelta(days=self._retention_days)
+        old = select(t.Study).where(t.Study.added < limit, t.Study.purged.is_(None))
+        with self._database.reading() as session:
+            if session.scalars(old.limit(1)).first() is None:
+                return 0
+        with self._database.writing() as (session, head):
+            studies = session.scalars(old).all()
+            for study in studies:
+                query.forget(study, now)
+            session.flush()
+            kept = session.scalars(select(t.View.sha256).where(t.View.stored)).all()
+            facts: dict[str, Fact] = {"studies": len(studies), "days": self._retention_days}
+            entry = audit.append(session, head, "studies.purged", PROGRAM, facts)
+            # Before the commit: afterwards, another process may just be adding the same picture.
+            self.pictures.keep_only({k for k in kept if k})
+        audit.drop_anchor(self._home, entry)
+        return len(studies)
+
+    def _append(
+        self, study_id: str, reader: str, opinion: Opinion | None, seen: int, restores: int | None
+    ) -> Decision:
+        with self._database.writing() as (session, head):
+            study = _found(session, study_id)
+            newest = max((d.revision for d in study.decisions if d.reader == reader), default=0)
+            if newest != seen:
+                raise DecisionConflict(CONFLICT)
+            row = t.Decision(
+                study_id=study_id,
+                reader=reader,
+                revision=newest + 1,
+                restores=restores,
+                made=datetime.now(UTC),
+                opinion=opinion and opinion.to_json(),
+            )
+            study.decisions.append(row)
+            in_force = query.in_force(study.decisions)
+            study.status = status_of(d.opinion for d in in_force if d.opinion)
+            event = "decision.made" if restores is None else "decision.undone"
+            entry = audit.append(session, head, event, reader, _facts(study_id, row, opinion))
+        audit.drop_anchor(self._home, entry)
+        return query.decision(row)
+
+
+def _found(session: Session, study_id: str) -> t.Study:
+    wanted = select(t.Study).where(t.Study.id == study_id)
+    both = (selectinload(t.Study.views), selectinload(t.Study.decisions))
+    study = session.scalars(wanted.options(*both)).one_or_none()
+    if study is None:
+        raise StudyNotFound("This study is not on the worklist.")
+    return study
+
+
+def _facts(study_id: str, row: t.Decision, opinion: Opinion | None) -> dict[str, Fact]:
+    facts: dict[str, Fact] = {"study": study_id, "revision": row.revision}
+    if row.restores is not None:
+        facts["restores"] = row.restores
+    if opinion is None:
+        return facts | {"verdict": None}
+    return facts | {
+        "verdict": opinion.verdict,
+        "body_part": opinion.body_part,
+        "finding": opinion.finding,
+        "marks": len(opinion.marks),
+    }

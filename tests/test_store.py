@@ -1,0 +1,511 @@
+"""The worklist on SQLite and on a real PostgreSQL server: nothing lost, nothing twice."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import create_engine, text
+
+from core.errors import DecisionConflict, SettingsInvalid, StoreUnavailable, StudyNotFound
+from core.registry import Registry, Release
+from core.settings import Settings
+from core.store import Mark, Opinion, Query, Status, Store, Verdict, rows, tables
+from core.store.database import MIGRATIONS, Database
+from core.study import StudyResult, combine
+from core.types import (
+    BodyPart,
+    BodyPartPrediction,
+    Finding,
+    FracturePrediction,
+    Heatmap,
+    ImageResult,
+)
+from tests import postgres
+
+HAND, ELBOW = BodyPart.HAND, BodyPart.ELBOW
+AGREE = Opinion(Verdict.AGREE, HAND, Finding.SUSPECTED)
+DISAGREE = Opinion(
+    Verdict.DISAGREE, ELBOW, Finding.NOT_SUSPECTED, "Jane Doe", (Mark(0, 0.1, 0.2, 0.3, 0.4),)
+)
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[str]:
+    if postgres.binaries() is None:
+        pytest.skip("There is no PostgreSQL server: apt-get install postgresql.")
+    with postgres.server() as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
+    """Settings of an empty database of either kind."""
+    home = tmp_path / "home"
+    if request.param == "sqlite":
+        return Settings(home=home)
+    url = f"{request.getfixturevalue('postgresql')}/postgres"
+    name = f"t{hashlib.sha256(str(tmp_path).encode()).hexdigest()[:12]}"
+    raw(Settings(home=home, database_url=url), f"CREATE SCHEMA {name}")
+    return Settings(home=home, database_url=f"{url}?options=-csearch_path%3D{name}")
+
+
+@pytest.fixture
+def store(settings: Settings) -> Iterator[Store]:
+    found = Store.open(settings)
+    yield found
+    found.close()
+
+
+@pytest.fixture(scope="module")
+def release(weights: Path) -> Release:
+    return Registry.open(weights).find("champion")
+
+
+def image(release: Release, probability: float, data: bytes) -> ImageResult:
+    odds = {HAND: 0.9, BodyPart.OTHER: 0.1}
+    heat = Heatmap(np.linspace(0, probability, 9, dtype=np.float32).reshape(3, 3), "Grad-CAM")
+    fracture = FracturePrediction(probability, Finding.DOUBTFUL)
+    digest = hashlib.sha256(data).hexdigest()
+    seen = BodyPartPrediction(HAND, 0.9, odds)
+    made_by = release.id, release.sha256
+    return ImageResult("doe.png", digest, None, *made_by, 1.5, seen, fracture, heat)
+
+
+def study(release: Release, probability: float = 0.9, name: str = "a") -> StudyResult:
+    views = [image(release, probability, f"{name}{n}".encode()) for n in range(2)]
+    return combine(f"key {name}", views, release)
+
+
+def add(store: Store, release: Release, probability: float = 0.9, name: str = "a") -> str:
+    result = study(release, probability, name)
+    pictures = {str(v.sha256): f"{name}{n}".encode() for n, v in enumerate(result.views)}
+    return store.add_study(f"Doe {name}", result, release, pictures, "ann")
+
+
+def raw(settings: Settings, *statements: str) -> None:
+    """What somebody does to the database behind the program's back."""
+    url = settings.database_url or f"sqlite:///{settings.home / 'bone.sqlite'}"
+    engine = create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
+    try:
+        with engine.begin() as connection:
+            for statement in statements:
+                connection.execute(text(statement))
+    finally:
+        engine.dispose()
+
+
+def unprotect(settings: Settings) -> None:
+    if settings.database_url:
+        raw(settings, "ALTER TABLE audit DISABLE TRIGGER ALL")
+    else:
+        raw(settings, "DROP TRIGGER audit_no_update", "DROP TRIGGER audit_no_delete")
+
+
+def test_what_is_added_comes_back_as_it_was(store: Store, release: Release) -> None:
+    result = study(release)
+    number = add(store, release)
+    record = store.study(number)
+    assert record.result == result and record.title == "Doe a" and record.added_by == "ann"
+    assert record.label_means == "fracture" and record.status is Status.NEW
+    for got, put in zip(record.result.views, result.views):
+        assert got.heatmap is not None and put.heatmap is not None
+        np.testing.assert_allclose(got.heatmap.values, put.heatmap.values, atol=1e-6)
+    assert store.pictures.get(str(result.views[1].sha256)) == b"a1"
+    assert abs(record.added - datetime.now(UTC)) < timedelta(minutes=5)
+
+
+def test_the_same_study_is_there_once(store: Store, release: Release) -> None:
+    assert add(store, release) == add(store, release)
+    assert len(store.worklist()) == 1
+    assert [line.event for line in store.audit_lines()] == ["study.added"]
+
+
+def test_a_picture_that_was_not_assessed_is_refused(store: Store, release: Release) -> None:
+    with pytest.raises(StoreUnavailable, match="not the one"):
+        store.add_study("x", study(release), release, {"0" * 64: b"other"}, "ann")
+    assert not store.worklist() and not store.audit_lines()
+
+
+def test_a_damaged_picture_is_not_shown(store: Store, release: Release) -> None:
+    add(store, release)
+    sha256 = hashlib.sha256(b"a0").hexdigest()
+    store.pictures.path(sha256).write_bytes(b"a9")
+    with pytest.raises(StoreUnavailable, match="damaged"):
+        store.pictures.get(sha256)
+
+
+def test_urgent_first_and_filters(store: Store, release: Release) -> None:
+    for name, probability in (("n", 0.1), ("d", 0.5), ("s", 0.8), ("S", 0.95)):
+        add(store, release, probability, name)
+    titles = [e.title for e in store.worklist()]
+    assert titles == ["Doe S", "Doe s", "Doe d", "Doe n"]
+    assert [e.views for e in store.worklist()] == [2] * 4
+    doubtful = store.worklist(Query(finding=(Finding.DOUBTFUL,)))
+    assert [e.title for e in doubtful] == ["Doe d"]
+    assert not store.worklist(Query(body_part=(ELBOW,)))
+    assert [e.title for e in store.worklist(Query(text=" doe D"))] == ["Doe d"]
+    assert len(store.worklist(Query(text="doe.png"))) == 4
+    assert not store.worklist(Query(text="%"))
+    number = store.worklist()[0].id
+    store.decide(number, "ann", AGREE, 0)
+    assert [e.id for e in store.worklist(Query(status=(Status.AGREED,)))] == [number]
+    assert len(store.worklist(Query(undecided_by="ann"))) == 3
+    assert len(store.worklist(Query(undecided_by="bob"))) == 4
+
+
+def test_two_readers_both_count(store: Store, release: Release) -> None:
+    number = add(store, release)
+    store.decide(number, "ann", AGREE, 0)
+    assert store.study(number).status is Status.AGREED
+    store.decide(number, "bob", DISAGREE, 0)
+    record = store.study(number)
+    assert [d.reader for d in record.decisions] == ["ann", "bob"]
+    assert record.decisions[1].opinion == DISAGREE
+    assert record.status is Status.SECOND_LOOK
+    assert store.worklist()[0].readers == ("ann", "bob")
+
+
+def test_the_status_follows_from_what_is_in_force(store: Store, release: Release) -> None:
+    number = add(store, release)
+    seen = store.decide(number, "ann", Opinion(Verdict.DRAFT, comment="hm"), 0).revision
+    assert store.study(number).status is Status.NEW
+    seen = store.decide(number, "ann", DISAGREE, seen).revision
+    assert store.study(number).status is Status.DISAGREED
+    store.decide(number, "ann", Opinion(Verdict.SECOND_LOOK), seen)
+    assert store.study(number).status is Status.SECOND_LOOK
+
+
+def test_undo_goes_back_step_by_step_and_loses_nothing(store: Store, release: Release) -> None:
+    number = add(store, release)
+    opinions = [AGREE, DISAGREE, Opinion(Verdict.SECOND_LOOK)]
+    for seen, opinion in enumerate(opinions):
+        store.decide(number, "ann", opinion, seen)
+    assert store.undo(number, "ann", 3).opinion == DISAGREE
+    assert store.undo(number, "ann", 4).opinion == AGREE
+    assert store.undo(number, "ann", 5).opinion is None
+    record = store.study(number)
+    assert (record.status, record.decisions) == (Status.NEW, ())
+    assert [d.opinion for d in record.history] == [*opinions, DISAGREE, AGREE, None]
+    with pytest.raises(StoreUnavailable, match="nothing to undo"):
+        store.undo(number, "ann", 6)
+    store.decide(number, "ann", DISAGREE, 6)
+    assert store.undo(number, "ann", 7).opinion is None
+
+
+def test_a_second_window_overwrites_nothing(store: Store, release: Release) -> None:
+    number = add(store, release)
+    store.decide(number, "ann", AGREE, 0)
+    with pytest.raises(DecisionConflict):
+        store.decide(number, "ann", DISAGREE, 0)
+    with pytest.raises(DecisionConflict):
+        store.undo(number, "ann", 0)
+    assert store.study(number).decisions[0].opinion == AGREE
+
+
+def together(*work: Callable[[], object]) -> list[object]:
+    """Run all at the same moment; what each returned or raised."""
+    barrier, found = threading.Barrier(len(work)), [None] * len(work)
+
+    def one(position: int) -> None:
+        barrier.wait()
+        try:
+            found[position] = work[position]()
+        except StoreUnavailable as error:
+            found[position] = error
+
+    threads = [threading.Thread(target=one, args=(n,)) for n in range(len(work))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return found
+
+
+def test_decisions_at_the_same_moment(settings: Settings, release: Release) -> None:
+    """Two programs on one database: both readers' decisions are there, the chain is whole."""
+    one, two = Store.open(settings), Store.open(settings)
+    try:
+        for n in range(8):
+            number = add(one, release, name=f"s{n}")
+            together(
+                lambda i=number: one.decide(i, "ann", AGREE, 0),
+                lambda i=number: two.decide(i, "bob", DISAGREE, 0),
+            )
+            record = one.study(number)
+            assert {d.reader: d.opinion for d in record.decisions} == {
+                "ann": AGREE,
+                "bob": DISAGREE,
+            }
+            assert record.status is Status.SECOND_LOOK
+            same = together(
+                lambda i=number: one.decide(i, "ann", DISAGREE, 1),
+                lambda i=number: two.decide(i, "ann", AGREE, 1),
+            )
+            assert sum(isinstance(s, DecisionConflict) for s in same) == 1
+        assert one.verify_audit().problems == ()
+        assert one.verify_audit().entries == 8 * 4
+    finally:
+        one.close()
+        two.close()
+
+
+def test_two_programs_open_a_new_database_at_once(settings: Settings) -> None:
+    stores = together(*[lambda: Store.open(settings)] * 4)
+    assert all(isinstance(s, Store) for s in stores)
+    for found in stores:
+        found.close()
+
+
+def test_opened_again_everything_is_there(settings: Settings, release: Release) -> None:
+    first = Store.open(settings)
+    number = add(first, release)
+    first.decide(number, "ann", DISAGREE, 0)
+    first.close()
+    second = Store.open(settings)
+    assert second.study(number).decisions[0].opinion == DISAGREE
+    assert second.verify_audit().problems == ()
+    second.close()
+
+
+def test_500_studies_are_listed_in_under_a_second(
+    store: Store, settings: Settings, release: Release
+) -> None:
+    database = Database.open(settings.database_url, settings.home)
+    with database.writing() as (session, _):
+        for n in range(500):
+            result = study(release, (n % 100) / 100, f"s{n}")
+            row = rows.study_row(f"Study {n}", result, release, f"{n:064d}", "ann")
+            row.decisions = [decided(reader) for reader in ("ann", "bob")[: n % 3]]
+            session.add(row)
+            session.flush()
+            session.add_all(rows.view_rows(row.id, result, set()))
+    database.close()
+    started = time.perf_counter()
+    found = store.worklist()
+    store.worklist(Query(text="study 49", undecided_by="bob"))
+    assert time.perf_counter() - started < 1
+    assert len(found) == 500 and found[0].probability == 0.99
+
+
+def decided(reader: str) -> tables.Decision:
+    made = datetime.now(UTC)
+    return tables.Decision(reader=reader, revision=1, made=made, opinion=AGREE.to_json())
+
+
+def test_the_first_version_is_brought_up_with_its_data(settings: Settings) -> None:
+    """A database of version 0001 with a decided study becomes one of today."""
+    settings.home.mkdir(parents=True)
+    url = settings.database_url or f"sqlite:///{settings.home / 'bone.sqlite'}"
+    engine = create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        connection.execute(
+            text(
+                "INSERT INTO studies (id, key, title, content, added, added_by, release, "
+                "release_sha256, label_means, urgency, notes, status) VALUES ('s1', 'k', 'Old', "
+                "'c', '2026-01-02 03:04:05', 'ann', 'r', 'd', 'fracture', 3, '[]', 'agreed')"
+            )
+        )
+        connection.execute(
+            text(
+                "INSERT INTO decisions (study_id, reader, revision, made, opinion) VALUES "
+                "('s1', 'ann', 1, '2026-01-02 03:04:05', :opinion)"
+            ),
+            {
+                "opinion": '{"verdict": "agree", "body_part": "hand", "finding": "suspected", '
+                '"comment": "", "marks": []}'
+            },
+        )
+    engine.dispose()
+    store = Store.open(settings)
+    record = store.study("s1")
+    assert (record.title, record.decisions[0].opinion) == ("Old", AGREE)
+    store.decide("s1", "bob", DISAGREE, 0)
+    assert store.verify_audit().problems == ()
+    store.close()
+
+
+# --- audit ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def audited(store: Store, settings: Settings, release: Release) -> Store:
+    """Five lines, and no trigger in the way of a change."""
+    number = add(store, release)
+    for seen in range(3):
+        store.decide(number, "ann", AGREE if seen % 2 else DISAGREE, seen)
+    store.audit("release.changed", "bob", release="2026.11-1")
+    unprotect(settings)
+    assert store.verify_audit().problems == () and store.verify_audit().entries == 5
+    return store
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE audit SET actor = 'eve' WHERE number = 2",
+        "UPDATE audit SET facts = '{}' WHERE number = 5",
+        "UPDATE audit SET time = '2020' WHERE number = 1",
+        "UPDATE audit SET digest = previous WHERE number = 3",
+        "DELETE FROM audit WHERE number = 1",
+        "DELETE FROM audit WHERE number = 3",
+        "DELETE FROM audit WHERE number = 5",
+        "DELETE FROM audit",
+        "DELETE FROM audit_head",
+        "INSERT INTO audit SELECT 6, time, event, actor, facts, digest, digest FROM audit "
+        "WHERE number = 5",
+    ],
+)
+def test_every_change_is_found(audited: Store, settings: Settings, statement: str) -> None:
+    raw(settings, statement)
+    assert audited.verify_audit().problems
+
+
+def test_lines_and_head_removed_together_are_found(audited: Store, settings: Settings) -> None:
+    """The end of the chain cut off, and the head set back to fit: the anchor remembers."""
+    raw(
+        settings,
+        "DELETE FROM audit WHERE number > 3",
+        "UPDATE audit_head SET number = 3, digest = (SELECT digest FROM audit WHERE number = 3)",
+    )
+    (problem,) = audited.verify_audit().problems
+    assert "remembers" in problem
+
+
+def test_the_database_itself_lets_nobody_change_a_line(
+    store: Store, settings: Settings, release: Release
+) -> None:
+    add(store, release)
+    for statement in ("UPDATE audit SET actor = 'eve'", "DELETE FROM audit"):
+        with pytest.raises(Exception, match="only be appended"):
+            raw(settings, statement)
+
+
+def test_no_audit_no_action(settings: Settings, store: Store, release: Release) -> None:
+    number = add(store, release)
+    raw(settings, "ALTER TABLE audit RENAME TO elsewhere")
+    for act in (
+        lambda: store.decide(number, "ann", AGREE, 0),
+        lambda: add(store, release, name="b"),
+        lambda: store.audit("export.made", "ann"),
+    ):
+        with pytest.raises(StoreUnavailable, match="nothing was changed"):
+            act()
+    raw(settings, "ALTER TABLE elsewhere RENAME TO audit")
+    assert store.study(number).decisions == () and len(store.worklist()) == 1
+    assert store.verify_audit().problems == ()
+
+
+def test_the_audit_names_no_patient(store: Store, release: Release) -> None:
+    number = add(store, release)
+    store.decide(number, "ann", DISAGREE, 0)
+    lines = store.audit_lines()
+    assert [line.event for line in lines] == ["study.added", "decision.made"]
+    assert all("Doe" not in line.facts and "doe" not in line.facts for line in lines)
+    with pytest.raises(ValueError, match="too long"):
+        store.audit("note.made", "ann", text="x" * 201)
+
+
+# --- retention -----------------------------------------------------------------------------------
+
+
+def test_what_is_past_its_time_loses_pictures_and_names(
+    settings: Settings, release: Release
+) -> None:
+    store = Store.open(replace(settings, retention_days=30))
+    old = add(store, release, name="a")
+    store.decide(old, "ann", DISAGREE, 0)
+    assert store.purge(datetime.now(UTC) + timedelta(days=29)) == 0
+    later = datetime.now(UTC) + timedelta(days=31)
+    assert store.purge(later) == 1
+    record = store.study(old)
+    assert "Doe" not in repr(record) and "doe" not in repr(record)
+    assert record.purged == later and record.stored == (False, False)
+    assert record.decisions[0].opinion == replace(DISAGREE, comment="")
+    assert not list((settings.home / "images").rglob("*/*")) and not store.worklist()
+    assert len(store.worklist(Query(with_purged=True))) == 1
+    assert add(store, release, name="a") != old
+    assert store.purge(later - timedelta(days=1)) == 0
+    assert store.verify_audit().problems == ()
+    store.close()
+
+
+def test_a_picture_that_another_study_needs_stays(settings: Settings, release: Release) -> None:
+    store = Store.open(replace(settings, retention_days=30))
+    add(store, release)
+    raw(settings, "UPDATE studies SET added = '2020-01-01'")
+    shared = combine("both", study(release).views[:1], release)
+    sha256 = str(shared.views[0].sha256)
+    store.add_study("b", shared, release, {sha256: b"a0"}, "ann")
+    assert store.purge() == 1
+    assert store.pictures.get(sha256) == b"a0"
+    assert len(list((settings.home / "images").rglob("*/*"))) == 1
+    store.close()
+
+
+# --- errors --------------------------------------------------------------------------------------
+
+
+def test_unknown_study(store: Store) -> None:
+    with pytest.raises(StudyNotFound):
+        store.study("none")
+    with pytest.raises(StudyNotFound):
+        store.decide("none", "ann", AGREE, 0)
+
+
+@pytest.mark.parametrize(
+    ("url", "error"),
+    [
+        ("nonsense", SettingsInvalid),
+        ("mysql://x/y", SettingsInvalid),
+        ("postgresql://bone@127.0.0.1:1/none", StoreUnavailable),
+    ],
+)
+def test_a_url_that_leads_nowhere(tmp_path: Path, url: str, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        Store.open(Settings(home=tmp_path, database_url=url))
+
+
+def test_retention_is_at_least_a_day() -> None:
+    assert Settings.from_environment({}).retention_days is None
+    assert Settings.from_environment({"BONE_RETENTION_DAYS": "30"}).retention_days == 30
+    assert Settings.from_environment({"BONE_RETENTION_DAYS": "0.5"}).retention_days == 1
+    with pytest.raises(SettingsInvalid):
+        Settings.from_environment({"BONE_RETENTION_DAYS": "0"})
+
+
+def test_the_command_tells_and_verifies(
+    tmp_path: Path,
+    release: Release,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from core.__main__ import main
+
+    monkeypatch.setenv("BONE_HOME", str(tmp_path))
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    settings = Settings(home=tmp_path)
+    store = Store.open(settings)
+    add(store, release)
+    store.close()
+    assert main(["audit"]) == 0
+    assert "study.added\tann" in capsys.readouterr().out
+    assert main(["audit", "--verify"]) == 0
+    assert "1 lines, all as they were written." in capsys.readouterr().out
+    unprotect(settings)
+    raw(settings, "UPDATE audit SET actor = 'eve'")
+    assert main(["audit", "--verify"]) == 1
+    assert "Line 1 was changed." in capsys.readouterr().out
