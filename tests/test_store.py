@@ -286,9 +286,7 @@ def test_500_studies_are_listed_in_under_a_second(
             result = study(release, (n % 100) / 100, f"s{n}")
             row = rows.study_row(f"Study {n}", result, release, f"{n:064d}", "ann")
             row.decisions = [decided(reader) for reader in ("ann", "bob")[: n % 3]]
-            session.add(row)
-            session.flush()
-            session.add_all(rows.view_rows(row.id, result, set()))
+            session.add_all([row, *rows.view_rows(row.id, result, set())])
     database.close()
     started = time.perf_counter()
     found = store.worklist()
