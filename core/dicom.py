@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL.JpegImagePlugin import JpegImageFile
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate, get_frame
@@ -172,6 +173,8 @@ def _stored_values(dataset: Dataset, frame: int) -> NDArray[Any]:
         if _needs_imagecodecs(dataset, syntax):
             return _turbo(compressed, dataset)
         plugin = _plugin(syntax)
+        if plugin == "pillow":  # by Image.open, which tries all its formats on what is no JPEG
+            JpegImageFile(io.BytesIO(compressed)).close()
     stored = pixel_array(dataset, index=index, decoding_plugin=plugin)
     if stored.shape[:2] != (dataset.Rows, dataset.Columns) or stored.dtype.kind not in "iu":
         raise ValueError(f"decoded to {stored.shape} {stored.dtype}")
@@ -250,7 +253,7 @@ def _take_frame_groups(dataset: Dataset, frame: int) -> None:
 
 def _jpeg_shape(frame: bytes) -> tuple[int, int, int] | None:
     """Rows, columns and samples of JPEG or JPEG-LS, from its SOF segment (T.81 B.2.2)."""
-    position = 2
+    position = 2 if frame.startswith(b"\xff\xd8\xff") else len(frame)
     while position + 10 <= len(frame) and frame[position] == 0xFF:
         marker = frame[position + 1]
         if marker == 0xFF:  # fill byte

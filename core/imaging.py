@@ -18,9 +18,7 @@ import hashlib
 import io
 import logging
 import stat
-import struct
 import traceback
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,6 +32,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
+from core import structure
 from core.errors import ImageRejected
 from core.grey import Decoded, Grey, check_size, luminance, over_black, scaled_to_16_bit
 from core.settings import ImageLimits
@@ -68,8 +67,6 @@ _OTHER_KINDS = (
     (4, b"ftyp", "a HEIC photograph or a video"),
     (0, b"\x08\x00", "perhaps DICOM without its file header"),
 )
-# Each scan of a progressive JPEG passes over the whole picture; encoders write about ten.
-_MAX_SCANS = 100
 _ORIENTATION = 0x0112
 # How Pillow and pydicom say that a file ends too early.
 _INCOMPLETE = ("truncated", "less than expected", "Unexpected end")
@@ -187,16 +184,18 @@ def _decode_dicom(data: bytes, limits: ImageLimits, frame: int) -> Decoded:
     # Imported here because pydicom takes half a second, and most first pictures are not DICOM.
     from core import dicom
 
+    structure.check(data, "DICOM")
     return dicom.decode(data, limits, frame)
 
 
 def _decode(data: bytes, kind: str, limits: ImageLimits) -> Decoded:
     """PNG, JPEG, TIFF or WebP -> grey picture, upright; the first of several pages or frames."""
-    if kind == "WEBP":  # libwebp allocates two canvases when the file is opened
-        check_size(*_webp_size(data), limits)
+    said = structure.size(data, kind)
+    if said:  # before Pillow opens it: libwebp allocates two canvases then
+        check_size(*said, limits)
+    structure.check(data, kind)
     with _PLUGINS[kind](io.BytesIO(data)) as image:
         check_size(*image.size, limits)
-        _check_structure(data, kind, image)
         notes = [_FIRST_ONLY[kind]] if getattr(image, "is_animated", False) else []
         deep = _is_deep_colour(image, data)
         if kind == "JPEG":
@@ -226,45 +225,6 @@ _UPRIGHT: dict[int, Callable[[Grey], Grey]] = {
     7: lambda a: a[::-1, ::-1].T,
     8: lambda a: a.T[::-1],
 }
-
-
-def _check_structure(data: bytes, kind: str, image: ImageFile.ImageFile) -> None:
-    """Refuse what Pillow would let through: PNG checksums, and JPEG with thousands of scans."""
-    if kind == "PNG" and not _png_is_intact(data):
-        raise ImageRejected("The PNG file is damaged or incomplete: its checksums do not match.")
-    if kind == "JPEG" and image.info.get("progressive") and data.count(b"\xff\xda") > _MAX_SCANS:
-        raise ImageRejected("The JPEG file is built in an abnormal way, from too many scans.")
-
-
-def _png_is_intact(data: bytes) -> bool:
-    """Whether each critical chunk, up to the end mark, is complete and has its CRC (PNG 5.3)."""
-    view, position = memoryview(data), 8
-    while position + 12 <= len(data):
-        length, chunk = struct.unpack_from(">I4s", data, position)
-        end = position + 8 + length
-        if end + 4 > len(data):
-            return False
-        critical = not chunk[0] & 0x20
-        if critical and zlib.crc32(view[position + 4 : end]) != int.from_bytes(view[end : end + 4]):
-            return False
-        if chunk == b"IEND":
-            return True
-        position = end + 4
-    return False
-
-
-def _webp_size(data: bytes) -> tuple[int, int]:
-    """Width and height in a WebP header (RFC 9649, sections 2.5 to 2.7)."""
-    chunk = data[12:16]
-    if chunk == b"VP8X":
-        return 1 + int.from_bytes(data[24:27], "little"), 1 + int.from_bytes(data[27:30], "little")
-    if chunk == b"VP8L":
-        bits = int.from_bytes(data[21:25], "little")
-        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
-    if chunk == b"VP8 ":
-        width, height = struct.unpack_from("<HH", data, 26)
-        return width & 0x3FFF, height & 0x3FFF
-    raise ImageRejected("The WEBP file is damaged: it has no picture header.")
 
 
 def _grey(image: Image.Image) -> tuple[Grey, list[str]]:

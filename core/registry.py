@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 FORMAT = 1
+_LFS_POINTER = b"version https://git-lfs"
 ARCHITECTURE = "resnet50-trunk-branch"
 
 
@@ -159,10 +160,18 @@ class Registry:
 
     def read(self, file: WeightsFile) -> bytes:
         """The bytes of one file, checked; raises WeightsInvalid naming the file."""
+        path = (self.folder / file.path).resolve()
+        if not path.is_relative_to(self.folder.resolve()):
+            raise WeightsInvalid(f"The manifest names a file outside of its folder: {file.path}.")
         try:
-            data = (self.folder / file.path).read_bytes()
+            with path.open("rb") as stream:
+                data = stream.read(file.bytes + 1)
         except OSError as error:
             raise WeightsInvalid(f"The weights file {file.path} cannot be read.") from error
+        if data.startswith(_LFS_POINTER):
+            raise WeightsInvalid(
+                f"The weights file {file.path} is only a pointer; fetch it with: git lfs pull."
+            )
         if len(data) != file.bytes or hashlib.sha256(data).hexdigest() != file.sha256:
             raise WeightsInvalid(
                 f"The weights file {file.path} is damaged: its checksum is not the one in the "
