@@ -47,6 +47,7 @@ def _parser(wanted: str) -> argparse.ArgumentParser:
         ("fit", "train the trunk and all branches", _fit_arguments, _fit),
         ("calibrate", "make a candidate release from a run", _calibrate_arguments, _calibrate),
         ("evaluate", "score a release on one split", _evaluate_arguments, _evaluate),
+        ("joint", "score the heads of a run's joint phase", _joint_arguments, _joint),
         ("heatmaps", "do the heatmaps point at what was found?", _heatmaps_arguments, _heatmaps),
         ("strangers", "is what is no radiograph refused?", _strangers_arguments, _strangers),
         ("simulate", "make simulated radiographs", _simulate_arguments, _simulate),
@@ -191,6 +192,20 @@ def _heatmaps(options: argparse.Namespace) -> None:
     rows = heatmaps.chosen(read_all(options.data), options.split)
     cascade = Cascade.load(options.weights, options.release, options.device)
     print(evaluate.table(heatmaps.measure(cascade, rows, options.draws)))
+
+
+def _joint_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run_folder", type=Path, metavar="RUN")
+    parser.add_argument("--data", action="append", required=True, metavar="KIND:PATH")
+    parser.add_argument("--split", choices=("train", "val", "test"), default="val")
+    parser.add_argument("--draws", type=int, default=1000, help="bootstrap draws (default: 1000)")
+
+
+def _joint(options: argparse.Namespace) -> None:
+    from training import evaluate, joint
+
+    records = joint.measure(options.run_folder, options.data, options.split, options.draws)
+    print(evaluate.table(records))
 
 
 def _strangers_arguments(parser: argparse.ArgumentParser) -> None:

@@ -47,7 +47,7 @@ def figures(rows: pd.DataFrame, split: str, draws: int = 1000) -> list[dict[str,
     """Body-part accuracy and AUROC of each part of ``split``, fitted on the training rows."""
     from training.evaluate import record
 
-    teacher = Lite2(SIZE)
+    teacher = Lite2(SIZE).compile()
     certain = rows[~rows.part.isin(AMBIGUOUS) & (rows.source != SIMULATED)]
     train = certain[certain.split == "train"]
     labelled = train[train.part.isin(FOCUS) & train.positive.notna()]
