@@ -12,10 +12,13 @@ from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
 
 from core.quality import finding_of
-from core.registry import Release
 from core.types import BodyPart, Finding, ImageResult
+
+if TYPE_CHECKING:
+    from core.registry import Release
 
 # XR_ELBOW/patient00011/study1_negative/image1.png, and the same with underscores in one name.
 # What follows the study's number is the label in MURA: it must not become part of the key.

@@ -6,11 +6,14 @@ import hashlib
 import uuid
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
-from core.registry import Release
 from core.store import tables as t
 from core.store.records import URGENCY, Status, pack
 from core.study import StudyResult
+
+if TYPE_CHECKING:
+    from core.registry import Release
 
 
 def content_of(result: StudyResult, release: Release) -> str:

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session, selectinload
 
 from core.errors import DecisionConflict, StoreUnavailable, StudyNotFound
-from core.registry import Release
 from core.settings import Settings
 from core.store import audit, query, rows
 from core.store import tables as t
@@ -30,6 +30,9 @@ from core.store.records import (
     status_of,
 )
 from core.study import StudyResult
+
+if TYPE_CHECKING:
+    from core.registry import Release
 
 PROGRAM = "program"  # the actor of what happens by itself
 CONFLICT = (
@@ -106,6 +109,11 @@ class Store:
         """Everything about one study; raises StudyNotFound."""
         with self._database.reading() as session:
             return query.record(_found(session, study_id))
+
+    def studies(self, wanted: Query | None = None) -> list[StudyRecord]:
+        """Everything about all the studies asked for, in the order of the worklist."""
+        with self._database.reading() as session:
+            return query.records(session, wanted or Query())
 
     def decide(self, study_id: str, reader: str, opinion: Opinion, seen: int) -> Decision:
         """Append a reader's opinion. seen: the revision of this reader that the page showed, or 0.

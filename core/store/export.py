@@ -1,0 +1,120 @@
+"""The worklist as a table, and as a data set from which ``python -m training`` learns."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from core.batch.tables import harmless
+from core.store.pictures import Pictures
+from core.store.records import Decision, Mark, Opinion, StudyRecord, Verdict
+from core.types import BodyPart, Finding
+
+COLUMNS = (
+    "study", "title", "added", "status", "views", "release", "release_sha256", "body_part",
+    "probability", "finding", "reader", "decided", "verdict", "reader_body_part",
+    "reader_finding", "comment", "marks",
+)  # fmt: skip
+MANIFEST_COLUMNS = (
+    "id", "source", "part", "positive", "positive_means", "group", "study", "boxes", "file",
+)  # fmt: skip
+SOURCE = "reviewed"
+_PATIENT = re.compile(r"patient\d+", re.IGNORECASE)
+_LABEL = {Finding.SUSPECTED: 1, Finding.NOT_SUSPECTED: 0}
+
+
+def to_csv(records: Iterable[StudyRecord], names: bool) -> str:
+    """A line for each reader's decision in force, one for a study that nobody has decided.
+
+    names: whether titles and comments are written; both may name a patient. Cells that a
+    spreadsheet would run as a formula get an apostrophe in front.
+    """
+    rows = (_row(record, d, names) for record in records for d in record.decisions or (None,))
+    return _written(COLUMNS, rows)
+
+
+def to_manifest(records: Iterable[StudyRecord], pictures: Pictures) -> str:
+    """A data set manifest (``manifest:FILE.csv``), a line for each picture that is there.
+
+    Labels are the readers'. A study has them if all its readers name the same part and finding; a
+    doubtful one teaches the body part alone. Each picture gets its study's label, as in MURA.
+    ``group`` is the patient where MURA's names tell it, else the study. Marks become boxes.
+    """
+    lines = (line for record in records for line in _manifest_lines(record, pictures))
+    return _written(MANIFEST_COLUMNS, lines)
+
+
+def usable(record: StudyRecord) -> Opinion | None:
+    """The one opinion that all readers share, which can be learnt from; None without one."""
+    decided = [d.opinion for d in record.decisions if d.opinion is not None]
+    decided = [o for o in decided if o.verdict in (Verdict.AGREE, Verdict.DISAGREE)]
+    said = {(o.body_part, o.finding) for o in decided}
+    if len(said) != 1 or decided[0].body_part is None:
+        return None
+    return decided[0]
+
+
+def _manifest_lines(record: StudyRecord, pictures: Pictures) -> Iterator[dict[str, Any]]:
+    opinion = usable(record)
+    if opinion is None or opinion.body_part is None or record.purged:
+        return
+    patient = _PATIENT.search(record.key)
+    has_model = opinion.body_part is not BodyPart.OTHER
+    label = _LABEL.get(opinion.finding, "") if opinion.finding and has_model else ""
+    marks = [m for d in record.decisions if d.opinion for m in d.opinion.marks]
+    for position, (view, stored) in enumerate(zip(record.result.views, record.stored)):
+        if not stored or view.sha256 is None:
+            continue
+        yield {
+            "id": f"{record.id[:12]}_{position}",
+            "source": SOURCE,
+            "part": opinion.body_part.value,
+            "positive": label,
+            "positive_means": record.label_means if label != "" else "",
+            "group": patient[0].lower() if patient else record.id,
+            "study": record.id,
+            "boxes": ";".join(_box(m) for m in marks if m.view == position and label == 1),
+            "file": str(pictures.path(view.sha256).resolve()),
+        }
+
+
+def _row(record: StudyRecord, decision: Decision | None, names: bool) -> dict[str, Any]:
+    opinion = decision.opinion if decision else None
+    row = {
+        "study": record.id,
+        "title": record.title if names else "",
+        "added": record.added.isoformat(timespec="seconds"),
+        "status": record.status.value,
+        "views": len(record.result.views),
+        "release": record.release,
+        "release_sha256": record.release_sha256,
+        "body_part": record.result.body_part,
+        "probability": record.result.probability,
+        "finding": record.result.finding,
+    }
+    if decision is None or opinion is None:
+        return row
+    return row | {
+        "reader": decision.reader,
+        "decided": decision.made.isoformat(timespec="seconds"),
+        "verdict": opinion.verdict.value,
+        "reader_body_part": opinion.body_part,
+        "reader_finding": opinion.finding,
+        "comment": opinion.comment if names else "",
+        "marks": ";".join(f"{m.view + 1}: {_box(m)}" for m in opinion.marks),
+    }
+
+
+def _box(mark: Mark) -> str:
+    return f"{mark.x0:.4f} {mark.y0:.4f} {mark.x1:.4f} {mark.y1:.4f}"
+
+
+def _written(columns: Sequence[str], rows: Iterable[dict[str, Any]]) -> str:
+    out = io.StringIO(newline="")
+    writer = csv.DictWriter(out, columns, restval="")
+    writer.writeheader()
+    writer.writerows({k: harmless(v) for k, v in row.items()} for row in rows)
+    return out.getvalue()

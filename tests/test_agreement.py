@@ -1,0 +1,140 @@
+"""Agreement of the release with the readers, and what the worklist gives to take away."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from core import agreement
+from core.agreement import Figure, between_readers, kappa, wilson, with_readers
+from core.store import Decision, Mark, Opinion, Status, StudyRecord, Verdict
+from core.store.export import to_csv, to_manifest
+from core.store.pictures import Pictures
+from core.study import StudyResult
+from core.types import BodyPart, Finding, ImageResult
+from tests.simulated import encoded, phantom
+from training import metrics
+from training.data import read
+
+YES, NO, DOUBT = Finding.SUSPECTED, Finding.NOT_SUSPECTED, Finding.DOUBTFUL
+NOW = datetime(2026, 11, 28, tzinfo=UTC)
+
+
+def decided(reader: str, finding: Finding | None, **changes: object) -> Decision:
+    verdict = changes.pop("verdict", Verdict.AGREE)
+    opinion = Opinion(verdict, BodyPart.HAND, finding)
+    return Decision(reader, 1, NOW, replace(opinion, **changes))
+
+
+def record(finding: Finding | None, *decisions: Decision, sha256: str = "") -> StudyRecord:
+    views = (ImageResult("doe.png", sha256 or None, None, "r1", "1" * 64, 1.0),)
+    result = StudyResult("x/patient7/study1", views, BodyPart.HAND, 0.9, finding)
+    return StudyRecord(
+        "s" * 32, result.id, "=Doe", NOW, "ann", Status.NEW, "r1", "1" * 64, "fracture", result,
+        (bool(sha256),), decisions, decisions,
+    )  # fmt: skip
+
+
+def test_wilson_as_published() -> None:
+    """Newcombe 1998, table I: 81/263 and the two ends."""
+    figure = wilson(81, 263)
+    assert (round(figure.low, 4), round(figure.high, 4)) == (0.2553, 0.3662)
+    assert (wilson(0, 20).low, round(wilson(0, 20).high, 4)) == (0.0, 0.1611)
+    assert math.isnan(wilson(0, 0).value)
+
+
+def test_kappa_is_that_of_the_evaluation() -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.random(200) < 0.4
+    said = truth ^ (rng.random(200) < 0.2)
+    figure = kappa(list(zip(said.tolist(), truth.tolist())))
+    assert figure.value == pytest.approx(metrics.kappa(truth, said))
+    boot = metrics.bootstrap(metrics.kappa, truth, said, [str(n) for n in range(200)])
+    assert figure.low == pytest.approx(boot.low, abs=0.03)
+    assert figure.high == pytest.approx(boot.high, abs=0.03)
+
+
+def test_five_studies_that_agree_are_no_certainty() -> None:
+    figure = kappa([(True, True)] * 3 + [(False, False)] * 2)
+    assert figure.value == 1 and figure.high == 1 and figure.low < 0.6
+    assert math.isnan(kappa([(True, True)] * 5).value)
+
+
+def test_the_release_against_the_readers() -> None:
+    records = [
+        record(YES, decided("ann", YES), decided("bob", YES)),
+        record(DOUBT, decided("ann", YES)),
+        record(DOUBT, decided("ann", NO), decided("bob", YES)),  # readers differ
+        record(NO, decided("ann", NO)),
+        record(DOUBT, decided("ann", NO)),
+        record(YES, decided("ann", DOUBT)),  # says neither
+        record(YES, decided("ann", YES, verdict=Verdict.DRAFT)),
+        record(None, decided("ann", YES)),
+    ]
+    found = {a.name: a for a in with_readers(records)}
+    both = found["All readers, sensitive"]
+    assert (both.sensitivity.value, both.sensitivity.n) == (1.0, 2)
+    assert (both.specificity.value, both.specificity.n) == (0.5, 2)
+    assert found["All readers, specific"].sensitivity.value == 0.5
+    assert found["All readers, specific"].specificity.value == 1.0
+    assert found["ann, sensitive"].specificity.n == 3
+    assert found["bob, sensitive"].sensitivity.n == 2
+    ((names, between),) = between_readers(records)
+    assert names == "ann and bob" and between.n == 2
+
+
+def test_without_decisions_nothing_is_claimed() -> None:
+    figures = with_readers([record(YES)])
+    assert all(a.kappa.n == 0 and math.isnan(a.kappa.value) for a in figures)
+    assert between_readers([]) == [] and isinstance(figures[0].kappa, Figure)
+    assert len(figures) == len(agreement.POINTS)
+
+
+def rows(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def test_csv_has_a_line_for_each_decision_and_no_formula() -> None:
+    mark = Mark(0, 0.1, 0.2, 0.3, 0.4)
+    first = decided("=ann", YES, comment="+SUM(A1)", marks=(mark,))
+    found = rows(to_csv([record(YES, first, decided("bob", NO)), record(NO)], names=True))
+    assert [r["reader"] for r in found] == ["'=ann", "bob", ""]
+    assert found[0]["title"] == "'=Doe" and found[0]["comment"] == "'+SUM(A1)"
+    assert found[0]["marks"] == "1: 0.1000 0.2000 0.3000 0.4000"
+    assert found[2]["finding"] == "not_suspected" and found[2]["verdict"] == ""
+
+
+def test_csv_names_nobody_unless_asked_to() -> None:
+    decision = decided("ann", YES, comment="Jane Doe")
+    assert "Doe" not in to_csv([record(YES, decision)], names=False)
+
+
+def test_corrections_become_a_data_set(tmp_path: Path) -> None:
+    """What the manifest lists is what ``training.data`` reads, pictures and all."""
+    pictures = Pictures(tmp_path / "images")
+    keys = [pictures.put(encoded(phantom(seed=n), "PNG")) for n in range(3)]
+    mark = Mark(0, 0.1, 0.2, 0.3, 0.4)
+    first = decided("ann", YES, marks=(mark,))
+    records = [
+        replace(record(NO, first, sha256=keys[0]), id="a" * 32),
+        replace(record(NO, decided("ann", NO), decided("bob", YES), sha256=keys[1]), id="b" * 32),
+        replace(record(YES, decided("ann", DOUBT), sha256=keys[2]), id="c" * 32, key="lone.png"),
+        replace(record(YES, sha256=keys[2]), id="d" * 32),
+    ]
+    path = tmp_path / "download" / "corrections.csv"
+    path.parent.mkdir()
+    path.write_text(to_manifest(records, pictures), encoding="utf-8")
+    found = read(f"manifest:{path}")
+    assert list(found.part) == ["hand", "hand"]
+    assert found.positive.iloc[0] == 1 and math.isnan(found.positive.iloc[1])
+    assert list(found.patient) == ["reviewed/patient7", f"reviewed/{'c' * 32}"]
+    assert found.boxes.iloc[0] == "0.1000 0.2000 0.3000 0.4000"
+    assert found.positive_means.iloc[0] == "fracture"
+    assert all(Path(p).is_file() for p in found.path)
