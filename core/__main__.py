@@ -20,6 +20,7 @@ from core.settings import Settings
 COMMANDS = (
     "audit",
     "batch",
+    "dicom",
     "predict",
     "report",
     "verify",

@@ -79,9 +79,7 @@ def decode(data: bytes, limits: ImageLimits, frame: int = 1) -> Decoded:
     Raises ImageRejected with a sentence for what is known to go wrong, and whatever pydicom and
     its decoders raise (AttributeError, ValueError, NotImplementedError, ...) for damaged files.
     """
-    _check_inflated_size(data, limits)
-    header = dcmread(io.BytesIO(data), stop_before_pixels=True)
-    frames = _check_header(header, limits)
+    frames = int(header_dataset(data, limits).get("NumberOfFrames") or 1)
     if not 1 <= frame <= frames:
         raise ImageRejected(f"The file has {frames:,} frames and no frame {frame:,}.")
     dataset = dcmread(io.BytesIO(data))
@@ -95,6 +93,14 @@ def decode(data: bytes, limits: ImageLimits, frame: int = 1) -> Decoded:
     spacing, origin = _pixel_spacing(dataset)
     said = remarks(described, dataset)
     return Decoded(pixels, spacing, (*notes, *origin, *said), described)
+
+
+def header_dataset(data: bytes, limits: ImageLimits) -> Dataset:
+    """The header of a DICOM file, without its pixels; raises as ``decode`` does."""
+    _check_inflated_size(data, limits)
+    header = dcmread(io.BytesIO(data), stop_before_pixels=True)
+    _check_header(header, limits)
+    return header
 
 
 def _check_inflated_size(data: bytes, limits: ImageLimits) -> None:
@@ -111,8 +117,8 @@ def _check_inflated_size(data: bytes, limits: ImageLimits) -> None:
         raise ImageRejected("The DICOM file unpacks to more than this program accepts.")
 
 
-def _check_header(header: Dataset, limits: ImageLimits) -> int:
-    """Refuse what is no picture, is too large or cannot be decoded; the number of frames."""
+def _check_header(header: Dataset, limits: ImageLimits) -> None:
+    """Refuse what is no picture, is too large or cannot be decoded."""
     sop_class = str(header.get("SOPClassUID") or header.file_meta.get("MediaStorageSOPClassUID"))
     for family, noun in _NOT_PICTURES:
         if sop_class == family or sop_class.startswith(family + "."):
@@ -130,7 +136,6 @@ def _check_header(header: Dataset, limits: ImageLimits) -> int:
         raise ImageRejected("The DICOM file is damaged: its number of frames is negative.")
     check_size(int(header.Columns), int(header.Rows), limits, frames)
     _check_decoder(header)
-    return frames
 
 
 def _check_decoder(header: Dataset) -> None:

@@ -21,7 +21,7 @@ import stat
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -37,6 +37,9 @@ from core.errors import ImageRejected
 from core.grey import Decoded, Grey, check_size, luminance, over_black, scaled_to_16_bit
 from core.settings import ImageLimits
 from core.types import Radiograph
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
 
 log = logging.getLogger(__name__)
 
@@ -87,8 +90,8 @@ def load(path: str | Path, limits: ImageLimits) -> bytes:
 
     Raises ImageRejected, also for a folder and for a file that is missing or unreadable.
     """
-    path = Path(path)
     try:
+        path = Path(path)
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
             kind = "a folder" if stat.S_ISDIR(status.st_mode) else "not an ordinary file"
@@ -136,6 +139,24 @@ def decode(data: bytes, name: str, limits: ImageLimits, frame: int = 1) -> Radio
     pixels.setflags(write=False)
     spacing = decoded.pixel_spacing
     return Radiograph(pixels, name, digest, kind, spacing, decoded.notes, decoded.header)
+
+
+def dicom_header(data: bytes, limits: ImageLimits) -> Dataset:
+    """The header of a DICOM file as pydicom gives it, for the replies that are put beside it.
+
+    It holds the patient's identity. Raises ImageRejected and nothing else.
+    """
+    _check_bytes(len(data), limits)
+    if _kind(data) != "DICOM":
+        raise ImageRejected("The file is no DICOM file, so there is no study to reply to.")
+    from core import dicom
+
+    try:
+        return dicom.header_dataset(data, limits)
+    except ImageRejected:
+        raise
+    except Exception as error:
+        raise ImageRejected(_sentence("DICOM", error)) from error
 
 
 def _where(error: Exception) -> str:

@@ -20,11 +20,15 @@ def diagnose(
     name: str,
     limits: ImageLimits,
     part: BodyPart | None = None,
+    frame: int = 1,
 ) -> tuple[Radiograph | None, ImageResult]:
-    """Decode and score one file; a refused one has no radiograph and a result with the reason."""
+    """Decode and score one file, or one frame of it, from 1.
+
+    A refused one has no radiograph and a result with the reason.
+    """
     started = time.perf_counter()
     try:
-        radiograph = imaging.decode(data, name, limits)
+        radiograph = imaging.decode(data, name, limits, frame)
     except ImageRejected as error:
         digest = hashlib.sha256(data).hexdigest()
         return None, rejected(cascade, name, digest, error.reason, started)
@@ -52,7 +56,8 @@ def read_and_diagnose(
     except ImageRejected as error:
         digest = digest_of(path, limits)
         return None, rejected(cascade, str(path), digest, error.reason, started)
-    return radiograph, replace(cascade.predict([radiograph])[0], file=str(path))
+    result = cascade.predict([radiograph])[0]
+    return _compared(radiograph, result), replace(result, file=str(path))
 
 
 def rejected(

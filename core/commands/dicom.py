@@ -1,0 +1,35 @@
+"""``python -m core dicom IMAGE.dcm... --out DIR``: everything that is replied to a study."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from core.settings import Settings
+
+HELP = "write DICOM objects and FHIR for a study beside its radiographs"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "images", nargs="+", type=Path, metavar="IMAGE.dcm", help="files of a study"
+    )
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"))
+
+
+def run(options: argparse.Namespace, settings: Settings) -> int:
+    from core import imaging
+    from core.cascade import Cascade
+    from core.dicom_out import reply
+    from core.errors import NotWritable
+
+    files = [(p.name, imaging.load(p, settings.limits)) for p in options.images]
+    cascade = Cascade.load(settings.weights, settings.release, settings.device)
+    assessment = reply.assess(cascade, files, settings.limits)
+    try:
+        for path in reply.write(assessment, options.out):
+            print(path)
+    except OSError as error:
+        raise NotWritable(f"The objects cannot be written to {options.out}.") from error
+    return 0

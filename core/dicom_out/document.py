@@ -1,0 +1,49 @@
+"""Encapsulated PDF (PS3.3 A.45.1): the report as a page that a viewer prints."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from highdicom.base import SOPClass
+from pydicom.dataset import Dataset
+from pydicom.uid import EncapsulatedPDFStorage, ExplicitVRLittleEndian
+
+from core import report
+from core.dicom_out.series import SERIES, common, reference
+from core.dicom_out.source import Assessment
+from core.study import combine
+
+
+def document(assessment: Assessment) -> Dataset:
+    """The PDF of the study's report; it names neither patient nor file."""
+    study = combine("", [v.result for v in assessment.views], assessment.release)
+    radiographs = tuple(v.radiograph for v in assessment.views)
+    page = report.pdf(report.StudyReport(study, radiographs, assessment.release, datetime.now(UTC)))
+    item = SOPClass(
+        sop_class_uid=EncapsulatedPDFStorage,
+        modality="DOC",
+        transfer_syntax_uid=ExplicitVRLittleEndian,
+        **common(assessment, SERIES["PDF"], 1),
+    )
+    item.ConversionType = "WSD"
+    item.AcquisitionDateTime = None
+    item.BurnedInAnnotation = "NO" if _nothing_burned_in(assessment) else "YES"
+    item.SourceInstanceSequence = [reference(v) for v in assessment.views]
+    item.VerificationFlag = "VERIFIED" if assessment.signature else "UNVERIFIED"
+    item.DocumentTitle = "Assessment of radiographs" + (
+        "" if assessment.signature else ", preliminary"
+    )
+    title = Dataset()
+    title.CodeValue, title.CodingSchemeDesignator = "18748-4", "LN"
+    title.CodeMeaning = "Diagnostic imaging study"
+    item.ConceptNameCodeSequence = [title]
+    item.MIMETypeOfEncapsulatedDocument = "application/pdf"
+    item.EncapsulatedDocumentLength = len(page)
+    item.EncapsulatedDocument = page + b"\0" * (len(page) % 2)
+    return item
+
+
+def _nothing_burned_in(assessment: Assessment) -> bool:
+    """The page shows the pictures, so it is as free of identity as all of them are said to be."""
+    headers = [v.radiograph.header for v in assessment.views]
+    return all(h is not None and h.burned_in is False for h in headers)

@@ -1,0 +1,121 @@
+"""FHIR R4: a DiagnosticReport that contains an Observation a view, as JSON types."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from core.dicom_out.source import NOTICE, PROGRAM, Assessment, View, finding_words
+from core.dicom_out.structured import SITES
+from core.study import combine
+
+_REPORT = {"system": "http://loinc.org", "code": "18748-4", "display": "Diagnostic imaging study"}
+_CATEGORY = {
+    "system": "http://terminology.hl7.org/CodeSystem/v2-0074",
+    "code": "RAD",
+    "display": "Radiology",
+}
+
+
+def diagnostic_report(assessment: Assessment) -> dict[str, Any]:
+    """The resource (hl7.org/fhir/R4/diagnosticreport.html), preliminary until a reader signs."""
+    study = combine("", [v.result for v in assessment.views], assessment.release)
+    source = assessment.views[0].source
+    observations = [_observation(v, n, assessment) for n, v in enumerate(assessment.views, 1)]
+    found: dict[str, Any] = {
+        "resourceType": "DiagnosticReport",
+        "language": "en",
+        "contained": [_device(assessment), *observations],
+        "identifier": [_uid(assessment.uid("FHIR"))],
+        "status": _status(assessment),
+        "category": [{"coding": [_CATEGORY]}],
+        "code": {"coding": [_REPORT], "text": "Assessment of radiographs by a program"},
+        "subject": _subject(source.PatientID),
+        "issued": datetime.now(UTC).isoformat(timespec="seconds"),
+        "imagingStudy": [{"identifier": _uid(assessment.study_uid)}],
+        "result": [{"reference": f"#{o['id']}"} for o in observations],
+        "conclusion": _conclusion(study.body_part, study.finding, study.probability),
+    }
+    date = str(source.StudyDate)
+    if date:
+        found["effectiveDateTime"] = f"{date[:4]}-{date[4:6]}-{date[6:8]}"
+    return found
+
+
+def _observation(view: View, number: int, assessment: Assessment) -> dict[str, Any]:
+    result = view.result
+    words = finding_words(result).capitalize()
+    observation: dict[str, Any] = {
+        "resourceType": "Observation",
+        "id": f"view{number}",
+        "status": _status(assessment),
+        "code": {"text": "Finding in one radiograph, as suspected by a program"},
+        "subject": _subject(view.source.PatientID),
+        "derivedFrom": [{"identifier": _uid(view.source.SOPInstanceUID)}],
+        "device": {"reference": "#program"},
+        "valueCodeableConcept": {"text": words},
+        "note": [{"text": NOTICE}],
+    }
+    if result.part is None or result.fracture is None or result.reason is not None:
+        observation["note"].append({"text": result.reason or "Not assessed."})
+        return observation
+    if result.part in SITES:
+        site = SITES[result.part]
+        coding = {"system": "http://snomed.info/sct", "code": site.value, "display": site.meaning}
+        observation["bodySite"] = {"coding": [coding]}
+    observation["component"] = [
+        _number("Calibrated probability of a finding", result.fracture.probability),
+        *(
+            _number(f"{what.capitalize()} of the operating point {p.name}", getattr(p, what))
+            for p in assessment.release.stages[result.part.value].operating_points
+            if p.name in ("sensitive", "specific")
+            for what in ("threshold", "sensitivity", "specificity")
+        ),
+    ]
+    return observation
+
+
+def _status(assessment: Assessment) -> str:
+    return "final" if assessment.signature else "preliminary"
+
+
+def _device(assessment: Assessment) -> dict[str, Any]:
+    release = assessment.release
+    return {
+        "resourceType": "Device",
+        "id": "program",
+        "manufacturer": PROGRAM,
+        "deviceName": [{"name": PROGRAM, "type": "model-name"}],
+        "version": [
+            {"type": {"text": "release"}, "value": release.id},
+            {"type": {"text": "SHA-256"}, "value": release.sha256},
+        ],
+    }
+
+
+def _subject(patient_id: str) -> dict[str, Any]:
+    if not patient_id:
+        return {"display": "unknown"}
+    return {"type": "Patient", "identifier": {"value": str(patient_id)}}
+
+
+def _uid(value: str) -> dict[str, str]:
+    return {"system": "urn:dicom:uid", "value": f"urn:oid:{value}"}
+
+
+def _number(meaning: str, value: float) -> dict[str, Any]:
+    return {
+        "code": {"text": meaning},
+        "valueQuantity": {
+            "value": round(value, 4),
+            "system": "http://unitsofmeasure.org",
+            "code": "1",
+        },
+    }
+
+
+def _conclusion(part: object, finding: object, probability: float | None) -> str:
+    if part is None or finding is None or probability is None:
+        return f"No view was assessed. {NOTICE}"
+    words = str(finding).replace("_", " ")
+    return f"{str(part).capitalize()}: finding {words}, probability {probability:.0%}. {NOTICE}"

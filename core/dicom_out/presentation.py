@@ -1,0 +1,86 @@
+"""Grayscale Softcopy Presentation State (PS3.3 A.33.1): the outline, for the original picture."""
+
+from __future__ import annotations
+
+import numpy as np
+from highdicom import PresentationLUTTransformation, pr
+from pydicom.dataset import Dataset
+
+from core.dicom_out.region import outline
+from core.dicom_out.series import SERIES, device, side
+from core.dicom_out.source import Assessment, View, finding_words
+
+
+def presentation_state(view: View, assessment: Assessment, number: int) -> Dataset | None:
+    """The object of one view; None where there is no region or the source is in colour."""
+    region = outline(view.radiograph, view.result)
+    if region is None or not _is_grey(view):
+        return None
+    name = assessment.uid("PR", view.source.SOPInstanceUID, view.frame)
+    inverse = view.source.PhotometricInterpretation == "MONOCHROME1"
+    state: Dataset = pr.GrayscaleSoftcopyPresentationState(
+        referenced_images=[_grouped(view.source)],
+        sop_instance_uid=name,
+        content_label="ASSESSMENT",
+        content_description="Outline of where the evidence lies",
+        graphic_annotations=[_annotation(view, assessment, region)],
+        graphic_layers=[_LAYER],
+        presentation_lut_transformation=PresentationLUTTransformation(
+            presentation_lut_shape="INVERSE" if inverse else "IDENTITY"
+        ),
+        **device(assessment, SERIES["PR"], number),
+    )
+    state.ContentCreatorName = "Program^Assessing"
+    state.Laterality = side(view)
+    return state
+
+
+_LAYER = pr.GraphicLayer(
+    layer_name="EVIDENCE", order=1, description="Evidence of a finding", display_color=None
+)
+
+
+def _grouped(source: Dataset) -> Dataset:
+    """With empty groups of frames, where highdicom looks and which XA and RF do not have."""
+    frames = int(source.get("NumberOfFrames") or 1)
+    if frames == 1:
+        return source
+    grouped = Dataset()
+    grouped.update(source)
+    grouped.SharedFunctionalGroupsSequence = [Dataset()]
+    grouped.PerFrameFunctionalGroupsSequence = [Dataset() for _ in range(frames)]
+    return grouped
+
+
+def _is_grey(view: View) -> bool:
+    return str(view.source.get("PhotometricInterpretation")) in ("MONOCHROME1", "MONOCHROME2")
+
+
+def _annotation(
+    view: View, assessment: Assessment, region: np.ndarray[tuple[int, ...], np.dtype[np.float64]]
+) -> pr.GraphicAnnotation:
+    probability = view.result.fracture.probability if view.result.fracture else 0.0
+    text = f"{finding_words(view.result).capitalize()}, {probability:.0%}. Preliminary."
+    header = view.radiograph.header
+    rows, columns = view.radiograph.pixels.shape
+    corner = np.clip(region.max(0), 0.5, [columns - 0.5, rows - 0.5])
+    return pr.GraphicAnnotation(
+        referenced_images=[view.source],
+        referenced_frame_number=view.frame if header and header.frames > 1 else None,
+        graphic_layer=_LAYER,
+        graphic_objects=[
+            pr.GraphicObject(
+                graphic_type=pr.GraphicTypeValues.POLYLINE,
+                graphic_data=region,
+                units=pr.AnnotationUnitsValues.PIXEL,
+                is_filled=False,
+                tracking_id=f"View {assessment.number(view)}",
+                tracking_uid=assessment.uid("tracking", view.source.SOPInstanceUID, view.frame),
+            )
+        ],
+        text_objects=[
+            pr.TextObject(
+                text_value=text, units=pr.AnnotationUnitsValues.PIXEL, anchor_point=tuple(corner)
+            )
+        ],
+    )

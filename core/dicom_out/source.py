@@ -1,0 +1,196 @@
+"""What all objects share: the assessed view, the source's identity, UIDs, the program's name."""
+
+from __future__ import annotations
+
+import math
+import re
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from pydicom.datadict import dictionary_VR
+from pydicom.dataset import Dataset
+from pydicom.valuerep import DA, TM
+
+from core.errors import ImageRejected
+from core.lut import numbers
+from core.registry import Release
+from core.types import BodyPart, ImageResult, Radiograph
+
+PROGRAM = "Bone Fracture Detection"
+NOTICE = "Research tool that supports a reader. Not a medical device."
+# UTF-8: names arrive in any of DICOM's character sets and leave in one that holds them all.
+CHARACTER_SET = "ISO_IR 192"
+
+# PS3.3 C.7.1.1 and C.7.2.1: who and which study. Empty where the source has none (type 2).
+_IDENTITY = (
+    *("PatientID", "PatientName", "PatientBirthDate", "PatientSex"),
+    *("AccessionNumber", "StudyID", "StudyDate", "StudyTime", "ReferringPhysicianName"),
+)
+# PS3.3 C.11: how the source's grey values are shown; a presentation state repeats it.
+_GREY = (
+    *("ModalityLUTSequence", "RescaleIntercept", "RescaleSlope", "RescaleType"),
+    *("VOILUTSequence", "WindowCenter", "WindowWidth", "VOILUTFunction", "PresentationLUTShape"),
+)
+_PICTURE = (
+    *("Rows", "Columns", "NumberOfFrames", "PhotometricInterpretation"),
+    *("SamplesPerPixel", "BitsAllocated", "BitsStored", "PixelRepresentation"),
+)
+_SEXES = ("M", "F", "O", "")
+_DATE = re.compile(r"\d{8}")
+_TIME = re.compile(r"\d{2}(\d{2}(\d{2}(\.\d{1,6})?)?)?")
+
+
+@dataclass(frozen=True)
+class View:
+    """One assessed picture. source: its header, as ``source_of`` returns it."""
+
+    source: Dataset
+    radiograph: Radiograph
+    result: ImageResult
+
+    @property
+    def frame(self) -> int:
+        return self.radiograph.header.frame if self.radiograph.header else 1
+
+
+@dataclass(frozen=True)
+class Signature:
+    """The reader who stands for a result. name: DICOM person name; when: of the decision."""
+
+    name: str
+    organisation: str
+    when: datetime
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """The views of one study with the release that assessed them.
+
+    signature: None until a reader signs; every object is preliminary until then.
+    """
+
+    views: tuple[View, ...]
+    release: Release
+    signature: Signature | None = None
+
+    @property
+    def study_uid(self) -> str:
+        return str(self.views[0].source.StudyInstanceUID)
+
+    def number(self, view: View) -> int:
+        """Which view it is, from 1."""
+        return next(n for n, v in enumerate(self.views, 1) if v is view)
+
+    def uid(self, *what: object) -> str:
+        """A UID for one object or series of this assessment, the same each time."""
+        instances = sorted(f"{v.source.SOPInstanceUID}/{v.frame}" for v in self.views)
+        signed = self.signature.when.isoformat() if self.signature else ""
+        return derived_uid(self.study_uid, self.release.sha256, signed, *instances, *what)
+
+
+def derived_uid(*sources: object) -> str:
+    """A UID under 2.25 (PS3.5 B.2) that follows from its sources."""
+    return f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, '|'.join(map(str, sources))).int}"
+
+
+def source_of(header: Dataset) -> Dataset:
+    """What a reply repeats of its source, with every value checked or emptied.
+
+    Raises ImageRejected where a UID is missing, without which there is nothing to reply to.
+    """
+    source = Dataset()
+    source.SpecificCharacterSet = CHARACTER_SET
+    for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID"):
+        uid = str(header.get(keyword) or "")
+        if not re.fullmatch(r"[0-9]+(\.[0-9]+)+", uid) or len(uid) > 64:
+            raise ImageRejected(
+                "The DICOM file has no valid UID of its study, series or picture, so nothing "
+                "can be put beside it."
+            )
+        setattr(source, keyword, uid)
+    for keyword in _IDENTITY:
+        setattr(source, keyword, _identity(header, keyword))
+    for keyword in (*_PICTURE, *_GREY):
+        value = header.get(keyword)
+        if value is not None and value != "":
+            setattr(source, keyword, value)
+    _drop_invalid_window(source)
+    source.Modality = _text(header, "Modality") or "OT"
+    return source
+
+
+def _drop_invalid_window(source: Dataset) -> None:
+    centres, widths = numbers(source, "WindowCenter"), numbers(source, "WindowWidth")
+    pairs = list(zip(centres, widths))
+    if pairs and all(math.isfinite(c) and 1 <= w < math.inf for c, w in pairs):
+        source.WindowCenter, source.WindowWidth = ([x[i] for x in pairs] for i in (0, 1))
+        return
+    for keyword in ("WindowCenter", "WindowWidth", "VOILUTFunction"):
+        source.pop(keyword, None)
+
+
+def _identity(header: Dataset, keyword: str) -> str:
+    value = _text(header, keyword)
+    kind = dictionary_VR(keyword)
+    if keyword == "PatientSex":
+        return value if value in _SEXES else ""
+    if kind == "DA":
+        return value if _DATE.fullmatch(value) and _is(DA, value) else ""
+    if kind == "TM":
+        return value if _TIME.fullmatch(value) and _is(TM, value) else ""
+    if kind == "PN":
+        return value if len(value) <= 194 and value.count("^") <= 4 * 3 else ""
+    return value[: 16 if kind == "SH" else 64]
+
+
+def _is(kind: Callable[[str], Any], value: str) -> bool:
+    try:
+        kind(value)
+    except ValueError:
+        return False
+    return True
+
+
+def _text(header: Dataset, keyword: str) -> str:
+    """One value as text; of several the first, because every one here has multiplicity 1."""
+    value = header.get(keyword)
+    if value is None:
+        return ""
+    if not isinstance(value, str) and isinstance(value, Sequence):
+        value = value[0] if value else ""
+    return str(value).strip()
+
+
+def finding_words(result: ImageResult) -> str:
+    """ "finding suspected", "finding doubtful", "finding not suspected" or "not assessed"."""
+    if result.reason is not None or result.fracture is None:
+        return "not assessed"
+    return "finding " + result.fracture.finding.value.replace("_", " ")
+
+
+def sentences(view: View, assessment: Assessment) -> list[str]:
+    """The result of one view in lines of at most about 100 characters, plain ASCII."""
+    result, release = view.result, assessment.release
+    if result.body_part is None or result.fracture is None or result.reason is not None:
+        lines = [f"Not assessed. {result.reason or ''}".strip()]
+    else:
+        part = result.part or result.body_part.label
+        seen = f"{part.value.capitalize()} ({result.body_part.probability:.0%})"
+        lines = [f"{seen}: {finding_words(result)}, probability {result.fracture.probability:.0%}"]
+        lines += operating_lines(part, release)
+    signed = assessment.signature
+    state = "Signed by a reader." if signed else "Preliminary: not signed by a reader."
+    return [*lines, f"{state} Release {release.id}.", NOTICE]
+
+
+def operating_lines(part: BodyPart, release: Release) -> list[str]:
+    stage = release.stages[part.value]
+    return [
+        f"Operating point {p.name}: from {p.threshold:.0%} on; sensitivity {p.sensitivity:.0%}, "
+        f"specificity {p.specificity:.0%} (n = {p.n})"
+        for p in stage.operating_points
+        if p.name in ("sensitive", "specific")
+    ]

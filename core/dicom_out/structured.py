@@ -1,0 +1,158 @@
+"""Comprehensive SR by TID 1500 (PS3.16): finding, probability, region, algorithm.
+
+The program's own codes say "finding suspected" and not "fracture"; what a positive label meant in
+the training data stands in the parameters of the algorithm.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import numpy as np
+from highdicom import sr
+from highdicom.coding_schemes import CodingSchemeIdentificationItem
+from highdicom.sr import CodedConcept
+from pydicom.dataset import Dataset
+from pydicom.sr.codedict import codes
+
+from core.dicom_out.region import outline
+from core.dicom_out.series import SERIES, common
+from core.dicom_out.source import PROGRAM, Assessment, View, derived_uid, finding_words
+from core.registry import Release
+from core.types import BodyPart
+
+_Group: TypeAlias = (
+    sr.PlanarROIMeasurementsAndQualitativeEvaluations | sr.MeasurementsAndQualitativeEvaluations
+)
+SCHEME = "99BONE"
+_CODES = CodingSchemeIdentificationItem(SCHEME, name=f"Codes of {PROGRAM}")
+SITES = {
+    BodyPart.ELBOW: codes.SCT.ElbowJoint,
+    BodyPart.HAND: codes.SCT.Hand,
+    BodyPart.SHOULDER: codes.SCT.Shoulder,
+}
+_PROCEDURE = CodedConcept("363680008", "SCT", "Radiographic imaging procedure")
+_RATIO = CodedConcept("1", "UCUM", "no units")
+_MODEL_UID = derived_uid(PROGRAM)
+
+
+def structured_report(assessment: Assessment) -> Dataset:
+    """One document of the whole study; preliminary and unverified until a reader signs."""
+    sources = [v.source for v in assessment.views]
+    signature = assessment.signature
+    arguments = common(assessment, SERIES["SR"], 1)
+    for taken_from_evidence in [k for k in arguments if k.startswith(("patient", "study"))]:
+        del arguments[taken_from_evidence]
+    for name in ("accession_number", "referring_physician_name"):
+        del arguments[name]
+    document: Dataset = sr.ComprehensiveSR(
+        evidence=_once(sources),
+        content=_report(assessment)[0],
+        coding_schemes=[_CODES],
+        is_complete=True,
+        is_final=signature is not None,
+        is_verified=signature is not None,
+        verifying_observer_name=signature.name if signature else None,
+        verifying_organization=signature.organisation if signature else None,
+        **arguments,
+    )
+    if signature:
+        when = signature.when.strftime("%Y%m%d%H%M%S")
+        document.VerifyingObserverSequence[0].VerificationDateTime = when
+    return document
+
+
+def _once(sources: list[Dataset]) -> list[Dataset]:
+    """Without the repetitions that frames of one file make."""
+    return list({s.SOPInstanceUID: s for s in sources}.values())
+
+
+def _report(assessment: Assessment) -> sr.MeasurementReport:
+    device = sr.DeviceObserverIdentifyingAttributes(
+        uid=_MODEL_UID,
+        name=PROGRAM,
+        manufacturer_name=PROGRAM,
+        model_name=PROGRAM,
+        serial_number=assessment.release.sha256[:16],
+    )
+    observer = sr.ObserverContext(codes.DCM.Device, device)
+    return sr.MeasurementReport(
+        observation_context=sr.ObservationContext(observer_device_context=observer),
+        procedure_reported=_PROCEDURE,
+        imaging_measurements=[_group(v, assessment) for v in assessment.views],
+        title=codes.DCM.ImagingMeasurementReport,
+        language_of_content_item_and_descendants=sr.LanguageOfContentItemAndDescendants(
+            CodedConcept("en", "RFC5646", "English")
+        ),
+    )
+
+
+def _group(view: View, assessment: Assessment) -> _Group:
+    """What was found in one view, with the region where something is suspected."""
+    result, release = view.result, assessment.release
+    tracking = sr.TrackingIdentifier(
+        uid=assessment.uid("tracking", view.source.SOPInstanceUID, view.frame),
+        identifier=f"View {assessment.number(view)}",
+    )
+    assessed = result.part is not None and result.reason is None
+    shared: dict[str, Any] = {
+        "tracking_identifier": tracking,
+        "finding_type": _finding(view),
+        "algorithm_id": _algorithm(release, result.part),
+        "finding_sites": [sr.FindingSite(SITES[result.part])] if result.part in SITES else None,
+        "measurements": _measurements(view, release) if assessed else None,
+    }
+    region = outline(view.radiograph, result) if assessed else None
+    if region is None:
+        source = sr.SourceImageForMeasurementGroup(*_reference(view))
+        return sr.MeasurementsAndQualitativeEvaluations(source_images=[source], **shared)
+    image = sr.SourceImageForRegion(*_reference(view))
+    kind = sr.GraphicTypeValues.POLYLINE
+    return sr.PlanarROIMeasurementsAndQualitativeEvaluations(
+        referenced_region=sr.ImageRegion(kind, np.round(region, 1), image), **shared
+    )
+
+
+def _reference(view: View) -> tuple[str, str, list[int] | None]:
+    header = view.radiograph.header
+    several = header is not None and header.frames > 1
+    source = view.source
+    return source.SOPClassUID, source.SOPInstanceUID, [view.frame] if several else None
+
+
+def _finding(view: View) -> CodedConcept:
+    words = finding_words(view.result)
+    value = words.removeprefix("finding ").replace(" ", "_")
+    return CodedConcept(value, SCHEME, words.capitalize())
+
+
+def _algorithm(release: Release, part: BodyPart | None) -> sr.AlgorithmIdentification:
+    stage = release.stages.get(part.value) if part else None
+    parameters = [f"release SHA-256: {release.sha256}"]
+    if stage and stage.label_means:
+        parameters.append(f"a positive label meant in training: {stage.label_means}"[:64])
+    return sr.AlgorithmIdentification(
+        name=f"{PROGRAM}, two-stage ResNet50",
+        version=release.id,
+        parameters=parameters,
+        manufacturer=PROGRAM,
+    )
+
+
+def _measurements(view: View, release: Release) -> list[sr.Measurement]:
+    part, found = view.result.part, view.result.fracture
+    if part is None or found is None:
+        return []
+    values = [("probability", "Calibrated probability of a finding", found.probability)]
+    for point in release.stages[part.value].operating_points:
+        if point.name in ("sensitive", "specific"):
+            short, word = point.name[:4], f"operating point {point.name}"
+            values += [
+                (f"threshold_{short}", f"Threshold of the {word}", point.threshold),
+                (f"sensitivity_{short}", f"Sensitivity at the {word}", point.sensitivity),
+                (f"specificity_{short}", f"Specificity at the {word}", point.specificity),
+            ]
+    return [
+        sr.Measurement(CodedConcept(code, SCHEME, meaning), round(value, 4), _RATIO)
+        for code, meaning, value in values
+    ]

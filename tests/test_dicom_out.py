@@ -1,0 +1,256 @@
+"""Objects for the archive, read by software that others wrote: dciodvfy, dsrdump, FHIR's models."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from pydicom.dataset import Dataset
+from pydicom.uid import XRayAngiographicImageStorage
+
+from core.__main__ import main
+from core.cascade import Cascade
+from core.dicom_out import reply
+from core.dicom_out.fhir import diagnostic_report
+from core.dicom_out.region import outline
+from core.dicom_out.source import Assessment, Signature
+from core.dicom_out.structured import structured_report
+from core.errors import ImageRejected
+from core.settings import ImageLimits
+from core.types import Finding, FracturePrediction, Heatmap
+from tests.simulated import dataset, dicom, encoded, part10, phantom
+
+SAMPLES = Path(__file__).parent.parent / "samples"
+LIMITS = ImageLimits()
+ELBOW = SAMPLES / "elbow_lateral_124.dcm"
+UIDS = {"StudyInstanceUID": "1.2.3", "SeriesInstanceUID": "1.2.3.4"}
+needs = pytest.mark.skipif(not shutil.which("dciodvfy"), reason="dicom3tools is not installed")
+
+
+def problems(data: bytes, folder: Path) -> list[str]:
+    """The errors that dciodvfy finds in a file."""
+    path = folder / "checked.dcm"
+    path.write_bytes(data)
+    said = subprocess.run(["dciodvfy", path], capture_output=True, text=True, check=False)
+    assert said.stderr or said.stdout
+    return [line for line in (said.stdout + said.stderr).splitlines() if line.startswith("Error")]
+
+
+def signed(assessment: Assessment) -> Assessment:
+    when = datetime(2026, 11, 28, 12, tzinfo=UTC)
+    return dataclasses.replace(assessment, signature=Signature("Reader^Rita", "Clinic", when))
+
+
+def suspected(assessment: Assessment) -> Assessment:
+    """The same, with a clear finding in the upper left of every view."""
+    values = np.zeros((7, 7), np.float32)
+    values[2, 2] = 0.9
+    views = tuple(
+        dataclasses.replace(
+            v,
+            result=dataclasses.replace(
+                v.result,
+                reason=None,
+                fracture=FracturePrediction(0.9, Finding.SUSPECTED),
+                heatmap=Heatmap(values, "Grad-CAM"),
+            ),
+        )
+        for v in assessment.views
+    )
+    return dataclasses.replace(assessment, views=views)
+
+
+def rejected(assessment: Assessment) -> Assessment:
+    views = tuple(
+        dataclasses.replace(
+            v,
+            result=dataclasses.replace(
+                v.result, reason="This is no bone.", fracture=None, heatmap=None
+            ),
+        )
+        for v in assessment.views
+    )
+    return dataclasses.replace(assessment, views=views)
+
+
+@pytest.fixture(scope="module")
+def elbow(cascade: Cascade) -> Assessment:
+    return reply.assess(cascade, [("a.dcm", ELBOW.read_bytes())], LIMITS)
+
+
+def odd_header() -> bytes:
+    """What a device may send: names in Kanji, nonsense in the sex, dates that are none."""
+    ds = dataset(phantom(120, 100, bits=12), BitsStored=12, **UIDS)
+    ds.SpecificCharacterSet = ["", "ISO 2022 IR 87"]
+    ds.PatientName = "Yamada^Tarou=山田^太郎=やまだ^たろう"
+    ds.PatientSex, ds.StudyID = "X", "S" * 16
+    ds.WindowCenter, ds.WindowWidth = [10, 20], [0, 0]
+    del ds.PatientID
+    return part10(ds)
+
+
+def several_frames() -> bytes:
+    grey = phantom(60, 50)
+    both = np.stack([grey, 255 - grey])
+    angiography = {"SOPClassUID": XRayAngiographicImageStorage, "Modality": "XA"}
+    return dicom(grey, NumberOfFrames=2, PixelData=both.tobytes(), **angiography, **UIDS)
+
+
+@needs
+@pytest.mark.parametrize("change", [suspected, rejected, lambda a: signed(suspected(a))])
+@pytest.mark.parametrize("source", [ELBOW.read_bytes, odd_header, several_frames])
+@pytest.mark.filterwarnings("ignore::UserWarning:pydicom", "ignore::UserWarning:highdicom")
+def test_no_object_has_an_error(cascade: Cascade, tmp_path: Path, source, change) -> None:
+    assessment = change(reply.assess(cascade, [("a.dcm", source())], LIMITS))
+    names = []
+    for name, item in reply.objects(assessment):
+        assert problems(reply.encoded(item), tmp_path) == [], name
+        names.append(name.split("-")[0])
+    expected = 2 if source is several_frames else 1
+    assert names.count("capture") == expected and names.count("report") == 2
+    assert names.count("presentation") == (0 if change is rejected else expected)
+
+
+def test_each_goes_into_the_same_study_as_a_new_series(elbow: Assessment) -> None:
+    original = pydicom.dcmread(ELBOW)
+    made = [item for _, item in reply.objects(suspected(elbow))]
+    for item in made:
+        assert item.StudyInstanceUID == original.StudyInstanceUID
+        assert item.PatientID == original.PatientID
+        assert str(item.PatientName) == str(original.PatientName)
+    series = {item.SeriesInstanceUID for item in made} | {original.SeriesInstanceUID}
+    assert len(series) == 5
+    again = [item for _, item in reply.objects(suspected(elbow))]
+    assert [i.SOPInstanceUID for i in made] == [i.SOPInstanceUID for i in again]
+    assert len({i.SOPInstanceUID for i in made}) == len(made)
+
+
+def test_a_later_view_makes_new_objects(cascade: Cascade, elbow: Assessment) -> None:
+    data = dicom(phantom(), **UIDS | {"StudyInstanceUID": elbow.study_uid})
+    both = reply.assess(cascade, [("a", ELBOW.read_bytes()), ("b", data)], LIMITS)
+    before = {i.SOPInstanceUID for _, i in reply.objects(elbow)}
+    assert not before & {i.SOPInstanceUID for _, i in reply.objects(both)}
+
+
+def test_names_leave_in_unicode(cascade: Cascade) -> None:
+    assessment = reply.assess(cascade, [("a.dcm", odd_header())], LIMITS)
+    for _, item in reply.objects(suspected(assessment)):
+        read = pydicom.dcmread(pydicom.filebase.DicomBytesIO(reply.encoded(item)))
+        assert read.SpecificCharacterSet == "ISO_IR 192"
+        assert "山田" in str(read.PatientName)
+
+
+@pytest.mark.skipif(not shutil.which("dsrdump"), reason="dcmtk is not installed")
+def test_dsrdump_reads_the_report(elbow: Assessment, tmp_path: Path) -> None:
+    path = tmp_path / "sr.dcm"
+    found = {}
+    for name, assessment in (("first", suspected(elbow)), ("then", signed(suspected(elbow)))):
+        path.write_bytes(reply.encoded(structured_report(assessment)))
+        command = ["dsrdump", "+Pl", path]
+        found[name] = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    for text in (
+        '(suspected,99BONE,"Finding suspected")',
+        '"Calibrated probability of a finding")="0.9"',
+        '"Threshold of the operating point specific")="0.7"',
+        '(16953009,SCT,"Elbow joint")',
+        "(POLYLINE,",
+        f'"Algorithm Version")="{elbow.release.id}"',
+        elbow.release.sha256,
+        "meant in training: fracture",
+        "DX image",
+    ):
+        assert text in found["first"], text
+    assert "PRELIMINARY" in found["first"] and "UNVERIFIED" in found["first"]
+    assert "FINAL" in found["then"] and "Reader^Rita" in found["then"]
+    assert "UNVERIFIED" not in found["then"]
+
+
+def region_in(item: Dataset) -> np.ndarray:
+    if item.Modality == "PR":
+        data = item.GraphicAnnotationSequence[0].GraphicObjectSequence[0].GraphicData
+    else:
+        text = [e.value for e in item.iterall() if e.keyword == "GraphicData"]
+        [data] = text
+    return np.array(data, float).reshape(-1, 2)
+
+
+def test_the_region_lies_where_the_heat_is(elbow: Assessment) -> None:
+    assessment = suspected(elbow)
+    view = assessment.views[0]
+    rows, columns = view.radiograph.pixels.shape
+    heat_at = np.array([2.5 / 7, 2.5 / 7]) * max(rows, columns)
+    heat_at -= np.array([max(rows, columns) - columns, max(rows, columns) - rows]) / 2
+    regions = [
+        region_in(i)
+        for n, i in reply.objects(assessment)
+        if n.startswith(("presentation", "report-sr"))
+    ]
+    assert len(regions) == 2
+    for region in regions:
+        assert (region[0] == region[-1]).all()
+        assert (region >= 0).all() and (region <= (columns, rows)).all()
+        assert np.abs((region.min(0) + region.max(0)) / 2 - heat_at).max() < 0.02 * rows
+        assert (np.ptp(region, axis=0) < 0.3 * rows).all()
+
+
+def test_no_region_without_a_finding_or_evidence(elbow: Assessment) -> None:
+    view = suspected(elbow).views[0]
+    found = FracturePrediction(0.1, Finding.NOT_SUSPECTED)
+    assert outline(view.radiograph, dataclasses.replace(view.result, fracture=found)) is None
+    blank = Heatmap(np.zeros((7, 7), np.float32), "Grad-CAM")
+    assert outline(view.radiograph, dataclasses.replace(view.result, heatmap=blank)) is None
+
+
+def test_the_capture_shows_the_picture_above_the_text(elbow: Assessment) -> None:
+    [item] = [i for n, i in reply.objects(elbow) if n == "capture-1.dcm"]
+    shown = item.pixel_array
+    rows, columns = elbow.views[0].radiograph.pixels.shape
+    assert shown.shape[1] == columns and shown.shape[0] > rows + 40
+    grey = elbow.views[0].radiograph.pixels >> 8
+    assert np.corrcoef(shown[:rows, :, 1].ravel(), grey.ravel())[0, 1] > 0.7
+    assert item.SourceImageSequence[0].ReferencedSOPInstanceUID == pydicom.dcmread(ELBOW).get(
+        "SOPInstanceUID"
+    )
+
+
+def test_fhir_accepts_the_report(elbow: Assessment) -> None:
+    models = pytest.importorskip("fhir.resources.R4B.diagnosticreport")
+    for assessment, status in ((elbow, "preliminary"), (signed(elbow), "final")):
+        made = diagnostic_report(assessment)
+        checked = models.DiagnosticReport.model_validate(made)
+        assert checked.status == status
+        ids = {c.id for c in checked.contained}
+        assert {r.reference[1:] for r in checked.result} <= ids
+        assert checked.subject.identifier.value == "elbow_lateral_124"
+    assert "not assessed" in str(diagnostic_report(rejected(elbow))).lower()
+
+
+def test_what_has_no_study_is_refused(cascade: Cascade) -> None:
+    with pytest.raises(ImageRejected, match="no DICOM file"):
+        reply.assess(cascade, [("a.png", encoded(phantom(), "PNG"))], LIMITS)
+    with pytest.raises(ImageRejected, match="UID"):
+        reply.assess(cascade, [("a.dcm", dicom(phantom()))], LIMITS)
+    other = dicom(phantom(), **UIDS)
+    with pytest.raises(ImageRejected, match="several studies"):
+        reply.assess(cascade, [("a", ELBOW.read_bytes()), ("b", other)], LIMITS)
+
+
+def test_commands(weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = ELBOW.read_bytes()
+    given = ["--weights", str(weights)]
+    assert main([*given, "dicom", str(ELBOW), "--out", str(tmp_path / "out")]) == 0
+    names = {Path(line).name for line in capsys.readouterr().out.split()}
+    assert {"capture-1.dcm", "report-sr.dcm", "report-pdf.dcm", "report-fhir.json"} <= names
+    page = pydicom.dcmread(tmp_path / "out" / "report-pdf.dcm")
+    assert page.EncapsulatedDocument[: page.EncapsulatedDocumentLength].startswith(b"%PDF")
+    assert main([*given, "report", str(ELBOW), "--out", str(tmp_path / "r.dcm")]) == 0
+    assert pydicom.dcmread(tmp_path / "r.dcm").Modality == "SR"
+    assert main([*given, "report", str(SAMPLES / "elbow_ap_001.png"), "--out", "r.dcm"]) == 1
+    assert "no DICOM file" in capsys.readouterr().err
+    assert ELBOW.read_bytes() == before
