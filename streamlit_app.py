@@ -16,5 +16,6 @@ PAGES = [
     st.Page("pages/diagnose.py", title="Diagnose", default=True),
     st.Page("pages/training.py", title="Training"),
     st.Page("pages/metrics.py", title="Metrics"),
+    st.Page("pages/releases.py", title="Releases"),
 ]
 st.navigation(PAGES, position="top").run()

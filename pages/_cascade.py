@@ -1,13 +1,18 @@
-"""One cascade for all sessions, loaded beside the page and not before it.
+"""The cascade of a release, one for all sessions, loaded beside the page and not before it.
 
 Importing torch and reading a release takes seconds. The first page is drawn without either; then a
 thread loads the cascade while the reader looks for a file. Nothing in this module imports torch.
+
+A session keeps the release that it began with, whatever is promoted meanwhile: the figures beside
+two radiographs of one case are those of one release. It is told, and changes when it wants to.
 """
 
 from __future__ import annotations
 
+import json
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import streamlit as st
@@ -16,6 +21,9 @@ from core.settings import Settings
 
 if TYPE_CHECKING:
     from core.cascade import Cascade
+
+PINNED = "release"
+RELEASES_KEPT = 3  # in memory, for sessions that began with them
 
 
 class Loader:
@@ -46,15 +54,42 @@ class Loader:
         return self._future.exception() if self._future is not None and self.done else None
 
 
-@st.cache_resource(show_spinner=False)
 def loader() -> Loader:
-    """The loader that all sessions share; raises SettingsInvalid."""
-    return Loader(Settings.from_environment())
+    """The loader of the release that this session began with; raises SettingsInvalid."""
+    settings = Settings.from_environment()
+    pinned = st.session_state.setdefault(PINNED, named(settings))
+    return _shared(pinned, settings)
+
+
+@st.cache_resource(show_spinner=False, max_entries=RELEASES_KEPT)
+def _shared(release: str, _settings: Settings) -> Loader:
+    return Loader(replace(_settings, release=release) if release else _settings)
+
+
+def named(settings: Settings) -> str:
+    """The id that the release's alias names now; empty where the manifest does not say."""
+    try:
+        text = (settings.weights / "manifest.json").read_text(encoding="utf-8")
+        return str(json.loads(text)["aliases"].get(settings.release, settings.release))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return ""
+
+
+def newer() -> str:
+    """The release that was promoted since this session began; empty where there is none."""
+    now = named(Settings.from_environment())
+    return now if now and now != st.session_state.get(PINNED) else ""
+
+
+def change() -> None:
+    """From now on use the release that the alias names."""
+    st.session_state.pop(PINNED, None)
 
 
 def retry() -> None:
     """Forget a failed load, so that the next page starts another one."""
-    loader.clear()
+    _shared.clear()
+    change()
 
 
 def _load(settings: Settings) -> Cascade:

@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 STYLE = Path(__file__).with_name("_theme.css")
 NO_MODEL = "No model"
 POLL_SECONDS = 1.0
+NEWS_SECONDS = 30.0  # how soon a session learns that another release was promoted
 RESEARCH_ONLY = "Research use only, not a medical device"
 
 
@@ -27,12 +28,26 @@ def frame(title: str, lead: str) -> Iterator[None]:
 
     The cascade starts to load when all of the page has been drawn.
     """
+    _through_navigation()
     st.html(STYLE)
     html(f'<header class="page"><h1>{escape(title)}</h1><p>{escape(lead)}</p></header>')
     with boundary():
         yield
     with boundary():
         _footer()
+
+
+def _through_navigation() -> None:
+    """Run again from streamlit_app.py where this page was opened around it.
+
+    Until ``st.navigation`` has run once in a server, Streamlit takes every file in a folder named
+    pages for a page of its old kind, and an address such as /training opens the file by itself.
+    """
+    from streamlit.runtime.pages_manager import PagesManager
+
+    if PagesManager.uses_pages_directory:
+        PagesManager.uses_pages_directory = False
+        st.rerun()
 
 
 @contextmanager
@@ -79,7 +94,7 @@ def _footer() -> None:
     except CascadeError:  # the page itself says which setting has no meaning
         _line(NO_MODEL)
         return
-    every = None if loader.done else POLL_SECONDS
+    every = NEWS_SECONDS if loader.done else POLL_SECONDS
     st.fragment(_model_line, run_every=every)(loader, loader.done)
 
 
@@ -101,6 +116,21 @@ def _model_line(loader: _cascade.Loader, done: bool) -> None:
     else:
         cascade = loader.start().result()
         _line(f"Release {cascade.release.id} · {cascade.device.description}")
+        _tell_of_newer()
+
+
+def _tell_of_newer() -> None:
+    """A session keeps the release that it began with, and learns that there is another."""
+    if not (newer := _cascade.newer()):
+        return
+    with st.container(key="newer", horizontal=True, vertical_alignment="center"):
+        html(
+            f"<p class='soft' role='status'>Release {escape(newer)} is the champion now. This "
+            "session keeps the one it began with.</p>"
+        )
+        if st.button("Use the new release", key="use-newer"):
+            _cascade.change()
+            st.rerun()
 
 
 def _line(model: str) -> None:

@@ -13,14 +13,17 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from core.settings import ROOT
-from pages import _figures, _mistakes, _plot, _runs
+from core.errors import StoreUnavailable
+from core.settings import ROOT, Settings
+from core.store import Store
+from pages import _cascade, _figures, _mistakes, _plot, _runs
 from tests import scored, tiny
-from training import evaluate, plots
+from tests.test_catalogue import linked
+from training import catalogue, evaluate, plots
 from training.jobs import Job, Queue, Record, State, estimate, presets
 from training.jobs.datasets import DataSets
 
-PAGES = {name: str(ROOT / "pages" / f"{name}.py") for name in ("training", "metrics")}
+PAGES = {name: str(ROOT / "pages" / f"{name}.py") for name in ("training", "metrics", "releases")}
 SETTINGS = {"joint_passes": 4000, "body_part_passes": 2000, "branch_passes": 1000, "data": []}
 
 
@@ -182,7 +185,7 @@ def test_two_clicks_on_start_are_one_run(
     assert record.state is State.QUEUED and record.job.settings["size"] == 128
 
 
-def test_every_setting_has_a_unit_or_a_choice_and_presets_are_in_range() -> None:
+def test_presets_change_known_settings_and_stay_in_range() -> None:
     from dataclasses import asdict, fields
 
     from training.fit import Settings
@@ -240,3 +243,95 @@ def test_worst_mistakes_come_first() -> None:
 def test_what_is_not_defined_is_empty_and_not_zero() -> None:
     assert _figures.exact(None) == "" and _figures.exact(0.1 + 0.2) == "0.30000000000000004"
     assert not math.isnan(float(_figures.exact(0.5)))
+
+
+# --- the page Releases, and what a session notices of it -----------------------------------------
+
+
+@pytest.fixture
+def shelf(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A weights folder of two releases that share their files."""
+    folder = linked(weights, tmp_path / "weights")
+    manifest = json.loads((weights / "manifest.json").read_text())
+    manifest["releases"].append({**manifest["releases"][0], "id": "second"})
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    monkeypatch.setenv("BONE_WEIGHTS", str(folder))
+    monkeypatch.setattr(catalogue, "load", lambda weights, release: None)
+    return folder
+
+
+def press(app: AppTest, label: str) -> AppTest:
+    next(b for b in app.button if b.label.startswith(label)).click().run()
+    assert not app.exception and "Something went wrong" not in text(app)
+    return app
+
+
+def champion(shelf: Path) -> str:
+    return json.loads((shelf / "manifest.json").read_text())["aliases"]["champion"]
+
+
+def test_promotion_and_roll_back_leave_who_and_why_in_the_audit(shelf: Path) -> None:
+    app = page("releases")
+    choice = next(s for s in app.selectbox if s.label == "Release")
+    assert choice.value == "random"
+    choice.select("second").run()
+    press(app, "Promote")
+    assert "Please give a reason first" in text(app) and champion(shelf) == "random"
+    app.text_input(key="why").set_value("Better on elbows").run()
+    press(app, "Promote")
+    assert champion(shelf) == "second" and "second is the champion now" in text(app)
+    app.text_input(key="why").set_value("Worse on hands").run()
+    press(app, "Roll back to random")
+    assert champion(shelf) == "random"
+    store = Store.open(Settings.from_environment())
+    lines = [(a.event, a.actor, json.loads(a.facts)) for a in store.audit_lines()]
+    assert [(e, f["release"], f["why"]) for e, _, f in lines] == [
+        ("release.promoted", "second", "Better on elbows"),
+        ("release.rolled_back", "random", "Worse on hands"),
+    ]
+    assert {actor for _, actor, _ in lines} == {"test@example.com"}  # as AppTest signs in
+    assert store.verify_audit().problems == ()
+    store.close()
+
+
+def test_a_damaged_release_is_shown_and_cannot_be_promoted(shelf: Path) -> None:
+    manifest = json.loads((shelf / "manifest.json").read_text())
+    manifest["releases"][1]["files"][0]["sha256"] = "00" * 32
+    (shelf / "manifest.json").write_text(json.dumps(manifest))
+    app = page("releases")
+    states = app.dataframe[0].value.set_index("Release").State
+    assert states["random"] == "whole" and "is damaged" in states["second"]
+    next(s for s in app.selectbox if s.label == "Release").select("second").run()
+    assert [b.disabled for b in app.button if b.label.startswith("Promote")] == [True]
+
+
+def test_an_audit_that_cannot_be_written_stops_the_promotion(
+    shelf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise StoreUnavailable("The database does not answer.")
+
+    monkeypatch.setattr(Store, "audit", broken)
+    app = page("releases")
+    next(s for s in app.selectbox if s.label == "Release").select("second").run()
+    app.text_input(key="why").set_value("Better").run()
+    press(app, "Promote")
+    assert "The database does not answer" in text(app) and champion(shelf) == "random"
+
+
+def test_a_session_keeps_its_release_and_is_told_of_the_new_one(shelf: Path) -> None:
+    app = AppTest.from_file(str(ROOT / "streamlit_app.py"), default_timeout=60).run()
+    session = app.session_state[_cascade.PINNED]
+    assert session == "random"
+    _cascade._shared("random", Settings.from_environment()).start().exception()
+    app.run()
+    assert "Release random" in text(app)
+    catalogue.promote(shelf, "second")
+    app.run()
+    assert "Release random" in text(app)
+    assert "Release second is the champion now" in text(app)
+    new = AppTest.from_file(str(ROOT / "streamlit_app.py"), default_timeout=60).run()
+    assert new.session_state[_cascade.PINNED] == "second"
+    press(app, "Use the new release")
+    assert app.session_state[_cascade.PINNED] == "second"
+    assert "champion now" not in text(app)

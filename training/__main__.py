@@ -182,6 +182,7 @@ def _heatmaps_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--release", default="champion")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--draws", type=int, default=1000, help="bootstrap draws (default: 1000)")
+    parser.add_argument("--out", type=Path, help="folder for heatmaps.json, as evaluate's --out")
 
 
 def _heatmaps(options: argparse.Namespace) -> None:
@@ -191,7 +192,11 @@ def _heatmaps(options: argparse.Namespace) -> None:
 
     rows = heatmaps.chosen(read_all(options.data), options.split)
     cascade = Cascade.load(options.weights, options.release, options.device)
-    print(evaluate.table(heatmaps.measure(cascade, rows, options.draws)))
+    records = heatmaps.measure(cascade, rows, options.draws)
+    print(evaluate.table(records))
+    if options.out:
+        about = {"release": cascade.release.id, "release_sha256": cascade.release.sha256}
+        print(evaluate.write(records, options.out, about, "heatmaps.json"))
 
 
 def _joint_arguments(parser: argparse.ArgumentParser) -> None:

@@ -6,7 +6,6 @@ common cancels: two intervals that overlap may still differ for sure, and the ot
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -93,6 +92,5 @@ def _difference(
 
     numbers = np.arange(len(truth), dtype=float)
     e = metrics.bootstrap(difference, truth, numbers, patients, draws, seed)
-    values = [metric(truth, s) for s in scores]
-    value = e.value if not math.isnan(e.value) else math.nan
-    return Difference(part, name, *values, value, e.low, e.high, e.n)
+    first, second = metric(truth, one), metric(truth, two)
+    return Difference(part, name, first, second, e.value, e.low, e.high, e.n)

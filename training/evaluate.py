@@ -265,9 +265,11 @@ def about(cascade: Cascade, rows: pd.DataFrame, split: str, draws: int) -> dict[
     }
 
 
-def write(records: list[dict[str, Any]], folder: Path, about: dict[str, Any]) -> Path:
+def write(
+    records: list[dict[str, Any]], folder: Path, about: dict[str, Any], name: str = "metrics.json"
+) -> Path:
     """``metrics.json``: about (release, data, split, …, confusion) and figures; NaN as null."""
     clean = json.loads(pd.DataFrame(records).to_json(orient="records"))
-    path = folder / "metrics.json"
+    path = folder / name
     files.write_json(path, {**about, "figures": clean})
     return path

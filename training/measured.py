@@ -29,13 +29,22 @@ class Evaluation:
         """The figures: stage, part, source, level, metric, value, low, high, n."""
         return list(self.metrics.get("figures", []))
 
+    @property
+    def scores_path(self) -> Path | None:
+        """``scores.csv``; None where it is not here."""
+        path = self.folder / "scores.csv" if self.folder else None
+        return path if path is not None and path.exists() else None
+
     def scores(self) -> pd.DataFrame | None:
         """A row a picture, with what the cascade said of it; None where it is not here."""
-        path = self.folder / "scores.csv" if self.folder else None
-        if path is None or not path.exists():
-            return None
-        text = {"id": str, "study": str, "patient": str, "finding": str, "view": str}
-        return pd.read_csv(path, dtype=text)
+        path = self.scores_path
+        return None if path is None else read_scores(path)
+
+
+def read_scores(path: Path) -> pd.DataFrame:
+    """``scores.csv`` as ``evaluate`` wrote it."""
+    text = {"id": str, "study": str, "patient": str, "finding": str, "view": str}
+    return pd.read_csv(path, dtype=text)
 
 
 def evaluations(registry: Registry | None, runs: Path) -> list[Evaluation]:

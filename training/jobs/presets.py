@@ -89,13 +89,16 @@ LIMITS = {
     "warmup": Limit("Warm-up", "share of a phase", 0, 0.5, "Until the peak learning rate."),
     "validations": Limit("Validations", "a phase", 1, 1000, "How often a phase is scored."),
     "patience": Limit("Patience", "validations", 0, 1000, "0: never end a phase early."),
+    "freeze": Limit("Frozen stages of the trunk", "stages", 0, 2, "They stay as they start."),
+    "strangers": Limit("No radiographs", "pictures", 0, 1e6, "Drawn, for stage 1 to refuse."),
+    "pointing": Limit("Pointing", "weight", 0, 10, "Asks the evidence to lie in the boxes."),
     "seed": Limit("Seed", "", 0, 2**31 - 1, "Two runs with one seed give the same numbers."),
     "minutes_between_checkpoints": Limit("Checkpoint every", "minutes", 0, 600),
 }
 CHOICES = {
     "device": ("auto", "cpu", "cuda"),
     "precision": ("bf16", "fp32"),
-    "duplicates": ("drop", "keep"),
+    "duplicates": ("drop", "refuse", "keep"),
 }
 TEXTS = {"init": "Starts from: scratch, imagenet, a release or its alias."}
 

@@ -167,8 +167,10 @@ class Queue:
     def _start(self, record: Record, lock: int) -> None:
         """Start the process of a run. What the last one said of its end is forgotten first."""
         folder = record.folder
-        kept = {k: record.status[k] for k in ("phase", "progress", "seen") if k in record.status}
-        status: dict[str, Any] = {**kept, "state": "running", "heartbeat": time.time()}
+        kept: dict[str, Any] = {
+            k: record.status[k] for k in ("phase", "progress", "seen") if k in record.status
+        }
+        status = {**kept, "state": "running", "heartbeat": time.time()}
         files.write_json(folder / "status.json", status)
         environment = os.environ | {LOCK_VARIABLE: str(lock), "TQDM_DISABLE": "1"}
         with (folder / "log.txt").open("ab") as log:

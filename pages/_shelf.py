@@ -1,0 +1,247 @@
+"""The views of the page Releases: the list with its actions, two compared, and adding one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
+from html import escape
+from pathlib import Path
+
+import pandas as pd
+import streamlit as st
+
+from core.errors import CascadeError
+from core.settings import Settings
+from pages import _runs, _theme
+from training import catalogue, measured, parcel
+from training import compare as paired
+from training.catalogue import CHAMPION, Listed
+
+LONGEST_REASON = 200  # characters: the audit takes no more
+MAX_PARCEL_MB = 160
+
+
+def listed(settings: Settings, releases: list[Listed]) -> None:
+    """Every release, readable or not; the chosen one with its card and what can be done."""
+    if not releases:
+        _theme.html("<p class='lead'>There is no release yet. Add a run's, or import one.</p>")
+        return
+    rows = pd.DataFrame([_row(settings.weights, r) for r in releases])
+    st.dataframe(rows, hide_index=True, width="stretch")
+    by_id = {r.id: r for r in releases}
+    first = next((r.id for r in releases if CHAMPION in r.aliases), releases[0].id)
+    chosen = by_id[
+        st.selectbox("Release", list(by_id), index=list(by_id).index(first), key="release-shown")
+    ]
+    left, right = st.columns([3, 2], gap="large")
+    with left:
+        _card(settings.weights, chosen)
+    with right:
+        _actions(settings, chosen)
+
+
+def _row(weights: Path, listed: Listed) -> dict[str, str]:
+    problems = _problems(weights, listed)
+    return {
+        "Release": listed.id,
+        "In use as": ", ".join(listed.aliases),
+        "State": problems[0] if problems else "whole",
+        "Created": str(listed.entry.get("created", "")),
+        "SHA-256": listed.release.sha256[:12] if listed.release else "",
+        **(_figures(listed) if listed.release else {}),
+    }
+
+
+def _figures(listed: Listed) -> dict[str, str]:
+    """AUROC of each part on all real radiographs, by image, of the split that was measured."""
+    from training.report import at_a_glance
+
+    figures = listed.release.metrics.get("figures", []) if listed.release else []
+    glance = at_a_glance([{"level": "image", **r} for r in figures])
+    return {f"AUROC {part}": str(v) for part, v in glance.get("AUROC, image", {}).items()}
+
+
+def _problems(weights: Path, listed: Listed) -> list[str]:
+    """Damage, looked for again only where a file has changed."""
+    if listed.release is None:
+        return [listed.problem]
+    stats = []
+    for path in listed.release.files:
+        try:
+            stat = (weights / path).stat()
+            stats.append((path, stat.st_mtime_ns, stat.st_size))
+        except OSError:
+            stats.append((path, 0, 0))
+    return _checked(str(weights), listed.id, listed.release.sha256, tuple(stats))
+
+
+@st.cache_data(max_entries=64, show_spinner="Checking the weights against their checksums.")
+def _checked(weights: str, release: str, _sha256: str, stats: tuple[object, ...]) -> list[str]:
+    return catalogue.check(Path(weights), release)
+
+
+def _card(weights: Path, chosen: Listed) -> None:
+    if chosen.release is None:
+        _theme.notice(chosen.problem)
+        return
+    release = chosen.release
+    data = release.training_data
+    counts = ", ".join(f"{v:,} {k}" for k, v in data.get("pictures", {}).items())
+    facts = {
+        "SHA-256 of the release": release.sha256,
+        "Created": release.created,
+        "Parts": ", ".join(p.value for p in release.parts),
+        "Pictures": counts,
+        "Sources": ", ".join(data.get("sources", [])),
+        "SHA-256 of the split": str(data.get("split_sha256", "")),
+        "Licence": release.licence,
+        "Intended use": release.intended_use,
+    }
+    body = "".join(
+        f"<tr><td>{escape(k)}</td><td>{escape(str(v))}</td></tr>" for k, v in facts.items()
+    )
+    _theme.html(f"<table class='details'>{body}</table>")
+    path = weights / chosen.id / "MODEL_CARD.md"
+    with st.expander("Model card"):
+        # as text: a card that came with an import could name pictures on the internet
+        text = path.read_text(encoding="utf-8") if path.is_file() else "There is no model card."
+        st.code(text, language=None, wrap_lines=True, height=420)
+
+
+def _actions(settings: Settings, chosen: Listed) -> None:
+    """Promote, roll back, export; who and why go into the audit first."""
+    problems = _problems(settings.weights, chosen)
+    why = st.text_input("Why", key="why", max_chars=LONGEST_REASON, placeholder="A reason")
+    back = catalogue.previous(settings.weights)
+    champion = CHAMPION in chosen.aliases
+    if problems:
+        _theme.notice(problems[0])
+    st.button(
+        "Promote to champion",
+        type="primary",
+        disabled=bool(problems) or champion,
+        on_click=_do,
+        args=("release.promoted", partial(catalogue.promote, settings.weights, chosen.id)),
+        kwargs={"release": chosen.id},
+    )
+    st.button(
+        f"Roll back to {back}" if back else "Roll back",
+        disabled=not back,
+        on_click=_do,
+        args=("release.rolled_back", partial(catalogue.roll_back, settings.weights)),
+        kwargs={"release": back},
+    )
+    if not problems:
+        st.download_button(
+            "Export",
+            data=partial(parcel.pack, settings.weights, chosen.id),
+            file_name=f"{chosen.id}.zip",
+            mime="application/zip",
+            on_click="ignore",
+        )
+    _theme.html(
+        "<p class='soft'>Sessions that are open keep the release they began with, and are told. "
+        f"Signed as {escape(_runs.actor())}.</p>"
+    )
+    if not why.strip():
+        _theme.html("<p class='soft'>A reason is asked for before anything changes.</p>")
+
+
+def _do(event: str, action: Callable[[], str], release: str) -> None:
+    """Write the audit, then act: what cannot be written down does not happen."""
+    why = str(st.session_state.get("why", "")).strip()
+    if not why:
+        st.session_state["refused"] = "Please give a reason first."
+        return
+    try:
+        audit(event, release=release, why=why)
+        action()
+    except CascadeError as error:
+        st.session_state["refused"] = str(error)
+        return
+    st.session_state["why"] = ""
+    st.session_state["done"] = f"{escape(release)} is the champion now."
+
+
+def audit(event: str, **facts: str) -> None:
+    """A line in the audit of this BONE_HOME, signed by whoever is asking."""
+    from core.store import Store
+
+    store = Store.open(Settings.from_environment())
+    try:
+        store.audit(event, _runs.actor(), **facts)
+    finally:
+        store.close()
+
+
+def compare(settings: Settings, releases: list[Listed]) -> None:
+    """Two evaluations of the same pictures, the difference with its interval."""
+    from core.registry import Registry
+
+    registry = None
+    if releases:
+        registry = Registry.open(settings.weights)
+    known = measured.evaluations(registry, settings.home / "runs")
+    found = {e.name: e for e in known if e.scores_path is not None}
+    if len(found) < 2:
+        _theme.html(
+            "<p class='lead'>Two releases are compared on the pictures that both have scored. "
+            "Evaluate two runs on the same split first.</p>"
+        )
+        return
+    left, right = st.columns(2)
+    one = found[left.selectbox("First", list(found), index=1)]
+    two = found[right.selectbox("Second", list(found), index=0)]
+    paths = [one.scores_path, two.scores_path]
+    table = _differences(*((str(p), p.stat().st_mtime_ns) for p in paths if p is not None))
+    if table.empty:
+        _theme.notice("These two have no picture in common.")
+        return
+    st.dataframe(table, hide_index=True, width="stretch")
+    _theme.html(
+        "<p class='soft'>Second minus first; 95 % intervals from drawing the same patients for "
+        "both (1,000 draws). One that holds 0 shows no difference. Brier: less is better.</p>"
+    )
+
+
+@st.cache_data(max_entries=8, show_spinner="Drawing the same patients for both.")
+def _differences(first: tuple[str, int], second: tuple[str, int]) -> pd.DataFrame:
+    rows = [measured.read_scores(Path(path)) for path, _ in (first, second)]
+    return pd.DataFrame([asdict(d) for d in paired.differences(*rows)])
+
+
+def add(settings: Settings, _: list[Listed]) -> None:
+    """A run's candidate, or a release from a file."""
+    left, right = st.columns(2, gap="large")
+    with left:
+        _theme.html("<p class='cardname'><b>From a run</b> that was evaluated</p>")
+        runs = [
+            r.folder for r in _runs.queue().records()
+            if (r.folder / "candidate" / "manifest.json").exists()
+        ]  # fmt: skip
+        run = st.selectbox("Run", runs, format_func=lambda p: p.name) if runs else None
+        st.button("Add this run", disabled=run is None, on_click=_added, args=(_from_run, run))
+    with right:
+        _theme.html("<p class='cardname'><b>From a file</b> that was exported</p>")
+        given = st.file_uploader("Release", type="zip", max_upload_size=MAX_PARCEL_MB, key="parcel")
+        st.button("Import", disabled=given is None, on_click=_added, args=(_from_file, given))
+
+
+def _from_run(run: Path) -> str:
+    return catalogue.add_run(run, Settings.from_environment().weights)
+
+
+def _from_file(given: object) -> str:
+    return parcel.unpack(given, Settings.from_environment().weights)
+
+
+def _added(how: Callable[[object], str], what: object) -> None:
+    """Add a release, and write down that it was."""
+    try:
+        release = how(what)
+        audit("release.added", release=release)
+    except CascadeError as error:
+        st.session_state["refused"] = str(error)
+        return
+    st.session_state["done"] = f"{escape(release)} was added. It can be promoted now."

@@ -1,0 +1,218 @@
+"""Releases: promoted, rolled back, exported, imported; what is damaged or hostile is refused."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import shutil
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from core.errors import WeightsInvalid
+from core.registry import Registry
+from tests import scored
+from training import catalogue, compare, parcel
+from training.catalogue import ReleaseRefused
+from training.threshold import outcome
+
+
+def linked(weights: Path, folder: Path) -> Path:
+    """A weights folder whose large files are links to the shared ones, with its own manifest."""
+    shutil.copytree(weights, folder, copy_function=lambda a, b: Path(b).hardlink_to(a))
+    copied = (folder / "manifest.json").read_text()
+    (folder / "manifest.json").unlink()
+    (folder / "manifest.json").write_text(copied)
+    return folder
+
+
+@pytest.fixture
+def shelf(weights: Path, tmp_path: Path) -> Path:
+    return linked(weights, tmp_path / "weights")
+
+
+def second(shelf: Path, **changed: Any) -> None:
+    """Another release of the same files, with another id."""
+    manifest = json.loads((shelf / "manifest.json").read_text())
+    entry = {**manifest["releases"][0], "id": "second", "created": "2026-11-30", **changed}
+    manifest["releases"].append(entry)
+    (shelf / "manifest.json").write_text(json.dumps(manifest))
+
+
+def aliases(shelf: Path) -> dict[str, str]:
+    return json.loads((shelf / "manifest.json").read_text())["aliases"]
+
+
+def test_promote_keeps_the_one_before_and_roll_back_returns_to_it(shelf: Path) -> None:
+    second(shelf)
+    with pytest.raises(ReleaseRefused, match="no earlier champion"):
+        catalogue.roll_back(shelf)
+    assert catalogue.promote(shelf, "second") == "random"
+    assert aliases(shelf) == {"champion": "second", "previous": "random"}
+    with pytest.raises(ReleaseRefused, match="champion already"):
+        catalogue.promote(shelf, "second")
+    assert catalogue.roll_back(shelf) == "random"
+    assert Registry.open(shelf).find("champion").id == "random"
+    assert catalogue.roll_back(shelf) == "second"
+
+
+def test_a_damaged_or_incompatible_release_is_shown_and_not_promoted(shelf: Path) -> None:
+    path = shelf / "second" / "trunk.safetensors"
+    path.parent.mkdir()
+    data = bytearray((shelf / "random" / "trunk.safetensors").read_bytes())
+    digest = hashlib.sha256(data).hexdigest()
+    data[1000] ^= 1
+    path.write_bytes(data)
+    file = {"path": "second/trunk.safetensors", "sha256": digest, "bytes": len(data)}
+    second(shelf, files=[file])
+    with pytest.raises(ReleaseRefused, match="damaged"):
+        catalogue.promote(shelf, "second")
+    second(shelf, id="third", architecture="vit-b16")
+    found = {r.id: r for r in catalogue.listing(shelf)}
+    assert found["third"].release is None and "vit-b16" in found["third"].problem
+    with pytest.raises(ReleaseRefused, match="vit-b16"):
+        catalogue.promote(shelf, "third")
+    assert aliases(shelf) == {"champion": "random"}
+
+
+def test_a_release_travels_as_one_file(shelf: Path, tmp_path: Path) -> None:
+    data = parcel.pack(shelf, "random")
+    other = tmp_path / "other"
+    assert parcel.unpack(io.BytesIO(data), other) == "random"
+    here, there = (Registry.open(f).releases["random"] for f in (shelf, other))
+    assert here.sha256 == there.sha256 and Registry.open(other).verify(there) == []
+    assert aliases(other) == {} and (other / "random" / "MODEL_CARD.md").exists()
+    with pytest.raises(ReleaseRefused, match="already"):
+        parcel.unpack(io.BytesIO(data), other)
+    flipped = bytearray(data)
+    flipped[len(data) // 2] ^= 1
+    with pytest.raises(ReleaseRefused, match=r"damaged|no zip"):
+        parcel.unpack(io.BytesIO(flipped), tmp_path / "third")
+    assert not list((tmp_path / "third").glob("*"))
+    assert not list(other.glob(".parcel-*"))
+
+
+# --- zips from somebody who means harm -----------------------------------------------------------
+
+Change = Callable[[dict[str, Any], dict[str, bytes]], None]
+
+
+def _outside(entry: dict[str, Any], files: dict[str, bytes]) -> None:
+    files["../../evil.safetensors"] = files.pop("bad/trunk.safetensors")
+    entry["files"][0]["path"] = "../../evil.safetensors"
+
+
+def _absolute(entry: dict[str, Any], files: dict[str, bytes]) -> None:
+    files["/tmp/evil.safetensors"] = files.pop("bad/trunk.safetensors")
+    entry["files"][0]["path"] = "/tmp/evil.safetensors"
+
+
+def _not_weights(entry: dict[str, Any], files: dict[str, bytes]) -> None:
+    files["bad/run.py"] = files.pop("bad/trunk.safetensors")
+    entry["files"][0]["path"] = "bad/run.py"
+
+
+def _bomb(entry: dict[str, Any], files: dict[str, bytes]) -> None:
+    files["bad/trunk.safetensors"] = bytes(60 * 2**20)
+
+
+def _claims_more(entry: dict[str, Any], files: dict[str, bytes]) -> None:
+    entry["files"][0]["bytes"] = 10**12
+
+
+def _negative(entry: dict[str, Any], files: dict[str, bytes]) -> None:
+    entry["files"][0]["bytes"] = -1
+
+
+HOSTILE: dict[str, Change] = {
+    "path outside": _outside,
+    "absolute path": _absolute,
+    "no weights": _not_weights,
+    "bomb": _bomb,
+    "claims more": _claims_more,
+    "negative size": _negative,
+    "one file too many": lambda e, f: f.update({"bad/more.safetensors": b""}),
+    "one file missing": lambda e, f: f.pop("bad/trunk.safetensors") and None,
+    "id of a path": lambda e, f: e.update(id="../bad"),
+    "no id": lambda e, f: e.pop("id") and None,
+    "stages a list": lambda e, f: e.update(stages=[]),
+    "figures no list": lambda e, f: e.update(metrics={"figures": 3}),
+    "no safetensors inside": lambda e, f: None,
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_a_hostile_zip_is_refused_and_leaves_nothing(
+    weights: Path, tmp_path: Path, case: str
+) -> None:
+    entry = json.loads((weights / "manifest.json").read_text())["releases"][0] | {"id": "bad"}
+    content = b"no tensors"
+    digest = hashlib.sha256(content).hexdigest()
+    entry["files"] = [{"path": "bad/trunk.safetensors", "sha256": digest, "bytes": len(content)}]
+    files = {"bad/trunk.safetensors": content}
+    HOSTILE[case](entry, files)
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(parcel.ENTRY, json.dumps(entry))
+        for name, data in files.items():
+            archive.writestr(name, data)
+    folder = tmp_path / "weights"
+    with pytest.raises(WeightsInvalid) as caught:
+        parcel.unpack(out, folder)
+    assert str(caught.value).endswith(".") and "\n" not in str(caught.value)
+    assert [p for p in tmp_path.rglob("*") if p.is_file()] == []
+
+
+@pytest.mark.parametrize("data", [b"", b"PK", b"PK\x05\x06" + bytes(18), b"x" * 1000])
+def test_what_is_no_zip_is_refused(tmp_path: Path, data: bytes) -> None:
+    with pytest.raises(ReleaseRefused):
+        parcel.unpack(io.BytesIO(data), tmp_path)
+
+
+# --- two compared, and thresholds ----------------------------------------------------------------
+
+
+def test_a_paired_difference_is_that_of_the_figures_and_certain_where_it_is_always() -> None:
+    rng = np.random.default_rng(0)
+    n = 120
+    truth = np.tile([0.0, 1.0], n // 2)
+    first = pd.DataFrame(
+        {
+            "id": [str(i) for i in range(n)],
+            "source": "drawn",
+            "part": "hand",
+            "patient": [f"p{i // 2}" for i in range(n)],
+            "positive": truth,
+            "probability": rng.random(n),
+            "said": ["hand", "elbow"] * (n // 2),
+            "finding": "doubtful",
+        }
+    )
+    better = first.assign(probability=truth * 0.5 + 0.25, said="hand")
+    shuffled = better.sample(frac=1, random_state=1)  # rows are matched by name, not by place
+    found = {(d.part, d.metric): d for d in compare.differences(first, shuffled, draws=50)}
+    area = found["hand", "auroc"]
+    assert area.second == 1.0 and area.difference == pytest.approx(1 - area.first)
+    assert area.low > 0 and area.n == n
+    right = found["all", "body part right"]
+    assert (right.first, right.second, right.difference) == (0.5, 1.0, 0.5)
+    same = compare.differences(first, first, draws=20)
+    assert all(d.difference == d.low == d.high == 0 for d in same if d.metric != "x")
+    assert compare.differences(first, better.assign(source="elsewhere"), draws=5) == []
+
+
+def test_a_threshold_at_a_prevalence_by_hand() -> None:
+    rows = scored.rows()
+    o = outcome(rows.positive, rows.probability, 0.5, 0.1)
+    # positives .9 .3 .2 .8: two of four; negatives .6 .2 .7: one of three below
+    assert (o.sensitivity, o.specificity) == pytest.approx((1 / 2, 1 / 3))
+    assert o.ppv == pytest.approx(0.05 / (0.05 + 0.6))
+    assert o.npv == pytest.approx(0.3 / (0.3 + 0.05))
+    assert 1000 * o.flagged == pytest.approx(650)
+    assert np.isnan(outcome(rows.positive, rows.probability, 1.1, 0.1).ppv)

@@ -1,0 +1,190 @@
+"""The releases of a weights folder: list, add, promote, roll back.
+
+Promoting changes a name, not a file: the alias ``champion`` moves, and ``previous`` keeps the one
+it left, so that rolling back is one step and ``python -m training release`` removes neither.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from core import files
+from core.errors import WeightsInvalid
+from core.registry import FORMAT, Registry, Release
+
+CHAMPION, PREVIOUS = "champion", "previous"
+ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
+
+
+class ReleaseRefused(WeightsInvalid):
+    """What was asked of a release cannot be done; the message says why."""
+
+
+@dataclass(frozen=True)
+class Listed:
+    """An entry of the manifest. release: None where this version cannot read it (problem: why)."""
+
+    id: str
+    entry: dict[str, Any]
+    release: Release | None
+    aliases: tuple[str, ...]
+    problem: str = ""
+
+
+def listing(weights: Path) -> list[Listed]:
+    """All entries, the newest first, readable or not; raises WeightsInvalid without a manifest."""
+    manifest = _manifest(weights)
+    found = []
+    for entry in manifest["releases"]:
+        if not isinstance(entry, dict):
+            continue
+        name = str(entry.get("id", "without id"))
+        aliases = tuple(a for a, of in manifest["aliases"].items() if of == name)
+        try:
+            found.append(Listed(name, entry, Release.from_json(entry), aliases))
+        except (WeightsInvalid, AttributeError) as error:
+            found.append(Listed(name, entry, None, aliases, str(error)))
+    return sorted(found, key=lambda r: str(r.entry.get("created", "")), reverse=True)
+
+
+def check(weights: Path, release: str) -> list[str]:
+    """A sentence for each thing that is wrong with a release; reads every byte of it."""
+    found = next((r for r in listing(weights) if r.id == release), None)
+    if found is None:
+        return [f"There is no release {release}."]
+    if found.release is None:
+        return [found.problem]
+    return Registry(weights, {}, {release: found.release}).verify(found.release)
+
+
+def promote(weights: Path, release: str) -> str:
+    """Make a release the champion; returns the id of the one it follows (empty for the first).
+
+    Raises ReleaseRefused for one that is damaged, incompatible, or does not load.
+    """
+    if problems := check(weights, release):
+        raise ReleaseRefused(problems[0])
+    load(weights, release)
+    with locked(weights):
+        manifest = _manifest(weights)
+        before = str(manifest["aliases"].get(CHAMPION, ""))
+        if before == release:
+            raise ReleaseRefused(f"{release} is the champion already.")
+        manifest["aliases"][CHAMPION] = release
+        if before:
+            manifest["aliases"][PREVIOUS] = before
+        files.write_json(weights / "manifest.json", manifest)
+    return before
+
+
+def previous(weights: Path) -> str:
+    """The release that a roll back would return to; empty where there is none."""
+    return str(_manifest(weights)["aliases"].get(PREVIOUS, ""))
+
+
+def roll_back(weights: Path) -> str:
+    """Promote the previous champion again; returns its id."""
+    back = previous(weights)
+    if not back:
+        raise ReleaseRefused("There is no earlier champion to return to.")
+    promote(weights, back)
+    return back
+
+
+def load(weights: Path, release: str) -> None:
+    """Build its networks once; raises WeightsInvalid where they do not fit."""
+    from core.cascade import Cascade
+
+    try:
+        Cascade.load(weights, release, "cpu")
+    except (KeyError, ValueError, RuntimeError) as error:
+        raise WeightsInvalid(f"Release {release} does not fit this version.") from error
+
+
+def add_run(run: Path, weights: Path) -> str:
+    """Copy a run's candidate into the weights folder, without an alias; returns its id.
+
+    Its figures are those of the test split where it was scored there, else there are none.
+    """
+    source = Registry.open(run / "candidate")
+    found = source.find(CHAMPION)
+    entry = {**found.raw, "metrics": _measured(run, found)}
+    with locked(weights):
+        refuse_taken(weights, found.id)
+        for file in found.files.values():
+            write = partial(Path.write_bytes, data=source.read(file))
+            files.write_atomically(weights / file.path, write)
+        append(weights, entry)
+    return found.id
+
+
+def _measured(run: Path, release: Release) -> dict[str, Any]:
+    try:
+        text = (run / "test" / "metrics.json").read_text(encoding="utf-8")
+        measured: dict[str, Any] = json.loads(text)
+    except (OSError, ValueError):
+        return {}
+    return measured if measured.get("release_sha256") == release.sha256 else {}
+
+
+def append(weights: Path, entry: dict[str, Any]) -> None:
+    """Name a release whose files are there, with its model card; the lock must be held."""
+    from training.card import model_card
+
+    card = model_card(Release.from_json(entry))
+    files.write_atomically(
+        weights / str(entry["id"]) / "MODEL_CARD.md", lambda p: p.write_text(card, encoding="utf-8")
+    )
+    path = weights / "manifest.json"
+    manifest = _manifest(weights) if path.exists() else _empty()
+    manifest["releases"] = [*manifest["releases"], entry]
+    files.write_json(path, manifest)
+
+
+def refuse_taken(weights: Path, release: str) -> None:
+    """An id is given once: results in reports and in the database name it."""
+    if not (weights / "manifest.json").exists():
+        return
+    if any(r.id == release for r in listing(weights)):
+        raise ReleaseRefused(f"There is a release {release} already.")
+
+
+def remove_files(weights: Path, release: str) -> None:
+    """The folder of a release that the manifest does not name."""
+    shutil.rmtree(weights / release, ignore_errors=True)
+
+
+def _empty() -> dict[str, Any]:
+    return {"format": FORMAT, "aliases": {}, "releases": []}
+
+
+def _manifest(weights: Path) -> dict[str, Any]:
+    """manifest.json as it is; raises WeightsInvalid where it is missing or damaged."""
+    try:
+        found = json.loads((weights / "manifest.json").read_text(encoding="utf-8"))
+        if found["format"] != FORMAT:
+            raise WeightsInvalid(f"manifest.json has format {found['format']}, not {FORMAT}.")
+        if not isinstance(found["releases"], list) or not isinstance(found["aliases"], dict):
+            raise WeightsInvalid("manifest.json in the weights folder cannot be read.")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise WeightsInvalid("manifest.json in the weights folder cannot be read.") from error
+    return dict(found)
+
+
+@contextmanager
+def locked(weights: Path) -> Iterator[None]:
+    """One writer of the manifest at a time."""
+    import fcntl
+
+    weights.mkdir(parents=True, exist_ok=True)
+    with (weights / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
