@@ -8,6 +8,8 @@ al. 2016, arXiv:1512.04150): no hook, no backward pass, nothing left behind on a
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -56,3 +58,31 @@ def colour_map() -> NDArray[np.uint8]:
     ramp = np.arange(256, dtype=np.uint8).reshape(1, 256)
     bgr = cv2.applyColorMap(ramp, cv2.COLORMAP_INFERNO).reshape(256, 3)
     return np.ascontiguousarray(bgr[:, ::-1])
+
+
+@dataclass(frozen=True)
+class Region:
+    """Where a heatmap is hottest: the connected part around its peak, at least half as high.
+
+    outline: Nx2 float, corners (x, y) in fractions of width and height.
+    width, height: of the box around it, in the same fractions.
+    """
+
+    outline: NDArray[np.float64]
+    width: float
+    height: float
+
+
+def hottest(heat: NDArray[np.float32]) -> Region | None:
+    """The hottest region of a map over a picture (HxW); None where there is no evidence."""
+    peak = float(heat.max())
+    if peak <= 0:
+        return None
+    hot = (heat >= peak / 2).astype(np.uint8)
+    _, labels = cv2.connectedComponents(hot)
+    inside = (labels == labels.flat[int(heat.argmax())]).astype(np.uint8)
+    contours, _ = cv2.findContours(inside, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    corners = max(contours, key=len).reshape(-1, 2)
+    size = np.array(heat.shape[::-1], float)
+    width, height = (np.ptp(corners, axis=0) + 1) / size
+    return Region((corners + 0.5) / size, float(width), float(height))

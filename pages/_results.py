@@ -1,4 +1,4 @@
-"""All results of one page: progress, tally, downloads, summary of many, and the cards."""
+"""All results of one page: progress, tally, downloads, the list of studies, and one study."""
 
 from __future__ import annotations
 
@@ -13,31 +13,26 @@ from streamlit.delta_generator import DeltaGenerator
 
 from core.cascade import Cascade
 from core.settings import ImageLimits
+from core.study import combine, group
 from core.types import Finding, ImageResult
-from pages import _card, _downloads, _sources
+from pages import _downloads, _reading, _sources
 from pages._scoring import Session
 from pages._sources import Source
-from pages._theme import html
+from pages._study import Study, StudyCard
+from pages._theme import html, style
 
-ROWS_SHOWN = 6
+ROWS_SHOWN = 4
 ROW = 30  # pixels
-REDRAW = 0.5  # seconds between two drawings of a summary that grows
+ONE_ABOVE, MANY_ABOVE = 345, 470  # pixels that are not the picture's, with one study and a list
+REDRAW = 0.5  # seconds between two drawings of a list that grows
 CURRENT = "#2a333a"
 BAR = "#6f8192"  # not the accent: that is kept for findings
 ORDERS = ("As given", "Most suspected first")
-SCALED = (
-    "A heatmap shows where the positive evidence lies, not the outline of a lesion. It is scaled "
-    "by the probability, so that a faint one goes with a low probability."
-)
-GLYPHS = {
-    Finding.SUSPECTED: "▲ Suspected",
-    Finding.DOUBTFUL: "◇ Doubtful",
-    Finding.NOT_SUSPECTED: "○ Not suspected",
-}
+TOGETHER = "study-of-all"
 
 
 class Results:
-    """The results of the files on the page, drawn as soon as each is known."""
+    """The results of the files on the page, study by study."""
 
     def __init__(
         self, sources: Sequence[Source], cascade: Cascade, limits: ImageLimits, memory: Session
@@ -51,13 +46,47 @@ class Results:
     def show(self) -> None:
         """Score what has no score yet, and draw everything."""
         status = st.container(key="status").empty()
-        if len(self._sources) <= _sources.MOST_CARDS:
-            for source in self._scored(status):
-                self._card(source)
-        else:
-            self._browse(status)
-        self._finish(status)
-        html(f"<p class='soft'>{SCALED}</p>")
+        listing = st.empty()
+        self._score(status, listing)
+        studies = self._studies()
+        self._finish(status, studies)
+        position = 0
+        above = ONE_ABOVE
+        if len(studies) > 1:
+            above = MANY_ABOVE + ROW * min(len(studies), ROWS_SHOWN)
+            studies = self._ordered(studies)
+            position = self._position(studies)
+            self._table(listing, studies, position, selectable=True)
+            self._pager(position, studies)
+        style(f".st-key-picture {{ --above: {above}px; }}")
+        others = {
+            self._memory.study_of(study.sources[0]): f"{n + 1}: {_name(study)}"
+            for n, study in enumerate(studies)
+            if n != position
+        }
+        StudyCard(studies[position], self._cascade, self._memory, self._limits, others).draw()
+
+    def _score(self, status: DeltaGenerator, listing: DeltaGenerator) -> None:
+        """Every file; while many are awaited, the list grows."""
+        drawn = time.monotonic()
+        for _ in self._scored(status):
+            if time.monotonic() - drawn > REDRAW and len(self._sources) > 1:
+                self._table(listing, self._studies(), -1)
+                drawn = time.monotonic()
+
+    def _studies(self) -> list[Study]:
+        """What is scored by now, grouped."""
+        known = [s for s in self._sources if s.id in self._found]
+        keys = [self._memory.study_of(s) for s in known]
+        return [
+            Study(
+                tuple(known[n] for n in views),
+                combine(
+                    keys[views[0]], [self._found[known[n].id] for n in views], self._cascade.release
+                ),
+            )
+            for views in group(keys)
+        ]
 
     def _scored(self, status: DeltaGenerator) -> Iterator[Source]:
         """Each source when its result is there; progress as soon as more than one is awaited."""
@@ -73,50 +102,45 @@ class Results:
         """How many have no result yet."""
         return sum(not self._memory.known(s, self._cascade) for s in self._sources)
 
-    def _browse(self, status: DeltaGenerator) -> None:
-        """Many: a summary, and one card at a time."""
-        self._order()
-        position = self._position()
-        table = st.empty()
-        self._pager(position)
-        place = st.container()
-        drawn = -math.inf if self._awaited() else math.inf
-        for n, source in enumerate(self._scored(status)):
-            if time.monotonic() - drawn > REDRAW:
-                self._table(table, position)
-                drawn = time.monotonic()
-            if n == position:
-                with place:
-                    self._card(source)
-        self._table(table, position, selectable=True)
-
-    def _position(self) -> int:
-        """Where the radiograph stands that the reader looks at; it may have moved."""
+    def _position(self, studies: Sequence[Study]) -> int:
+        """Where the study stands that the reader looks at; it may have moved."""
         shown = st.session_state.get("shown")
-        return next((n for n, s in enumerate(self._sources) if s.id == shown), 0)
+        ids = [{s.id for s in study.sources} for study in studies]
+        position = next((n for n, views in enumerate(ids) if shown in views), 0)
+        beyond = position + st.session_state.pop("beyond", 0)
+        if 0 <= beyond < len(studies):
+            position = beyond
+        self._go(studies[position])
+        return position
 
-    def _go(self, position: int) -> None:
-        st.session_state["shown"] = self._sources[position].id
+    def _go(self, study: Study) -> None:
+        st.session_state["shown"] = study.key
 
-    def _order(self) -> None:
-        """By probability, if the reader wants it and every result is there."""
-        if self._awaited() or st.session_state.get("order", ORDERS[0]) == ORDERS[0]:
-            return
+    def _ordered(self, studies: list[Study]) -> list[Study]:
+        """By probability, if the reader wants it."""
+        if st.session_state.get("order", ORDERS[0]) == ORDERS[0]:
+            return studies
 
-        def urgency(source: Source) -> float:
-            found = self._memory.result(source, self._cascade, self._limits).fracture
-            return -found.probability if found else 1.0
+        def urgency(study: Study) -> float:
+            found = study.result.probability
+            return 1.0 if found is None else -found
 
-        self._sources.sort(key=urgency)
+        return sorted(studies, key=urgency)
 
-    def _table(self, place: DeltaGenerator, position: int, selectable: bool = False) -> None:
-        rows = pd.DataFrame([self._row(s) for s in self._sources])
+    def _table(
+        self,
+        place: DeltaGenerator,
+        studies: Sequence[Study],
+        position: int,
+        selectable: bool = False,
+    ) -> None:
+        rows = pd.DataFrame([_row(study) for study in studies])
         shown = min(len(rows), ROWS_SHOWN)
-        key = f"summary-{hash(tuple(s.id for s in self._sources))}"
+        key = f"summary-{hash(tuple(study.key for study in studies))}"
 
         def select() -> None:
             for row, _ in st.session_state[key].selection.cells:
-                self._go(row)
+                self._go(studies[row])
 
         chosen = {"key": key, "on_select": select, "selection_mode": "single-cell"}
         place.dataframe(
@@ -129,47 +153,24 @@ class Results:
             **(chosen if selectable else {}),
         )
 
-    def _row(self, source: Source) -> dict[str, object]:
-        """One line of the summary; empty where the result is not there yet."""
-        row: dict[str, object] = {"File": source.name}
-        result = self._found.get(source.id)
-        if result is None:
-            return row | {"Body part": "", "Finding": "", "Probability": math.nan, "Note": ""}
-        part = self._memory.chosen.get(source.id)
-        body = f"{part} (chosen)" if part else result.body_part.label if result.body_part else ""
-        fracture = result.fracture
-        return row | {
-            "Body part": body.capitalize(),
-            "Finding": GLYPHS[fracture.finding] if fracture else "– Not assessed",
-            "Probability": 100 * fracture.probability if fracture else math.nan,
-            "Note": result.reason or "",
-        }
-
-    def _pager(self, position: int) -> None:
+    def _pager(self, position: int, studies: Sequence[Study]) -> None:
         """Previous and next stay where they are, so that a pointer need not move."""
-        total = len(self._sources)
+        total = len(studies)
         with st.container(key="pager"):
             back, ahead, where, order = st.columns([1, 1, 3, 3], vertical_alignment="center")
-        back.button(
-            "Previous",
-            key="previous",
-            on_click=self._go,
-            args=(position - 1,),
-            disabled=position == 0,
-            shortcut="P",
-            width="stretch",
-        )
-        ahead.button(
-            "Next",
-            key="next",
-            on_click=self._go,
-            args=(position + 1,),
-            disabled=position == total - 1,
-            shortcut="N",
-            width="stretch",
-        )
+        for place, label, step, key in ((back, "Previous", -1, "P"), (ahead, "Next", 1, "N")):
+            there = position + step
+            place.button(
+                label,
+                key=label.lower(),
+                on_click=self._go,
+                args=(studies[there % total],),
+                disabled=not 0 <= there < total,
+                shortcut=key,
+                width="stretch",
+            )
         with where:
-            html(f"<p class='tally'>Radiograph <b>{position + 1}</b> of {total}</p>")
+            html(f"<p class='tally'>Study <b>{position + 1}</b> of {total}</p>")
         order.segmented_control(
             "Order",
             ORDERS,
@@ -181,22 +182,15 @@ class Results:
             args=("shown", None),
         )
 
-    def _card(self, source: Source) -> None:
-        result = self._found[source.id]
-        view = None
-        if result.body_part is not None:
-            view = self._memory.view(source, self._limits)
-        card = _card.Card(source, result, view, self._memory.chosen.get(source.id))
-        _card.draw(card, self._cascade, self._memory)
-
-    def _finish(self, status: DeltaGenerator) -> None:
-        """Tally and downloads, in the place where the progress was."""
+    def _finish(self, status: DeltaGenerator, studies: Sequence[Study]) -> None:
+        """Tally, grouping and downloads, in the place where the progress was."""
         records = [
             _downloads.Record(self._found[s.id], self._memory.chosen.get(s.id))
             for s in self._sources
         ]
         with status.container(horizontal=True, vertical_alignment="center"):
-            html(f"<p class='tally'>{_tally(list(self._found.values()))}</p>")
+            html(f"<p class='tally'>{_tally([s.result.finding for s in studies])}</p>")
+            self._grouping(studies)
             _download("CSV", _downloads.to_csv(records), "results.csv", "text/csv")
             _download(
                 "JSON lines",
@@ -206,6 +200,15 @@ class Results:
             )
             st.button("Clear all", key="clear", on_click=_sources.clear)
 
+    def _grouping(self, studies: Sequence[Study]) -> None:
+        """All views into one study, and back."""
+        moved = self._memory.moved
+        if len(studies) > 1:
+            everything = dict.fromkeys((s.id for s in self._sources), TOGETHER)
+            st.button("All in one study", key="together", on_click=moved.update, args=(everything,))
+        if moved:
+            st.button("Group as given", key="apart", on_click=moved.clear)
+
 
 def _download(label: str, data: str, name: str, mime: str) -> None:
     st.download_button(label, data, name, mime, key=f"download-{name}", on_click="ignore")
@@ -214,6 +217,7 @@ def _download(label: str, data: str, name: str, mime: str) -> None:
 def _columns() -> dict[str, object]:
     column = st.column_config
     return {
+        "Views": column.NumberColumn(width="small"),
         "Probability": column.ProgressColumn(
             min_value=0, max_value=100, format="%.0f %%", color=BAR
         ),
@@ -222,16 +226,41 @@ def _columns() -> dict[str, object]:
 
 
 def _mark(row: pd.Series, position: int) -> list[str]:
-    """The line of the radiograph that is shown stands on a lighter ground."""
+    """The line of the study that is shown stands on a lighter ground."""
     return [f"background-color: {CURRENT}" if row.name == position else ""] * len(row)
 
 
-def _tally(results: Sequence[ImageResult]) -> str:
-    """How many of each finding, the most urgent first."""
-    counts = Counter(r.fracture.finding if r.fracture else None for r in results)
+def _name(study: Study) -> str:
+    """A study of one view is called as its file, another by its folder or first file."""
+    if len(study.sources) == 1:
+        return study.sources[0].name
+    folder, _, _ = study.sources[0].name.rpartition("/")
+    return folder or f"{study.sources[0].name} …"
+
+
+def _row(study: Study) -> dict[str, object]:
+    """One line of the list."""
+    result = study.result
+    part = result.body_part.capitalize() if result.body_part else ""
+    chosen = any(view.chosen for view in result.counted)
+    word = _reading.WORDS[result.finding] if result.finding else "Not assessed"
+    refused = next((v.reason for v in result.views if v.reason), "")
+    return {
+        "Study": _name(study),
+        "Views": len(study.sources),
+        "Body part": f"{part} (chosen)" if chosen else part,
+        "Finding": f"{_reading.GLYPHS[result.finding]} {word}",
+        "Probability": math.nan if result.probability is None else 100 * result.probability,
+        "Note": refused if len(study.sources) == 1 else " ".join(result.notes),
+    }
+
+
+def _tally(findings: Sequence[Finding | None]) -> str:
+    """How many studies of each finding, the most urgent first."""
+    counts = Counter(findings)
     words = [
-        f"{_card.badge(finding)}&nbsp;<b>{counts[finding]}</b>"
-        for finding in (*_card.WORDS, None)
+        f"{_reading.badge(finding)}&nbsp;<b>{counts[finding]}</b>"
+        for finding in (*_reading.WORDS, None)
         if counts[finding]
     ]
     return f"<span class='tallies'>{''.join(f'<span>{w}</span>' for w in words)}</span>"

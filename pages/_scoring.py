@@ -12,23 +12,20 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
-import cv2
-import numpy as np
 import streamlit as st
-from numpy.typing import NDArray
 
 from core import imaging
 from core.cascade import Cascade
 from core.pipeline import diagnose
 from core.settings import ImageLimits
-from core.transforms import autocontrast
-from core.types import BodyPart, ImageResult, Radiograph
+from core.study import key_of
+from core.types import BodyPart, DicomHeader, Heatmap, ImageResult, Radiograph
 from pages._sources import Source
+from pages._viewer import Prepared
 
-DISPLAY_SIDE = 1440
-DISPLAY_PERCENTILES = (0.1, 99.9)
 RESULTS_KEPT = 2000
-VIEWS_KEPT = 8
+PICTURES_KEPT = 8
+HEATMAPS_KEPT = 100
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -54,40 +51,21 @@ class Bounded(Generic[K, V]):
         return self._values[key]
 
 
-@dataclass(frozen=True)
-class View:
-    """A radiograph made ready for the screen.
-
-    pixels: HxW uint8, at most DISPLAY_SIDE on the longer side, in its own proportions.
-    facts: what the details say about it, (name, value).
-    """
-
-    pixels: NDArray[np.uint8]
-    facts: tuple[tuple[str, str], ...] = ()
-
-    @classmethod
-    def of(cls, radiograph: Radiograph) -> View:
-        pixels, how = windowed(radiograph.pixels)
-        height, width = radiograph.pixels.shape
-        scale = min(1.0, DISPLAY_SIDE / max(height, width))
-        if scale < 1:
-            size = (max(1, round(width * scale)), max(1, round(height * scale)))
-            pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
-        facts = [("File", f"{radiograph.format}, {width} × {height} pixels"), ("Shown", how)]
-        if radiograph.pixel_spacing is not None:
-            facts.append(("Pixel spacing", "{:.3g} × {:.3g} mm".format(*radiograph.pixel_spacing)))
-        facts += [("Note", note) for note in radiograph.notes]
-        return cls(pixels, tuple(facts))
-
-
 @dataclass
 class Session:
-    """The memory of one browser session."""
+    """The memory of one browser session.
+
+    chosen: the part that the reader named, by source. moved: the study that the reader put a view
+    into, by source. headers: what DICOM says of each source that was decoded, None without it.
+    """
 
     digests: Bounded[str, str] = field(default_factory=lambda: Bounded(RESULTS_KEPT))
     results: Bounded[Hashable, ImageResult] = field(default_factory=lambda: Bounded(RESULTS_KEPT))
-    views: Bounded[str, View] = field(default_factory=lambda: Bounded(VIEWS_KEPT))
+    pictures: Bounded[str, Prepared] = field(default_factory=lambda: Bounded(PICTURES_KEPT))
+    heatmaps: Bounded[Hashable, Heatmap] = field(default_factory=lambda: Bounded(HEATMAPS_KEPT))
     chosen: dict[str, BodyPart] = field(default_factory=dict)
+    moved: dict[str, str] = field(default_factory=dict)
+    headers: dict[str, DicomHeader | None] = field(default_factory=dict)
 
     def known(self, source: Source, cascade: Cascade) -> bool:
         """Whether a result is there already."""
@@ -99,21 +77,48 @@ class Session:
         found = self.results.get(key, lambda: self._score(source, cascade, limits))
         return replace(found, file=source.name)
 
-    def view(self, source: Source, limits: ImageLimits) -> View:
+    def picture(self, source: Source, limits: ImageLimits) -> Prepared:
         """The picture for the screen, decoded again where it was forgotten."""
-        return self.views.get(
-            self._digest(source),
-            lambda: View.of(imaging.decode(source.read(), source.name, limits)),
+        return self.pictures.get(
+            self._digest(source), lambda: Prepared.of(self._decoded(source, limits))
         )
+
+    def heatmap(
+        self,
+        source: Source,
+        result: ImageResult,
+        method: str,
+        cascade: Cascade,
+        limits: ImageLimits,
+    ) -> Heatmap | None:
+        """The heatmap by a method; the closed form is in the result, others are computed once."""
+        if result.heatmap is None or result.part is None or method == result.heatmap.method:
+            return result.heatmap
+        part = result.part
+        return self.heatmaps.get(
+            (*self._key(source, cascade), method),
+            lambda: cascade.explain(self._decoded(source, limits), part, method),
+        )
+
+    def study_of(self, source: Source) -> str:
+        """The study that a view belongs to: as the reader put it, else by ``core.study.key_of``."""
+        if source.id in self.moved:
+            return self.moved[source.id]
+        header = self.headers.get(source.id)
+        return key_of(source.name, header.study_uid if header else None)
+
+    def _decoded(self, source: Source, limits: ImageLimits) -> Radiograph:
+        return imaging.decode(source.read(), source.name, limits)
 
     def _score(self, source: Source, cascade: Cascade, limits: ImageLimits) -> ImageResult:
         part = self.chosen.get(source.id)
         radiograph, result = diagnose(cascade, source.read(), source.name, limits, part)
         if radiograph is not None:
-            self.views.get(self._digest(source), lambda: View.of(radiograph))
+            self.headers[source.id] = radiograph.header
+            self.pictures.get(self._digest(source), lambda: Prepared.of(radiograph))
         return result
 
-    def _key(self, source: Source, cascade: Cascade) -> Hashable:
+    def _key(self, source: Source, cascade: Cascade) -> tuple[Hashable, ...]:
         return self._digest(source), cascade.release.sha256, self.chosen.get(source.id)
 
     def _digest(self, source: Source) -> str:
@@ -123,14 +128,3 @@ class Session:
 def session() -> Session:
     """The memory of the session that calls."""
     return st.session_state.setdefault("scoring", Session())
-
-
-def windowed(pixels: NDArray[np.generic]) -> tuple[NDArray[np.uint8], str]:
-    """8 bit for the screen, and how that was made. Deep or very flat pictures are stretched."""
-    low, high = np.percentile(pixels[::4, ::4], DISPLAY_PERCENTILES)
-    if pixels.dtype == np.uint8 and high - low > 127:
-        return pixels, "Grey values as they are"
-    stretched = autocontrast(pixels, DISPLAY_PERCENTILES)
-    return np.rint(stretched * 255).astype(np.uint8), (
-        "Grey values stretched between the percentiles {:g} and {:g}".format(*DISPLAY_PERCENTILES)
-    )

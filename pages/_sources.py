@@ -52,6 +52,13 @@ class Sample:
         return cls(row["id"], row["part"], title, truth, SAMPLES / row["file"])
 
     @property
+    def thumbnail(self) -> Path:
+        """A PNG file to show: the sample itself, or for DICOM the small copy beside it."""
+        if self.path.suffix == ".png":
+            return self.path
+        return self.path.parent / "thumbs" / f"{self.path.stem}.png"
+
+    @property
     def source(self) -> Source:
         truth = self.truth or "without a description"
         return Source(f"sample-{self.id}", self.path.name, self.path.read_bytes, truth)

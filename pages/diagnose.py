@@ -72,10 +72,7 @@ def _empty_state() -> None:
 
 def _thumbnail(sample: Sample) -> None:
     with st.container(key=f"sample-{sample.id}"):
-        if sample.path.suffix == ".png":
-            st.image(str(sample.path), width="stretch", alt=sample.title)
-        else:
-            _theme.html("<div class='thumb'>DICOM</div>")
+        st.image(str(sample.thumbnail), width="stretch", alt=sample.title)
         st.button(
             sample.title,
             key=f"try-{sample.id}",

@@ -8,6 +8,7 @@ import json
 import shutil
 import subprocess
 import sys
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +18,9 @@ import streamlit as st
 from PIL import Image
 from streamlit.testing.v1 import AppTest
 
+from core import display
 from core.cascade import Cascade
+from core.explain import hottest
 from core.settings import ROOT
 from core.types import (
     BodyPart,
@@ -26,8 +29,9 @@ from core.types import (
     FracturePrediction,
     Heatmap,
     ImageResult,
+    Radiograph,
 )
-from pages import _card, _cascade, _downloads, _scoring, _sources, _theme
+from pages import _cascade, _downloads, _reading, _scoring, _sources, _theme, _viewer
 from tests.simulated import encoded, phantom
 
 APP = str(ROOT / "streamlit_app.py")
@@ -67,7 +71,7 @@ def test_first_page_says_what_to_do_and_imports_no_torch() -> None:
     script = (
         "import sys; from streamlit.testing.v1 import AppTest; from pages import _cascade;"
         "_cascade.Loader.start = lambda self: __import__('concurrent.futures').futures.Future();"
-        f"app = AppTest.from_file({APP!r}).run();"
+        f"app = AppTest.from_file({APP!r}, default_timeout=50).run();"
         "assert app.file_uploader and not app.exception;"
         "assert not {'torch', 'cv2', 'pydicom'} & set(sys.modules), 'heavy import'"
     )
@@ -80,19 +84,32 @@ def test_empty_state(app: AppTest) -> None:
     assert _theme.RESEARCH_ONLY in text(app)
 
 
+def viewers(app: AppTest) -> list[object]:
+    return list(app.get("bidi_component"))
+
+
+def choice(app: AppTest, label: str) -> object:
+    return next(box for box in app.selectbox if box.label.startswith(label))
+
+
 def test_three_files_one_of_them_broken(app: AppTest) -> None:
     upload(app, ("a.png", picture()), ("broken.png", b"no picture"), ("b.png", picture(1)))
     assert not app.exception
     page = text(app)
-    assert page.count("calibrated") == 2
-    assert "not a picture" in page
-    assert len(app.slider) == 2
-    assert "sensitivity" in page and "specificity" in page and "n&nbsp;=&nbsp;40" in page
+    assert page.count("calibrated") == 1 and len(viewers(app)) == 1
+    summary = app.dataframe[0].value
+    assert list(summary["Study"]) == ["a.png", "broken.png", "b.png"]
+    assert "not a picture" in summary["Note"][1]
+    assert "Sensitivity" in page and "Specificity" in page
+    assert "On 40 validation radiographs" in page
     assert page.count("scaled by the probability") == 1
     assert "Release random" in page
+    app.button("next").click().run()
+    assert "not a picture" in text(app) and not viewers(app)
+    assert not [b for b in app.get("download_button") if "Report" in b.proto.label]
 
 
-def test_slider_and_second_run_do_not_score_again(
+def test_point_prevalence_and_second_run_do_not_score_again(
     app: AppTest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     upload(app, ("a.png", picture()))
@@ -101,30 +118,31 @@ def test_slider_and_second_run_do_not_score_again(
         raise AssertionError("scored twice")
 
     monkeypatch.setattr(Cascade, "predict", never)
-    app.slider[0].set_value(80).run()
-    assert app.slider[0].value == 80
-    app.toggle[0].set_value(False).run()
-    assert app.slider[0].disabled
+    assert "95&nbsp;%" in text(app) and "32&nbsp;%" in text(app)  # .95 x .2 / (.19 + .5 x .8)
+    app.slider[0].set_value(50).run()
+    assert "66&nbsp;%" in text(app)  # .95 / (.95 + .5)
+    app.button_group("point").set_value("specific").run()
+    assert "Positive from 70&nbsp;% on" in text(app) and "83&nbsp;%" in text(app)
     assert "Something went wrong" not in text(app)
 
 
 def test_part_chosen_by_the_reader_is_marked(app: AppTest) -> None:
     upload(app, ("a.png", picture()))
-    app.selectbox[0].select("shoulder").run()
+    choice(app, "Assess as").select("shoulder").run()
     assert "Chosen by the reader" in text(app)
     assert "Recognised as" in text(app)
-    app.selectbox[0].select("recognised").run()
+    choice(app, "Assess as").select("recognised").run()
     assert "Chosen by the reader" not in text(app)
 
 
-def test_many_files_have_a_summary_and_one_card(app: AppTest) -> None:
+def test_many_files_have_a_summary_and_one_study(app: AppTest) -> None:
     files = [(f"{n}.png", picture(n)) for n in range(5)]
     upload(app, *files, ("broken.png", b"no picture"))
     assert not app.exception
     summary = app.dataframe[0].value
-    assert list(summary["File"]) == ["0.png", "1.png", "2.png", "3.png", "4.png", "broken.png"]
+    assert list(summary["Study"]) == ["0.png", "1.png", "2.png", "3.png", "4.png", "broken.png"]
     assert summary["Probability"].notna().sum() == 5
-    assert len(app.slider) == 1
+    assert len(viewers(app)) == 1
     app.button("next").click().run()
     assert "<b>1.png</b>" in text(app)
     app.button_group("order").set_value("Most suspected first").run()
@@ -132,12 +150,68 @@ def test_many_files_have_a_summary_and_one_card(app: AppTest) -> None:
     assert ordered.is_monotonic_decreasing
 
 
+def test_views_of_one_study_come_together_and_can_be_regrouped(app: AppTest) -> None:
+    names = (
+        "XR_HAND/patient1/study1_positive/image1.png",
+        "XR_HAND/patient1/study1_positive/b.png",
+    )
+    upload(app, (names[0], picture()), (names[1], picture(1)), ("alone.png", picture(2)))
+    summary = app.dataframe[0].value
+    assert list(summary["Views"]) == [2, 1]
+    page = text(app)
+    assert "Study of 2 views" in page and "The mean of 2 views." in page
+    records = app.session_state["scoring"].results
+    assert len(records._values) == 3
+    app.button("together").click().run()
+    assert "Study of 3 views" in text(app) and not app.dataframe
+    app.button("apart").click().run()
+    assert list(app.dataframe[0].value["Views"]) == [2, 1]
+    choice(app, "View 2").select(_study().NEW).run()
+    assert list(app.dataframe[0].value["Views"]) == [1, 1, 1]
+    choice(app, "View 1").select(choice(app, "View 1").options[-1]).run()
+    assert sorted(app.dataframe[0].value["Views"]) == [1, 2]
+    assert not app.exception
+
+
+def _study() -> object:
+    from pages import _study as module  # imports torch, as the page does only with a file
+
+    return module
+
+
+def test_the_body_part_is_corrected_for_all_views_of_a_study(app: AppTest) -> None:
+    upload(app, ("s/a.png", picture()), ("s/b.png", picture(1)))
+    choice(app, "Assess as").select("elbow").run()
+    memory = app.session_state["scoring"]
+    assert list(memory.chosen.values()) == [BodyPart.ELBOW] * 2
+    assert "Chosen by the reader" in text(app)
+
+
+def test_another_heatmap_method_is_computed_once(
+    app: AppTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload(app, ("a.png", picture()))
+    choice(app, "Assess as").select("hand").run()
+    asked = []
+    explain = Cascade.explain
+
+    def counted(self: Cascade, radiograph: object, part: BodyPart, method: str) -> Heatmap:
+        asked.append((part, method))
+        return explain(self, radiograph, part, method)
+
+    monkeypatch.setattr(Cascade, "explain", counted)
+    choice(app, "Heatmap method").select("LayerCAM").run()
+    app.slider[0].set_value(30).run()
+    assert asked == [(BodyPart.HAND, "LayerCAM")]
+    assert not app.exception
+
+
 def test_clear_all_forgets(app: AppTest) -> None:
     upload(app, ("a.png", picture()))
     assert app.session_state["scoring"].results
     app.button("clear").click().run()
     assert "scoring" not in app.session_state
-    assert not app.slider
+    assert not viewers(app)
 
 
 def test_damaged_weights_are_named_and_nothing_is_predicted(
@@ -170,7 +244,7 @@ def test_damaged_weights_with_a_file_already_dropped(
     upload(app, ("a.png", picture()))
     assert not app.exception
     assert "There is no manifest.json" in text(app)
-    assert not app.slider
+    assert not viewers(app)
 
 
 def test_a_setting_without_meaning_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -274,27 +348,92 @@ def test_percent_is_never_more_certain_than_the_probability(value: float, words:
 
 
 def test_findings_differ_by_word_and_shape() -> None:
-    badges = [_card.badge(f) for f in (*Finding, None)]
+    badges = [_reading.badge(f) for f in (*Finding, None)]
     assert len(set(badges)) == 4
     css = (ROOT / "pages" / "_theme.css").read_text()
     assert all(f".finding.{f.value} i" in css for f in Finding)
 
 
-def test_view_keeps_proportions_and_stretches_deep_pictures() -> None:
-    deep = phantom(3000, 1500, bits=12)
-    pixels, how = _scoring.windowed(deep)
-    assert pixels.dtype == np.uint8 and pixels.max() == 255 and "stretched" in how
-    from core.types import Radiograph
+def unpacked(message: bytes) -> tuple[dict[str, object], list[bytes]]:
+    """What the component reads: header and blobs."""
+    size = int.from_bytes(message[:4], "little")
+    header, start, blobs = json.loads(message[4 : 4 + size]), 4 + size, []
+    for length in header["blobs"]:
+        blobs.append(message[start : start + length])
+        start += length
+    assert start == len(message)
+    return header, blobs
 
-    view = _scoring.View.of(Radiograph(deep, "a", "0" * 64, "DICOM", (0.1, 0.1), ("A note.",)))
-    assert view.pixels.shape == (1440, 720)
-    assert ("Note", "A note.") in view.facts
+
+def test_viewer_gets_every_grey_value_and_a_bounded_picture() -> None:
+    deep = phantom(300, 200, bits=16)
+    shown = Radiograph(deep, "a", "0" * 64, "DICOM", (0.1, 0.2), ("A note.",))
+    prepared = _viewer.Prepared.of(shown)
+    heatmap = Heatmap(np.eye(7, dtype=np.float32), "Grad-CAM")
+    header, (pixels, heat, colours) = unpacked(_viewer._message(prepared, heatmap, {"alt": "x"}))
+    sent = np.frombuffer(zlib.decompress(pixels), "<u2").reshape(header["height"], header["width"])
+    assert (sent == deep).all() and header["bits"] == 16
+    assert len(heat) == header["heat"]["width"] * header["heat"]["height"]
+    assert len(colours) == 768
+    assert all(p["high"] > p["low"] for p in header["presets"])
+    assert header["region"]["label"].endswith(" mm")
+    assert ("Note", "A note.") in _reading.facts(prepared)
+    large = _viewer.Prepared.of(Radiograph(phantom(3000, 2500, bits=12), "a", "", "DICOM"))
+    height, width = large.radiograph.pixels.shape
+    assert (
+        height * width <= 1.001 * _viewer.MOST_PIXELS and abs(width / height - 2500 / 3000) < 0.001
+    )
 
 
-def test_shallow_pictures_are_shown_as_they_are() -> None:
+def test_size_of_the_hottest_region_in_millimetres() -> None:
+    heat = np.zeros((100, 50), np.float32)
+    heat[20:40, 10:20] = 0.8
+    heat[60:62, 30:33] = 0.5  # hot, but not connected with the peak
+    heat[38, 30:33] = 0.39  # not half as hot
+    region = hottest(heat)
+    assert (region.width, region.height) == (10 / 50, 20 / 100)
+    assert region.outline.min(0).tolist() == [10.5 / 50, 20.5 / 100]
+    assert hottest(np.zeros((5, 5), np.float32)) is None
+    prepared = _viewer.Prepared.of(
+        Radiograph(phantom(100, 50), "a", "0" * 64, "DICOM", pixel_spacing=(0.5, 2.0))
+    )
+    assert _viewer.region_size(prepared, region.width, region.height) == "20 × 10 mm"
+    unknown = _viewer.Prepared.of(Radiograph(phantom(100, 50), "a", "0" * 64, "PNG"))
+    assert _viewer.region_size(unknown, 0.1, 0.1) == ""
+
+
+@pytest.mark.parametrize(
+    ("sent", "event"),
+    [
+        ({"kind": "go", "view": "v", "step": -1}, _viewer.Event("v", step=-1)),
+        ({"kind": "go", "view": "v", "step": 7}, None),
+        ({"kind": "decision", "view": "v", "value": 3}, _viewer.Event("v", decision=3)),
+        ({"kind": "decision", "view": "v", "value": 4}, None),
+        (
+            {"kind": "mark", "view": "v", "mark": "0.1 0.2 0.3 0.4"},
+            _viewer.Event("v", mark="0.1 0.2 0.3 0.4"),
+        ),
+        ({"kind": "mark", "view": "v", "mark": "0.3 0.2 0.1 0.4"}, None),
+        ({"kind": "mark", "view": "v", "mark": "nan 0 1 1"}, None),
+        ({"kind": "mark", "view": "v", "mark": ["0"]}, None),
+        ("text", None),
+        (None, None),
+    ],
+)
+def test_what_the_browser_sends_is_checked(sent: object, event: object) -> None:
+    assert _viewer._event(sent) == event
+
+
+def test_shallow_pictures_are_shown_as_they_are_and_deep_ones_stretched() -> None:
     grey = np.tile(np.arange(256, dtype=np.uint8), (64, 1))
-    pixels, _ = _scoring.windowed(grey)
-    assert pixels is grey
+    assert display.to_8_bit(grey, 1000) is grey
+    deep = phantom(3000, 1500, bits=12)
+    shown = display.to_8_bit(deep, 1440)
+    assert shown.shape == (1440, 720) and shown.dtype == np.uint8
+    assert shown.max() > 250 and shown.min() < 5
+    assert "stretched" in display.window(deep)[2]
+    flat = np.full((40, 40), 7, np.uint8)
+    assert display.to_8_bit(flat, 100).max() == 0
 
 
 def test_memory_is_bounded() -> None:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
+from core.display import reduced
+
 from .anatomy import Skeleton
 from .export import SOURCE, eight_bit, encode_png, row_of, save_dicom, write_manifest
 from .render import Case, Order, simulate
@@ -18,6 +20,7 @@ from .views import ALL_BONES, all_views
 Row = dict[str, str | int | float]
 # Below this many pictures a second process costs more than it saves: each refines its own bones.
 WORTH_A_SECOND_PROCESS = 48
+THUMBNAIL = 320  # pixels: longer side of the small copy of a DICOM sample, for the gallery
 # Of each ten cases, one is for validation and one for the test.
 SPLITS = ("train",) * 8 + ("val", "test")
 
@@ -92,6 +95,10 @@ def write_samples(out: Path) -> int:
         file = f"{sample.name}.{'dcm' if sample.dicom else 'png'}"
         if sample.dicom:
             save_dicom(out / file, case, sample.name, inverted=sample.dicom == "MONOCHROME1")
+            (out / "thumbs").mkdir(exist_ok=True)
+            (out / "thumbs" / f"{sample.name}.png").write_bytes(
+                encode_png(reduced(eight_bit(case), THUMBNAIL))
+            )
         else:
             (out / file).write_bytes(encode_png(eight_bit(case)))
         mask = ""

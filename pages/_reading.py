@@ -1,0 +1,205 @@
+"""What a result says, as markup: finding, probability, operating point, body part, details."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from html import escape
+
+from core.operating import Estimate, Performance, pointing, predictive_values
+from core.quality import deciding
+from core.registry import Release, Stage
+from core.study import StudyResult
+from core.types import (
+    BodyPartPrediction,
+    DicomHeader,
+    Finding,
+    ImageResult,
+    OperatingPoint,
+)
+from pages._theme import percent
+from pages._viewer import Prepared
+
+WORDS = {
+    Finding.SUSPECTED: "Suspected",
+    Finding.DOUBTFUL: "Doubtful",
+    Finding.NOT_SUSPECTED: "Not suspected",
+}
+GLYPHS = {
+    Finding.SUSPECTED: "▲",
+    Finding.DOUBTFUL: "◇",
+    Finding.NOT_SUSPECTED: "○",
+    None: "–",
+}
+SIDES = {"L": "left", "R": "right", "B": "both sides"}
+WHAT_HEAT_IS = (
+    "A heatmap shows where the positive evidence lies, not the outline of a lesion. It is scaled "
+    "by the probability, so that a faint one goes with a low probability."
+)
+
+
+def badge(finding: Finding | None) -> str:
+    """A finding as word, shape and colour; None is "not assessed"."""
+    word = WORDS[finding] if finding else "Not assessed"
+    return f'<span class="finding {finding.value if finding else "none"}"><i></i>{word}</span>'
+
+
+def study(result: StudyResult, release: Release) -> str:
+    """The study in one glance: body part, finding, probability, and what to beware of."""
+    stage = release.stages.get(result.body_part or "")
+    notes = "".join(f"<p class='caution'>{escape(note)}</p>" for note in result.notes)
+    return f"<dl class='reading'>{_part(result)}{_finding(result, stage)}</dl>{notes}"
+
+
+def views(names: Iterable[str], results: Iterable[ImageResult]) -> str:
+    """A line for each view; one that was refused says why."""
+    rows = "".join(_view_row(escape(name), result) for name, result in zip(names, results))
+    return f"<table class='details views'>{rows}</table>"
+
+
+def operating(found: Performance, result: StudyResult, prevalence: float) -> str:
+    """An operating point: its figures, and what they mean at a prevalence in [0, 1]."""
+    point, probability = found.point, result.probability or 0.0
+    side = "at or above it" if probability >= point.threshold else "below it"
+    ppv, npv = predictive_values(found.sensitivity.value, found.specificity.value, prevalence)
+    positive = "nothing would be positive" if ppv is None else f"<b>{percent(ppv)}</b>"
+    negative = "nothing would be negative" if npv is None else f"<b>{percent(npv)}</b>"
+    if found.split == "test":
+        where = "test radiographs of the release, image by image"
+    else:
+        where = f"{escape(found.split)} radiographs, those that chose the threshold"
+    return (
+        f"<p class='soft'>Positive from {percent(point.threshold)} on; this study is {side}.</p>"
+        f"<table class='details'><tr><td>Sensitivity</td><td>{_estimate(found.sensitivity)}</td>"
+        f"</tr><tr><td>Specificity</td><td>{_estimate(found.specificity)}</td></tr>"
+        f"<tr><td>If positive, has it (PPV)</td><td>{positive}</td></tr>"
+        f"<tr><td>If negative, has it not (NPV)</td><td>{negative}</td></tr></table>"
+        f"<p class='soft'>On {found.n} {where}.</p>"
+    )
+
+
+def pointed(release: Release, method: str) -> str:
+    """How often the heatmap points right, if that was measured for this release."""
+    found = pointing(release, method)
+    if found is None:
+        said = "How often it points right was not measured for this release."
+    else:
+        share, n = found
+        said = f"Its hottest place lay in the annotated box in {_estimate(share)} of {n} positives."
+    return f"<p class='soft'>{WHAT_HEAT_IS} {said}</p>"
+
+
+def details(result: ImageResult, picture: Prepared | None, stage: Stage | None) -> str:
+    """What few readers ask for, of one view, as a table of two columns."""
+    found = result.body_part.probabilities if result.body_part else {}
+    rows = [(p.capitalize(), percent(v)) for p, v in found.items()]
+    for point in stage.operating_points if stage else ():
+        name = f"Operating point “{point.name}”"
+        rows.append((name, f"≥&nbsp;{percent(point.threshold)}: {_figures(point)}"))
+    rows += [(name, escape(value)) for name, value in facts(picture)] if picture else []
+    if result.heatmap is not None:
+        cells = " × ".join(str(n) for n in result.heatmap.values.shape)
+        rows.append(("Heatmap", f"{escape(result.heatmap.method)}, {cells} cells"))
+    rows.append(("Time", f"{result.milliseconds:.0f}&nbsp;ms"))
+    rows.append(("SHA-256", escape(result.sha256 or "")))
+    rows.append(("Release", escape(f"{result.release} ({result.release_sha256[:12]})")))
+    body = "".join(f"<tr><td>{escape(k)}</td><td>{v}</td></tr>" for k, v in rows)
+    return f"<table class='details'>{body}</table>"
+
+
+def facts(picture: Prepared) -> list[tuple[str, str]]:
+    """What is known of the file, as plain text."""
+    radiograph, (height, width) = picture.radiograph, picture.size
+    found = [("File", f"{radiograph.format}, {width} × {height} pixels"), ("Shown", picture.shown)]
+    if radiograph.pixel_spacing is not None:
+        found.append(("Pixel spacing", "{:.3g} × {:.3g} mm".format(*radiograph.pixel_spacing)))
+    return found + [("Note", note) for note in radiograph.notes]
+
+
+def view_name(position: int, header: DicomHeader | None) -> str:
+    """The number of a view and what its DICOM header says of it, such as "2: AP, right"."""
+    known = [header.view_position, SIDES.get(header.laterality, "")] if header else []
+    said = ", ".join(word for word in known if word)
+    return f"{position + 1}: {said}" if said else f"{position + 1}"
+
+
+def _part(result: StudyResult) -> str:
+    named = [v.body_part for v in result.counted if v.body_part is not None]
+    if result.body_part is None:
+        said = next((v.body_part for v in result.views if v.body_part is not None), None)
+        if said is None:
+            return ""
+        value = f"<div class='value'><span>{said.label.capitalize()}</span></div>"
+        return f"<dt>Body part</dt><dd>{value}</dd>"
+    part = f"<span>{result.body_part.capitalize()}</span>"
+    recognised = _recognised(named)
+    if any(v.chosen for v in result.counted):
+        value = f"<div class='value'>{part}<span class='chosen'>Chosen by the reader</span></div>"
+        how = f"Recognised as {recognised}."
+    else:
+        value = f"<div class='value'>{part}</div>"
+        how = f"Recognised by the first stage: {recognised}."
+    return f"<dt>Body part</dt><dd>{value}<div class='soft'>{how}</div></dd>"
+
+
+def _recognised(named: list[BodyPartPrediction]) -> str:
+    """What stage 1 said of each view, a part named once, such as "elbow 99 %, 97 %"."""
+    labels = dict.fromkeys(p.label for p in named)
+    shares = {k: ", ".join(percent(p.probability) for p in named if p.label == k) for k in labels}
+    return "; ".join(f"{label} {share}" for label, share in shares.items())
+
+
+def _finding(result: StudyResult, stage: Stage | None) -> str:
+    if stage is None or result.finding is None or result.probability is None:
+        reasons = dict.fromkeys(v.reason or "" for v in result.views)
+        why = "".join(f"<div class='soft'>{escape(reason)}</div>" for reason in reasons)
+        return f"<dt>Finding</dt><dd><div class='value'>{badge(None)}</div>{why}</dd>"
+    points = deciding(stage.operating_points)
+    meant = escape(stage.label_means) or "not recorded"
+    count = len(result.counted)
+    mean = f"The mean of {count} views. " if count > 1 else ""
+    return (
+        f"<dt>Finding: {meant}</dt>"
+        f"<dd><div class='value'>{badge(result.finding)}"
+        f"<span class='number'>{percent(result.probability)}</span></div>"
+        f"{_scale(result.probability, result.finding, points)}"
+        f"<div class='soft'>{mean}The probability is calibrated; in the training data a positive "
+        f"label meant “{meant}”.</div></dd>"
+    )
+
+
+def _scale(probability: float, finding: Finding, points: list[OperatingPoint]) -> str:
+    """0 to 100 % with the operating points and the probability marked."""
+    ticks = [100 * p.threshold for p in points]
+    zone = ""
+    if len(ticks) > 1:
+        width = ticks[-1] - ticks[0]
+        zone = f"<span class='doubt' style='left:{ticks[0]:.1f}%;width:{width:.1f}%'></span>"
+    lines = "".join(f"<span class='tick' style='left:{t:.1f}%'></span>" for t in ticks)
+    numbers = "".join(f"<span style='left:{t:.1f}%'>{t:.0f}</span>" for t in ticks if 6 < t < 88)
+    mark = f"<span class='mark {finding.value}' style='left:{100 * probability:.1f}%'></span>"
+    ends = f"<span style='left:0'>0</span>{numbers}<span style='left:100%'>100&nbsp;%</span>"
+    return f"<div class='scale'>{zone}{lines}{mark}</div><div class='ends'>{ends}</div>"
+
+
+def _view_row(name: str, result: ImageResult) -> str:
+    if result.fracture is None:
+        said = f"<span class='soft'>{escape(result.reason or '')}</span>"
+        return f"<tr><td>{name}</td><td colspan='3'>{said}</td></tr>"
+    part = result.part.capitalize() if result.part else ""
+    return (
+        f"<tr><td>{name}</td><td>{part}</td><td>{badge(result.fracture.finding)}</td>"
+        f"<td>{percent(result.fracture.probability)}</td></tr>"
+    )
+
+
+def _figures(point: OperatingPoint) -> str:
+    return (
+        f"sensitivity {percent(point.sensitivity)}, specificity {percent(point.specificity)}, "
+        f"n&nbsp;=&nbsp;{point.n}."
+    )
+
+
+def _estimate(estimate: Estimate) -> str:
+    if estimate.low is None or estimate.high is None:
+        return percent(estimate.value)
+    return f"{percent(estimate.value)} [{100 * estimate.low:.0f}, {100 * estimate.high:.0f}]"

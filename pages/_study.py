@@ -1,0 +1,321 @@
+"""One study on the page: the picture large, what was read from it beside."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from html import escape
+
+import streamlit as st
+
+from core import report
+from core.cams import METHODS
+from core.cascade import Cascade
+from core.display import to_8_bit
+from core.explain import on_picture, overlay
+from core.operating import POINTS, performance
+from core.settings import ImageLimits
+from core.study import StudyResult
+from core.types import BodyPart, Heatmap, ImageResult
+from pages import _downloads, _reading, _theme, _worklist
+from pages._scoring import Session
+from pages._sources import Source
+from pages._theme import html
+from pages._viewer import Event, Prepared, viewer
+
+CLOSED_FORM = "Grad-CAM"
+DISPLAY_SIDE = 1440
+OPACITY = 0.5
+PREVALENCE = 20  # per cent, until the reader says otherwise
+NEW = "A study of its own"
+RECOGNISED = "recognised"
+
+
+@dataclass(frozen=True)
+class Study:
+    """The views of one study, in the order of ``result.views``."""
+
+    sources: tuple[Source, ...]
+    result: StudyResult
+
+    @property
+    def key(self) -> str:
+        """Tells this study's widgets from another's."""
+        return self.sources[0].id
+
+
+class StudyCard:
+    """Draws one study. ``others``: names of the studies that a view can be moved to, by key."""
+
+    def __init__(
+        self,
+        study: Study,
+        cascade: Cascade,
+        memory: Session,
+        limits: ImageLimits,
+        others: dict[str, str],
+    ) -> None:
+        self._study = study
+        self._cascade = cascade
+        self._memory = memory
+        self._limits = limits
+        self._others = others
+
+    def draw(self) -> None:
+        """Picture and results; where nothing could be decoded, why."""
+        with st.container(key=f"card-{self._study.key}"), _theme.boundary():
+            if all(view.body_part is None for view in self._study.result.views):
+                html(_title(self._study))
+                for view in self._study.result.views:
+                    html(f"<p class='cardreason'>{escape(view.reason or '')}</p>")
+                return
+            st.fragment(self._open)()
+
+    def _open(self) -> None:
+        """A fragment: another view, point or method draws this card again and nothing else."""
+        with _theme.boundary():
+            if st.session_state.pop("leave", False):
+                st.rerun()
+            left, right = st.columns([7, 3], gap="medium")
+            with right:
+                html(_title(self._study))
+                html(_reading.study(self._study.result, self._cascade.release))
+                if self._study.result.body_part is not None:
+                    self._take_away()
+                    self._operating()
+                self._correct()
+            with left:
+                self._picture()
+
+    # The picture
+
+    def _picture(self) -> None:
+        position = self._position()
+        if len(self._study.sources) > 1:
+            self._strip()
+        picture, result = self._prepared(position), self._study.result.views[position]
+        if picture is None:
+            html(f"<p class='cardreason'>{escape(result.reason or '')}</p>")
+            return
+        heatmap = self._heatmap(position)
+        with st.container(key="picture"):
+            viewer(
+                picture,
+                heatmap,
+                key="viewer",
+                alt=f"Radiograph, view {position + 1} of {len(self._study.sources)}",
+                on_event=self._on_event,
+            )
+        self._below(position, picture, heatmap)
+
+    def _strip(self) -> None:
+        """The views of the study, each with its finding."""
+
+        def label(position: int) -> str:
+            fracture = self._study.result.views[position].fracture
+            header = self._memory.headers.get(self._study.sources[position].id)
+            glyph = _reading.GLYPHS[fracture.finding if fracture else None]
+            return f"{glyph} View {_reading.view_name(position, header)}"
+
+        key = f"view-{self._study.key}"
+        st.session_state.setdefault(key, 0)
+        st.segmented_control(
+            "View",
+            range(len(self._study.sources)),
+            key=key,
+            required=True,
+            format_func=label,
+            label_visibility="collapsed",
+        )
+
+    def _below(self, position: int, picture: Prepared, heatmap: Heatmap | None) -> None:
+        """What goes with the picture: method, saving it, details."""
+        result = self._study.result.views[position]
+        if result.heatmap is not None:
+            method, save = st.columns([3, 1], vertical_alignment="bottom")
+            method.selectbox(
+                "Heatmap method",
+                [CLOSED_FORM, *METHODS],
+                key="method",
+                help="All but Grad-CAM take seconds.",
+            )
+            self._save(save, picture, heatmap, result)
+            html(_reading.pointed(self._cascade.release, st.session_state["method"]))
+        with st.expander("Details of this view"):
+            stage = self._cascade.release.stages.get(result.part or "")
+            html(_reading.details(result, picture, stage))
+
+    def _save(
+        self,
+        place: st.delta_generator.DeltaGenerator,
+        picture: Prepared,
+        heatmap: Heatmap | None,
+        result: ImageResult,
+    ) -> None:
+        if heatmap is None or not heatmap.has_evidence:
+            return
+        place.download_button(
+            "Save PNG",
+            data=partial(_png, picture, heatmap, _downloads.Record(result, result.chosen)),
+            file_name=f"heatmap-{(result.sha256 or '')[:12]}.png",
+            mime="image/png",
+            on_click="ignore",
+            width="stretch",
+        )
+
+    def _prepared(self, position: int) -> Prepared | None:
+        if self._study.result.views[position].body_part is None:
+            return None
+        return self._memory.picture(self._study.sources[position], self._limits)
+
+    def _heatmap(self, position: int) -> Heatmap | None:
+        source, result = self._study.sources[position], self._study.result.views[position]
+        method = st.session_state.get("method", CLOSED_FORM)
+        with st.spinner("Computing the heatmap", show_time=True):
+            return self._memory.heatmap(source, result, method, self._cascade, self._limits)
+
+    def _position(self) -> int:
+        return int(st.session_state.get(f"view-{self._study.key}") or 0)
+
+    def _on_event(self, event: Event) -> None:
+        """The keys for previous and next: first through the views, then to the next study."""
+        there = self._position() + event.step
+        if 0 <= there < len(self._study.sources):
+            st.session_state[f"view-{self._study.key}"] = there
+        else:
+            st.session_state["beyond"] = event.step
+            st.session_state["leave"] = True
+
+    # The results
+
+    def _take_away(self) -> None:
+        """The report, in both forms, and the way to the worklist."""
+        key = self._study.key
+        names = st.session_state.get(f"names-{key}", False)
+        paper, data = st.columns(2)
+        for place, label, form in ((paper, "Report (PDF)", "pdf"), (data, "JSON", "json")):
+            place.download_button(
+                label,
+                data=partial(self._report, form, names),
+                file_name=f"report-{(self._study.result.views[0].sha256 or '')[:12]}.{form}",
+                mime=f"application/{form}",
+                on_click="ignore",
+                key=f"report-{form}-{key}",
+                width="stretch",
+                type="primary" if form == "pdf" else "secondary",
+            )
+        st.checkbox("With the names of the files", key=f"names-{key}")
+        views = self._study.result.views
+        _worklist.add(
+            _name(self._study),
+            self._study.result,
+            self._cascade.release,
+            lambda: {v.sha256 or "": s.read() for v, s in zip(views, self._study.sources)},
+            "-".join([key, *(f"{v.sha256} {v.part}" for v in views)]),
+        )
+
+    def _report(self, form: str, names: bool) -> bytes:
+        pictures = [self._prepared(n) for n in range(len(self._study.sources))]
+        made = report.StudyReport(
+            self._study.result,
+            tuple(p and p.radiograph for p in pictures),
+            self._cascade.release,
+            datetime.now(UTC),
+            st.session_state.get("point", POINTS[0]),
+            names,
+        )
+        return report.pdf(made) if form == "pdf" else json.dumps(report.as_json(made)).encode()
+
+    def _operating(self) -> None:
+        """At which operating point the reader works, and what it means for these patients."""
+        part = self._study.result.body_part
+        st.session_state.setdefault("point", POINTS[0])
+        st.segmented_control(
+            "Operating point",
+            POINTS,
+            key="point",
+            required=True,
+            format_func=str.capitalize,
+        )
+        found = part and performance(self._cascade.release, part, st.session_state["point"])
+        if not found:
+            html("<p class='soft'>This release has no such operating point for this part.</p>")
+            return
+        prevalence = st.slider(
+            "Share of your patients who have it",
+            1,
+            99,
+            PREVALENCE,
+            format="%d %%",
+            key="prevalence",
+        )
+        html(_reading.operating(found, self._study.result, prevalence / 100))
+
+    def _correct(self) -> None:
+        """The body part, and which views belong together, by hand."""
+        release, key = self._cascade.release, self._study.key
+        chosen = {self._memory.chosen.get(s.id) for s in self._study.sources}
+        now = next(iter(chosen)) if len(chosen) == 1 else None
+        options = [RECOGNISED, *(part.value for part in release.parts)]
+        first = next((v.body_part for v in self._study.result.views if v.body_part), None)
+        said = f" ({first.label})" if first else ""
+        st.selectbox(
+            "Assess as",
+            options,
+            index=options.index(now or RECOGNISED),
+            format_func=lambda p: f"As recognised{said}" if p == RECOGNISED else p.capitalize(),
+            key=f"part-{key}",
+            on_change=self._assess_as,
+        )
+        self._views()
+
+    def _views(self) -> None:
+        results = self._study.result.views
+        count = len(results)
+        if count == 1 and not self._others:
+            return
+        with st.expander("1 view" if count == 1 else f"{count} views", expanded=count > 1):
+            html(_reading.views([s.name for s in self._study.sources], results))
+            with st.popover("Regroup", width="stretch"):
+                for n, source in enumerate(self._study.sources):
+                    self._mover(n, source)
+
+    def _mover(self, position: int, source: Source) -> None:
+        here = "This study"
+        places = {here: "", NEW: source.id, **{name: k for k, name in self._others.items()}}
+        key = f"move-{source.id}"
+
+        def move() -> None:
+            self._memory.moved[source.id] = places[st.session_state.pop(key)]
+            st.session_state["leave"] = True
+
+        st.selectbox(
+            f"View {position + 1}, {source.name}, belongs to", list(places), key=key, on_change=move
+        )
+
+    def _assess_as(self) -> None:
+        part = st.session_state[f"part-{self._study.key}"]
+        for source in self._study.sources:
+            self._memory.chosen.pop(source.id, None)
+            if part != RECOGNISED:
+                self._memory.chosen[source.id] = BodyPart(part)
+        st.session_state["leave"] = True
+
+
+def _name(study: Study) -> str:
+    one = len(study.sources) == 1
+    return study.sources[0].name if one else f"Study of {len(study.sources)} views"
+
+
+def _title(study: Study) -> str:
+    """What the study is called, and what is true of it where it is simulated."""
+    told = "; ".join(s.truth for s in study.sources if s.truth)
+    truth = f"<p class='soft'>Simulated radiograph; {escape(told)}.</p>" if told else ""
+    return f"<p class='cardname'><b>{escape(_name(study))}</b></p>{truth}"
+
+
+def _png(picture: Prepared, heatmap: Heatmap, record: _downloads.Record) -> bytes:
+    grey = to_8_bit(picture.radiograph.pixels, DISPLAY_SIDE)
+    return _downloads.to_png(overlay(grey, on_picture(heatmap, *grey.shape), OPACITY), record)

@@ -1,0 +1,295 @@
+// The viewer: what the reader does is drawn at once, here; only events go to the server.
+
+const TYPING = "textarea, select, [contenteditable=true], [role=grid], [role=listbox], canvas[data-testid]";
+const ARROWS_TAKEN = "input, [role=slider], [role=radiogroup], [role=tab], [role=radio]";
+const viewers = new WeakMap();
+const views = new Map(); // what was set for each radiograph, as long as the browser's page lives
+const shared = { invert: false, overlay: true, outline: false, beside: false, opacity: 50, tool: "window" };
+
+class Viewer {
+  constructor(root) {
+    this.root = root;
+    this.stage = new Stage(root.querySelector("canvas.stage"));
+    this.held = new Set();
+    this.marks = [];
+    this.listen();
+  }
+
+  async update(message, emit) {
+    this.emit = (event) => emit({ ...event, view: this.header.id });
+    const { header, blobs } = opened(message);
+    const other = this.header?.id !== header.id;
+    this.header = header;
+    this.marks = header.mark ? [header.mark] : [];
+    this.colours(blobs[2]);
+    this.heat = header.heat ? glass(blobs[1], header.heat.width, header.heat.height, blobs[2]) : null;
+    if (!views.has(header.id)) views.set(header.id, { ...FRESH, ...opening(header) });
+    this.view = views.get(header.id);
+    if (other) this.picture = null;
+    this.controls();
+    this.redraw();
+    if (!other) return;
+    const values = await greyValues(blobs[0], header.bits);
+    if (this.header.id !== header.id) return; // the reader has gone on
+    this.picture = new Picture(values, header.width, header.height);
+    this.redraw();
+  }
+
+  // What the buttons show; the parts of the bar that this page has no use for are left out.
+  controls() {
+    const { header, root } = this;
+    const select = root.querySelector("[data-input=preset]");
+    const options = header.presets.map(({ name }) => new Option(name, name));
+    select.replaceChildren(...options, new Option("By hand", "", false, false));
+    root.querySelector("[data-tool=mark]").hidden = !header.marks;
+    root.querySelector(".digits").textContent = header.digits ? ` · ${header.digits}` : "";
+    root.querySelector(".note").textContent = header.note ?? "";
+    for (const one of root.querySelectorAll(".heatbar > :not(.note, .numbers)")) one.hidden = !header.heat;
+    root.querySelector("[data-do=beside]").hidden = !header.heat;
+    root.querySelector("[data-do=outline]").hidden = !header.region;
+    root.querySelector("[data-input=opacity]").value = shared.opacity;
+    this.stage.canvas.setAttribute("aria-label", header.alt);
+  }
+
+  colours(blob) {
+    const canvas = this.root.querySelector(".scale canvas");
+    const image = new ImageData(256, 1);
+    for (let i = 0; i < 256; i += 1) image.data.set([...blob.subarray(3 * i, 3 * i + 3), 255], 4 * i);
+    canvas.getContext("2d").putImageData(image, 0, 0);
+  }
+
+  get hot() {
+    return this.heat && shared.overlay !== this.held.has("o");
+  }
+
+  redraw() {
+    this.asked ??= performance.now();
+    this.frame ??= requestAnimationFrame(() => {
+      this.frame = null;
+      this.draw();
+      this.root.dataset.response = (performance.now() - this.asked).toFixed(1);
+      this.asked = null;
+    });
+  }
+
+  draw() {
+    const { canvas } = this.stage;
+    const { width, height } = canvas.getBoundingClientRect();
+    const [w, h] = [width, height].map((side) => Math.max(1, Math.round(side * devicePixelRatio)));
+    if (canvas.width !== w || canvas.height !== h) Object.assign(canvas, { width: w, height: h });
+    const { header, view, picture } = this;
+    const hot = Boolean(this.hot);
+    this.stage.draw({
+      picture,
+      view,
+      look: { low: view.low, high: view.high, invert: shared.invert },
+      beside: shared.beside && Boolean(this.heat),
+      heat: hot ? this.heat : null,
+      opacity: shared.opacity / 100,
+      region: shared.outline ? header.region : null,
+      marks: this.dragged ? [this.dragged] : this.marks,
+    });
+    this.say(hot);
+  }
+
+  // The state in words, for the reader and for whatever reads the page.
+  say(hot) {
+    const { view, root } = this;
+    const centre = Math.round((view.low + view.high) / 2);
+    const wide = Math.round(view.high - view.low);
+    const numbers = `C ${centre} W ${wide} · ${Math.round(100 * view.zoom)} %`;
+    root.querySelector(".numbers").textContent = numbers;
+    Object.assign(root.dataset, {
+      view: this.header.id,
+      zoom: view.zoom.toFixed(4),
+      place: `${view.u.toFixed(4)} ${view.v.toFixed(4)}`,
+      window: `${view.low.toFixed(1)} ${view.high.toFixed(1)}`,
+      overlay: hot,
+      ready: Boolean(this.picture),
+    });
+    const pressed = { ...shared, rotate: view.turns > 0, flip: view.flip };
+    for (const button of root.querySelectorAll("[data-do]:not([data-do=reset])")) {
+      button.setAttribute("aria-pressed", Boolean(pressed[button.dataset.do]));
+    }
+    const tool = this.header.marks || shared.tool !== "mark" ? shared.tool : "window";
+    for (const button of root.querySelectorAll("[data-tool]")) {
+      if (button.tagName === "BUTTON") button.setAttribute("aria-pressed", button.dataset.tool === tool);
+    }
+    this.stage.canvas.dataset.tool = tool;
+    const preset = this.header.presets.find((p) => p.low === view.low && p.high === view.high);
+    root.querySelector("[data-input=preset]").value = preset?.name ?? "";
+  }
+
+  act(what) {
+    const { view } = this;
+    if (what === "rotate") view.turns = (view.turns + 1) % 4;
+    else if (what === "flip") view.flip = !view.flip;
+    else if (what === "reset") Object.assign(view, FRESH, opening(this.header));
+    else shared[what] = !shared[what];
+    this.redraw();
+  }
+
+  zoom(factor, point) {
+    const { view, picture } = this;
+    const zoom = Math.max(FARTHEST, Math.min(NEAREST, view.zoom * factor));
+    const before = point && this.under(point);
+    view.zoom = zoom;
+    if (before && picture) {
+      const after = this.under(point);
+      this.move(before.x - after.x, before.y - after.y);
+    }
+    this.redraw();
+  }
+
+  under(point) {
+    const beside = shared.beside && Boolean(this.heat);
+    return this.stage.fraction(point, beside, this.picture, this.view);
+  }
+
+  move(u, v) {
+    const { view } = this;
+    view.u = Math.max(0, Math.min(1, view.u + u));
+    view.v = Math.max(0, Math.min(1, view.v + v));
+    this.redraw();
+  }
+
+  widen(across, down) {
+    const { view } = this;
+    const wide = Math.max(1, (view.high - view.low) * Math.exp(across / 250));
+    const centre = (view.low + view.high) / 2 + (down / 500) * (view.high - view.low);
+    Object.assign(view, { low: centre - wide / 2, high: centre + wide / 2 });
+    this.redraw();
+  }
+
+  listen() {
+    const { root, stage: { canvas } } = this;
+    root.addEventListener("click", ({ target }) => {
+      const button = target.closest("button");
+      if (button?.dataset.do) this.act(button.dataset.do);
+      if (button?.dataset.tool) (shared.tool = button.dataset.tool), this.redraw();
+    });
+    root.querySelector("[data-input=opacity]").addEventListener("input", ({ target }) => {
+      shared.opacity = Number(target.value);
+      this.redraw();
+    });
+    root.querySelector("[data-input=preset]").addEventListener("change", ({ target }) => {
+      const preset = this.header.presets.find(({ name }) => name === target.value);
+      if (preset) Object.assign(this.view, { low: preset.low, high: preset.high });
+      this.redraw();
+    });
+    canvas.addEventListener("wheel", (event) => this.onWheel(event), { passive: false });
+    canvas.addEventListener("contextmenu", (event) => event.preventDefault());
+    canvas.addEventListener("pointerdown", (event) => this.onDown(event));
+    this.keys = (event) => this.onKey(event);
+    document.addEventListener("keydown", this.keys);
+    document.addEventListener("keyup", this.keys);
+    this.resized = new ResizeObserver(() => this.header && this.redraw());
+    this.resized.observe(canvas);
+  }
+
+  end() {
+    document.removeEventListener("keydown", this.keys);
+    document.removeEventListener("keyup", this.keys);
+    this.resized.disconnect();
+    viewers.delete(this.root);
+  }
+
+  point(event) {
+    const box = this.stage.canvas.getBoundingClientRect();
+    return { x: (event.clientX - box.x) * devicePixelRatio, y: (event.clientY - box.y) * devicePixelRatio };
+  }
+
+  onWheel(event) {
+    event.preventDefault();
+    this.zoom(Math.exp(-event.deltaY / 600), this.point(event));
+  }
+
+  onDown(event) {
+    if (!this.picture) return;
+    const { canvas } = this.stage;
+    canvas.setPointerCapture(event.pointerId);
+    canvas.focus({ preventScroll: true });
+    const tool = event.button === 0 && !event.shiftKey ? canvas.dataset.tool : "pan";
+    const start = this.under(this.point(event));
+    let last = event;
+    const onMove = (next) => {
+      const here = this.under(this.point(next));
+      if (tool === "window") this.widen(next.clientX - last.clientX, last.clientY - next.clientY);
+      if (tool === "mark") (this.dragged = between(start, here)), this.redraw();
+      if (tool === "pan") this.move(start.x - here.x, start.y - here.y);
+      last = next;
+    };
+    const onUp = () => {
+      canvas.removeEventListener("pointermove", onMove);
+      if (tool === "mark") this.marked();
+    };
+    canvas.addEventListener("pointermove", onMove);
+    canvas.addEventListener("pointerup", onUp, { once: true });
+    canvas.addEventListener("pointercancel", onUp, { once: true });
+  }
+
+  marked() {
+    const box = this.dragged;
+    this.dragged = null;
+    if (box && box[2] - box[0] > 0.005 && box[3] - box[1] > 0.005) {
+      this.marks = [box];
+      this.emit({ kind: "mark", mark: box.map((x) => x.toFixed(4)).join(" ") });
+    }
+    this.redraw();
+  }
+
+  onKey(event) {
+    const target = event.composedPath()[0];
+    if (!this.header || event.ctrlKey || event.altKey || event.metaKey || taken(event, target)) return;
+    const key = event.key.toLowerCase();
+    if (key === "o") {
+      const before = this.held.size;
+      this.held[event.type === "keydown" ? "add" : "delete"]("o");
+      if (this.held.size !== before) this.redraw();
+    } else if (event.type === "keydown" && this.pressed(key, event.shiftKey)) {
+      event.preventDefault();
+    }
+  }
+
+  // Whether the key means something here, and then it is done.
+  pressed(key, shift) {
+    const step = { arrowleft: [-1, 0], arrowright: [1, 0], arrowup: [0, -1], arrowdown: [0, 1] }[key];
+    if (step && shift) this.move(step[0] / (20 * this.view.zoom), step[1] / (20 * this.view.zoom));
+    else if (key === "arrowleft" || key === "arrowright") this.emit({ kind: "go", step: step[0] });
+    else if (key === " ") this.act("overlay");
+    else if (key === "i") this.act("invert");
+    else if (key === "+" || key === "=") this.zoom(1.25);
+    else if (key === "-") this.zoom(0.8);
+    else if (key === "[" || key === "]") this.widen(key === "[" ? -25 : 25, 0);
+    else if (key === "," || key === ".") this.widen(0, key === "," ? 25 : -25);
+    else if (this.header.digits && "123".includes(key)) this.emit({ kind: "decision", value: Number(key) });
+    else return false;
+    return true;
+  }
+}
+
+const opening = ({ presets: [{ low, high }] }) => ({ low, high });
+
+function between(a, b) {
+  const inside = (x) => Math.max(0, Math.min(1, x));
+  const [x0, x1] = [a.x, b.x].map(inside).sort((m, n) => m - n);
+  const [y0, y1] = [a.y, b.y].map(inside).sort((m, n) => m - n);
+  return [x0, y0, x1, y1];
+}
+
+// Whether what has the focus needs this key itself.
+function taken(event, target) {
+  if (!(target instanceof Element)) return false;
+  const kind = target.tagName === "INPUT" ? target.type : "";
+  if (target.closest(TYPING) || (kind && !["range", "radio", "checkbox", "button"].includes(kind))) return true;
+  if (event.key === " ") return Boolean(target.closest("button, a, summary, input"));
+  return event.key.startsWith("Arrow") && Boolean(target.closest(ARROWS_TAKEN));
+}
+
+export default function ({ data, parentElement, setTriggerValue }) {
+  const root = parentElement.querySelector(".viewer");
+  if (!viewers.has(root)) viewers.set(root, new Viewer(root));
+  const viewer = viewers.get(root);
+  viewer.update(data, (event) => setTriggerValue("event", event));
+  return () => viewer.end();
+}
