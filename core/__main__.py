@@ -56,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _settings(options: argparse.Namespace) -> Settings:
-    given = {k: getattr(options, k, None) for k in ("weights", "release", "device")}
+    given = {k: getattr(options, k, None) for k in ("weights", "release", "device", "engine")}
     return replace(Settings.from_environment(), **{k: v for k, v in given.items() if v})
 
 

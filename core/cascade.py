@@ -21,11 +21,13 @@ from torch import nn
 from core import device as devices
 from core import quality
 from core.cams import LibraryCam
+from core.engines import Engine
+from core.engines.native import TorchEngine
 from core.errors import WeightsInvalid
 from core.explain import grad_cam
 from core.network import Branch, Trunk, channels_last, fold
 from core.registry import Registry, Release, Stage
-from core.transforms import Canvas, to_canvas, to_tensor
+from core.transforms import Canvas, to_canvas
 from core.types import (
     Assessment,
     BodyPart,
@@ -77,10 +79,13 @@ class Cascade:
         networks: dict[str, _Network],
         device: devices.Device,
         feature_space: quality.FeatureSpace | None = None,
+        engine: Engine | None = None,
     ) -> None:
+        """engine: None is torch with these networks."""
         self.release = release
         self.device = device
         self._networks = networks
+        self.engine = engine or TorchEngine(device, release.preprocessing, *self.modules)
         self._feature_space = feature_space
         self._cams: dict[BodyPart, LibraryCam] = {}
         self._cams_lock = threading.Lock()
@@ -112,6 +117,16 @@ class Cascade:
                 **values, residual=found.rejection["residual"], limit=found.rejection["limit"]
             )
         return cls(found, networks, target, space)
+
+    @property
+    def modules(self) -> tuple[dict[str, nn.Module], dict[str, nn.Module]]:
+        """The folded networks: trunks by file, branches (layer4 alone) by stage. Read-only."""
+        trunks = {n.stage.trunk: n.trunk for n in self._networks.values()}
+        return trunks, {name: n.branch for name, n in self._networks.items()}
+
+    def with_engine(self, engine: Engine) -> Cascade:
+        """The same release run by another engine."""
+        return Cascade(self.release, self._networks, self.device, self._feature_space, engine)
 
     def predict(
         self, radiographs: Sequence[Radiograph], part: BodyPart | None = None
@@ -226,31 +241,13 @@ class Cascade:
             views = [canvases]
             if self.release.flip_average:
                 views.append(canvases[:, :, ::-1])
-            features[key] = torch.stack([self._trunk(network.trunk, v) for v in views])
+            features[key] = torch.stack([self.engine.trunk(key, v) for v in views])
         chosen = features[key][:, list(index)]
-        maps = np.stack([self._branch(network.branch, view) for view in chosen])
+        maps = np.stack([self.engine.branch(name, view) for view in chosen])
         if self.release.flip_average:
             maps[1] = maps[1, ..., ::-1].copy()
         bias = network.bias
         return [_Activations(network.weight @ m.mean((1, 2)) + bias, m) for m in maps.mean(0)]
-
-    @torch.inference_mode()
-    def _trunk(self, trunk: nn.Module, canvases: NDArray[np.uint8]) -> torch.Tensor:
-        x = to_tensor(canvases, self.release.preprocessing)
-        return torch.cat([self._fixed(trunk, chunk) for chunk in x.split(self.device.batch)])
-
-    @torch.inference_mode()
-    def _branch(self, layer4: nn.Module, features: torch.Tensor) -> NDArray[np.float32]:
-        chunks = [self._fixed(layer4, c) for c in features.split(self.device.batch)]
-        return torch.cat(chunks).float().cpu().numpy()
-
-    def _fixed(self, network: nn.Module, chunk: torch.Tensor) -> torch.Tensor:
-        """Run one chunk padded to the device's batch, and return only its own rows."""
-        x = chunk.to(self.device.processor, self.device.dtype)
-        missing = self.device.batch - len(x)
-        if missing:
-            x = torch.cat([x, x.new_zeros((missing, *x.shape[1:]))])
-        return network(x.contiguous(memory_format=torch.channels_last))[: len(chunk)]
 
     def _body_part(self, activations: _Activations) -> BodyPartPrediction:
         stage = self._networks["body_part"].stage

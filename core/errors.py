@@ -5,6 +5,7 @@
     ├── WeightsInvalid            weights or manifest are missing, damaged or of another kind
     │   └── ReleaseNotFound       the manifest has no release or alias of that name
     ├── DeviceUnavailable         the requested device is not there
+    ├── EngineUnavailable         the requested engine is not installed or cannot be trusted here
     ├── PathRefused               a path outside of the folders that may be read
     ├── SettingsInvalid           a setting in the environment has no meaning
     ├── BatchFailed               a batch cannot begin or go on
@@ -50,6 +51,10 @@ class PathRefused(CascadeError):
 
 class BatchFailed(CascadeError):
     """A batch cannot begin or go on; what was computed is kept."""
+
+
+class EngineUnavailable(CascadeError):
+    """The requested engine is not installed, or does not agree with torch here."""
 
 
 class SettingsInvalid(CascadeError):

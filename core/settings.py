@@ -12,6 +12,9 @@ from core.errors import SettingsInvalid
 ROOT = Path(__file__).resolve().parent.parent
 
 
+ENGINES = ("auto", "torch", "openvino")
+
+
 @dataclass(frozen=True)
 class ImageLimits:
     """What the decode boundary accepts; checked on the header, before any pixel is decoded."""
@@ -26,7 +29,8 @@ class ImageLimits:
 class Settings:
     """The whole configuration of one process.
 
-    BONE_DEVICE: auto, cpu or cuda. BONE_RELEASE: a release id or alias. BONE_WEIGHTS: folder of
+    BONE_DEVICE: auto, cpu or cuda. BONE_ENGINE: auto, torch or openvino. BONE_RELEASE: a release id
+    or alias. BONE_WEIGHTS: folder of
     manifest.json. BONE_HOME: folder of what the program keeps (database, pictures of the worklist,
     runs, logs). BONE_ROOTS: folders on this machine that the pages may read from, separated as in
     PATH; nothing outside of them is ever opened from a page. DATABASE_URL: where the worklist is;
@@ -36,6 +40,7 @@ class Settings:
     """
 
     device: str = "auto"
+    engine: str = "auto"
     release: str = "champion"
     weights: Path = ROOT / "weights"
     home: Path = ROOT / "data"
@@ -50,6 +55,9 @@ class Settings:
         device = environment.get("BONE_DEVICE", "auto")
         if device not in ("auto", "cpu", "cuda"):
             raise SettingsInvalid(f"BONE_DEVICE must be auto, cpu or cuda, not {device!r}.")
+        engine = environment.get("BONE_ENGINE", "auto")
+        if engine not in ENGINES:
+            raise SettingsInvalid(f"BONE_ENGINE must be {', '.join(ENGINES)}, not {engine!r}.")
         default = ImageLimits()
         limits = ImageLimits(
             max_bytes=_positive(environment, "BONE_MAX_MEGABYTES", default.max_bytes, 2**20),
@@ -58,6 +66,7 @@ class Settings:
         )
         return cls(
             device=device,
+            engine=engine,
             release=environment.get("BONE_RELEASE", "champion"),
             weights=Path(environment.get("BONE_WEIGHTS", ROOT / "weights")),
             home=Path(environment.get("BONE_HOME", ROOT / "data")),

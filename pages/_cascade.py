@@ -93,6 +93,6 @@ def retry() -> None:
 
 
 def _load(settings: Settings) -> Cascade:
-    from core.cascade import Cascade
+    from core.engines import choice
 
-    return Cascade.load(settings.weights, settings.release, settings.device)
+    return choice.load(settings)

@@ -115,7 +115,7 @@ def _model_line(loader: _cascade.Loader, done: bool) -> None:
         _line(NO_MODEL)
     else:
         cascade = loader.start().result()
-        _line(f"Release {cascade.release.id} · {cascade.device.description}")
+        _line(f"Release {cascade.release.id} · {cascade.engine.description}")
         _tell_of_newer()
 
 

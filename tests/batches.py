@@ -44,7 +44,7 @@ class Stand:
     seconds: float = 0.0
     sha256: str = "0" * 64
     seen: int = 0
-    device: SimpleNamespace = field(default_factory=lambda: SimpleNamespace(description="none"))
+    engine: SimpleNamespace = field(default_factory=lambda: SimpleNamespace(description="none"))
 
     @property
     def release(self) -> SimpleNamespace:

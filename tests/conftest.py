@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ import torch
 from core.cascade import Cascade
 from core.network import Branch, Trunk
 from training import release
+
+os.environ.setdefault("BONE_ENGINE", "torch")  # the tests of engines name theirs
 
 PARTS = ("elbow", "hand", "shoulder", "other")
 

@@ -36,11 +36,15 @@ class Source(Protocol):
         """Keeps open what has to stay open while files are read."""
 
 
-def source_at(path: Path, roots: Sequence[Path] | None = None) -> Source:
-    """The source at a path; raises BatchFailed where there is neither a folder nor an archive.
+def source_at(place: str | Path, roots: Sequence[Path] | None = None) -> Source:
+    """The source at a path or an address; raises BatchFailed where there is none.
 
+    place: a folder, a ZIP archive, or an address that fsspec knows, such as ``s3://bucket/folder``.
     roots: if given, the path and every file below it must lie inside of them (PathRefused).
     """
+    if "://" in str(place) and roots is None:
+        return Remote(str(place))
+    path = Path(place)
     if roots is not None:
         path = resolve(path, roots)
     if path.is_dir():
@@ -126,6 +130,51 @@ class Archive:
 
     def opened(self) -> AbstractContextManager[object]:
         return self._zip
+
+
+class Remote:
+    """A folder that fsspec reaches: ``s3://``, ``gs://``, ``memory://`` and others."""
+
+    def __init__(self, address: str) -> None:
+        try:
+            from fsspec.core import url_to_fs
+
+            self._files, self._root = url_to_fs(address)
+        except (ImportError, ValueError) as error:
+            raise BatchFailed(f"Nothing here can read {address}: {error}") from error
+        self._scheme = address.partition("://")[0]
+
+    def names(self) -> Iterator[str]:
+        """Sorted as a local folder; the listing is held in memory, as the service returns it."""
+        try:
+            found = self._files.find(self._root)
+        except OSError as error:
+            raise BatchFailed("The folder cannot be listed.") from error
+        below = (str(f).removeprefix(self._root).lstrip("/") for f in found)
+        yield from sorted(
+            (n for n in below if not any(s.startswith(".") for s in n.split("/"))),
+            key=lambda n: n.split("/"),
+        )
+
+    def read(self, name: str, limits: ImageLimits) -> bytes:
+        path = f"{self._root}/{name}"
+        try:
+            if (self._files.size(path) or 0) > limits.max_bytes:
+                raise ImageRejected("The file is larger than this program accepts.")
+            return self._files.cat_file(path, end=limits.max_bytes + 1)
+        except OSError as error:
+            raise ImageRejected("The file could not be read from its server.") from error
+
+    def label(self, name: str) -> str:
+        return _printable(f"{self._scheme}://{self._root}/{name}")
+
+    def opened(self) -> AbstractContextManager[object]:
+        return nullcontext()
+
+
+def absolute(place: str | Path) -> str:
+    """The place whatever the current folder is."""
+    return str(place) if "://" in str(place) else str(Path(place).absolute())
 
 
 def _printable(name: str) -> str:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TextIO
 
 from core.batch import summary, tables
-from core.batch.inputs import Source, source_at
+from core.batch.cluster import RayScorer
+from core.batch.inputs import Source, absolute, source_at
 from core.batch.journal import Journal, Record
 from core.batch.progress import Progress
 from core.batch.scoring import Scorer
@@ -24,7 +25,7 @@ class Order:
     roots: the folders that nothing may be read outside of, None where the user may read anything.
     """
 
-    source: Path
+    source: str | Path
     out: Path
     by: str = "image"
     resume: bool = False
@@ -42,7 +43,7 @@ class Outcome:
     stopped: bool
 
 
-def run(order: Order, scorer: Scorer, stop: threading.Event, stream: TextIO) -> Outcome:
+def run(order: Order, scorer: Scorer | RayScorer, stop: threading.Event, stream: TextIO) -> Outcome:
     """Score everything and put the table in its place; raises BatchFailed.
 
     stop: set by somebody who wants the run to end after the batch that is being scored.
@@ -63,12 +64,12 @@ def run(order: Order, scorer: Scorer, stop: threading.Event, stream: TextIO) -> 
         return Outcome(journal.done, journal.total, progress.rejected, False)
 
 
-def _begin(journal: Journal, order: Order, scorer: Scorer, source: Source) -> None:
+def _begin(journal: Journal, order: Order, scorer: Scorer | RayScorer, source: Source) -> None:
     facts: Record = {
-        "source": str(order.source.absolute()),
-        "release": scorer.cascade.release.id,
-        "release_sha256": scorer.cascade.release.sha256,
-        "engine": scorer.cascade.device.description,
+        "source": absolute(order.source),
+        "release": scorer.release.id,
+        "release_sha256": scorer.release.sha256,
+        "engine": scorer.engine,
     }
     if order.resume and journal.unfinished:
         journal.resume(facts)
@@ -82,7 +83,11 @@ def _begin(journal: Journal, order: Order, scorer: Scorer, source: Source) -> No
 
 
 def _score(
-    journal: Journal, source: Source, scorer: Scorer, stop: threading.Event, progress: Progress
+    journal: Journal,
+    source: Source,
+    scorer: Scorer | RayScorer,
+    stop: threading.Event,
+    progress: Progress,
 ) -> None:
     records = scorer.records(source, journal.remaining(), journal)
     try:
@@ -95,9 +100,9 @@ def _score(
         records.close()  # type: ignore[attr-defined]
 
 
-def _finish(journal: Journal, order: Order, scorer: Scorer, source: Source) -> None:
+def _finish(journal: Journal, order: Order, scorer: Scorer | RayScorer, source: Source) -> None:
     """Table and summary, each written whole and renamed; then the journal goes."""
-    release, kind = scorer.cascade.release, order.out.suffix.lower()
+    release, kind = scorer.release, order.out.suffix.lower()
     rows: Iterator[Record]
     if order.by == "study":
         rows, columns = tables.study_rows(journal.records(), release), tables.STUDY_COLUMNS

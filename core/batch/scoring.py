@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import cv2
 import numpy as np
@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 from core import imaging
 from core.batch.flow import ahead, chunks, prefetched
 from core.batch.inputs import Source
-from core.batch.journal import Journal, Record
+from core.batch.journal import Record
 from core.errors import ImageRejected
 from core.explain import on_picture, overlay
 from core.files import write_atomically
+from core.registry import Release
 from core.settings import ImageLimits
 from core.transforms import Canvas, autocontrast, to_canvas
 from core.types import Assessment, ImageResult, Radiograph
@@ -57,6 +58,16 @@ class _Item:
     study: str | None = None
 
 
+class Known(Protocol):
+    """What has been scored already, by digest; a journal is one."""
+
+    def has(self, sha256: str) -> bool:
+        """Whether these bytes have a record."""
+
+    def find(self, sha256: str) -> Record:
+        """Their record."""
+
+
 @dataclass(frozen=True)
 class Scorer:
     """How files are read and scored.
@@ -71,9 +82,15 @@ class Scorer:
     threads: int = os.cpu_count() or 1
     heatmaps: Path | None = None
 
-    def records(
-        self, source: Source, names: Iterable[str], journal: Journal
-    ) -> Iterator[list[Record]]:
+    @property
+    def release(self) -> Release:
+        return self.cascade.release
+
+    @property
+    def engine(self) -> str:
+        return self.cascade.engine.description
+
+    def records(self, source: Source, names: Iterable[str], known: Known) -> Iterator[list[Record]]:
         """Records in the order of ``names``, a batch at a time; each is to be appended at once."""
         with (
             source.opened(),
@@ -81,12 +98,12 @@ class Scorer:
             ThreadPoolExecutor(self.threads, "decode") as decoders,
         ):
             read = ahead(readers, partial(self._read, source), names, 2 * READERS)
-            once = self._marked(read, journal)
+            once = self._marked(read, known)
             decoded = ahead(decoders, self._decode, once, 2 * self.threads)
             ready = prefetched(decoded, self.batch)
             try:
                 for chunk in chunks(ready, self.batch):
-                    yield self._score(chunk, journal)
+                    yield self._score(chunk, known)
             finally:
                 ready.close()  # type: ignore[attr-defined]
 
@@ -101,13 +118,13 @@ class Scorer:
             return _Item(file, reason=UNEXPECTED)
         return _Item(file, hashlib.sha256(data).hexdigest(), data)
 
-    def _marked(self, items: Iterable[_Item], journal: Journal) -> Iterator[_Item]:
+    def _marked(self, items: Iterable[_Item], known: Known) -> Iterator[_Item]:
         """Equal bytes after the first are marked as a twin and carried without them."""
         flying: dict[str, None] = {}
         for item in items:
             if item.sha256 is None:
                 yield item
-            elif item.sha256 in flying or journal.has(item.sha256):
+            elif item.sha256 in flying or known.has(item.sha256):
                 yield replace(item, data=b"", twin=True)
             else:
                 flying[item.sha256] = None
@@ -129,14 +146,14 @@ class Scorer:
             return replace(item, data=b"", reason=UNEXPECTED)
         return replace(item, data=b"", canvas=canvas, picture=picture, study=radiograph.study_uid)
 
-    def _score(self, items: Sequence[_Item], journal: Journal) -> list[Record]:
+    def _score(self, items: Sequence[_Item], known: Known) -> list[Record]:
         fresh = [i for i in items if i.canvas is not None]
         found = iter(self.cascade.assess([i.canvas for i in fresh if i.canvas is not None]))
         here: dict[str, Record] = {}
         records = []
         for item in items:
             if item.twin and item.sha256 is not None:
-                first = here.get(item.sha256) or journal.find(item.sha256)
+                first = here.get(item.sha256) or known.find(item.sha256)
                 record = first | {"file": item.file}
             else:
                 record = self._record(item, None if item.canvas is None else next(found))

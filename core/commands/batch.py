@@ -9,18 +9,24 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from core.settings import Settings
+
+if TYPE_CHECKING:
+    from core.batch.cluster import RayScorer
+    from core.batch.scoring import Scorer
 
 HELP = "score a folder or a ZIP archive into a table"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="a folder or a ZIP archive")
     parser.add_argument(
-        "--out", type=Path, required=True, metavar="FILE", help="ends in .csv, .parquet or .jsonl"
+        "folder", nargs="?", type=Path, metavar="FOLDER", help="a folder or a ZIP archive"
     )
+    parser.add_argument("--out", type=Path, metavar="FILE", help="ends in .csv, .parquet or .jsonl")
     parser.add_argument("--resume", action="store_true", help="go on with a run that was cut off")
     parser.add_argument(
         "--by", choices=("image", "study"), default="image", help="a row for each (default: image)"
@@ -28,6 +34,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--heatmaps", type=Path, metavar="DIR", help="a PNG for each assessed file")
     parser.add_argument("--summary", type=Path, metavar="FILE.html", help="a page about the run")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"))
+    parser.add_argument(
+        "--engine",
+        choices=("auto", "local", "torch", "openvino", "ray"),
+        help="what runs the network",
+    )
+    parser.add_argument("--ray-address", metavar="ADDRESS", help="of a cluster, for --engine ray")
+    parser.add_argument(
+        "--engine-info", action="store_true", help="say which engine would run, and why; no more"
+    )
     parser.add_argument("--batch", type=_positive, default=64, help="files scored together")
     parser.add_argument(
         "--threads", type=_positive, default=os.cpu_count() or 1, help="threads that decode"
@@ -38,6 +53,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, settings: Settings) -> int:
+    if options.engine in ("local", "ray"):  # where it runs, not what runs the network
+        settings = replace(settings, engine="auto")
+    if options.engine_info:
+        return _explain_engine(settings)
+    if options.folder is None or options.out is None:
+        print("usage: python -m core batch FOLDER --out FILE", file=sys.stderr)
+        return 2
+
     from core.batch import tables
     from core.batch.inputs import source_at
 
@@ -47,11 +70,8 @@ def run(options: argparse.Namespace, settings: Settings) -> int:
 
     from core.batch.run import Order
     from core.batch.run import run as run_batch
-    from core.batch.scoring import Scorer
-    from core.cascade import Cascade
 
-    cascade = Cascade.load(settings.weights, settings.release, settings.device)
-    scorer = Scorer(cascade, settings.limits, options.batch, options.threads, options.heatmaps)
+    scorer = _scorer(options, settings)
     order = Order(options.folder, options.out, options.by, options.resume, options.summary, roots)
     with _stopped_by_signal() as stop:
         outcome = run_batch(order, scorer, stop, sys.stderr)
@@ -59,6 +79,30 @@ def run(options: argparse.Namespace, settings: Settings) -> int:
         print(f"Stopped after {outcome.done} of {outcome.total} files; go on with --resume.")
         return 1
     print(f"{outcome.total} files, {outcome.rejected} not assessed: {options.out}")
+    return 0
+
+
+def _scorer(options: argparse.Namespace, settings: Settings) -> Scorer | RayScorer:
+    if options.engine == "ray":
+        from core.batch.cluster import RayScorer
+
+        roots = settings.roots if options.within_roots else None
+        place, address = options.folder, options.ray_address
+        return RayScorer(settings, place, options.batch, address, options.heatmaps, roots)
+    from core.batch.scoring import Scorer
+    from core.engines import choice
+
+    cascade = choice.load(settings, convert=True, many=True)
+    return Scorer(cascade, settings.limits, options.batch, options.threads, options.heatmaps)
+
+
+def _explain_engine(settings: Settings) -> int:
+    from core.cascade import Cascade
+    from core.engines import choice
+
+    cascade = Cascade.load(settings.weights, settings.release, settings.device)
+    chosen, reason = choice.choose(cascade, settings.engine, settings.home, convert=True)
+    print(f"{chosen.engine.description}. {reason}")
     return 0
 
 

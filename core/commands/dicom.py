@@ -20,12 +20,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, settings: Settings) -> int:
     from core import imaging
-    from core.cascade import Cascade
     from core.dicom_out import reply
+    from core.engines import choice
     from core.errors import NotWritable
 
     files = [(p.name, imaging.load(p, settings.limits)) for p in options.images]
-    cascade = Cascade.load(settings.weights, settings.release, settings.device)
+    cascade = choice.load(settings)
     assessment = reply.assess(cascade, files, settings.limits)
     try:
         for path in reply.write(assessment, options.out):

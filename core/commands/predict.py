@@ -24,11 +24,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, settings: Settings) -> int:
-    from core.cascade import Cascade
+    from core.engines import choice
     from core.pipeline import read_and_diagnose
 
-    cascade = Cascade.load(settings.weights, settings.release, settings.device)
-    print(f"{cascade.release.id} on {cascade.device.description}", file=sys.stderr)
+    cascade = choice.load(settings)
+    print(f"{cascade.release.id} on {cascade.engine.description}", file=sys.stderr)
     for path in _files(options.paths):
         _, result = read_and_diagnose(cascade, path, settings.limits)
         print(json.dumps(result.to_json()) if options.json else _sentence(result), flush=True)

@@ -15,6 +15,8 @@ from core.settings import Settings
 if TYPE_CHECKING:
     from core.cascade import Cascade
 
+    pass
+
 HELP = "write a report of one study"
 
 
@@ -34,10 +36,10 @@ def _form(text: str) -> Path:
 
 
 def run(options: argparse.Namespace, settings: Settings) -> int:
-    from core.cascade import Cascade
+    from core.engines import choice
     from core.files import write_atomically
 
-    cascade = Cascade.load(settings.weights, settings.release, settings.device)
+    cascade = choice.load(settings)
     if options.out.suffix.lower() == ".dcm":
         data = _structured(options.images, cascade, settings)
     else:

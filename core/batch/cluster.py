@@ -1,0 +1,117 @@
+"""The same scoring through Ray Data: one scorer for each GPU or core, on one machine or many.
+
+Only the middle is different: names go out in blocks, records come back in order and go into the
+same journal, so resuming, locking and the tables are those of a run on one machine. A worker
+decodes and scores a block as ``scoring`` does. Equal bytes are scored once within a block.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from core.batch.inputs import Source, source_at
+from core.batch.journal import Record
+from core.batch.scoring import Known, Scorer
+from core.errors import BatchFailed
+from core.registry import Registry, Release
+from core.settings import ImageLimits, Settings
+
+WINDOW = 100_000  # names handed to Ray at a time: the driver never holds all of them
+
+
+@dataclass(frozen=True)
+class RayScorer:
+    """What ``run`` asks of a scorer, done by Ray. address: of a cluster, None for this machine.
+
+    source: as the user gave it; every worker opens it for itself, so each must reach it.
+    """
+
+    settings: Settings
+    source: str
+    batch: int
+    address: str | None = None
+    heatmaps: Path | None = None
+    roots: Sequence[Path] | None = None
+
+    @property
+    def release(self) -> Release:
+        return Registry.open(self.settings.weights).find(self.settings.release)
+
+    @property
+    def engine(self) -> str:
+        return f"Ray, {self.settings.engine} on {self.settings.device}"
+
+    @property
+    def limits(self) -> ImageLimits:
+        return self.settings.limits
+
+    def records(self, _: Source, names: Iterable[str], known: Known) -> Iterator[list[Record]]:
+        """Records in the order of ``names``, a block at a time."""
+        from core.batch.flow import chunks
+
+        ray = _ray(self.address)
+        gpus = int(ray.cluster_resources().get("GPU", 0)) if self.settings.device != "cpu" else 0
+        workers = gpus or max(1, int(ray.cluster_resources().get("CPU", 1)))
+        for window in chunks(names, WINDOW):
+            found = ray.data.from_items([{"name": n} for n in window]).map_batches(
+                _Worker,
+                fn_constructor_args=(replace(self, address=None),),
+                batch_size=self.batch,
+                concurrency=workers,
+                **({"num_gpus": 1} if gpus else {"num_cpus": 1}),
+            )
+            for block in found.iter_batches(batch_size=self.batch):
+                yield [json.loads(text) for text in block["record"]]
+
+
+class _Worker:
+    """One scorer, made once in its process; called with blocks of names."""
+
+    def __init__(self, order: RayScorer) -> None:
+        from core.engines import choice
+
+        cascade = choice.load(order.settings, convert=True, many=True)
+        self._source = source_at(order.source, order.roots)
+        self._scorer = Scorer(
+            cascade, order.limits, order.batch, threads=2, heatmaps=order.heatmaps
+        )
+
+    def __call__(self, block: dict[str, Any]) -> dict[str, Any]:
+        names = [str(n) for n in block["name"]]
+        found = [r for b in self._scorer.records(self._source, names, _Nothing()) for r in b]
+        return {"record": np.array([json.dumps(r, ensure_ascii=False) for r in found], object)}
+
+
+class _Nothing:
+    """No bytes are known from before."""
+
+    def has(self, _: str) -> bool:
+        return False
+
+    def find(self, sha256: str) -> Record:
+        raise KeyError(sha256)
+
+
+def _ray(address: str | None) -> Any:
+    """Ray, connected; blocks keep their order. Raises BatchFailed where it is not installed."""
+    try:
+        import ray
+        import ray.data
+    except ImportError as error:
+        raise BatchFailed("Ray is not installed: pip install -r requirements-ray.txt") from error
+    if not ray.is_initialized():
+        try:
+            ray.init(address=address, include_dashboard=False, log_to_driver=False)
+        except (ConnectionError, OSError, RuntimeError) as error:
+            raise BatchFailed(
+                f"There is no Ray cluster at {address or 'this computer'}."
+            ) from error
+    ray.data.DataContext.get_current().execution_options.preserve_order = True
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    return ray

@@ -1,0 +1,99 @@
+"""The networks in torch, on the CPU or on CUDA.
+
+On a CPU in bf16 each convolution is one oneDNN kernel together with its ReLU or its shortcut. Eager
+torch rounds a convolution to bf16 before it adds the shortcut, and the sum once more; fused, it is
+rounded once, which is faster, nearer to float32, and bit for bit what OpenVINO computes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.functional import max_pool2d
+
+from core.device import Device
+from core.network import Bottleneck, Trunk
+from core.transforms import Preprocessing, to_tensor
+
+Network = Callable[[Tensor], Tensor]
+
+
+class TorchEngine:
+    """Folded, read-only modules, by the file of a trunk and by the stage of a branch."""
+
+    def __init__(
+        self,
+        device: Device,
+        preprocessing: Preprocessing,
+        trunks: Mapping[str, nn.Module],
+        branches: Mapping[str, nn.Module],
+    ) -> None:
+        self.description = device.description
+        self._device = device
+        self._preprocessing = preprocessing
+        self._trunks = {path: _runner(m, device) for path, m in trunks.items()}
+        self._branches = {stage: _runner(m, device) for stage, m in branches.items()}
+
+    @torch.inference_mode()
+    def trunk(self, path: str, canvases: NDArray[np.uint8]) -> Tensor:
+        x = to_tensor(canvases, self._preprocessing)
+        return torch.cat([self._fixed(self._trunks[path], c) for c in x.split(self._device.batch)])
+
+    @torch.inference_mode()
+    def branch(self, stage: str, features: Tensor) -> NDArray[np.float32]:
+        network = self._branches[stage]
+        chunks = [self._fixed(network, c) for c in features.split(self._device.batch)]
+        return torch.cat(chunks).float().cpu().numpy()
+
+    def _fixed(self, network: Network, chunk: Tensor) -> Tensor:
+        """Run one chunk padded to the device's batch, and return only its own rows."""
+        device = self._device
+        if device.processor.type == "cuda" and not chunk.is_cuda:
+            chunk = chunk.pin_memory()  # so that the copy overlaps the pass before it
+        x = chunk.to(device.processor, device.dtype, non_blocking=True)
+        missing = device.batch - len(x)
+        if missing:
+            x = torch.cat([x, x.new_zeros((missing, *x.shape[1:]))])
+        return network(x.contiguous(memory_format=torch.channels_last))[: len(chunk)]
+
+
+def _runner(module: nn.Module, device: Device) -> Network:
+    """The module, or its fused form where oneDNN has the kernels."""
+    if device.processor.type != "cpu" or device.dtype is not torch.bfloat16:
+        return module
+    if not torch.backends.mkldnn.is_available():
+        return module
+    blocks = [m for m in module.modules() if isinstance(m, Bottleneck)]
+
+    def run(x: Tensor) -> Tensor:
+        if isinstance(module, Trunk):
+            x = max_pool2d(_convolved(module.conv1, x, "relu"), 3, 2, 1)
+        for block in blocks:
+            x = _block(block, x)
+        return x
+
+    return run
+
+
+def _block(block: Bottleneck, x: Tensor) -> Tensor:
+    """A folded bottleneck; the shortcut is added inside the last convolution's kernel."""
+    shortcut = x
+    if isinstance(block.downsample, nn.Sequential):
+        shortcut = _convolved(block.downsample[0], x, "none")
+    y = _convolved(block.conv2, _convolved(block.conv1, x, "relu"), "relu")
+    return torch.ops.mkldnn._convolution_pointwise.binary(
+        y, shortcut, *_arguments(block.conv3), "add", 1.0, "relu", [], ""
+    )
+
+
+def _convolved(conv: nn.Module, x: Tensor, then: str) -> Tensor:
+    return torch.ops.mkldnn._convolution_pointwise(x, *_arguments(conv), then, [], "")
+
+
+def _arguments(conv: nn.Module) -> tuple[object, ...]:
+    assert isinstance(conv, nn.Conv2d)
+    return conv.weight, conv.bias, conv.padding, conv.stride, conv.dilation, conv.groups

@@ -1,0 +1,258 @@
+"""The table of one batch: filter, sort, histogram, one radiograph at a time, downloads."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from html import escape
+from pathlib import PurePath
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+import streamlit as st
+
+from core import imaging
+from core.batch import tables
+from core.batch.summary import WORDS, thumbnail
+from core.errors import ImageRejected
+from core.explain import on_picture, overlay
+from core.settings import Settings
+from pages import _cascade, _theme
+from pages._batches import Batch
+
+MOST_ROWS = 20_000  # on the page; the download has all
+A_PAGE = 25
+SIDE = 96
+GLYPHS = {"suspected": "▲ ", "doubtful": "◇ ", "not_suspected": "○ ", None: "– "}
+ORDERS = ("As in the folder", "Most suspected first", "Least suspected first")
+BAR = "#6f8192"
+
+
+@dataclass
+class _Seen:
+    """What a session has read of one batch, so that a redraw reads only what is new."""
+
+    offset: int = 0
+    finished: bool = False
+    records: list[dict[str, Any]] = field(default_factory=list)
+    thumbnails: dict[str, str] = field(default_factory=dict)
+
+
+def show(batch: Batch, settings: Settings) -> None:
+    """Everything below the progress; nothing while there is no record."""
+    seen = _read(batch)
+    if not seen.records:
+        return
+    chosen = _filtered(seen.records)
+    left, right = st.columns([3, 1], gap="medium")
+    with right:
+        _histogram(chosen)
+        _downloads(batch, seen)
+    with left:
+        row = _table(chosen, batch, seen, settings)
+    if row is not None:
+        _open(row, batch, settings)
+
+
+def _read(batch: Batch) -> _Seen:
+    kept: dict[str, _Seen] = st.session_state.setdefault("batches", {})
+    seen = kept.setdefault(batch.folder.name, _Seen())
+    if batch.finished != seen.finished:  # the journal has become the table: read that
+        seen.offset, seen.finished, seen.records = 0, batch.finished, []
+    for offset, record in batch.records(seen.offset):
+        if len(seen.records) >= MOST_ROWS:
+            break
+        seen.offset = offset
+        seen.records.append(record)
+    return seen
+
+
+def _filtered(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Widgets for finding, part, folder, probability and order; the records that are left."""
+    parts = sorted({r["body_part"]["label"] for r in records if r["body_part"]})
+    folders = sorted({str(PurePath(r["file"]).parent) for r in records})
+    one, two, three, four, five = st.columns([3, 2, 3, 3, 2], vertical_alignment="bottom")
+    names = [*WORDS, "rejected"]
+    findings = one.multiselect(
+        "Finding", names, format_func=lambda f: WORDS.get(f, "Not assessed"), key="batch-finding"
+    )
+    wanted = two.multiselect("Body part", parts, format_func=str.capitalize, key="batch-part")
+    folder = three.selectbox("Folder", ["All", *folders], key="batch-source")
+    low, high = four.slider("Probability", 0, 100, (0, 100), format="%d %%", key="batch-range")
+    order = five.selectbox("Order", ORDERS, key="batch-order")
+
+    def fits(record: dict[str, Any]) -> bool:
+        probability = _probability(record)
+        percent = -1.0 if probability is None else 100 * probability
+        return (
+            (not findings or _finding(record) in findings)
+            and (not wanted or (record["body_part"] or {}).get("label") in wanted)
+            and (folder == "All" or str(PurePath(record["file"]).parent) == folder)
+            and ((low, high) == (0, 100) or low <= percent <= high)
+        )
+
+    found = [r for r in records if fits(r)]
+    if order != ORDERS[0]:
+        sign = -1 if order == ORDERS[1] else 1
+        missing = 2.0
+        found.sort(key=lambda r: missing if (p := _probability(r)) is None else sign * p)
+    return found
+
+
+def _finding(record: dict[str, Any]) -> str:
+    return record["fracture"]["finding"] if record["fracture"] else "rejected"
+
+
+def _probability(record: dict[str, Any]) -> float | None:
+    return record["fracture"]["probability"] if record["fracture"] else None
+
+
+def _histogram(records: Sequence[dict[str, Any]]) -> None:
+    values = [100 * p for r in records if (p := _probability(r)) is not None]
+    figure = go.Figure(
+        go.Histogram(x=values, xbins={"start": 0, "end": 100, "size": 5}, marker_color=BAR)
+    )
+    figure.update_layout(
+        height=210,
+        margin={"l": 10, "r": 10, "t": 24, "b": 10},
+        title={"text": f"Probability, n = {len(values)}", "font": {"size": 13}},
+        xaxis={"range": [0, 100], "ticksuffix": " %"},
+        bargap=0.05,
+    )
+    st.plotly_chart(figure, key="batch-histogram", config={"displayModeBar": False})
+
+
+def _table(
+    records: list[dict[str, Any]], batch: Batch, seen: _Seen, settings: Settings
+) -> dict[str, Any] | None:
+    """One page of the table; the record of the row that was clicked."""
+    pages = max(1, -(-len(records) // A_PAGE))
+    top = st.container(horizontal=True, vertical_alignment="center")
+    page = 1
+    if pages > 1:
+        page = int(top.number_input("Page", 1, pages, key="batch-page", width=140))
+    with top:
+        more = "" if len(seen.records) < MOST_ROWS else f" The first {MOST_ROWS} are shown here."
+        _theme.html(f"<p class='soft'>{len(records)} of {len(seen.records)} rows.{more}</p>")
+    shown = records[(page - 1) * A_PAGE : page * A_PAGE]
+    if not shown:
+        return None
+    event = st.dataframe(
+        pd.DataFrame([_row(r, batch, seen, settings) for r in shown]),
+        hide_index=True,
+        width="stretch",
+        row_height=56,
+        key=f"batch-table-{batch.folder.name}-{page}",
+        on_select="rerun",
+        selection_mode="single-row",
+        column_config={
+            "Picture": st.column_config.ImageColumn(width="small"),
+            "Probability": st.column_config.ProgressColumn(
+                min_value=0, max_value=100, format="%.0f %%", color=BAR
+            ),
+            "Note": st.column_config.TextColumn(width="medium"),
+        },
+    )
+    rows = event.selection.rows
+    return shown[rows[0]] if rows and rows[0] < len(shown) else None
+
+
+def _row(
+    record: dict[str, Any], batch: Batch, seen: _Seen, settings: Settings
+) -> dict[str, object]:
+    finding, probability = _finding(record), _probability(record)
+    word = GLYPHS.get(finding, GLYPHS[None]) + WORDS.get(finding, "Not assessed")
+    return {
+        "Picture": _thumbnail(record, batch, seen, settings),
+        "File": record["file"].removeprefix(f"{batch.source}/"),
+        "Body part": record["body_part"]["label"].capitalize() if record["body_part"] else "",
+        "Finding": word,
+        "Probability": None if probability is None else 100 * probability,
+        "Note": record["reason"] or "",
+    }
+
+
+def _thumbnail(record: dict[str, Any], batch: Batch, seen: _Seen, settings: Settings) -> str:
+    """A data URL, made once a session; empty for what could not be read."""
+    key = record["sha256"]
+    if key is None:
+        return ""
+    if key not in seen.thumbnails:
+        try:
+            data = batch.bytes_of(record["file"], settings)
+            pixels = imaging.decode(data, record["file"], settings.limits).pixels
+            url = "data:image/jpeg;base64," + base64.b64encode(thumbnail(pixels, SIDE)).decode()
+        except ImageRejected:
+            url = ""
+        seen.thumbnails[key] = url
+        while len(seen.thumbnails) > 40 * A_PAGE:
+            del seen.thumbnails[next(iter(seen.thumbnails))]
+    return seen.thumbnails[key]
+
+
+def _open(record: dict[str, Any], batch: Batch, settings: Settings) -> None:
+    """One radiograph with its heatmap, assessed again by the release that is loaded."""
+    with st.container(key="card-batch"), _theme.boundary():
+        data = batch.bytes_of(record["file"], settings)
+        radiograph = imaging.decode(data, PurePath(record["file"]).name, settings.limits)
+        cascade = _cascade.loader().start().result()
+        [result] = cascade.predict([radiograph])
+        left, right = st.columns([2, 1], gap="medium")
+        with right:
+            _theme.html(_reading(record))
+            if result.release_sha256 != record["release_sha256"]:
+                _theme.notice("The heatmap is of another release than the batch.")
+            heat = result.heatmap is not None and st.toggle("Heatmap", True, key="batch-heat")
+        from pages._scoring import windowed
+
+        grey, _ = windowed(radiograph.pixels)
+        with left, st.container(key="picture-batch"):
+            picture = grey
+            if heat and result.heatmap is not None:
+                picture = overlay(grey, on_picture(result.heatmap, *grey.shape), 0.5)
+            st.image(picture, width="stretch", output_format="JPEG", alt="Radiograph")
+
+
+def _reading(record: dict[str, Any]) -> str:
+    name = f"<p class='cardname'><b>{escape(record['file'])}</b></p>"
+    if record["fracture"] is None:
+        return f"{name}<p class='cardreason'>{escape(record['reason'] or '')}</p>"
+    part, fracture = record["body_part"], record["fracture"]
+    finding = fracture["finding"]
+    return (
+        f"{name}<dl class='reading'><dt>Body part</dt><dd class='value'>"
+        f"<span>{escape(part['label'].capitalize())}</span>"
+        f"<span>{_theme.percent(part['probability'])}</span></dd><dt>Finding</dt>"
+        f"<dd class='value'><span class='finding {finding}'><i></i>{WORDS[finding]}</span>"
+        f"<span>{_theme.percent(fracture['probability'])}</span></dd></dl>"
+    )
+
+
+def _downloads(batch: Batch, seen: _Seen) -> None:
+    if not batch.finished:
+        _theme.html("<p class='soft'>The downloads are here when the batch is finished.</p>")
+        return
+
+    def csv() -> bytes:
+        path = batch.folder / "results.csv"
+        rows = (tables.image_row(r) for _, r in batch.records())
+        tables.write(path, ".csv", rows, tables.IMAGE_COLUMNS)
+        return path.read_bytes()
+
+    def lines() -> bytes:
+        return "".join(
+            json.dumps(r, ensure_ascii=False) + "\n" for _, r in batch.records()
+        ).encode()
+
+    st.download_button("CSV", csv, "results.csv", "text/csv", on_click="ignore", width="stretch")
+    st.download_button(
+        "JSON lines",
+        lines,
+        "results.jsonl",
+        "application/jsonl",
+        on_click="ignore",
+        width="stretch",
+    )

@@ -1,0 +1,217 @@
+"""Batches that the page starts: each a process of its own, and a folder that tells how it goes.
+
+``BONE_HOME/batches/<id>/``: order.json (what was asked for), process.json (who works on it), log
+(progress as lines of JSON), dropped.zip (files that came through the browser), results.jsonl and,
+until it is there, results.jsonl.run/. The process goes on when the browser or the server has gone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+import zipfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from core.batch.inputs import Archive
+from core.batch.journal import folder_of
+from core.errors import BatchFailed, ImageRejected, PathRefused
+from core.files import write_atomically, write_json
+from core.imaging import load
+from core.roots import resolve
+from core.settings import ROOT, Settings
+from training.jobs.process import Process
+
+TAIL = 4096
+ONE_AT_A_TIME = "Another batch is running. It uses the whole computer, so please wait or stop it."
+
+
+@dataclass(frozen=True)
+class Progress:
+    """The last line of progress; rate and time left are None while unknown."""
+
+    done: int = 0
+    total: int = 0
+    rejected: int = 0
+    per_second: float | None = None
+    seconds_left: float | None = None
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One batch. title: what was scored, for display. source: a folder, or the dropped archive."""
+
+    folder: Path
+    title: str
+    source: Path
+    created: float
+
+    @classmethod
+    def read(cls, folder: Path) -> Batch:
+        order = json.loads((folder / "order.json").read_text(encoding="utf-8"))
+        return cls(folder, order["title"], Path(order["source"]), order["created"])
+
+    @property
+    def out(self) -> Path:
+        return self.folder / "results.jsonl"
+
+    @property
+    def dropped(self) -> bool:
+        """Whether its files came through the browser."""
+        return self.source.parent == self.folder
+
+    @property
+    def running(self) -> bool:
+        process = Process.read(self.folder)
+        return process is not None and process.alive
+
+    @property
+    def finished(self) -> bool:
+        return self.out.exists() and not self.running
+
+    def progress(self) -> Progress:
+        for line in reversed(self._log()):
+            if line.startswith("{"):
+                return Progress(**json.loads(line))
+        return Progress()
+
+    def failure(self) -> str:
+        """Why it ended before its end, as the process said it; empty if it was stopped."""
+        lines = [line for line in self._log() if line.startswith("error: ")]
+        return lines[-1].removeprefix("error: ") if lines else ""
+
+    def records(self, offset: int = 0) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Records from a byte on, each with the byte that it ends on; a cut line is left out."""
+        path = self.out if self.out.exists() else folder_of(self.out) / "journal.jsonl"
+        try:
+            with path.open("rb") as lines:
+                lines.seek(offset)
+                for line in lines:
+                    offset += len(line)
+                    if line.endswith(b"\n"):
+                        yield offset, json.loads(line)
+        except (OSError, ValueError):  # it was renamed or removed at this moment
+            return
+
+    def start(self) -> None:
+        """Begin, or go on where it was; the process is nobody's child when the server ends."""
+        command = [sys.executable, "-m", "core", "batch", str(self.source), "--out", str(self.out)]
+        command += ["--resume"] if self.dropped else ["--resume", "--within-roots"]
+        with (self.folder / "log").open("wb") as log:
+            process = subprocess.Popen(
+                command,
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        Process.of(process.pid).write(self.folder)
+        threading.Thread(target=process.wait, daemon=True).start()  # or it stays as a zombie
+
+    def stop(self) -> None:
+        """Ask it to end after the pictures at hand; it can go on later."""
+        process = Process.read(self.folder)
+        if process is not None and process.alive:
+            os.kill(process.pid, signal.SIGTERM)
+
+    def remove(self) -> None:
+        """Forget results and dropped files; a folder that was scored stays as it is."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def bytes_of(self, file: str, settings: Settings) -> bytes:
+        """One of its files again; raises ImageRejected, also if it may no longer be read."""
+        if self.dropped:
+            archive = Archive(self.source)
+            with archive.opened():
+                name = next((n for n in archive.names() if archive.label(n) == file), None)
+                if name is None:
+                    raise ImageRejected("The file is no longer in the archive.")
+                return archive.read(name, settings.limits)
+        try:
+            return load(resolve(file, settings.roots), settings.limits)
+        except PathRefused as error:
+            raise ImageRejected(str(error)) from error
+
+    def _log(self) -> list[str]:
+        """The last lines of the log."""
+        try:
+            with (self.folder / "log").open("rb") as file:
+                file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL))
+                return file.read().decode("utf-8", "replace").splitlines()
+        except OSError:
+            return []
+
+
+def all_batches(home: Path) -> list[Batch]:
+    """The batches that are kept, the last one first."""
+    found = []
+    for folder in (home / "batches").glob("*/order.json"):
+        try:
+            found.append(Batch.read(folder.parent))
+        except (OSError, ValueError, KeyError):
+            continue
+    return sorted(found, key=lambda b: b.created, reverse=True)
+
+
+def of_folder(path: str, settings: Settings) -> Batch:
+    """Score a folder on this machine; raises PathRefused and BatchFailed."""
+    source = resolve(path.strip(), settings.roots)
+    if not source.is_dir() and not zipfile.is_zipfile(source):
+        raise BatchFailed("Please name a folder or a ZIP archive.")
+    return _begin(settings.home, str(source), source)
+
+
+def of_files(files: Sequence[tuple[str, bytes]], settings: Settings) -> Batch:
+    """Score files that were dropped, or the members of one dropped ZIP archive."""
+    folder = _new_folder(settings.home)
+    source = folder / "dropped.zip"
+    [(name, data), *more] = files
+    try:
+        if not more and data.startswith(b"PK\x03\x04"):
+            write_atomically(source, lambda p: p.write_bytes(data))
+        else:
+            write_atomically(source, lambda p: _pack(p, files))
+    except OSError as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise BatchFailed(f"The files cannot be kept: {error.strerror}.") from error
+    title = name if not more else f"{name} and {len(more)} more"
+    return _begin(settings.home, title, source, folder)
+
+
+def _pack(path: Path, files: Sequence[tuple[str, bytes]]) -> None:
+    """One archive of all; equal names are told apart by a number."""
+    seen: set[str] = set()
+    with zipfile.ZipFile(path, "w") as archive:
+        for n, (name, data) in enumerate(files, 1):
+            label = f"{n}/{name}" if name in seen else name
+            seen.add(name)
+            archive.writestr(label, data)
+
+
+def _begin(home: Path, title: str, source: Path, folder: Path | None = None) -> Batch:
+    if any(b.running for b in all_batches(home)):
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise BatchFailed(ONE_AT_A_TIME)
+    folder = folder or _new_folder(home)
+    order = {"title": title, "source": str(source), "created": time.time()}
+    write_json(folder / "order.json", order)
+    batch = Batch.read(folder)
+    batch.start()
+    return batch
+
+
+def _new_folder(home: Path) -> Path:
+    folder = home / "batches" / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
+    folder.mkdir(parents=True)
+    return folder

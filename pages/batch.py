@@ -1,0 +1,134 @@
+"""The page Batch: a folder or many files to a table, in a process that outlives the tab."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from html import escape
+
+import streamlit as st
+
+from core.batch.progress import duration
+from core.errors import CascadeError
+from core.settings import Settings
+from pages import _batches, _theme
+from pages._batches import Batch
+
+LEAD = "Score a folder, an archive or many files; it goes on when this page is closed."
+POLL = 1.0
+
+
+def body() -> None:
+    settings = Settings.from_environment()
+    batches = _batches.all_batches(settings.home)
+    with st.expander("New batch", expanded=not batches):
+        _new(settings)
+    if not batches:
+        _theme.html("<p class='soft'>No batch yet. Its table, with what can be downloaded, will "
+                    "stand here.</p>")  # fmt: skip
+        return
+    by_name = {b.folder.name: b for b in batches}
+    shown = st.session_state.get("batch-shown")
+    name = st.selectbox(
+        "Batch",
+        list(by_name),
+        index=list(by_name).index(shown) if shown in by_name else 0,
+        format_func=lambda n: _label(by_name[n]),
+    )
+    _show(by_name[name], settings)
+
+
+def _label(batch: Batch) -> str:
+    when = time.strftime("%d %b %H:%M", time.localtime(batch.created))
+    return f"{when} · {batch.title}"
+
+
+def _new(settings: Settings) -> None:
+    """Where the files come from. Both ways end in the same command."""
+    left, right = st.columns(2, gap="large")
+    with left:
+        roots = ", ".join(str(r) for r in settings.roots)
+        path = st.text_input(
+            "A folder or ZIP archive on this computer",
+            placeholder=str(settings.roots[0]) if settings.roots else "",
+            disabled=not settings.roots,
+            key="batch-folder",
+        )
+        said = f"Inside of: {roots}" if roots else "BONE_ROOTS names no folder to read from."
+        _theme.html(f"<p class='soft'>{escape(said)}</p>")
+        if st.button("Score the folder", disabled=not settings.roots or not path.strip()):
+            _started(lambda: _batches.of_folder(path, settings))
+    with right:
+        generation = st.session_state.setdefault("batch-generation", 0)
+        files = st.file_uploader(
+            "Or files, or one ZIP archive",
+            accept_multiple_files=True,
+            key=f"batch-files-{generation}",
+            max_upload_size=max(1, settings.limits.max_bytes // 2**20),
+        )
+        _theme.html("<p class='soft'>Dropped files are kept in the batch until it is deleted.</p>")
+        if st.button("Score the files", disabled=not files):
+            st.session_state["batch-generation"] = generation + 1
+            _started(lambda: _batches.of_files([(f.name, f.getvalue()) for f in files], settings))
+
+
+def _started(begin: Callable[[], Batch]) -> None:
+    """Begin and show the new batch; what is wrong is said where the button was."""
+    try:
+        batch = begin()
+    except CascadeError as error:
+        _theme.notice(str(error))
+        return
+    st.session_state["batch-shown"] = batch.folder.name
+    st.rerun()
+
+
+def _show(batch: Batch, settings: Settings) -> None:
+    """Progress while it runs, and the table; only this part is drawn again and again."""
+    running = batch.running
+    st.fragment(_state, run_every=POLL if running else None)(batch, running, settings)
+
+
+def _state(batch: Batch, was_running: bool, settings: Settings) -> None:
+    with _theme.boundary():
+        running, progress = batch.running, batch.progress()
+        if was_running and not running:
+            st.rerun()
+        with st.container(horizontal=True, vertical_alignment="center", key="batch-state"):
+            if running:
+                st.progress(
+                    progress.done / progress.total if progress.total else 0.0,
+                    text=_progress_text(progress),
+                )
+                st.button("Stop", on_click=batch.stop)
+            else:
+                _theme.html(f"<p class='tally'>{_ending(batch, progress)}</p>")
+                if not batch.finished:
+                    st.button("Go on", on_click=batch.start)
+                st.button("Delete", on_click=batch.remove)
+        if not running and not batch.finished and batch.failure():
+            _theme.notice(batch.failure())
+        from pages import _batch_results
+
+        _batch_results.show(batch, settings)
+
+
+def _progress_text(progress: _batches.Progress) -> str:
+    if not progress.total:
+        return "Loading the model and listing the files"
+    text = f"{progress.done} of {progress.total}"
+    if progress.per_second:
+        text += f", {progress.per_second:.1f} a second"
+    if progress.seconds_left is not None:
+        text += f", {duration(progress.seconds_left)} left"
+    return text
+
+
+def _ending(batch: Batch, progress: _batches.Progress) -> str:
+    if batch.finished:
+        return f"<b>{progress.total}</b> files, <b>{progress.rejected}</b> not assessed."
+    return f"Stopped after <b>{progress.done}</b> of {progress.total} files."
+
+
+with _theme.frame("Batch", LEAD):
+    body()

@@ -1,0 +1,179 @@
+"""The page Batch: a run is a process of its own, and the table tells what it has done so far."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import threading
+import time
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import streamlit as st
+from streamlit.testing.v1 import AppTest
+
+from core.batch.inputs import Archive
+from core.batch.journal import folder_of
+from core.batch.run import Order, run
+from core.errors import BatchFailed, ImageRejected, PathRefused
+from core.settings import ROOT, Settings
+from pages import _batch_results, _batches
+from tests.batches import Stand, fill, scorer
+
+APP = str(ROOT / "streamlit_app.py")
+
+
+@pytest.fixture(autouse=True)
+def settings(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
+    monkeypatch.setenv("BONE_WEIGHTS", str(weights))
+    monkeypatch.setenv("BONE_DEVICE", "cpu")
+    monkeypatch.setenv("BONE_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("BONE_ROOTS", str(tmp_path / "radiographs"))
+    (tmp_path / "radiographs").mkdir()
+    st.cache_resource.clear()
+    yield Settings.from_environment()
+    st.cache_resource.clear()
+
+
+@pytest.fixture
+def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches are ordered and no process is started."""
+    monkeypatch.setattr(_batches.Batch, "start", lambda self: None)
+
+
+def finished(settings: Settings, tmp_path: Path) -> _batches.Batch:
+    """A batch as its process leaves it behind."""
+    folder = fill(tmp_path / "radiographs" / "in", 12, 4)
+    batch = _batches.of_folder(str(folder), settings)
+    log = io.StringIO()
+    run(Order(folder, batch.out), scorer(Stand()), threading.Event(), log)
+    (batch.folder / "log").write_text(log.getvalue())
+    return batch
+
+
+def page() -> AppTest:
+    app = AppTest.from_file(APP, default_timeout=120).run()
+    return app.switch_page("pages/batch.py").run()
+
+
+def text(app: AppTest) -> str:
+    return "\n".join(str(e.proto.body) for e in app.get("html"))
+
+
+def test_a_dropped_batch_runs_to_its_end_in_a_process_of_its_own(settings, tmp_path):
+    folder = fill(tmp_path / "in", 2, 1)
+    files = [(p.name, p.read_bytes()) for p in sorted(folder.rglob("*.png"))]
+    batch = _batches.of_files(files, settings)
+    assert batch.running
+    with pytest.raises(BatchFailed, match="Another batch"):
+        _batches.of_files(files, settings)
+    end = time.monotonic() + 120
+    while batch.running and time.monotonic() < end:
+        time.sleep(0.1)
+    assert batch.finished, (batch.folder / "log").read_text()
+    assert os.getpgid(os.getpid()) != _batches.Process.read(batch.folder).pid
+    found = [r for _, r in batch.records()]
+    assert [r["file"] for r in found] == [name for name, _ in files]
+    assert batch.progress().done == batch.progress().total == 3
+    assert batch.bytes_of(files[0][0], settings) == files[0][1]
+    batch.remove()
+    assert not batch.folder.exists()
+    assert _batches.all_batches(settings.home) == []
+
+
+def test_names_of_dropped_files_decide_no_path(settings, tmp_path, quiet):
+    files = [("../../evil.png", b"a"), ("../../evil.png", b"b"), ("/etc/passwd", b"c")]
+    batch = _batches.of_files(files, settings)
+    everything = {p for p in tmp_path.rglob("*") if p.is_file() and "home" in p.parts}
+    assert {p.name for p in everything} == {"dropped.zip", "order.json"}
+    with Archive(batch.source).opened():
+        assert len([*Archive(batch.source).names()]) == 3
+    with pytest.raises(ImageRejected, match="no longer"):
+        batch.bytes_of("/etc/shadow", settings)
+
+
+def test_a_dropped_archive_is_kept_as_it_is(settings, quiet):
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w") as archive:
+        archive.writestr("a.png", b"x")
+    batch = _batches.of_files([("pictures.zip", data.getvalue())], settings)
+    assert batch.source.read_bytes() == data.getvalue()
+    assert batch.title == "pictures.zip"
+
+
+def test_only_allowed_folders(settings, tmp_path, quiet):
+    with pytest.raises(PathRefused):
+        _batches.of_folder(str(tmp_path), settings)
+    with pytest.raises(PathRefused):
+        _batches.of_folder("/etc", settings)
+    inside = tmp_path / "radiographs" / "a.txt"
+    inside.write_text("x")
+    with pytest.raises(BatchFailed, match="folder or a ZIP"):
+        _batches.of_folder(str(inside), settings)
+    assert _batches.all_batches(settings.home) == []
+
+
+def test_empty_page(settings):
+    app = page()
+    assert not app.exception
+    assert "No batch yet" in text(app)
+    assert str(settings.roots[0]) in text(app)
+
+
+def test_the_table_filters_and_sorts(settings, tmp_path, quiet):
+    finished(settings, tmp_path)
+    app = page()
+    assert not app.exception
+    assert "<b>16</b> files, <b>4</b> not assessed" in text(app)
+    table = app.dataframe[0].value
+    assert len(table) == 16
+    assert table["Picture"].str.startswith("data:image/jpeg").sum() == 12
+    assert (table["Finding"] == "– Not assessed").sum() == 4
+    app.selectbox(key="batch-order").select("Most suspected first").run()
+    values = app.dataframe[0].value["Probability"].dropna()
+    assert values.is_monotonic_decreasing
+    app.multiselect(key="batch-finding").select("rejected").run()
+    assert len(app.dataframe[0].value) == 4
+    assert "Something went wrong" not in text(app)
+
+
+def test_a_stopped_batch_can_go_on_and_says_why_it_failed(settings, tmp_path, quiet):
+    folder = fill(tmp_path / "radiographs" / "in", 3)
+    batch = _batches.of_folder(str(folder), settings)
+    (batch.folder / "log").write_text(
+        '{"done": 1, "total": 3, "rejected": 0, "per_second": 2.0, "seconds_left": 1.0}\n'
+        "error: The disk is full.\n"
+    )
+    app = page()
+    assert "Stopped after <b>1</b> of 3" in text(app)
+    assert "The disk is full." in text(app)
+    assert {b.label for b in app.button} >= {"Go on", "Delete"}
+
+
+def test_new_records_are_read_once(settings, tmp_path, quiet):
+    batch = finished(settings, tmp_path)
+    journal = folder_of(batch.out) / "journal.jsonl"
+    whole = batch.out.read_bytes()
+    batch.out.unlink()
+    journal.parent.mkdir()
+    lines = whole.splitlines(keepends=True)
+    journal.write_bytes(lines[0] + lines[1] + lines[2][:9])
+    found = [*batch.records()]
+    assert len(found) == 2
+    journal.write_bytes(b"".join(lines[:5]))
+    assert len([*batch.records(found[-1][0])]) == 3
+
+
+def test_the_download_is_the_table_of_the_command_line(settings, tmp_path, quiet, monkeypatch):
+    batch = finished(settings, tmp_path)
+    given = {}
+    monkeypatch.setattr(
+        st, "download_button", lambda label, data, *_, **__: given.update({label: data})
+    )
+    _batch_results._downloads(batch, _batch_results._Seen())
+    found = list(csv.DictReader(io.StringIO(given["CSV"]().decode())))
+    assert len(found) == 16
+    assert given["JSON lines"]() == batch.out.read_bytes()

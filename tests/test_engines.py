@@ -1,0 +1,127 @@
+"""Engines: one answer whichever runs the networks, and a plain reason for which one does."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from core.cascade import Cascade
+from core.engines import choice, vino
+from core.engines.native import TorchEngine
+from core.errors import EngineUnavailable
+from core.transforms import to_canvas, to_tensor
+from tests.simulated import phantom
+
+pytest.importorskip("openvino")
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def canvases(cascade: Cascade) -> list[np.ndarray]:
+    spec = cascade.release.preprocessing
+    return [to_canvas(phantom(90, 70, seed=n), spec) for n in range(9)]
+
+
+@pytest.fixture(scope="module")
+def openvino(cascade: Cascade, home: Path) -> Cascade:
+    """Converted once; what is measured on the samples is left out, for it is measured below."""
+    folder = _folder(cascade, home)
+    precision = folder.name.rpartition("-")[2]
+    vino.convert(folder, cascade.release.preprocessing.size, precision, *cascade.modules)
+    engine = vino.OpenVinoEngine(folder, cascade.release.preprocessing)
+    return cascade.with_engine(engine)
+
+
+def _folder(cascade: Cascade, home: Path) -> Path:
+    precision = "bf16" if cascade.device.dtype is torch.bfloat16 else "f32"
+    return vino.folder_of(home, cascade.release.sha256, precision)
+
+
+def test_openvino_agrees_with_torch(cascade, openvino, canvases):
+    assert "OpenVINO" in openvino.engine.description
+    found = choice.compare(cascade, openvino, canvases)
+    assert found.pictures == 9
+    assert found.largest <= 1e-3
+    assert found.findings == 1.0
+    for one, other in zip(cascade.assess(canvases), openvino.assess(canvases), strict=True):
+        assert (one.heatmap is None) == (other.heatmap is None)
+        if one.heatmap is not None:
+            assert np.abs(one.heatmap.values - other.heatmap.values).max() < 5e-3
+
+
+def test_a_result_does_not_depend_on_its_neighbours(cascade, openvino, canvases, home):
+    many = vino.OpenVinoEngine(_folder(cascade, home), cascade.release.preprocessing, many=True)
+    for one in (cascade, openvino, cascade.with_engine(many)):
+        together = one.assess(canvases)
+        alone = [one.assess([c])[0] for c in canvases]
+        for a, b in zip(together, alone, strict=True):
+            for part, value in a.body_part.probabilities.items():
+                assert value == pytest.approx(b.body_part.probabilities[part], abs=1e-5)
+
+
+def test_fused_is_not_farther_from_float32_than_eager(cascade, canvases):
+    """The fused kernels round once where eager torch rounds twice."""
+    if cascade.device.dtype is not torch.bfloat16:
+        pytest.skip("This processor has no bf16, so nothing is fused.")
+    trunks, branches = cascade.modules
+    [path] = trunks
+    spec = cascade.release.preprocessing
+    fused = TorchEngine(cascade.device, spec, trunks, branches).trunk(path, np.stack(canvases))
+    with torch.inference_mode():
+        x = to_tensor(np.stack(canvases), spec)
+        eager = torch.cat([trunks[path](c.bfloat16()) for c in x.split(1)]).float()
+        exact = copy.deepcopy(trunks[path]).float()(x)
+    error = [float((y.float() - exact).norm() / exact.norm()) for y in (fused, eager)]
+    assert error[0] <= error[1] * 1.02
+    assert error[0] < 0.02
+
+
+def test_a_damaged_conversion_is_made_again(cascade, openvino, home):
+    folder = _folder(cascade, home)
+    assert vino.is_whole(folder)
+    weights = folder / "0.bin"
+    whole = weights.read_bytes()
+    try:
+        weights.write_bytes(whole[:1000] + bytes([whole[1000] ^ 1]) + whole[1001:])
+        assert not vino.is_whole(folder)
+        with pytest.raises(EngineUnavailable, match="not made yet"):
+            choice._openvino(cascade, home, convert=False, many=False)
+    finally:
+        weights.write_bytes(whole)
+    assert vino.is_whole(folder)
+
+
+def test_auto_takes_openvino_only_where_it_agrees(cascade, openvino, home, canvases, monkeypatch):
+    monkeypatch.setattr(choice, "_samples", lambda _: canvases)
+    chosen, reason = choice.choose(cascade, "auto", home)
+    assert "OpenVINO" in chosen.engine.description
+    assert "agrees with torch" in reason and "9 sample pictures" in reason
+    (_folder(cascade, home) / "agreement.json").write_text(
+        '{"pictures": 9, "largest": 0.003, "findings": 1.0}'
+    )
+    chosen, reason = choice.choose(cascade, "auto", home)
+    assert chosen is cascade
+    assert "does not agree" in reason
+    with pytest.raises(EngineUnavailable, match="does not agree"):
+        choice.choose(cascade, "openvino", home)
+
+
+def test_auto_is_torch_without_openvino_or_a_conversion(cascade, tmp_path, monkeypatch):
+    assert choice.choose(cascade, "torch", tmp_path)[0] is cascade
+    chosen, reason = choice.choose(cascade, "auto", tmp_path)
+    assert chosen is cascade and "not made yet" in reason
+
+    def missing():
+        raise EngineUnavailable("OpenVINO is not installed: pip install openvino.")
+
+    monkeypatch.setattr(vino, "library", missing)
+    chosen, reason = choice.choose(cascade, "auto", tmp_path)
+    assert chosen is cascade and "not installed" in reason
