@@ -15,6 +15,7 @@ st.set_page_config(page_title="Bone radiographs", page_icon=ICON, layout="wide")
 PAGES = [
     st.Page("pages/diagnose.py", title="Diagnose", default=True),
     st.Page("pages/batch.py", title="Batch"),
+    st.Page("pages/review.py", title="Review"),
     st.Page("pages/training.py", title="Training"),
     st.Page("pages/metrics.py", title="Metrics"),
     st.Page("pages/releases.py", title="Releases"),

@@ -47,7 +47,13 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="session")
-def server(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """BONE_HOME of the server."""
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="session")
+def server(weights: Path, home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The app with random weights; the address it listens on."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
@@ -55,6 +61,7 @@ def server(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     command = [sys.executable, "-m", "streamlit", "run", "streamlit_app.py"]
     options = ["--server.port", str(port), "--server.headless", "true"]
     environment = os.environ | {"BONE_WEIGHTS": str(weights), "BONE_DEVICE": "cpu"}
+    environment |= {"BONE_HOME": str(home), "DATABASE_URL": ""}
     with log.open("wb") as out:
         process = subprocess.Popen(
             command + options, cwd=ROOT, env=environment, stdout=out, stderr=subprocess.STDOUT

@@ -1,0 +1,248 @@
+"""The worklist on the page Review: filters, the list, figures of agreement, what to take away."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from html import escape
+
+import pandas as pd
+import streamlit as st
+
+from core.agreement import Agreement, Figure, between_readers, with_readers
+from core.store import Entry, Query, Status, Store, Verdict
+from core.store.export import to_csv, to_manifest
+from core.types import BodyPart, Finding
+from pages import _worklist
+from pages._theme import html
+
+STUDY = "study"  # in the page's address
+ORDER = "review-order"  # ids of the studies as they were listed last
+ROW = 30
+ROWS_SHOWN = 15
+BAR = "#6f8192"
+WORDS = {
+    Finding.SUSPECTED: "Suspected",
+    Finding.DOUBTFUL: "Doubtful",
+    Finding.NOT_SUSPECTED: "Not suspected",
+}
+GLYPHS = {
+    Finding.SUSPECTED: "▲",
+    Finding.DOUBTFUL: "◇",
+    Finding.NOT_SUSPECTED: "○",
+    None: "–",
+}
+STATUS = {
+    Status.NEW: "New",
+    Status.AGREED: "Agreed",
+    Status.DISAGREED: "Disagreed",
+    Status.SECOND_LOOK: "Needs a second look",
+}
+VERDICTS = {
+    Verdict.DRAFT: "Not decided yet",
+    Verdict.AGREE: "Agrees",
+    Verdict.DISAGREE: "Disagrees",
+    Verdict.SECOND_LOOK: "Asks for a second look",
+}
+EMPTY = (
+    "Nothing is on the worklist yet. Open a study on the page Diagnose and choose Add to worklist."
+)
+WHAT_THEY_ARE = (
+    "By study, against what the readers say: agreement on this worklist, not the accuracy of the "
+    "release. Intervals are 95 %. At “sensitive”, doubtful counts as called; at “specific” it does "
+    "not."
+)
+
+
+def draw(store: Store) -> None:
+    """Filters above, the list, and below it what can be taken away."""
+    wanted = _filters()
+    entries = store.worklist(wanted)
+    st.session_state[ORDER] = [e.id for e in entries]
+    if not entries and wanted == Query():
+        html(f"<p class='lead'>{EMPTY}</p>")
+        return
+    with st.container(key="status", horizontal=True, vertical_alignment="center"):
+        noun = "study" if len(entries) == 1 else "studies"
+        html(f"<p class='tally'><b>{len(entries)}</b> {noun}</p>")
+        st.button(
+            "Read from the top",
+            key="start",
+            on_click=open_study,
+            args=(entries[0].id if entries else "",),
+            disabled=not entries,
+            type="primary",
+        )
+    _table(entries)
+    _take_away(store, wanted)
+    if st.toggle("Figures of agreement", key="agreement"):
+        _agreement(store)
+
+
+def badge(finding: Finding | None) -> str:
+    """A finding as word, shape and colour; None is "not assessed"."""
+    word = WORDS[finding] if finding else "Not assessed"
+    return f'<span class="finding {finding.value if finding else "none"}"><i></i>{word}</span>'
+
+
+def open_study(study: str) -> None:
+    st.query_params[STUDY] = study
+
+
+def close_study() -> None:
+    st.query_params.pop(STUDY, None)
+
+
+def _filters() -> Query:
+    search, part, mine = st.columns([3, 1.5, 1.5], vertical_alignment="bottom")
+    status, finding = st.columns([4, 3])
+    text = search.text_input("Search", key="review-text", placeholder="Study or file")
+    chosen = status.pills(
+        "Status", list(STATUS), selection_mode="multi", format_func=STATUS.get, key="review-status"
+    )
+    findings = finding.pills(
+        "Finding",
+        list(WORDS),
+        selection_mode="multi",
+        format_func=WORDS.get,
+        key="review-finding",
+    )
+    parts = part.selectbox(
+        "Body part",
+        [None, *BodyPart],
+        format_func=lambda p: p.capitalize() if p else "All",
+        key="review-part",
+    )
+    reader = _worklist.reader()
+    undecided = mine.toggle("Not read by me", key="review-mine", disabled=not reader)
+    return Query(
+        tuple(chosen or ()),
+        tuple(findings or ()),
+        (parts,) if parts else (),
+        text or "",
+        reader if undecided else "",
+    )
+
+
+def _table(entries: list[Entry]) -> None:
+    rows = pd.DataFrame([_row(e) for e in entries])
+    if rows.empty:
+        html("<p class='soft'>No study matches.</p>")
+        return
+    key = f"worklist-{hash(tuple(e.id for e in entries))}"
+
+    def select() -> None:
+        for row, _ in st.session_state[key].selection.cells:
+            open_study(entries[row].id)
+
+    column = st.column_config
+    st.dataframe(
+        rows,
+        key=key,
+        on_select=select,
+        selection_mode="single-cell",
+        hide_index=True,
+        width="stretch",
+        row_height=ROW,
+        height=ROW * min(len(rows), ROWS_SHOWN) + 38,
+        column_config={
+            "Probability": column.ProgressColumn(
+                min_value=0, max_value=100, format="%.0f %%", color=BAR
+            ),
+            "Study": column.TextColumn(width="large"),
+            "Status": column.TextColumn(width="medium"),
+            "Added": column.DatetimeColumn(format="YYYY-MM-DD HH:mm"),
+        },
+    )
+
+
+def _row(entry: Entry) -> dict[str, object]:
+    finding = WORDS[entry.finding] if entry.finding else "Not assessed"
+    return {
+        "Finding": f"{GLYPHS[entry.finding]} {finding}",
+        "Probability": math.nan if entry.probability is None else 100 * entry.probability,
+        "Body part": (entry.body_part or "").capitalize(),
+        "Study": entry.title,
+        "Views": entry.views,
+        "Status": STATUS[entry.status],
+        "Readers": ", ".join(entry.readers),
+        "Added": entry.added,
+    }
+
+
+def _take_away(store: Store, wanted: Query) -> None:
+    """Downloads of what the filters leave; each is a line in the audit."""
+    with st.container(key="take-away", horizontal=True, vertical_alignment="center"):
+        names = st.checkbox(
+            "With names and comments",
+            key="review-names",
+            help="Titles and comments may name a patient.",
+        )
+        reader = _worklist.reader() or "unnamed"
+        st.download_button(
+            "Decisions (CSV)",
+            data=partial(_csv, store, wanted, names, reader),
+            file_name="worklist.csv",
+            mime="text/csv",
+            on_click="ignore",
+            key="export-csv",
+        )
+        st.download_button(
+            "Data set manifest",
+            data=partial(_manifest, store, wanted, reader),
+            file_name="corrections.csv",
+            mime="text/csv",
+            on_click="ignore",
+            key="export-manifest",
+            help="For python -m training data --data manifest:corrections.csv, on this computer: "
+            "the pictures stay where they are.",
+        )
+
+
+def _csv(store: Store, wanted: Query, names: bool, reader: str) -> str:
+    records = store.studies(wanted)
+    store.audit("export.made", reader, kind="csv", studies=len(records), names=names)
+    return to_csv(records, names)
+
+
+def _manifest(store: Store, wanted: Query, reader: str) -> str:
+    records = store.studies(wanted)
+    text = to_manifest(records, store.pictures)
+    pictures = max(0, text.count("\n") - 1)
+    store.audit("export.made", reader, kind="manifest", studies=len(records), pictures=pictures)
+    return text
+
+
+def _agreement(store: Store) -> None:
+    """Of everything that was ever decided, whatever the filters leave."""
+    records = store.studies(Query(with_purged=True))
+    rows = "".join(_agreement_row(a) for a in with_readers(records))
+    head = "<tr><th>Against</th><th>Sensitivity</th><th>Specificity</th><th>Cohen’s kappa</th></tr>"
+    html(f"<table class='details figures'>{head}{rows}</table>")
+    between = "".join(
+        f"<tr><td>{escape(names)}</td><td>{_number(figure)}</td></tr>"
+        for names, figure in between_readers(records)
+    )
+    if between:
+        head = "<tr><th>Readers with each other</th><th>Cohen’s kappa</th></tr>"
+        html(f"<table class='details figures'>{head}{between}</table>")
+    html(f"<p class='soft'>{WHAT_THEY_ARE}</p>")
+
+
+def _agreement_row(found: Agreement) -> str:
+    figures = (_share(found.sensitivity), _share(found.specificity), _number(found.kappa))
+    cells = "".join(f"<td>{f}</td>" for f in figures)
+    return f"<tr><td>{escape(found.name)}</td>{cells}</tr>"
+
+
+def _share(figure: Figure) -> str:
+    if math.isnan(figure.value):
+        return f"not defined, n&nbsp;=&nbsp;{figure.n}"
+    low, high = 100 * figure.low, 100 * figure.high
+    return f"{100 * figure.value:.0f}&nbsp;% [{low:.0f}, {high:.0f}], n&nbsp;=&nbsp;{figure.n}"
+
+
+def _number(figure: Figure) -> str:
+    if math.isnan(figure.value):
+        return f"not defined, n&nbsp;=&nbsp;{figure.n}"
+    return f"{figure.value:.2f} [{figure.low:.2f}, {figure.high:.2f}], n&nbsp;=&nbsp;{figure.n}"

@@ -1,0 +1,207 @@
+"""The page Review without a browser: the list, one study, and what is saved when."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import streamlit as st
+from streamlit.testing.v1 import AppTest
+
+from core.registry import Registry
+from core.settings import ROOT, Settings
+from core.store import Mark, Opinion, Status, Store, Verdict
+from core.types import BodyPart, Finding
+from tests import worklist
+
+APP = str(ROOT / "streamlit_app.py")
+AGREE = Opinion(Verdict.AGREE, BodyPart.HAND, Finding.SUSPECTED)
+
+
+@pytest.fixture
+def store(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+    """An empty worklist, which is that of the page."""
+    monkeypatch.setenv("BONE_WEIGHTS", str(weights))
+    monkeypatch.setenv("BONE_DEVICE", "cpu")
+    monkeypatch.setenv("BONE_HOME", str(tmp_path))
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    st.cache_resource.clear()
+    st.cache_data.clear()
+    found = Store.open(Settings.from_environment())
+    yield found
+    from pages import _worklist
+
+    _worklist._opened().close()
+    found.close()
+    st.cache_resource.clear()
+    st.cache_data.clear()
+
+
+@pytest.fixture
+def three(store: Store, weights: Path) -> list[str]:
+    """Ids of three studies, the most urgent one first."""
+    release = Registry.open(weights).find("champion")
+    odds = {"calm": 0.1, "urgent": 0.95, "doubtful": 0.5}
+    ids = {n: worklist.put(store, release, n, p, 10 * k) for k, (n, p) in enumerate(odds.items())}
+    return [ids["urgent"], ids["doubtful"], ids["calm"]]
+
+
+def page(reader: str = "", study: str = "") -> AppTest:
+    app = AppTest.from_file(APP, default_timeout=120)
+    app.switch_page("pages/review.py")
+    if reader:
+        app.session_state["reader"] = reader
+    if study:
+        app.query_params["study"] = study
+    app.run()
+    assert not app.exception
+    return app
+
+
+def text(app: AppTest) -> str:
+    return "\n".join(str(e.proto.body) for e in app.get("html"))
+
+
+def test_an_empty_worklist_says_how_to_fill_it(store: Store) -> None:
+    assert "Nothing is on the worklist yet" in text(page())
+
+
+def test_urgent_first_and_filters(three: list[str]) -> None:
+    app = page()
+    assert list(app.dataframe[0].value["Study"]) == ["urgent", "doubtful", "calm"]
+    app.text_input(key="review-text").input("calm").run()
+    assert list(app.dataframe[0].value["Study"]) == ["calm"]
+    app.text_input(key="review-text").input("nobody").run()
+    assert "No study matches" in text(app) and not app.exception
+
+
+def test_a_reader_disagrees_and_it_is_there_after_a_reload(store: Store, three: list[str]) -> None:
+    app = page()
+    app.button("start").click().run()
+    assert "To decide, say who you are" in text(app)
+    app.text_input(key="reader-review").input("bob").run()
+    app.button("verdict-disagree").click().run()
+    opinion = store.study(three[0]).decisions[0].opinion
+    assert opinion == Opinion(Verdict.DISAGREE, BodyPart.HAND, Finding.NOT_SUSPECTED)
+    app.selectbox[0].select(BodyPart.ELBOW).run()
+    app.text_area[0].input("seen elsewhere").run()
+    decision = store.study(three[0]).decisions[0]
+    assert decision.reader == "bob" and decision.opinion is not None
+    assert decision.opinion.body_part is BodyPart.ELBOW
+    assert decision.opinion.comment == "seen elsewhere"
+    again = page("bob", three[0])
+    assert again.text_area[0].value == "seen elsewhere"
+    assert "Saved," in text(again) and not again.exception
+
+
+def test_undo_takes_back_one_step(store: Store, three: list[str]) -> None:
+    app = page("bob", three[1])
+    app.button("verdict-agree").click().run()
+    app.button("verdict-second_look").click().run()
+    assert store.study(three[1]).status is Status.SECOND_LOOK
+    app.button("undo").click().run()
+    assert store.study(three[1]).status is Status.AGREED
+    app.button("undo").click().run()
+    assert store.study(three[1]).status is Status.NEW
+    app.button("undo").click().run()
+    assert "nothing to undo" in text(app)
+
+
+def test_next_and_previous_keep_to_the_order_of_the_list(three: list[str]) -> None:
+    app = page("bob", three[0])
+    assert app.button("previous").disabled
+    app.button("next").click().run()
+    app.button("next").click().run()
+    assert app.query_params["study"] == [three[2]] or app.query_params["study"] == three[2]
+    assert app.button("next").disabled and "Study <b>3</b> of 3" in text(app)
+    app.button("to-list").click().run()
+    assert app.dataframe
+
+
+def test_other_readers_are_shown_when_one_has_decided(store: Store, three: list[str]) -> None:
+    mark = Mark(0, 0.1, 0.1, 0.4, 0.4)
+    store.decide(three[0], "carol", Opinion(*vars(AGREE).values()), 0)
+    store.decide(three[0], "carol", Opinion(Verdict.AGREE, BodyPart.HAND, None, "c", (mark,)), 1)
+    app = page("bob", three[0])
+    assert "1 other reader has decided" in text(app) and "carol" not in text(app)
+    app.button("verdict-agree").click().run()
+    assert "<th>carol</th><th>bob</th>" in text(app) and "view 1" in text(app)
+
+
+def test_a_second_window_is_told_and_overwrites_nothing(store: Store, three: list[str]) -> None:
+    app = page("bob", three[0])
+    store.decide(three[0], "bob", AGREE, 0)
+    app.button("verdict-disagree").click().run()
+    assert "another window" in text(app)
+    assert store.study(three[0]).decisions[0].opinion == AGREE
+
+
+def test_a_study_that_is_not_there(three: list[str]) -> None:
+    assert "not on the worklist" in text(page("bob", "nothing"))
+
+
+def test_figures_of_agreement(store: Store, three: list[str]) -> None:
+    store.decide(three[0], "bob", AGREE, 0)
+    app = page("bob")
+    app.toggle(key="agreement").set_value(True).run()
+    assert "All readers, sensitive" in text(app) and "n&nbsp;=&nbsp;1" in text(app)
+
+
+def test_without_an_audit_nothing_is_decided(
+    store: Store, three: list[str], tmp_path: Path
+) -> None:
+    import sqlite3
+
+    app = page("bob", three[0])
+    with sqlite3.connect(tmp_path / "bone.sqlite") as connection:
+        connection.execute("ALTER TABLE audit RENAME TO elsewhere")
+    connection.close()
+    app.button("verdict-agree").click().run()
+    assert "nothing was changed" in text(app)
+    assert store.study(three[0]).decisions == ()
+
+
+def test_the_page_with_500_studies_answers_in_under_a_second(store: Store, weights: Path) -> None:
+    from core.store import rows
+    from core.store.database import Database
+    from core.study import StudyResult
+
+    release = Registry.open(weights).find("champion")
+    settings = Settings.from_environment()
+    database = Database.open("", settings.home)
+    with database.writing() as (session, _):
+        for n in range(500):
+            result = StudyResult(f"k{n}", (), BodyPart.HAND, n / 500, Finding.DOUBTFUL)
+            session.add(rows.study_row(f"Study {n}", result, release, f"{n:064d}", "ann"))
+    database.close()
+    app = page("bob")
+    app.run()  # the first run also imports
+    started = time.perf_counter()
+    app.text_input(key="review-text").input("Study 4").run()
+    assert time.perf_counter() - started < 1
+    assert len(app.dataframe[0].value) == 111
+
+
+def add_one(weights: str) -> None:
+    from pathlib import Path
+
+    from core.registry import Registry
+    from core.study import StudyResult
+    from pages import _worklist
+
+    release = Registry.open(Path(weights)).find("champion")
+    _worklist.add("A study", StudyResult("k", ()), release, dict, "k")
+
+
+def test_add_to_worklist_asks_who_reads_and_adds_once(store: Store, weights: Path) -> None:
+    app = AppTest.from_function(add_one, args=(str(weights),), default_timeout=60).run()
+    app.button("add-k").click().run()
+    assert not store.worklist()
+    app.text_input(key="reader-k").input("bob").run()
+    app.button("add-k").click().run()
+    assert not app.exception
+    (entry,) = store.worklist()
+    assert entry.title == "A study" and store.study(entry.id).added_by == "bob"
+    assert "On the worklist" in text(app) and not app.button
