@@ -12,8 +12,8 @@ import streamlit as st
 from core.agreement import Agreement, Figure, between_readers, with_readers
 from core.store import Entry, Query, Status, Store, Verdict
 from core.store.export import to_csv, to_manifest
-from core.types import BodyPart, Finding
-from pages import _worklist
+from core.types import BodyPart
+from pages import _reading, _worklist
 from pages._theme import html
 
 STUDY = "study"  # in the page's address
@@ -21,17 +21,6 @@ ORDER = "review-order"  # ids of the studies as they were listed last
 ROW = 30
 ROWS_SHOWN = 15
 BAR = "#6f8192"
-WORDS = {
-    Finding.SUSPECTED: "Suspected",
-    Finding.DOUBTFUL: "Doubtful",
-    Finding.NOT_SUSPECTED: "Not suspected",
-}
-GLYPHS = {
-    Finding.SUSPECTED: "▲",
-    Finding.DOUBTFUL: "◇",
-    Finding.NOT_SUSPECTED: "○",
-    None: "–",
-}
 STATUS = {
     Status.NEW: "New",
     Status.AGREED: "Agreed",
@@ -79,12 +68,6 @@ def draw(store: Store) -> None:
         _agreement(store)
 
 
-def badge(finding: Finding | None) -> str:
-    """A finding as word, shape and colour; None is "not assessed"."""
-    word = WORDS[finding] if finding else "Not assessed"
-    return f'<span class="finding {finding.value if finding else "none"}"><i></i>{word}</span>'
-
-
 def open_study(study: str) -> None:
     st.query_params[STUDY] = study
 
@@ -102,9 +85,9 @@ def _filters() -> Query:
     )
     findings = finding.pills(
         "Finding",
-        list(WORDS),
+        list(_reading.WORDS),
         selection_mode="multi",
-        format_func=WORDS.get,
+        format_func=_reading.WORDS.get,
         key="review-finding",
     )
     parts = part.selectbox(
@@ -157,9 +140,9 @@ def _table(entries: list[Entry]) -> None:
 
 
 def _row(entry: Entry) -> dict[str, object]:
-    finding = WORDS[entry.finding] if entry.finding else "Not assessed"
+    finding = _reading.WORDS[entry.finding] if entry.finding else "Not assessed"
     return {
-        "Finding": f"{GLYPHS[entry.finding]} {finding}",
+        "Finding": f"{_reading.GLYPHS[entry.finding]} {finding}",
         "Probability": math.nan if entry.probability is None else 100 * entry.probability,
         "Body part": (entry.body_part or "").capitalize(),
         "Study": entry.title,

@@ -10,13 +10,19 @@ from html import escape
 
 import streamlit as st
 
+from core import imaging
 from core.errors import CascadeError, StudyNotFound
+from core.settings import Settings
 from core.store import Decision, Mark, Opinion, Query, Store, StudyRecord, Verdict
 from core.types import BodyPart, Finding
-from pages import _review_list, _review_picture, _theme, _worklist
-from pages._review_list import GLYPHS, ORDER, STATUS, VERDICTS, WORDS, badge
+from pages import _reading, _review_list, _theme, _worklist
+from pages._review_list import ORDER, STATUS, VERDICTS
 from pages._theme import html, percent
+from pages._viewer import Event, Prepared, viewer
 
+PICTURES_KEPT = 8
+DIGITS = "1 agree · 2 disagree · 3 second look"
+BY_KEY = {1: Verdict.AGREE, 2: Verdict.DISAGREE, 3: Verdict.SECOND_LOOK}
 BUTTONS = {
     Verdict.AGREE: "Agree",
     Verdict.DISAGREE: "Disagree",
@@ -100,15 +106,24 @@ class StudyPage:
         if len(shown) > 1:
             self._strip(shown)
         position = self._position(shown)
-        view = views[position]
-        data = self._store.pictures.get(str(view.sha256))
-        alt = f"Radiograph, view {position + 1} of {len(views)}"
-        _review_picture.draw(data, view.heatmap, self._mark_on(position), alt)
+        prepared = self._prepared(str(views[position].sha256))
+        mark = self._mark_on(position)
+        with st.container(key="picture"):
+            viewer(
+                prepared,
+                views[position].heatmap,
+                key="viewer",
+                alt=f"Radiograph, view {position + 1} of {len(views)}",
+                on_event=self._on_event,
+                marks=bool(_worklist.reader()),
+                mark=f"{mark.x0} {mark.y0} {mark.x1} {mark.y1}" if mark else "",
+                digits=DIGITS if _worklist.reader() else "",
+            )
 
     def _strip(self, shown: list[int]) -> None:
         def label(position: int) -> str:
             fracture = self._record.result.views[position].fracture
-            glyph = GLYPHS[fracture.finding if fracture else None]
+            glyph = _reading.GLYPHS[fracture.finding if fracture else None]
             return f"{glyph} View {position + 1}"
 
         key = f"review-view-{self._id}"
@@ -126,8 +141,43 @@ class StudyPage:
         position = st.session_state.get(f"review-view-{self._id}", shown[0])
         return position if position in shown else shown[0]
 
+    def _prepared(self, sha256: str) -> Prepared:
+        """The picture, decoded again where this session forgot it."""
+        kept: dict[str, Prepared] = st.session_state.setdefault("review-pictures", {})
+        if sha256 not in kept:
+            while len(kept) >= PICTURES_KEPT:
+                kept.pop(next(iter(kept)))
+            data = self._store.pictures.get(sha256)
+            limits = Settings.from_environment().limits
+            kept[sha256] = Prepared.of(imaging.decode(data, "", limits))
+        return kept[sha256]
+
     def _mark_on(self, position: int) -> Mark | None:
         return next((m for m in self._opinion.marks if m.view == position), None)
+
+    def _on_event(self, event: Event) -> None:
+        """What was done on the picture: a key for a step or a decision, or a mark."""
+        if event.step:
+            self._step(event.step)
+        elif event.decision:
+            self._decide(BY_KEY[event.decision])
+        elif event.mark:
+            digests = [v.sha256 for v in self._record.result.views]
+            if event.view not in digests:
+                return
+            view = digests.index(event.view)
+            box = Mark(view, *(float(x) for x in event.mark.split()))
+            others = tuple(m for m in self._opinion.marks if m.view != view)
+            self._save(replace(self._opinion, marks=(*others, box)))
+
+    def _step(self, step: int) -> None:
+        """First through the views, then to the next study."""
+        shown = [n for n, stored in enumerate(self._record.stored) if stored]
+        place = shown.index(self._position(shown)) + step
+        if 0 <= place < len(shown):
+            st.session_state[f"review-view-{self._id}"] = shown[place]
+        else:
+            self._go(step)
 
     # What is said
 
@@ -199,15 +249,16 @@ class StudyPage:
         )
         st.segmented_control(
             "Finding",
-            list(WORDS),
+            list(_reading.WORDS),
             default=opinion.finding,
-            format_func=WORDS.get,
+            format_func=_reading.WORDS.get,
             key=finding,
             on_change=lambda: self._save(replace(self._opinion, finding=st.session_state[finding])),
         )
 
     def _marked(self) -> None:
         if not self._opinion.marks:
+            html("<p class='soft'>Mark the finding on the picture with the tool Mark.</p>")
             return
         views = ", ".join(str(m.view + 1) for m in self._opinion.marks)
         st.button(
@@ -290,7 +341,7 @@ def _reading_of(record: StudyRecord) -> str:
     mean = f"The mean of {views} views." if views > 1 else ""
     return (
         f"<dl class='reading'><dt>Body part</dt><dd><div class='value'>{part}</div></dd>"
-        f"<dt>Finding: {meant}</dt><dd><div class='value'>{badge(result.finding)}"
+        f"<dt>Finding: {meant}</dt><dd><div class='value'>{_reading.badge(result.finding)}"
         f"<span class='number'>{number}</span></div><div class='soft'>{mean}</div></dd></dl>{notes}"
     )
 
@@ -301,7 +352,7 @@ def _side_by_side(decisions: tuple[Decision, ...]) -> list[tuple[str, list[str]]
     return [
         ("Verdict", [VERDICTS[o.verdict] for _, o in said]),
         ("Body part", [(o.body_part or "–").capitalize() for _, o in said]),
-        ("Finding", [WORDS[o.finding] if o.finding else "–" for _, o in said]),
+        ("Finding", [_reading.WORDS[o.finding] if o.finding else "–" for _, o in said]),
         ("Mark", [", ".join(f"view {m.view + 1}" for m in o.marks) or "–" for _, o in said]),
         ("Comment", [escape(o.comment) or "–" for _, o in said]),
         ("When (UTC)", [f"{d.made:%Y-%m-%d %H:%M}" for d, _ in said]),

