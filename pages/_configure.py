@@ -9,9 +9,11 @@ import streamlit as st
 
 from core.settings import Settings
 from pages import _runs, _theme
+from training.data import DataInvalid
 from training.jobs import datasets, estimate, presets
 from training.jobs.datasets import DataSet, DataSets
 
+CORRECTIONS = "corrections"
 # How the widget shows numbers; small ones by their powers of ten.
 FORMATS = {int: "%d", float: "%g"}
 
@@ -175,6 +177,7 @@ def data_sets() -> None:
                     known.add(*given)
                 except ValueError as error:
                     _theme.notice(str(error))
+    st.button("Register the corrections of the worklist", on_click=_runs.ask, args=(_corrections,))
     roots = ", ".join(str(r) for r in settings.roots)
     if roots:
         _theme.html("<p class='soft'>Below one of these folders:</p>")
@@ -188,3 +191,15 @@ def data_sets() -> None:
             on_click=_runs.ask,
             args=(known.remove, found.name),
         )
+
+
+def _corrections() -> None:
+    """What readers decided on the worklist, as a data set that runs can be made of."""
+    from core.store import export
+    from pages import _worklist
+
+    store = _worklist.store()
+    manifest = export.to_manifest(store.studies(), store.pictures)
+    if len(manifest.splitlines()) < 2:
+        raise DataInvalid("No study of the worklist has a decision that can be learnt from yet.")
+    registered().keep(CORRECTIONS, manifest)

@@ -71,7 +71,7 @@ def _picture(path: str) -> None:
 
     settings = Settings.from_environment()
     try:
-        found = roots.resolve(path, settings.roots)
+        found = roots.resolve(path, (*settings.roots, settings.home / "images"))
         radiograph = imaging.read(found, settings.limits)
     except CascadeError as error:
         _theme.html(f"<div class='thumb'>{escape(str(error))}</div>")

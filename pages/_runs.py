@@ -8,13 +8,14 @@ from collections.abc import Callable
 from functools import lru_cache
 from html import escape
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import streamlit as st
 
 from core.errors import CascadeError
 from core.settings import Settings
-from pages import _curves, _theme
+from pages import _curves, _theme, _worklist
 from training.jobs import Queue, Record, State
 from training.jobs.record import PHASES, log_tail
 
@@ -29,6 +30,13 @@ SHAPES = {
     State.FAILED: "× failed",
     State.FINISHED: "■ finished",
 }
+FACTS: dict[str, tuple[str, Callable[[Any], str]]] = {
+    "phase": ("Phase", lambda v: str(v).replace("_", " ")),
+    "loss": ("Loss", lambda v: f"{v:.4f}"),
+    "rate": ("Learning rate", lambda v: f"{v:.2e}"),
+    "speed": ("Speed", lambda v: f"{v:.1f} pictures/s"),
+    "memory": ("Memory", lambda v: f"{v:,} MB"),
+}
 # A branch's own phase passes the frozen trunk forward only: 48 pictures a second instead of 19.
 BRANCH_SPEEDUP = 2.5
 
@@ -39,8 +47,8 @@ def queue() -> Queue:
 
 
 def actor() -> str:
-    """Who is asking: the address of a signed-in user, else "local"."""
-    return str(st.user.to_dict().get("email") or "local")
+    """Who is asking: the address of a signed-in user, else the reader's name, else "local"."""
+    return str(st.user.to_dict().get("email") or _worklist.reader() or "local")
 
 
 def ask(action: Callable[..., object], *arguments: object) -> None:
@@ -117,7 +125,7 @@ def _row(record: Record) -> dict[str, object]:
         "Run": record.job.name,
         "State": SHAPES[record.state],
         "Progress": done,
-        "Best score": event.get("best"),
+        "Best score": f"{best:.3f}" if isinstance(best := event.get("best"), float) else "",
         "Started": time.strftime("%Y-%m-%d %H:%M", time.localtime(record.job.created)),
         "Note": record.job.note,
     }
@@ -216,11 +224,9 @@ def _facts(record: Record) -> str:
     """What the process says now, in one line that keeps its place."""
     said = record.status
     facts = [
-        ("Loss", f"{said['loss']:.4f}" if "loss" in said else "–"),
-        ("Learning rate", f"{said['rate']:.2e}" if "rate" in said else "–"),
-        ("Speed", f"{said['speed']:.1f} pictures/s" if "speed" in said else "–"),
-        ("Memory", f"{said['memory']:,} MB" if "memory" in said else "–"),
-        ("Phase", str(said.get("phase") or "–").replace("_", " ")),
+        (name, form(said[key]))
+        for key, (name, form) in FACTS.items()
+        if said.get(key) not in (None, "")
     ]
     body = "".join(f"<span>{k} <b>{escape(v)}</b></span>" for k, v in facts)
     return f"<p class='tallies soft'>{body}</p>"

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -15,12 +16,12 @@ from streamlit.testing.v1 import AppTest
 
 from core.errors import StoreUnavailable
 from core.settings import ROOT, Settings
-from core.store import Store
-from pages import _cascade, _figures, _mistakes, _plot, _runs
+from core.store import Store, export
+from pages import _cascade, _figures, _mistakes, _plot, _runs, _worklist
 from tests import scored, tiny
 from tests.test_catalogue import linked
 from training import catalogue, evaluate, plots
-from training.jobs import Job, Queue, Record, State, estimate, presets
+from training.jobs import Job, Queue, Record, State, datasets, estimate, presets
 from training.jobs.datasets import DataSets
 
 PAGES = {name: str(ROOT / "pages" / f"{name}.py") for name in ("training", "metrics", "releases")}
@@ -157,6 +158,23 @@ def test_a_data_set_is_registered_only_from_an_allowed_folder(home: Path, tmp_pa
     app = page("training", "New run")
     assert "No patient is in two splits" in text(app)
     assert [b.disabled for b in app.button if b.label == "Start"] == [False]
+
+
+def test_corrections_of_the_worklist_become_a_data_set(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = "id,source,part\n"
+    store = SimpleNamespace(studies=list, pictures=None)
+    monkeypatch.setattr(_worklist, "store", lambda: store)
+    monkeypatch.setattr(export, "to_manifest", lambda records, pictures: listed)
+    app = press(page("training", "Data sets"), "Register the corrections")
+    assert "No study of the worklist has a decision" in text(app)
+    listed += "a,reviewed,hand\nb,reviewed,elbow\n"
+    for _ in range(2):  # again, after more decisions, replaces it
+        press(app, "Register the corrections")
+    [found] = DataSets(home, []).all()
+    assert found.name == "corrections"
+    assert datasets.overview([found]).pictures == 2
 
 
 def test_leaks_and_gaps_are_shown_before_a_start(home: Path, tmp_path: Path) -> None:

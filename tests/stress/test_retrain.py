@@ -27,9 +27,9 @@ WAIT = 120 * SECOND
 LONG = 900 * SECOND
 NUMBERS = {
     "Input side": "32",
-    "Joint phase": "960",
-    "Each fracture branch": "160",
-    "Body-part branch": "320",
+    "Joint phase": "480",
+    "Each fracture branch": "96",
+    "Body-part branch": "96",
     "Validations": "6",
     "Checkpoint every": "0",
 }
@@ -96,7 +96,8 @@ def says(page: Any, *words: str, timeout: float = WAIT) -> str:
 
 
 def fill(page: Any, label: str, value: str) -> None:
-    box = page.get_by_label(label).first
+    number, words = (page.get_by_role(r, name=label) for r in ("spinbutton", "textbox"))
+    box = number.or_(words).first
     box.fill(value)
     box.press("Tab")
     page.wait_for_timeout(500)
@@ -109,7 +110,7 @@ def started(page: Any, data: Path) -> None:
     page.get_by_label("Kind").click()
     page.get_by_role("option", name="manifest").click()
     fill(page, "Folder or list", str(data))
-    page.get_by_role("button", name="Register").click()
+    page.get_by_role("button", name="Register", exact=True).click()
     page.get_by_text("drawn   manifest:").wait_for()
     view(page, "New run")
     page.get_by_text("No patient is in two splits").wait_for()

@@ -52,6 +52,17 @@ class DataSets:
         self._write([*known, found])
         return found
 
+    def keep(self, name: str, manifest: str) -> DataSet:
+        """Register a list that the program made itself; the same name replaces the last one.
+
+        manifest: the text of a manifest.csv whose column ``file`` says where the pictures lie.
+        """
+        path = self._path.parent / "datasets" / f"{name}.csv"
+        found = DataSet(name, f"manifest:{path.absolute()}")
+        files.write_atomically(path, lambda p: p.write_text(manifest, encoding="utf-8"))
+        self._write([*(d for d in self.all() if d.name != name), found])
+        return found
+
     def remove(self, name: str) -> None:
         """Forget it; nothing of the data is touched."""
         self._write([d for d in self.all() if d.name != name])
