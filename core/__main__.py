@@ -21,6 +21,7 @@ COMMANDS = (
     "audit",
     "batch",
     "dicom",
+    "listen",
     "predict",
     "report",
     "verify",

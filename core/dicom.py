@@ -103,6 +103,11 @@ def header_dataset(data: bytes, limits: ImageLimits) -> Dataset:
     return header
 
 
+def whole(data: bytes) -> Dataset:
+    """A file that was checked before, with its pixels as they are encoded."""
+    return dcmread(io.BytesIO(data))
+
+
 def _check_inflated_size(data: bytes, limits: ImageLimits) -> None:
     """Refuse a deflated data set (PS3.5 A.5) that unpacks to more than a file may have."""
     file = io.BytesIO(data)

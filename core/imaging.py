@@ -141,10 +141,11 @@ def decode(data: bytes, name: str, limits: ImageLimits, frame: int = 1) -> Radio
     return Radiograph(pixels, name, digest, kind, spacing, decoded.notes, decoded.header)
 
 
-def dicom_header(data: bytes, limits: ImageLimits) -> Dataset:
+def dicom_header(data: bytes, limits: ImageLimits, pixels: bool = False) -> Dataset:
     """The header of a DICOM file as pydicom gives it, for the replies that are put beside it.
 
-    It holds the patient's identity. Raises ImageRejected and nothing else.
+    pixels: with the encoded pixels. It holds the patient's identity. Raises ImageRejected and
+    nothing else.
     """
     _check_bytes(len(data), limits)
     if _kind(data) != "DICOM":
@@ -152,7 +153,8 @@ def dicom_header(data: bytes, limits: ImageLimits) -> Dataset:
     from core import dicom
 
     try:
-        return dicom.header_dataset(data, limits)
+        header = dicom.header_dataset(data, limits)
+        return dicom.whole(data) if pixels else header
     except ImageRejected:
         raise
     except Exception as error:

@@ -1,0 +1,149 @@
+"""``python -m core listen``: radiographs from the network or a folder, results to the worklist."""
+
+from __future__ import annotations
+
+import argparse
+import ipaddress
+import logging
+import signal
+import threading
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from core.errors import SettingsInvalid
+from core.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pynetdicom.transport import ThreadedAssociationServer
+
+    from core.pacs.inbox import Inbox
+    from core.pacs.outbox import Outbox
+    from core.pacs.scoring import Scorer
+
+HELP = "take radiographs from a PACS or a folder and put the results on the worklist"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--host", default="127.0.0.1", help="address to listen at (default: this machine alone)")
+    add("--port", type=int, default=11112, help="0 takes a free one")
+    add("--aet", default="BONE", help="AE title of this program")
+    add("--allow", action="append", default=[], metavar="AET", help="AE title of a sender")
+    add("--quiet", type=float, default=5.0, metavar="SECONDS", help="without a new view of a study")
+    add("--send-to", action="append", default=[], metavar="AET@HOST:PORT or URL of STOW-RS")
+    add("--reserve", type=float, default=1024, metavar="MB", help="of the disk that stay free")
+    add("--training-copies", type=Path, metavar="DIR", help="keep copies without identity here")
+    add("--folder", type=Path, metavar="DIR", help="watch a folder instead of the network")
+    add("--device", choices=("auto", "cpu", "cuda"))
+
+
+def run(options: argparse.Namespace, settings: Settings) -> int:
+    from core.pacs import sender
+    from core.pacs.inbox import Inbox
+    from core.pacs.outbox import Outbox
+
+    _keep_values_out_of_the_log()
+    for destination in options.send_to:
+        sender.peer(destination)
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    home = settings.home / "pacs"
+    inbox, outbox = Inbox(home / "inbox"), Outbox(home / "outbox")
+    if options.folder:
+        return _run(options, settings, inbox, outbox, stop)
+    server = _listen(options, settings, inbox)
+    try:
+        return _run(options, settings, inbox, outbox, stop)
+    finally:
+        server.shutdown()
+
+
+def _keep_values_out_of_the_log() -> None:
+    """pydicom and highdicom quote what they find odd, and that may be a name."""
+    warnings.filterwarnings("ignore")
+    for name in ("pydicom", "highdicom", "pynetdicom"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+def _listen(
+    options: argparse.Namespace, settings: Settings, inbox: Inbox
+) -> ThreadedAssociationServer:
+    from core.pacs.listener import Door, serve
+
+    if not options.allow and not _is_loopback(options.host):
+        raise SettingsInvalid("To listen to other machines, name the senders with --allow AET.")
+    door = Door(
+        host=options.host,
+        port=options.port,
+        aet=options.aet,
+        allowed=tuple(options.allow),
+        reserve=int(options.reserve * 2**20),
+        max_bytes=settings.limits.max_bytes,
+    )
+    try:
+        server = serve(door, inbox, settings.home)
+    except OSError as error:
+        raise SettingsInvalid(f"Port {options.port} is taken or may not be used.") from error
+    assert server.socket is not None
+    host, port = server.socket.getsockname()[:2]
+    print(f"{options.aet} listens at {host}:{port}", flush=True)
+    return server
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _run(
+    options: argparse.Namespace,
+    settings: Settings,
+    inbox: Inbox,
+    outbox: Outbox,
+    stop: threading.Event,
+) -> int:
+    from core.pacs import service
+    from core.pacs.folder import WatchedFolder
+
+    poll: Callable[[], object] = lambda: None  # noqa: E731
+    if options.folder:
+        if not options.folder.is_dir():
+            raise SettingsInvalid("The folder to watch does not exist.")
+        seen = settings.home / "pacs" / "taken.jsonl"
+        folder = WatchedFolder(options.folder, seen, settings.limits)
+        print("watching the folder", flush=True)
+        poll = lambda: folder.poll(inbox)  # noqa: E731
+    scorer = _scorer(options, settings, outbox)
+    sending = threading.Thread(
+        target=service.keep_sending, args=(outbox, options.aet, stop), daemon=True
+    )
+    sending.start()
+    service.work(inbox, scorer, options.quiet, stop, poll)
+    sending.join(5)
+    return 0
+
+
+def _scorer(options: argparse.Namespace, settings: Settings, outbox: Outbox) -> Scorer:
+    """Loaded after the door is open: what arrives in the meantime is on the disk already."""
+    from core.cascade import Cascade
+    from core.pacs.deidentify import TrainingCopies
+    from core.pacs.scoring import Scorer
+    from core.store import Store
+
+    copies = None
+    if options.training_copies:
+        copies = TrainingCopies(options.training_copies, settings.home / "pacs" / "key")
+    return Scorer(
+        Cascade.load(settings.weights, settings.release, settings.device),
+        Store.open(settings),
+        outbox,
+        settings.limits,
+        tuple(options.send_to),
+        copies,
+    )

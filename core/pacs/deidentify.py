@@ -1,0 +1,139 @@
+"""Copies without identity, for training: PS3.15 annex E, Basic Application Confidentiality Profile.
+
+Stricter than the profile's list of what to remove: only what it takes to show the picture is kept,
+with every value checked, and all else is gone, known and unknown, private and public. UIDs and the
+Patient ID become keyed digests: the same patient stays one patient, for splits by patient, and
+nobody without the key can tell which.
+
+What is burned into the pixels stays: files that say so are not kept.
+"""
+
+from __future__ import annotations
+
+import hmac
+import logging
+import secrets
+import uuid
+from pathlib import Path
+from typing import Any
+
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian
+
+from core import imaging
+from core.dicom_out.reply import encoded
+from core.errors import ImageRejected
+from core.files import write_atomically
+from core.header import header_of
+from core.lut import numbers
+from core.settings import ImageLimits
+
+log = logging.getLogger(__name__)
+
+_NUMBERS = (
+    *("Rows", "Columns", "SamplesPerPixel", "PlanarConfiguration", "BitsAllocated", "BitsStored"),
+    *("HighBit", "PixelRepresentation", "NumberOfFrames", "PixelPaddingValue"),
+    *("PixelPaddingRangeLimit", "PixelSpacing", "ImagerPixelSpacing", "RescaleSlope"),
+    *("RescaleIntercept", "WindowCenter", "WindowWidth"),
+)
+_WORDS = {
+    "PhotometricInterpretation": "MONOCHROME1 MONOCHROME2 RGB YBR_FULL YBR_FULL_422 YBR_RCT",
+    "VOILUTFunction": "LINEAR LINEAR_EXACT SIGMOID",
+    "PresentationLUTShape": "IDENTITY INVERSE",
+    "LossyImageCompression": "00 01",
+}
+_TABLES = ("ModalityLUTSequence", "VOILUTSequence")
+_EMPTY = (
+    *("PatientName", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "StudyID"),
+    *("AccessionNumber", "ReferringPhysicianName", "Manufacturer", "SeriesNumber"),
+    "InstanceNumber",
+)
+
+
+class TrainingCopies:
+    """A folder ``<patient>/<study>/<picture>.dcm`` of digests. key: the file of the secret."""
+
+    def __init__(self, folder: Path, key: Path) -> None:
+        self._folder = folder
+        if not key.exists():
+            write_atomically(key, lambda p: p.write_bytes(secrets.token_bytes(32)))
+            key.chmod(0o600)
+        self._key = key.read_bytes()
+
+    def keep(self, data: bytes, limits: ImageLimits) -> Path | None:
+        """The copy of one DICOM file; None where it is none, or has text in its picture."""
+        try:
+            original = imaging.dicom_header(data, limits, pixels=True)
+        except ImageRejected:
+            return None
+        copy = deidentified(original, self._key)
+        if copy is None:
+            return None
+        place = self._folder / str(copy.PatientID) / copy.StudyInstanceUID[-16:]
+        path = place / f"{copy.SOPInstanceUID[-16:]}.dcm"
+        content = encoded(copy)
+        write_atomically(path, lambda p: p.write_bytes(content))
+        return path
+
+
+def deidentified(original: Dataset, key: bytes) -> Dataset | None:
+    """The picture of a data set and nothing that tells whose it is; None with burned-in text."""
+    described = header_of(original)
+    if described.burned_in or "PixelData" not in original:
+        return None
+    copy = Dataset()
+    for keyword in _EMPTY:
+        setattr(copy, keyword, None)
+    copy.SOPClassUID = original.SOPClassUID
+    for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"):
+        setattr(copy, keyword, _uid(key, str(original.get(keyword) or "")))
+    copy.PatientID = _digest(key, str(original.get("PatientID") or copy.StudyInstanceUID))
+    copy.Modality = described.modality or "OT"
+    copy.BodyPartExamined, copy.ViewPosition = described.body_part, described.view_position
+    copy.ImageLaterality = described.laterality
+    _copy_picture(original, copy)
+    copy.PatientIdentityRemoved = "YES"
+    copy.LongitudinalTemporalInformationModified = "REMOVED"
+    copy.DeidentificationMethod = "Only the picture is kept (PS3.15 Basic Profile)"
+    method = Dataset()
+    method.CodeValue, method.CodingSchemeDesignator = "113100", "DCM"
+    method.CodeMeaning = "Basic Application Confidentiality Profile"
+    copy.DeidentificationMethodCodeSequence = [method]
+    copy.file_meta = FileMetaDataset()
+    copy.file_meta.TransferSyntaxUID = original.file_meta.get(
+        "TransferSyntaxUID", ExplicitVRLittleEndian
+    )
+    return copy
+
+
+def _copy_picture(original: Dataset, copy: Dataset) -> None:
+    for keyword in _NUMBERS:
+        values: list[Any] = numbers(original, keyword)
+        if values:
+            whole = all(float(v).is_integer() for v in values)
+            values = [int(v) for v in values] if whole else values
+            setattr(copy, keyword, values if len(values) > 1 else values[0])
+    for keyword, words in _WORDS.items():
+        if str(original.get(keyword)) in words.split():
+            setattr(copy, keyword, str(original.get(keyword)))
+    for keyword in _TABLES:
+        items = original.get(keyword) or []
+        if items:
+            setattr(copy, keyword, [_table(item) for item in items])
+    copy.add(original["PixelData"])
+
+
+def _table(item: Dataset) -> Dataset:
+    table = Dataset()
+    for keyword in ("LUTDescriptor", "LUTData"):
+        if keyword in item:
+            table.add(item[keyword])
+    return table
+
+
+def _digest(key: bytes, value: str) -> str:
+    return hmac.digest(key, value.encode(), "sha256").hex()[:16]
+
+
+def _uid(key: bytes, value: str) -> str:
+    return f"2.25.{uuid.UUID(bytes=hmac.digest(key, value.encode(), 'sha256')[:16]).int}"

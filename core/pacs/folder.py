@@ -1,0 +1,68 @@
+"""A watched folder: files that are dropped into it come to the inbox, once each."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+from core import imaging
+from core.errors import ImageRejected
+from core.files import append_event
+from core.pacs.inbox import Inbox
+from core.settings import ImageLimits
+from core.study import key_of
+
+log = logging.getLogger(__name__)
+_Stamp = tuple[str, int, int]
+
+
+class WatchedFolder:
+    """``poll`` again and again. seen: a file that tells what was taken before a restart."""
+
+    def __init__(self, folder: Path, seen: Path, limits: ImageLimits) -> None:
+        self._folder, self._seen_file, self._limits = folder, seen, limits
+        self._last: set[_Stamp] = set()
+        self._seen: set[_Stamp] = set()
+        for line in seen.read_text().splitlines() if seen.exists() else ():
+            try:
+                name, size, time = json.loads(line)["taken"]
+            except (ValueError, KeyError, TypeError):  # cut short by a crash: taken once more
+                continue
+            self._seen.add((name, size, time))
+
+    def poll(self, inbox: Inbox) -> int:
+        """Take the files that did not change since the last call; how many."""
+        now = dict(self._files())
+        ready = [s for s in now if s in self._last and s not in self._seen]
+        self._last = set(now)
+        for stamp in ready:
+            self._take(now[stamp], stamp[0], inbox)
+            self._seen.add(stamp)
+            append_event(self._seen_file, {"taken": stamp})
+        return len(ready)
+
+    def _files(self) -> Iterator[tuple[_Stamp, Path]]:
+        for path in sorted(self._folder.rglob("*")):
+            name = path.relative_to(self._folder)
+            if any(part.startswith(".") for part in name.parts) or path.is_symlink():
+                continue
+            try:
+                status = path.stat()
+            except OSError:  # moved away in the meantime
+                continue
+            if path.is_file():
+                yield (str(name), status.st_size, status.st_mtime_ns), path
+
+    def _take(self, path: Path, name: str, inbox: Inbox) -> None:
+        try:
+            data = imaging.load(path, self._limits)
+        except ImageRejected as refusal:
+            log.warning("A file in the watched folder was not taken: %s", refusal.reason)
+            return
+        try:
+            study = str(imaging.dicom_header(data, self._limits).get("StudyInstanceUID") or "")
+        except ImageRejected:
+            study = ""
+        inbox.put(key_of(name, study), path.name, data)

@@ -1,0 +1,116 @@
+"""What has arrived, a folder a study, until some time after it was scored."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from core.files import remove_leftovers, write_atomically, write_json
+
+_PLAIN = re.compile(r"[0-9.]{1,64}")
+_SCORED = "scored.json"
+KEEP_SECONDS = 7 * 24 * 3600.0
+"""How long a scored study stays: a view that comes late is scored together with the first ones."""
+MAX_ATTEMPTS = 3
+
+
+@dataclass(frozen=True)
+class Arrived:
+    """A study that waits to be scored. names: of all its files, sorted. attempts: made so far."""
+
+    folder: Path
+    key: str
+    names: tuple[str, ...]
+    attempts: int
+
+    def contents(self) -> list[tuple[str, bytes]]:
+        """(display name, bytes) of each file."""
+        return [(n.partition("_")[2] or n, (self.folder / n).read_bytes()) for n in self.names]
+
+
+class Inbox:
+    """The folder ``inbox``. Any number of threads may put; one at a time may score."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._lock = threading.Lock()
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for left in (folder, *(p for p in folder.iterdir() if p.is_dir())):
+            remove_leftovers(left)
+
+    def put(self, key: str, name: str, data: bytes) -> None:
+        """Keep a file of the study ``key``, on the disk when this returns. Raises OSError.
+
+        The same content twice is there once. name: for display; only its plain characters remain.
+        """
+        folder = self._folder / _safe(key)
+        with self._lock:
+            if not folder.exists():
+                folder.mkdir(mode=0o700)
+                write_json(folder / "study.json", key)
+                _sync(self._folder)
+        plain = re.sub(r"[^\w.-]+", "-", name)[-80:]
+        path = folder / f"{hashlib.sha256(data).hexdigest()[:24]}_{plain}"
+        write_atomically(path, lambda p: p.write_bytes(data))
+        _sync(folder)
+
+    def due(self, quiet: float) -> Iterator[Arrived]:
+        """Studies with files that were not scored and none newer than ``quiet`` seconds."""
+        for folder in sorted(p for p in self._folder.iterdir() if p.is_dir()):
+            state = _state(folder)
+            files = sorted(p for p in folder.glob("*_*") if not p.name.startswith("."))
+            names = tuple(p.name for p in files)
+            if not files or list(names) == state.get("names"):
+                continue
+            attempts = state.get("attempts", 0) if list(names) == state.get("tried") else 0
+            newest = max(p.stat().st_mtime for p in files)
+            if attempts < MAX_ATTEMPTS and time.time() - newest >= quiet:
+                yield Arrived(
+                    folder, json.loads((folder / "study.json").read_text()), names, attempts
+                )
+
+    def done(self, study: Arrived) -> None:
+        """Its files are scored, and what follows from them is on the disk."""
+        write_json(study.folder / _SCORED, {"names": list(study.names)})
+
+    def failed(self, study: Arrived) -> None:
+        """Scoring raised; after MAX_ATTEMPTS the study rests until another file comes."""
+        state = _state(study.folder)
+        tried = {"tried": list(study.names), "attempts": study.attempts + 1}
+        write_json(study.folder / _SCORED, state | tried)
+
+    def forget_old(self) -> None:
+        """Remove studies that were scored KEEP_SECONDS ago."""
+        for marker in self._folder.glob(f"*/{_SCORED}"):
+            if time.time() - marker.stat().st_mtime > KEEP_SECONDS:
+                shutil.rmtree(marker.parent)
+
+
+def _state(folder: Path) -> dict[str, Any]:
+    path = folder / _SCORED
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def _safe(key: str) -> str:
+    """A folder name that no sender can choose: the UID itself, or a digest of anything else."""
+    if _PLAIN.fullmatch(key) and key.strip("."):
+        return key
+    return hashlib.sha256(key.encode(errors="replace")).hexdigest()
+
+
+def _sync(folder: Path) -> None:
+    """Make the names in a folder last; a rename alone may be lost with the power."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,115 @@
+"""C-ECHO and C-STORE (PS3.4 annexes A and B): what arrives is written before it is answered for."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydicom.uid import (
+    AllTransferSyntaxes,
+    ComputedRadiographyImageStorage,
+    DigitalIntraOralXRayImageStorageForPresentation,
+    DigitalMammographyXRayImageStorageForPresentation,
+    DigitalXRayImageStorageForPresentation,
+    DigitalXRayImageStorageForProcessing,
+    MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
+    MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
+    SecondaryCaptureImageStorage,
+    XRayAngiographicImageStorage,
+    XRayRadiofluoroscopicImageStorage,
+)
+from pynetdicom import AE, evt
+from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
+from pynetdicom.transport import ThreadedAssociationServer
+
+from core.dicom_out.source import PROGRAM
+from core.pacs.inbox import Inbox
+
+log = logging.getLogger(__name__)
+
+_CLASSES = (
+    ComputedRadiographyImageStorage,
+    DigitalXRayImageStorageForPresentation,
+    DigitalXRayImageStorageForProcessing,
+    DigitalIntraOralXRayImageStorageForPresentation,
+    DigitalMammographyXRayImageStorageForPresentation,
+    XRayAngiographicImageStorage,
+    XRayRadiofluoroscopicImageStorage,
+    SecondaryCaptureImageStorage,
+    MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
+    MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
+)
+# PS3.4 table B.2-1 and PS3.7 annex C
+SUCCESS, OUT_OF_RESOURCES, DOES_NOT_MATCH, CANNOT_UNDERSTAND = 0x0000, 0xA700, 0xA900, 0xC000
+
+
+@dataclass(frozen=True)
+class Door:
+    """Where and whom to listen to. allowed: AE titles of senders, empty for all of them.
+
+    reserve: bytes that stay free on the disk; below it, nothing is accepted.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 11112
+    aet: str = "BONE"
+    allowed: tuple[str, ...] = ()
+    reserve: int = 2**30
+    max_bytes: int = 100 * 2**20
+
+
+def serve(door: Door, inbox: Inbox, home: Path) -> ThreadedAssociationServer:
+    """Listen in threads of their own; ``shutdown()`` of what is returned ends it.
+
+    Raises OSError where the port is taken.
+    """
+    ae = AE(ae_title=door.aet)
+    ae.require_calling_aet = list(door.allowed)
+    ae.maximum_associations = 20
+    ae.add_supported_context(Verification)
+    for kind in _CLASSES:
+        ae.add_supported_context(kind, _syntaxes())
+    server = ae.start_server(
+        (door.host, door.port),
+        block=False,
+        evt_handlers=[(evt.EVT_C_STORE, lambda event: _store(event, door, inbox, home))],
+    )
+    assert isinstance(server, ThreadedAssociationServer)
+    return server
+
+
+def _syntaxes() -> Sequence[str]:
+    """All but video, which no radiograph is encoded with."""
+    return [s for s in AllTransferSyntaxes if not s.startswith("1.2.840.10008.1.2.4.10")]
+
+
+def _store(event: evt.Event, door: Door, inbox: Inbox, home: Path) -> int:
+    """Write one object; its status. The boundary of one file: nothing may end the association."""
+    try:
+        if shutil.disk_usage(home).free < door.reserve:
+            log.error("The disk is nearly full: nothing is accepted.")
+            return OUT_OF_RESOURCES
+        return _write(event, door.max_bytes, inbox)
+    except OSError as error:
+        log.error("An object could not be written: %s.", type(error).__name__)
+        return OUT_OF_RESOURCES
+    except Exception as error:  # noqa: BLE001 - pydicom raises anything on a damaged data set
+        log.warning("An object could not be understood: %s.", type(error).__name__)
+        return CANNOT_UNDERSTAND
+
+
+def _write(event: evt.Event, max_bytes: int, inbox: Inbox) -> int:
+    data = event.encoded_dataset()
+    if len(data) > max_bytes:
+        return CANNOT_UNDERSTAND
+    header = event.dataset
+    study, instance = str(header.StudyInstanceUID), str(header.SOPInstanceUID)
+    announced = str(getattr(event.request, "AffectedSOPInstanceUID", ""))
+    if instance != announced or not study:
+        return DOES_NOT_MATCH
+    if header.get("Manufacturer") != PROGRAM:  # else our own reply, routed back to us
+        inbox.put(study, f"{instance}.dcm", data)
+    return SUCCESS

@@ -1,0 +1,143 @@
+"""Copies for training hold the picture and nothing that tells whose it is; nor do log and audit."""
+
+from __future__ import annotations
+
+import logging
+import re
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from dicomanonymizer.dicom_anonymization_databases import dicomfields_2026c as table
+from pydicom.datadict import DicomDictionary
+from pydicom.dataset import Dataset
+
+from core import imaging
+from core.cascade import Cascade
+from core.pacs.deidentify import TrainingCopies, deidentified
+from core.pacs.inbox import Inbox
+from core.pacs.outbox import Outbox
+from core.pacs.scoring import Scorer
+from core.pacs.service import score_one
+from core.settings import ImageLimits, Settings
+from core.store import Store
+from tests.simulated import dataset, part10, phantom
+
+LIMITS = ImageLimits()
+MARKER = "ZQMARKER"
+GREY = phantom(64, 56, bits=12)
+TEXT = ("AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UT")
+# What the picture itself cannot do without.
+NEEDED = ("PhotometricInterpretation", "SpecificCharacterSet", "BurnedInAnnotation")
+
+
+def marked(**attributes: object) -> bytes:
+    """A radiograph with the marker in every text attribute of the standard, and in private ones."""
+    ds = dataset(GREY, BitsStored=12, StudyInstanceUID="1.2.3", SeriesInstanceUID="1.2.3.4")
+    for tag, (vr, _, _, retired, keyword) in DicomDictionary.items():
+        if vr in TEXT and tag >> 16 > 7 and keyword and not retired and keyword not in NEEDED:
+            ds.add_new(tag, vr, MARKER)
+    ds.SOPInstanceUID, ds.PatientID = "1.2.3.4.5", MARKER
+    block = ds.private_block(0x0011, MARKER, create=True)
+    block.add_new(1, "LO", MARKER)
+    item = Dataset()
+    item.CodeMeaning = item.PatientName = MARKER
+    ds.RequestAttributesSequence = [item]
+    ds.VOILUTSequence = [lut()]
+    for keyword, value in attributes.items():
+        setattr(ds, keyword, value)
+    return part10(ds)
+
+
+def lut() -> Dataset:
+    item = Dataset()
+    item.LUTDescriptor, item.LUTExplanation = [4096, 0, 12], MARKER
+    item.LUTData = np.arange(4096, dtype="<u2").tobytes()
+    item["LUTDescriptor"].VR, item["LUTData"].VR = "US", "OW"
+    return item
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_marker_is_nowhere(
+    cascade: Cascade, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = marked()
+    assert data.count(MARKER.encode()) > 1000
+    caplog.set_level(logging.DEBUG)
+    logging.getLogger("pydicom").setLevel(logging.CRITICAL)  # as `core listen` does
+    logging.getLogger("highdicom").setLevel(logging.CRITICAL)
+    inbox, store = Inbox(tmp_path / "inbox"), Store.open(Settings(home=tmp_path))
+    copies = TrainingCopies(tmp_path / "copies", tmp_path / "key")
+    outbox = Outbox(tmp_path / "outbox")
+    scorer = Scorer(cascade, store, outbox, LIMITS, ["X@localhost:104"], copies)
+    inbox.put("1.2.3", "1.2.3.4.5.dcm", data)
+    [study] = inbox.due(0)
+    score_one(inbox, scorer, study)
+    assert not list(inbox.due(0)) and len(store.worklist()) == 1
+    assert len(outbox.waiting()) >= 3
+    [copy] = (tmp_path / "copies").rglob("*.dcm")
+    assert MARKER.encode() not in copy.read_bytes()
+    assert MARKER not in str(copy) and MARKER not in caplog.text
+    assert MARKER not in repr(store.audit_lines()) and MARKER not in repr(store.worklist())
+    store.close()
+
+
+def copied(tmp_path: Path, data: bytes) -> Dataset:
+    path = TrainingCopies(tmp_path / "copies", tmp_path / "key").keep(data, LIMITS)
+    assert path is not None
+    return pydicom.dcmread(path)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_profile_is_kept_attribute_by_attribute(tmp_path: Path) -> None:
+    """PS3.15 table E.1-1, as another project has it: X is gone, Z empty, D and U are others."""
+    original = pydicom.dcmread(pydicom.filebase.DicomBytesIO(marked()))
+    copy = copied(tmp_path, marked())
+    assert {(0x0010, 0x4000), (0x0010, 0x2160)} <= set(table.X_TAGS)
+    for tag in table.X_TAGS:
+        if len(tag) == 2:
+            assert pydicom.tag.Tag(tag) not in copy, tag
+    for tags in (table.Z_TAGS, table.D_TAGS, table.U_TAGS):
+        for tag in (t for t in tags if len(t) == 2):
+            kept = copy.get(pydicom.tag.Tag(tag))
+            was = original.get(pydicom.tag.Tag(tag))
+            if kept is not None and kept.value:
+                assert was is None or str(kept.value) != str(was.value), tag
+    assert copy.PatientIdentityRemoved == "YES"
+    assert copy.DeidentificationMethodCodeSequence[0].CodeValue == "113100"
+    assert not any(e.tag.is_private for e in copy.iterall())
+
+
+def test_the_picture_is_the_same(tmp_path: Path) -> None:
+    uids = {"StudyInstanceUID": "1.2", "SeriesInstanceUID": "1.3"}
+    for extra in ({"WindowCenter": 1500, "WindowWidth": 2000}, {"VOILUTSequence": [lut()]}):
+        ds = dataset(GREY, BitsStored=12, **uids, **extra, PhotometricInterpretation="MONOCHROME1")
+        data = part10(ds)
+        path = TrainingCopies(tmp_path, tmp_path / "key").keep(data, LIMITS)
+        assert path is not None
+        before, after = imaging.decode(data, "a", LIMITS), imaging.read(path, LIMITS)
+        np.testing.assert_array_equal(before.pixels, after.pixels)
+
+
+def test_a_patient_stays_one_patient(tmp_path: Path) -> None:
+    def copy(patient: str, uid: str, key: bytes = b"k") -> Dataset:
+        ds = dataset(GREY, PatientID=patient, StudyInstanceUID=uid, SeriesInstanceUID=uid)
+        read = pydicom.dcmread(pydicom.filebase.DicomBytesIO(part10(ds)))
+        made = deidentified(read, key)
+        assert made is not None
+        return made
+
+    first, second = copy("A", "1.2"), copy("A", "1.3")
+    assert first.PatientID == second.PatientID != copy("B", "1.4").PatientID
+    assert first.StudyInstanceUID != second.StudyInstanceUID
+    assert first.PatientID != copy("A", "1.2", b"another key").PatientID
+    assert re.fullmatch(r"2\.25\.\d+", first.StudyInstanceUID)
+
+
+def test_text_in_the_picture_is_not_kept(tmp_path: Path) -> None:
+    copies = TrainingCopies(tmp_path, tmp_path / "key")
+    ds = dataset(GREY, BurnedInAnnotation="YES", StudyInstanceUID="1.2", SeriesInstanceUID="1.3")
+    assert copies.keep(part10(ds), LIMITS) is None
+    assert copies.keep(b"no DICOM", LIMITS) is None
+    assert (tmp_path / "key").stat().st_mode & 0o077 == 0
