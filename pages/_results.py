@@ -16,9 +16,10 @@ from core.settings import ImageLimits
 from core.study import combine, group
 from core.types import Finding, ImageResult
 from pages import _downloads, _reading, _sources
+from pages._correct import Study
 from pages._scoring import Session
 from pages._sources import Source
-from pages._study import Study, StudyCard
+from pages._study import StudyCard
 from pages._theme import html, style
 
 ROWS_SHOWN = 4

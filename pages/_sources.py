@@ -19,7 +19,7 @@ SAMPLES = ROOT / "samples"
 MOST_FILES = 200
 MOST_SAMPLES = 12
 SAMPLES_A_ROW = 6
-MOST_CARDS = 3  # more radiographs than these have a summary and are shown one at a time
+MOST_NAMED = 3  # of more files than these, the drop zone shows one line; the list has their names
 DROP_ZONE = '.st-key-drop [data-testid="stFileUploaderDropzone"]'
 
 
@@ -111,7 +111,7 @@ def shape_drop_zone(files: int) -> None:
     """Tall while it is alone on the page, one line of names where a summary has them too."""
     if files == 0:
         style(f"{DROP_ZONE} {{ min-height: 10rem; }}")
-    elif files > MOST_CARDS:
+    elif files > MOST_NAMED:
         style('[data-testid="stFileChips"] { max-height: 2.6rem !important; }')
     else:
         style(f"{DROP_ZONE} {{ min-height: 0; }}")

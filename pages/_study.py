@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from html import escape
@@ -17,11 +16,10 @@ from core.display import to_8_bit
 from core.explain import on_picture, overlay
 from core.operating import POINTS, performance
 from core.settings import ImageLimits
-from core.study import StudyResult
-from core.types import BodyPart, Heatmap, ImageResult
-from pages import _downloads, _reading, _theme, _worklist
+from core.types import Heatmap, ImageResult
+from pages import _correct, _downloads, _reading, _theme, _worklist
+from pages._correct import Study
 from pages._scoring import Session
-from pages._sources import Source
 from pages._theme import html
 from pages._viewer import Event, Prepared, viewer
 
@@ -29,21 +27,6 @@ CLOSED_FORM = "Grad-CAM"
 DISPLAY_SIDE = 1440
 OPACITY = 0.5
 PREVALENCE = 20  # per cent, until the reader says otherwise
-NEW = "A study of its own"
-RECOGNISED = "recognised"
-
-
-@dataclass(frozen=True)
-class Study:
-    """The views of one study, in the order of ``result.views``."""
-
-    sources: tuple[Source, ...]
-    result: StudyResult
-
-    @property
-    def key(self) -> str:
-        """Tells this study's widgets from another's."""
-        return self.sources[0].id
 
 
 class StudyCard:
@@ -85,7 +68,7 @@ class StudyCard:
                 if self._study.result.body_part is not None:
                     self._take_away()
                     self._operating()
-                self._correct()
+                _correct.draw(self._study, self._cascade, self._memory, self._others)
             with left:
                 self._picture()
 
@@ -194,11 +177,12 @@ class StudyCard:
         """The report, in both forms, and the way to the worklist."""
         key = self._study.key
         names = st.session_state.get(f"names-{key}", False)
+        point = st.session_state.get("point", POINTS[0])  # the download has no session to ask
         paper, data = st.columns(2)
         for place, label, form in ((paper, "Report (PDF)", "pdf"), (data, "JSON", "json")):
             place.download_button(
                 label,
-                data=partial(self._report, form, names),
+                data=partial(self._report, form, names, point),
                 file_name=f"report-{(self._study.result.views[0].sha256 or '')[:12]}.{form}",
                 mime=f"application/{form}",
                 on_click="ignore",
@@ -216,14 +200,14 @@ class StudyCard:
             "-".join([key, *(f"{v.sha256} {v.part}" for v in views)]),
         )
 
-    def _report(self, form: str, names: bool) -> bytes:
+    def _report(self, form: str, names: bool, point: str) -> bytes:
         pictures = [self._prepared(n) for n in range(len(self._study.sources))]
         made = report.StudyReport(
             self._study.result,
             tuple(p and p.radiograph for p in pictures),
             self._cascade.release,
             datetime.now(UTC),
-            st.session_state.get("point", POINTS[0]),
+            point,
             names,
         )
         return report.pdf(made) if form == "pdf" else json.dumps(report.as_json(made)).encode()
@@ -252,56 +236,6 @@ class StudyCard:
             key="prevalence",
         )
         html(_reading.operating(found, self._study.result, prevalence / 100))
-
-    def _correct(self) -> None:
-        """The body part, and which views belong together, by hand."""
-        release, key = self._cascade.release, self._study.key
-        chosen = {self._memory.chosen.get(s.id) for s in self._study.sources}
-        now = next(iter(chosen)) if len(chosen) == 1 else None
-        options = [RECOGNISED, *(part.value for part in release.parts)]
-        first = next((v.body_part for v in self._study.result.views if v.body_part), None)
-        said = f" ({first.label})" if first else ""
-        st.selectbox(
-            "Assess as",
-            options,
-            index=options.index(now or RECOGNISED),
-            format_func=lambda p: f"As recognised{said}" if p == RECOGNISED else p.capitalize(),
-            key=f"part-{key}",
-            on_change=self._assess_as,
-        )
-        self._views()
-
-    def _views(self) -> None:
-        results = self._study.result.views
-        count = len(results)
-        if count == 1 and not self._others:
-            return
-        with st.expander("1 view" if count == 1 else f"{count} views", expanded=count > 1):
-            html(_reading.views([s.name for s in self._study.sources], results))
-            with st.popover("Regroup", width="stretch"):
-                for n, source in enumerate(self._study.sources):
-                    self._mover(n, source)
-
-    def _mover(self, position: int, source: Source) -> None:
-        here = "This study"
-        places = {here: "", NEW: source.id, **{name: k for k, name in self._others.items()}}
-        key = f"move-{source.id}"
-
-        def move() -> None:
-            self._memory.moved[source.id] = places[st.session_state.pop(key)]
-            st.session_state["leave"] = True
-
-        st.selectbox(
-            f"View {position + 1}, {source.name}, belongs to", list(places), key=key, on_change=move
-        )
-
-    def _assess_as(self) -> None:
-        part = st.session_state[f"part-{self._study.key}"]
-        for source in self._study.sources:
-            self._memory.chosen.pop(source.id, None)
-            if part != RECOGNISED:
-                self._memory.chosen[source.id] = BodyPart(part)
-        st.session_state["leave"] = True
 
 
 def _name(study: Study) -> str:

@@ -50,7 +50,7 @@ def _fresh(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
 
 @pytest.fixture
 def app() -> AppTest:
-    return AppTest.from_file(APP, default_timeout=60).run()
+    return AppTest.from_file(APP, default_timeout=180).run()
 
 
 def picture(seed: int = 0) -> bytes:
@@ -166,17 +166,11 @@ def test_views_of_one_study_come_together_and_can_be_regrouped(app: AppTest) -> 
     assert "Study of 3 views" in text(app) and not app.dataframe
     app.button("apart").click().run()
     assert list(app.dataframe[0].value["Views"]) == [2, 1]
-    choice(app, "View 2").select(_study().NEW).run()
+    choice(app, "View 2").select("A study of its own").run()
     assert list(app.dataframe[0].value["Views"]) == [1, 1, 1]
     choice(app, "View 1").select(choice(app, "View 1").options[-1]).run()
     assert sorted(app.dataframe[0].value["Views"]) == [1, 2]
     assert not app.exception
-
-
-def _study() -> object:
-    from pages import _study as module  # imports torch, as the page does only with a file
-
-    return module
 
 
 def test_the_body_part_is_corrected_for_all_views_of_a_study(app: AppTest) -> None:
@@ -224,7 +218,7 @@ def test_damaged_weights_are_named_and_nothing_is_predicted(
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
     monkeypatch.setenv("BONE_WEIGHTS", str(damaged))
-    app = AppTest.from_file(APP, default_timeout=60).run()
+    app = AppTest.from_file(APP, default_timeout=180).run()
     _cascade.loader().start().exception()
     app.run()
     assert not app.exception
@@ -240,7 +234,7 @@ def test_damaged_weights_with_a_file_already_dropped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BONE_WEIGHTS", str(tmp_path))
-    app = AppTest.from_file(APP, default_timeout=60).run()
+    app = AppTest.from_file(APP, default_timeout=180).run()
     upload(app, ("a.png", picture()))
     assert not app.exception
     assert "There is no manifest.json" in text(app)
@@ -280,6 +274,17 @@ def test_samples_are_offered_and_read(app: AppTest, tmp_path: Path) -> None:
     assert [b.label for b in app.button] == ["Hand"]
     app.button("try-s1").click().run()
     assert "calibrated" in text(app)
+
+
+def test_every_sample_has_a_thumbnail_that_shows_something(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_sources, "SAMPLES", ROOT / "samples")
+    found = _sources.samples()
+    assert {s.path.suffix for s in found} == {".png", ".dcm"}
+    for sample in found:
+        grey = np.asarray(Image.open(sample.thumbnail).convert("L"))
+        assert grey.std() > 20, sample.id
 
 
 def test_damaged_sample_manifest_offers_nothing(app: AppTest, tmp_path: Path) -> None:

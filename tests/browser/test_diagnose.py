@@ -14,7 +14,7 @@ from PIL import Image
 from tests.browser.conftest import Visit
 from tests.simulated import encoded, phantom
 
-WAIT = 60_000  # milliseconds: the first file also waits for torch and the release
+WAIT = 180_000  # milliseconds: the first file also waits for torch and the release
 # The box of what is not black on the canvas.
 BRIGHT = """() => {
   const canvas = document.querySelector("[data-testid=stBidiComponentRegular], .st-key-picture")

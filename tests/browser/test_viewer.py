@@ -96,9 +96,10 @@ def test_study_of_three_views_from_drop_to_report(
 
     with page.expect_download() as download:
         page.get_by_role("button", name="Report (PDF)").click()
-    words = subprocess.run(
+    read = subprocess.run(
         ["pdftotext", "-layout", download.value.path(), "-"], capture_output=True, check=True
     ).stdout.decode()
+    words = " ".join(read.split())
     assert "mean of 3 views" in words and "“specific”" in words and "random" in words
     assert "Doe" not in words
     with page.expect_download() as download:

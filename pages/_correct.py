@@ -1,0 +1,88 @@
+"""What the reader may correct on a study: its body part, and which views belong to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import streamlit as st
+
+from core.cascade import Cascade
+from core.study import StudyResult
+from core.types import BodyPart
+from pages import _reading
+from pages._scoring import Session
+from pages._sources import Source
+from pages._theme import html
+
+RECOGNISED = "recognised"
+HERE = "This study"
+NEW = "A study of its own"
+
+
+@dataclass(frozen=True)
+class Study:
+    """The views of one study, in the order of ``result.views``."""
+
+    sources: tuple[Source, ...]
+    result: StudyResult
+
+    @property
+    def key(self) -> str:
+        """Tells this study's widgets from another's."""
+        return self.sources[0].id
+
+
+def draw(study: Study, cascade: Cascade, memory: Session, others: dict[str, str]) -> None:
+    """The list that corrects the body part, then the views; ``others`` as in ``StudyCard``.
+
+    After a correction ``leave`` is set in the session: all of the page must be drawn again.
+    """
+    _part(study, cascade, memory)
+    count = len(study.sources)
+    if count == 1 and not others:
+        return
+    with st.expander("1 view" if count == 1 else f"{count} views", expanded=count > 1):
+        html(_reading.views([s.name for s in study.sources], study.result.views))
+        with st.popover("Regroup", width="stretch"):
+            for n, source in enumerate(study.sources):
+                _mover(n, source, memory, others)
+
+
+def _part(study: Study, cascade: Cascade, memory: Session) -> None:
+    chosen = {memory.chosen.get(s.id) for s in study.sources}
+    now = next(iter(chosen)) if len(chosen) == 1 else None
+    options = [RECOGNISED, *(part.value for part in cascade.release.parts)]
+    first = next((v.body_part for v in study.result.views if v.body_part), None)
+    said = f" ({first.label})" if first else ""
+    key = f"part-{study.key}"
+
+    def assess() -> None:
+        part = st.session_state[key]
+        for source in study.sources:
+            memory.chosen.pop(source.id, None)
+            if part != RECOGNISED:
+                memory.chosen[source.id] = BodyPart(part)
+        st.session_state["leave"] = True
+
+    st.selectbox(
+        "Assess as",
+        options,
+        index=options.index(now or RECOGNISED),
+        format_func=lambda p: f"As recognised{said}" if p == RECOGNISED else p.capitalize(),
+        key=key,
+        on_change=assess,
+    )
+
+
+def _mover(position: int, source: Source, memory: Session, others: dict[str, str]) -> None:
+    places = {NEW: source.id, **{name: key for key, name in others.items()}}
+    key = f"move-{source.id}"
+
+    def move() -> None:
+        place = st.session_state.pop(key)
+        if place != HERE:
+            memory.moved[source.id] = places[place]
+            st.session_state["leave"] = True
+
+    label = f"View {position + 1}, {source.name}, belongs to"
+    st.selectbox(label, [HERE, *places], key=key, on_change=move)
