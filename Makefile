@@ -15,6 +15,9 @@ test: $(VENV)/.dev
 stress: $(VENV)/.dev
 	$(BIN)/python -m pytest -m stress tests/stress
 
+bench: $(VENV)/.dev
+	$(BIN)/python -m bench
+
 check: $(VENV)/.dev
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 

@@ -17,6 +17,7 @@ import streamlit as st
 from core import imaging
 from core.batch import tables
 from core.batch.summary import WORDS, thumbnail
+from core.display import to_8_bit
 from core.errors import ImageRejected
 from core.explain import on_picture, overlay
 from core.settings import Settings
@@ -26,6 +27,7 @@ from pages._batches import Batch
 MOST_ROWS = 20_000  # on the page; the download has all
 A_PAGE = 25
 SIDE = 96
+PICTURE_SIDE = 1440
 GLYPHS = {"suspected": "▲ ", "doubtful": "◇ ", "not_suspected": "○ ", None: "– "}
 ORDERS = ("As in the folder", "Most suspected first", "Least suspected first")
 BAR = "#6f8192"
@@ -147,7 +149,7 @@ def _table(
         row_height=56,
         key=f"batch-table-{batch.folder.name}-{page}",
         on_select="rerun",
-        selection_mode="single-row",
+        selection_mode="single-cell",
         column_config={
             "Picture": st.column_config.ImageColumn(width="small"),
             "Probability": st.column_config.ProgressColumn(
@@ -156,7 +158,7 @@ def _table(
             "Note": st.column_config.TextColumn(width="medium"),
         },
     )
-    rows = event.selection.rows
+    rows = [row for row, _ in event.selection.cells]
     return shown[rows[0]] if rows and rows[0] < len(shown) else None
 
 
@@ -206,9 +208,7 @@ def _open(record: dict[str, Any], batch: Batch, settings: Settings) -> None:
             if result.release_sha256 != record["release_sha256"]:
                 _theme.notice("The heatmap is of another release than the batch.")
             heat = result.heatmap is not None and st.toggle("Heatmap", True, key="batch-heat")
-        from pages._scoring import windowed
-
-        grey, _ = windowed(radiograph.pixels)
+        grey = to_8_bit(radiograph.pixels, PICTURE_SIDE)
         with left, st.container(key="picture-batch"):
             picture = grey
             if heat and result.heatmap is not None:

@@ -214,11 +214,13 @@ def test_an_archive_is_read_and_never_unpacked(tmp_path):
         file.writestr("/etc/passwd", b"root")
         file.writestr("folder/", b"")
         file.writestr("__MACOSX/._a.png", b"hidden")
-    score(archive, tmp_path / "out.csv")
+    score(archive, tmp_path / "out.csv", summary=tmp_path / "s.html")
     found = rows(tmp_path / "out.csv")
     assert len(found) == 11
     assert sum(r["status"] == "ok" for r in found) == 6
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["in", "in.zip", "out.csv"]
+    suspected = sum(r["finding"] == "suspected" for r in found)
+    assert (tmp_path / "s.html").read_text(encoding="utf-8").count("data:image") == suspected > 0
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in", "in.zip", "out.csv", "s.html"]
 
 
 def test_a_damaged_archive_loses_only_its_damaged_members(tmp_path):

@@ -50,7 +50,7 @@ def run(order: Order, scorer: Scorer | RayScorer, stop: threading.Event, stream:
     """
     tables.check_format(order.out)
     source = source_at(order.source, order.roots)
-    with Journal(order.out) as journal:
+    with source.opened(), Journal(order.out) as journal:
         _begin(journal, order, scorer, source)
         before = sum(r["status"] == "rejected" for r in journal.records())
         progress = Progress(journal.total, journal.done, stream, before)

@@ -20,13 +20,14 @@ from core import imaging
 from core.batch.flow import ahead, chunks, prefetched
 from core.batch.inputs import Source
 from core.batch.journal import Record
+from core.display import to_8_bit
 from core.errors import ImageRejected
 from core.explain import on_picture, overlay
 from core.files import write_atomically
 from core.registry import Release
 from core.settings import ImageLimits
-from core.transforms import Canvas, autocontrast, to_canvas
-from core.types import Assessment, ImageResult, Radiograph
+from core.transforms import Canvas, to_canvas
+from core.types import Assessment, ImageResult
 
 if TYPE_CHECKING:
     from core.cascade import Cascade
@@ -93,7 +94,6 @@ class Scorer:
     def records(self, source: Source, names: Iterable[str], known: Known) -> Iterator[list[Record]]:
         """Records in the order of ``names``, a batch at a time; each is to be appended at once."""
         with (
-            source.opened(),
             ThreadPoolExecutor(READERS, "read") as readers,
             ThreadPoolExecutor(self.threads, "decode") as decoders,
         ):
@@ -138,7 +138,7 @@ class Scorer:
         try:
             radiograph = imaging.decode(item.data, item.file, self.limits)
             canvas = to_canvas(radiograph.pixels, self.cascade.release.preprocessing)
-            picture = None if self.heatmaps is None else _small(radiograph)
+            picture = None if self.heatmaps is None else to_8_bit(radiograph.pixels, HEATMAP_SIDE)
         except ImageRejected as error:
             return replace(item, data=b"", reason=error.reason)
         except Exception:  # the boundary of one file: the others go on
@@ -177,15 +177,6 @@ class Scorer:
             heat = on_picture(result.heatmap, *item.picture.shape)
             _write_png(path, overlay(item.picture, heat, HEATMAP_OPACITY))
         return result.to_json() | {"milliseconds": None, "study_uid": item.study}
-
-
-def _small(radiograph: Radiograph) -> NDArray[np.uint8]:
-    """The radiograph as 8 bit, at most HEATMAP_SIDE on the longer side."""
-    height, width = radiograph.pixels.shape
-    scale = min(1.0, HEATMAP_SIDE / max(height, width))
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    grey = cv2.resize(radiograph.pixels, size, interpolation=cv2.INTER_AREA)
-    return np.rint(autocontrast(grey, (0.1, 99.9)) * 255).astype(np.uint8)
 
 
 def _write_png(path: Path, picture: NDArray[np.uint8]) -> None:

@@ -11,17 +11,16 @@ from html import escape
 from pathlib import Path
 
 import cv2
-import numpy as np
 
 from core import imaging
 from core.batch.inputs import Source
 from core.batch.journal import Journal, Record
+from core.display import to_8_bit
 from core.errors import ImageRejected
 from core.files import write_atomically
 from core.grey import Grey
 from core.registry import Release
 from core.settings import ImageLimits
-from core.transforms import autocontrast
 
 SHOWN = 60  # thumbnails of the most suspected
 SIDE = 200
@@ -70,8 +69,7 @@ def write(
     tally = _Tally()
     for position, (name, record) in enumerate(journal.pairs()):
         tally.add(position, name, record)
-    with source.opened():
-        page = "".join(_page(tally, release, source, limits))
+    page = "".join(_page(tally, release, source, limits))
     write_atomically(path, lambda p: p.write_text(page, encoding="utf-8"))
 
 
@@ -142,8 +140,4 @@ def _thumbnail(source: Source, name: str, limits: ImageLimits) -> str:
 
 def thumbnail(pixels: Grey, side: int) -> bytes:
     """HxW grey pixels as a JPEG of at most ``side`` pixels a side."""
-    height, width = pixels.shape
-    scale = min(1.0, side / max(height, width))
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    grey = autocontrast(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), (0.1, 99.9))
-    return cv2.imencode(".jpg", np.rint(grey * 255).astype(np.uint8))[1].tobytes()
+    return cv2.imencode(".jpg", to_8_bit(pixels, side))[1].tobytes()
