@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import streamlit as st
 
+from pages import _access
+
 # Drawn here because Streamlit fetches the icons it offers for a browser tab from the internet.
 ICON = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16"><rect width="16" height="16" '
@@ -20,4 +22,4 @@ PAGES = [
     st.Page("pages/metrics.py", title="Metrics"),
     st.Page("pages/releases.py", title="Releases"),
 ]
-st.navigation(PAGES, position="top").run()
+st.navigation(_access.enter(PAGES), position="top").run()

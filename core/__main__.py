@@ -21,6 +21,7 @@ COMMANDS = (
     "audit",
     "batch",
     "dicom",
+    "health",
     "listen",
     "predict",
     "report",

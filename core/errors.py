@@ -7,6 +7,7 @@
     ├── DeviceUnavailable         the requested device is not there
     ├── EngineUnavailable         the requested engine is not installed or cannot be trusted here
     ├── PathRefused               a path outside of the folders that may be read
+    ├── AccessRefused             nobody signed in, or not somebody who may do this
     ├── SettingsInvalid           a setting in the environment has no meaning
     ├── BatchFailed               a batch cannot begin or go on
     ├── NotWritable               a file that was asked for cannot be written
@@ -55,6 +56,10 @@ class BatchFailed(CascadeError):
 
 class EngineUnavailable(CascadeError):
     """The requested engine is not installed, or does not agree with torch here."""
+
+
+class AccessRefused(CascadeError):
+    """Nobody signed in where a login is needed, the role does not allow it, or there is no room."""
 
 
 class SettingsInvalid(CascadeError):

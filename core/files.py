@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -71,6 +72,22 @@ def remove_leftovers(folder: Path) -> None:
     """Delete the temporary files of writes that a crash cut short; nobody else may be writing."""
     for path in folder.glob(".*.????????"):
         path.unlink()
+
+
+def remove_old_leftovers(home: Path, seconds: float = 3600.0) -> int:
+    """Delete what crashes left anywhere below ``home``, but not what may still be written.
+
+    seconds: how long nobody has written to a file that is deleted. Returns how many there were.
+    """
+    count, before = 0, time.time() - seconds
+    for path in home.rglob(".*.????????"):
+        try:
+            if path.is_file() and not path.is_symlink() and path.stat().st_mtime < before:
+                path.unlink()
+                count += 1
+        except FileNotFoundError:  # another process was faster
+            continue
+    return count
 
 
 def append_event(path: Path, event: dict[str, Any]) -> None:

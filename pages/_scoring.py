@@ -20,6 +20,7 @@ from core.pipeline import diagnose
 from core.settings import ImageLimits
 from core.study import key_of
 from core.types import BodyPart, DicomHeader, Heatmap, ImageResult, Radiograph
+from pages import _access, _audit
 from pages._sources import Source
 from pages._viewer import Prepared
 
@@ -112,7 +113,10 @@ class Session:
 
     def _score(self, source: Source, cascade: Cascade, limits: ImageLimits) -> ImageResult:
         part = self.chosen.get(source.id)
+        actor, digest = _access.actor(), self._digest(source)
+        _audit.write("image.opened", actor, sha256=digest)
         radiograph, result = diagnose(cascade, source.read(), source.name, limits, part)
+        _audit.write("result.shown", actor, **_facts(digest, result))
         if radiograph is not None:
             self.headers[source.id] = radiograph.header
             self.pictures.get(self._digest(source), lambda: Prepared.of(radiograph))
@@ -123,6 +127,18 @@ class Session:
 
     def _digest(self, source: Source) -> str:
         return self.digests.get(source.id, lambda: hashlib.sha256(source.read()).hexdigest())
+
+
+def _facts(digest: str, result: ImageResult) -> dict[str, str]:
+    """What the audit says of a result: digests and labels, no name."""
+    if result.body_part is None or result.fracture is None:
+        return {"sha256": digest, "release": result.release, "finding": "refused"}
+    return {
+        "sha256": digest,
+        "release": result.release,
+        "part": result.body_part.label.value,
+        "finding": result.fracture.finding.value,
+    }
 
 
 def session() -> Session:

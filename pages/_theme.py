@@ -12,7 +12,7 @@ from pathlib import Path
 import streamlit as st
 
 from core.errors import CascadeError
-from pages import _cascade
+from pages import _audit, _cascade
 
 log = logging.getLogger(__name__)
 STYLE = Path(__file__).with_name("_theme.css")
@@ -60,7 +60,7 @@ def boundary() -> Iterator[None]:
         notice(str(error))
     except Exception:
         number = secrets.token_hex(4)
-        log.exception("Unexpected error %s", number)
+        log.exception("Unexpected error %s", number, extra={"error": number})
         notice(f"Something went wrong and was not expected. It is in the log as error {number}.")
 
 
@@ -106,6 +106,7 @@ def _model_line(loader: _cascade.Loader, done: bool) -> None:
     """
     if st.session_state.setdefault("drawn", False):
         loader.start()
+        _audit.warm()
     st.session_state["drawn"] = True
     if loader.done and not done:
         st.rerun()

@@ -68,3 +68,11 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def cascade(weights: Path) -> Cascade:
     return Cascade.load(weights, device="cpu")
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """BONE_HOME of one test: no test writes what the program keeps into the repository."""
+    folder = tmp_path / "home"
+    monkeypatch.setenv("BONE_HOME", str(folder))
+    return folder

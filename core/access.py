@@ -1,0 +1,142 @@
+"""Who may do what, decided without Streamlit: addresses, roles, and when a session is over.
+
+The app is made for one workstation and listens on its loopback address. Where it can be reached
+from elsewhere, nothing is shown before somebody signed in, unless BONE_OPEN_WITHOUT_LOGIN says so.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from core.errors import AccessRefused, SettingsInvalid
+
+OPEN = "BONE_OPEN_WITHOUT_LOGIN"
+OPEN_MEANS = "anybody-on-the-network"
+LONGEST_SIGN_IN_HOURS = 12.0
+
+
+class Role(StrEnum):
+    """What a person may do; each may do what stands before it, too."""
+
+    READER = "reader"  # read radiographs, decide, export
+    TRAINER = "trainer"  # start and stop training
+    ADMIN = "admin"  # change which release is used
+
+    def covers(self, needed: Role) -> bool:
+        """Whether somebody of this role may do what ``needed`` may."""
+        order = list(Role)
+        return order.index(self) >= order.index(needed)
+
+
+@dataclass(frozen=True)
+class Access:
+    """The rules of one process.
+
+    BONE_ROLES_CLAIM: the claim of the identity token that lists roles. BONE_READERS,
+    BONE_TRAINERS, BONE_ADMINS: e-mail addresses or subjects, separated by commas.
+    BONE_IDLE_MINUTES: after how long without a click a signed-in session ends.
+    BONE_OPEN_WITHOUT_LOGIN: must be "anybody-on-the-network" to serve other addresses without a
+    login. BONE_SESSION_MEGABYTES, BONE_PROCESS_MEGABYTES: what uploads may take.
+    """
+
+    claim: str = "roles"
+    people: tuple[tuple[Role, frozenset[str]], ...] = ()
+    idle_minutes: float = 30.0
+    open: bool = False
+    session_bytes: int = 1000 * 2**20
+    process_bytes: int = 4000 * 2**20
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Access:
+        """Read and validate; raises SettingsInvalid with the variable's name."""
+        wish = environment.get(OPEN, "")
+        if wish not in ("", OPEN_MEANS):
+            raise SettingsInvalid(f"{OPEN} must be {OPEN_MEANS!r} or not be set.")
+        default = cls()
+        return cls(
+            claim=environment.get("BONE_ROLES_CLAIM", default.claim),
+            people=tuple((r, _names(environment.get(f"BONE_{r.upper()}S", ""))) for r in Role),
+            idle_minutes=_number(environment, "BONE_IDLE_MINUTES", default.idle_minutes),
+            open=bool(wish),
+            session_bytes=_megabytes(environment, "BONE_SESSION_MEGABYTES", default.session_bytes),
+            process_bytes=_megabytes(environment, "BONE_PROCESS_MEGABYTES", default.process_bytes),
+        )
+
+    def check_address(self, address: str | None, proxied: bool, login: bool) -> None:
+        """Raise AccessRefused where the app can be reached from elsewhere and knows no login.
+
+        address: what the server listens on; None is every address. proxied: whether a request came
+        through a proxy, which makes a loopback address reachable. login: whether OIDC is set up.
+        """
+        if login or self.open or (is_loopback(address) and not proxied):
+            return
+        raise AccessRefused(
+            "This program can be reached from other computers and has no login, so it shows "
+            "nothing. Set up a login as described in SECURITY.md."
+        )
+
+    def role_of(self, claims: Mapping[str, Any]) -> Role | None:
+        """The highest role that a signed-in person has by claim or by list; None for none.
+
+        An e-mail address counts only where the provider has not said that it is unverified.
+        """
+        named = claims.get(self.claim) or ()
+        told = {named} if isinstance(named, str) else {str(n) for n in named}
+        names = {str(claims.get("sub", "")).casefold()}
+        if claims.get("email_verified", True) is not False:
+            names.add(str(claims.get("email", "")).casefold())
+        names.discard("")
+        held = [r for r in Role if r.value in told]
+        held += [r for r, people in self.people if people & names]
+        return max(held, key=list(Role).index, default=None)
+
+    def is_idle(self, last: float, now: float) -> bool:
+        """Whether a session without a click since ``last`` is over; seconds of one clock."""
+        return now - last > 60 * self.idle_minutes
+
+
+def is_loopback(address: str | None) -> bool:
+    """Whether only this computer reaches an address; None (every address) is not."""
+    if address is None:
+        return False
+    try:
+        return ipaddress.ip_address(address.strip("[]")).is_loopback
+    except ValueError:
+        return address == "localhost"
+
+
+def is_stale(claims: Mapping[str, Any], now: float) -> bool:
+    """Whether somebody signed in so long ago that they must again; now: seconds since 1970."""
+    issued = claims.get("iat")
+    return isinstance(issued, (int, float)) and now - issued > 3600 * LONGEST_SIGN_IN_HOURS
+
+
+def check_room(size: int, session: Iterable[int], process: Iterable[int], access: Access) -> None:
+    """Raise AccessRefused where one more upload of ``size`` bytes is too much; sizes in bytes."""
+    if sum(session) + size > access.session_bytes:
+        raise AccessRefused("This session holds too many files; remove some of them first.")
+    if sum(process) + size > access.process_bytes:
+        raise AccessRefused("There is no room for more files at the moment; try again later.")
+
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(n.strip().casefold() for n in text.split(",") if n.strip())
+
+
+def _number(environment: Mapping[str, str], name: str, default: float) -> float:
+    try:
+        value = float(environment.get(name, default))
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise SettingsInvalid(f"{name} must be a positive number, not {environment[name]!r}.")
+    return value
+
+
+def _megabytes(environment: Mapping[str, str], name: str, default: int) -> int:
+    return int(_number(environment, name, default / 2**20) * 2**20)

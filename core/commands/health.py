@@ -1,0 +1,23 @@
+"""``python -m core health``: release, store, disk and device as JSON, for a supervisor."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from core.health import examine
+from core.settings import Settings
+
+HELP = "whether release, store, disk and device are well, as JSON"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """It takes none of its own."""
+
+
+def run(_: argparse.Namespace, settings: Settings) -> int:
+    found = examine(settings)
+    well = all(f.ok for f in found)
+    parts = {f.name: {"ok": f.ok, "detail": f.detail} for f in found}
+    print(json.dumps({"ok": well, **parts}, ensure_ascii=False))
+    return 0 if well else 1

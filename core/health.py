@@ -1,0 +1,81 @@
+"""Whether a process of this program could work: release, store, disk and device."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from core.errors import CascadeError
+from core.settings import Settings
+
+LEAST_FREE = 2**30
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at. detail: what it is, or a sentence about what is wrong."""
+
+    name: str
+    ok: bool
+    detail: str
+
+
+def examine(settings: Settings) -> list[Finding]:
+    """Look at everything; nothing is raised for what is not well."""
+    return [_look(name, check, settings) for name, check in CHECKS.items()]
+
+
+def _look(name: str, check: Callable[[Settings], str], settings: Settings) -> Finding:
+    try:
+        return Finding(name, True, check(settings))
+    except (CascadeError, OSError) as error:
+        return Finding(name, False, str(error))
+
+
+def _release(settings: Settings) -> str:
+    """Every weights file against its SHA-256."""
+    from core.errors import WeightsInvalid
+    from core.registry import Registry
+
+    registry = Registry.open(settings.weights)
+    release = registry.find(settings.release)
+    problems = registry.verify(release)
+    if problems:
+        raise WeightsInvalid(" ".join(problems))
+    return release.id
+
+
+def _store(settings: Settings) -> str:
+    """The database answers. The chain of the audit is what ``audit --verify`` walks."""
+    from core.errors import StudyNotFound
+    from core.store import Store
+
+    store = Store.open(settings)
+    with contextlib.suppress(StudyNotFound):  # it was asked, and has answered
+        store.study("health")
+    store.close()
+    return "PostgreSQL" if settings.database_url.startswith("postgres") else "SQLite"
+
+
+def _disk(settings: Settings) -> str:
+    """BONE_HOME can be written and has a gigabyte left."""
+    settings.home.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=settings.home) as file:
+        file.write(b"health")
+        file.flush()
+    free = shutil.disk_usage(settings.home).free
+    if free < LEAST_FREE:
+        raise OSError(f"Only {free / 2**20:.0f} MB are free where BONE_HOME lies.")
+    return f"{free / 2**30:.1f} GB free"
+
+
+def _device(settings: Settings) -> str:
+    from core.device import choose
+
+    return choose(settings.device).description
+
+
+CHECKS = {"release": _release, "store": _store, "disk": _disk, "device": _device}

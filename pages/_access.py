@@ -1,0 +1,197 @@
+"""The door of the app: who is there, which pages they see, when their session is over.
+
+``streamlit_app.py`` goes through ``enter`` before any page runs; nothing is drawn before that.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import streamlit as st
+from streamlit.runtime.secrets import secrets_singleton
+
+from core import logs
+from core.access import OPEN, Access, Role, check_room, is_stale
+from core.errors import AccessRefused, CascadeError, StoreUnavailable
+from core.files import remove_old_leftovers
+from core.settings import Settings
+from pages import _audit, _theme
+
+if TYPE_CHECKING:
+    from streamlit.navigation.page import StreamlitPage
+    from streamlit.runtime.uploaded_file_manager import UploadedFileRec
+
+log = logging.getLogger(__name__)
+NEEDED = {"training": Role.TRAINER, "releases": Role.ADMIN}
+LOCAL = "local"  # who works at this computer, where there is no login
+PROXY_HEADERS = ("X-Forwarded-For", "Forwarded", "X-Real-IP")
+POLL_SECONDS = 30
+_patching = threading.Lock()
+
+
+def enter(pages: Sequence[StreamlitPage]) -> list[StreamlitPage]:
+    """The pages that this person may see; everybody else is stopped here with a sentence."""
+    logs.request.set(secrets.token_hex(4))
+    try:
+        _open_the_log()
+        access = _rules()
+        access.check_address(st.get_option("server.address"), _proxied(), _has_login())
+        _limit_uploads(access)
+        role = _sign_in(access) if _has_login() else Role.ADMIN
+        _say_that_it_is_open(access)
+    except CascadeError as error:
+        _refuse(error)
+    st.session_state["role"] = role
+    return [p for p in pages if role.covers(NEEDED.get(p.url_path, Role.READER))]
+
+
+def actor() -> str:
+    """Who acts, for the audit: the subject that the provider named, or "local"."""
+    if not _has_login() or not st.user.is_logged_in:
+        return LOCAL
+    return str(st.user.get("email") or st.user.get("sub") or "unknown")[:200]
+
+
+def role() -> Role:
+    """The role of who acts; raises AccessRefused where ``enter`` has not let anybody in."""
+    found = st.session_state.get("role")
+    if not isinstance(found, Role):
+        raise AccessRefused("Nobody is signed in.")
+    return found
+
+
+def _refuse(error: CascadeError) -> None:
+    st.html(_theme.STYLE)
+    log.error("Refused to serve: %s", error)
+    _theme.notice(str(error))
+    st.stop()
+
+
+@st.cache_resource(show_spinner=False)
+def _open_the_log() -> None:
+    """Once in a process: the log, and what a crash of the last one left is removed."""
+    home = Settings.from_environment().home
+    try:
+        logs.start(home)
+        removed = remove_old_leftovers(home)
+    except OSError as error:
+        raise StoreUnavailable("The folder of what the program keeps cannot be written.") from error
+    log.info("Serving; %d temporary files of crashes were removed.", removed)
+
+
+@st.cache_resource(show_spinner=False)
+def _rules() -> Access:
+    """The rules of this process, read once; raises SettingsInvalid."""
+    return Access.from_environment()
+
+
+def _has_login() -> bool:
+    return bool(secrets_singleton.load_if_toml_exists() and "auth" in secrets_singleton)
+
+
+def _proxied() -> bool:
+    headers: Mapping[str, Any] = st.context.headers
+    return any(name in headers for name in PROXY_HEADERS)
+
+
+def _say_that_it_is_open(access: Access) -> None:
+    if access.open and not _has_login():
+        _first_time(OPEN)
+        _theme.notice("Anybody on the network can use this: there is no login.")
+
+
+@st.cache_resource(show_spinner=False)
+def _first_time(setting: str) -> None:
+    log.critical("%s is set: anybody who reaches this address may use the app.", setting)
+
+
+def _sign_in(access: Access) -> Role:
+    """The role of who signed in; draws the sign-in page and stops where nobody has."""
+    if not st.user.is_logged_in:
+        _sign_in_page()
+    claims = st.user.to_dict()
+    now = time.time()
+    last = st.session_state.setdefault("last_click", now)
+    if access.is_idle(last, now) or is_stale(claims, now):
+        _end()
+    st.session_state["last_click"] = now
+    found = access.role_of(claims)
+    if found is None:
+        _audit.write("access.refused", actor(), why="no role")
+        _sign_out_button()
+        raise AccessRefused("You are signed in, but nobody has given you a role here.")
+    if "signed_in" not in st.session_state:
+        _audit.write("person.signed_in", actor(), role=found.value)
+        st.session_state["signed_in"] = True
+    st.fragment(_watch, run_every=POLL_SECONDS)(access)
+    return found
+
+
+def _watch(access: Access) -> None:
+    """Polls while nobody clicks: what is on the screen goes when the session is over."""
+    if access.is_idle(st.session_state.get("last_click", 0.0), time.time()):
+        _end()
+
+
+def _end() -> None:
+    """Forget everything of this session and sign out."""
+    st.session_state.clear()
+    st.logout()
+    st.stop()
+
+
+def _sign_in_page() -> None:
+    st.html(_theme.STYLE)
+    _theme.html(
+        '<header class="page"><h1>Bone radiographs</h1>'
+        f"<p>Please sign in. {_theme.RESEARCH_ONLY}.</p></header>"
+    )
+    st.button("Sign in", on_click=st.login, type="primary")
+    st.stop()
+
+
+def _sign_out_button() -> None:
+    st.button("Sign out", on_click=st.logout)
+
+
+def _limit_uploads(access: Access) -> None:
+    """Refuse an upload that is too much for its session or the process, before it is kept.
+
+    Streamlit only has a limit for one file, and keeps every file in memory; so the check stands
+    where its upload endpoint stores one.
+    """
+    from starlette.exceptions import HTTPException
+    from streamlit.runtime import get_instance
+    from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
+
+    manager = get_instance().uploaded_file_mgr
+    if not isinstance(manager, MemoryUploadedFileManager):  # AppTest has none
+        log.warning("Uploads are only limited by file: they are kept in an unknown way.")
+        return
+    with _patching:
+        if hasattr(manager, "limited"):
+            return
+        keep = manager.add_file
+
+        def add_file(session_id: str, file: UploadedFileRec) -> None:
+            sizes = {s: [len(f.data) for f in kept.values()] for s, kept in _kept(manager)}
+            try:
+                every = [n for session in sizes.values() for n in session]
+                check_room(len(file.data), sizes.get(session_id, ()), every, access)
+            except AccessRefused as error:
+                log.warning("An upload of %d bytes was refused: %s", len(file.data), error)
+                raise HTTPException(413, str(error)) from error
+            keep(session_id, file)
+
+        manager.add_file = add_file  # type: ignore[method-assign]
+        manager.limited = True  # type: ignore[attr-defined]
+
+
+def _kept(manager: Any) -> list[tuple[str, dict[str, UploadedFileRec]]]:
+    """A copy, because sessions come and go meanwhile."""
+    return [(session, dict(files)) for session, files in list(manager.file_storage.items())]

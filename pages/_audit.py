@@ -1,0 +1,46 @@
+"""What happens on the pages goes into the audit before it happens; what cannot be written does not.
+
+Decisions, exports and jobs are written by the modules that do them, in the same transaction.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from core.errors import CascadeError
+from core.settings import Settings
+
+if TYPE_CHECKING:
+    from core.store import Store
+
+log = logging.getLogger(__name__)
+
+
+def write(event: str, actor: str, **facts: str | int | float | bool | None) -> None:
+    """Add a line; raises StoreUnavailable, and then the action must not happen.
+
+    facts: digests, releases, counts, roles. Never the name of a file or a person's words.
+    """
+    _store().audit(event, actor, **facts)
+
+
+def warm() -> None:
+    """Open the audit before somebody waits for it; where that fails, the first action says so."""
+    try:
+        _store()
+    except CascadeError as error:
+        log.error("The audit cannot be written: %s", error)
+
+
+@st.cache_resource(show_spinner=False)
+def _store() -> Store:
+    """The store of this process, whose first line says that it serves, and by which release."""
+    from core.store import Store  # not on the way to the first page: SQLAlchemy takes a second
+
+    settings = Settings.from_environment()
+    store = Store.open(settings)
+    store.audit("app.started", "system", release=settings.release)
+    return store

@@ -1,0 +1,95 @@
+"""python -m core health, the log, and what a crash left."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import stat
+import time
+from pathlib import Path
+
+import pytest
+
+from core import health, logs
+from core.__main__ import main
+from core.files import remove_old_leftovers
+from core.settings import Settings
+
+
+def told(weights: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[str, object]]:
+    code = main(["--weights", str(weights), "health"])
+    return code, json.loads(capsys.readouterr().out)
+
+
+def test_well(weights: Path, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, said = told(weights, capsys)
+    assert code == 0 and said["ok"] is True
+    assert said["release"] == {"ok": True, "detail": "random"}
+    assert said["store"] == {"ok": True, "detail": "SQLite"}
+    assert "GB free" in said["disk"]["detail"]
+
+
+def test_each_ill_part_is_named(
+    weights: Path, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = Path(shutil.copytree(weights, tmp_path / "broken"))
+    (broken / "random" / "trunk.safetensors").write_bytes(b"")
+    (tmp_path / "file").write_bytes(b"")
+    monkeypatch.setattr(health, "LEAST_FREE", 2**70)
+    found = health.examine(
+        Settings(weights=broken, home=tmp_path / "file" / "home", device="cuda-of-the-moon")
+    )
+    assert [f.name for f in found] == ["release", "store", "disk", "device"]
+    assert not any(f.ok for f in found)
+    assert "trunk.safetensors" in found[0].detail
+    full = health.examine(Settings(weights=weights, home=home, device="cpu"))
+    assert [f.ok for f in full] == [True, True, False, True] and "free" in full[2].detail
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> object:
+    before = {n: logging.getLogger(n).level for n in ("core", "pages", "training")}
+    handler = logs.start(tmp_path)
+    yield tmp_path / "logs" / logs.FILE
+    logs.stop()
+    assert handler not in logging.getLogger().handlers
+    for name, level in before.items():
+        logging.getLogger(name).setLevel(level)
+
+
+def test_a_line_is_json_with_its_ids(log: Path) -> None:
+    logs.request.set("r1")
+    try:
+        raise ValueError("deep down\nin two lines")
+    except ValueError:
+        logging.getLogger("pages.x").exception("Unexpected error %s", "e1", extra={"error": "e1"})
+    logging.getLogger("core.y").info("Refused %s", "abc")
+    logging.getLogger("somebody").info("chatter")
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [line["message"] for line in lines] == ["Unexpected error e1", "Refused abc"]
+    assert lines[0]["error"] == "e1" and lines[0]["request"] == "r1"
+    assert "deep down" in lines[0]["trace"] and "trace" not in lines[1]
+    assert stat.S_IMODE(log.stat().st_mode) == 0o600
+
+
+def test_the_log_is_rotated(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "MOST_BYTES", 2000)
+    logs.start(log.parent.parent)
+    for number in range(100):
+        logging.getLogger("core").info("line %d", number)
+    files = sorted(log.parent.iterdir())
+    assert len(files) == 1 + logs.FILES_KEPT
+    assert all(f.stat().st_size < 2200 for f in files)
+
+
+def test_what_a_crash_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    old, new = tmp_path / "a" / ".x.png.abcdefgh", tmp_path / ".y.json.abcdefgh"
+    kept = [tmp_path / "z.json", tmp_path / ".hidden", new]
+    old.parent.mkdir()
+    for path in (old, *kept):
+        path.write_bytes(b"x")
+    os.utime(old, (time.time() - 7200,) * 2)
+    assert remove_old_leftovers(tmp_path) == 1
+    assert not old.exists() and all(p.exists() for p in kept)
