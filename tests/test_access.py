@@ -181,7 +181,7 @@ def test_a_picture_and_its_result_are_in_the_audit(home: Path) -> None:
 
 
 def test_what_cannot_be_written_is_not_done(home: Path) -> None:
-    app = AppTest.from_file(APP, default_timeout=60).run()
+    app = AppTest.from_file(APP, default_timeout=60).run().run()
     database = home / "bone.sqlite"
     with sqlite3.connect(database) as connection:
         connection.execute("DROP TABLE audit_head")
