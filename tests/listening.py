@@ -60,7 +60,7 @@ class Listening:
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         self.process.send_signal(number)
-        code = self.process.wait(60)
+        code = self.process.wait(120)
         assert self.process.stdout
         self.process.stdout.close()
         return code

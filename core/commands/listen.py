@@ -6,6 +6,7 @@ import argparse
 import ipaddress
 import logging
 import signal
+import sys
 import threading
 import warnings
 from pathlib import Path
@@ -49,8 +50,7 @@ def run(options: argparse.Namespace, settings: Settings) -> int:
     for destination in options.send_to:
         sender.peer(destination)
     stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    _on_signal(lambda: sys.exit(0))  # until there is something that must be ended in order
     home = settings.home / "pacs"
     inbox, outbox = Inbox(home / "inbox"), Outbox(home / "outbox")
     if options.folder:
@@ -60,6 +60,11 @@ def run(options: argparse.Namespace, settings: Settings) -> int:
         return _run(options, settings, inbox, outbox, stop)
     finally:
         server.shutdown()
+
+
+def _on_signal(act: Callable[[], object]) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: act())
 
 
 def _keep_values_out_of_the_log() -> None:
@@ -120,6 +125,7 @@ def _run(
         print("watching the folder", flush=True)
         poll = lambda: folder.poll(inbox)  # noqa: E731
     scorer = _scorer(options, settings, outbox)
+    _on_signal(stop.set)
     sending = threading.Thread(
         target=service.keep_sending, args=(outbox, options.aet, stop), daemon=True
     )
