@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PORT ?= 8501
 
-.PHONY: app test check bench stress
+.PHONY: app test check bench stress audit
 
 app: $(VENV)/.app
 	$(BIN)/streamlit run streamlit_app.py --server.port $(PORT)
@@ -17,6 +17,11 @@ stress: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m bench
+
+# --strict: a package that could not be looked up is an error, not a clean one.
+audit: $(VENV)/.dev
+	$(BIN)/pip-licenses --from=mixed --order=license
+	$(BIN)/pip-audit --strict --progress-spinner off
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

@@ -13,7 +13,7 @@ import pytest
 
 from core.settings import ROOT, Settings
 from core.store import Store
-from tests.browser.conftest import _await, free_port
+from tests.browser.conftest import _await, browser, free_port  # noqa: F401
 from tests.simulated import encoded, phantom
 
 # The provider warns of its own dependencies; warnings are errors here, also in its thread.
@@ -91,7 +91,11 @@ def sign_in(page: object, running: Running, person: str) -> None:
     page.wait_for_url(f"{running.url}/**", timeout=60_000)
 
 
-def test_roles(browser: object, serve: Callable[..., Running], monkeypatch) -> None:
+def test_roles(
+    browser: object,  # noqa: F811
+    serve: Callable[..., Running],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     running = serve()
     for person, sees, does_not in (
         ("reader-1", "Metrics", "Training"),
@@ -123,17 +127,26 @@ def test_roles(browser: object, serve: Callable[..., Running], monkeypatch) -> N
     assert ("access.refused", "nobody@example.org") in said
 
 
-def test_an_idle_session_ends(browser: object, serve: Callable[..., Running]) -> None:
+def test_an_idle_session_ends(
+    browser: object,  # noqa: F811
+    serve: Callable[..., Running],
+) -> None:
     running = serve(BONE_IDLE_MINUTES="0.2")
     page = browser.new_context().new_page()
     sign_in(page, running, "reader-1")
     page.get_by_test_id("stFileUploader").wait_for(timeout=60_000)
-    page.get_by_role("button", name="Sign in").wait_for(timeout=90_000)
+    # Signed out here and at the provider, whose page the tab shows; back here it has to sign in.
+    page.wait_for_url("**/oauth2/end_session**", timeout=90_000)
+    page.goto(running.url)
+    page.get_by_role("button", name="Sign in").wait_for(timeout=60_000)
     assert page.get_by_test_id("stFileUploader").count() == 0
     page.context.close()
 
 
-def test_uploads_are_limited_by_session(browser: object, serve: Callable[..., Running]) -> None:
+def test_uploads_are_limited_by_session(
+    browser: object,  # noqa: F811
+    serve: Callable[..., Running],
+) -> None:
     running = serve(BONE_SESSION_MEGABYTES="0.05")
     page = browser.new_context().new_page()
     sign_in(page, running, "reader-1")

@@ -1,0 +1,130 @@
+"""deploy/nginx.conf in Debian's nginx, with TLS, before a small server instead of the app."""
+
+from __future__ import annotations
+
+import http.client
+import shutil
+import socket
+import ssl
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+
+from core.settings import ROOT
+from tests.browser.conftest import free_port
+
+NGINX = shutil.which("nginx") or "/usr/sbin/nginx"
+OPENSSL = shutil.which("openssl")
+AROUND = """daemon off; master_process off; pid {folder}/pid; error_log stderr;
+events {{}}
+http {{
+    access_log off;
+    client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi; uwsgi_temp_path {folder}/uwsgi;
+    scgi_temp_path {folder}/scgi;
+    include {folder}/site.conf;
+}}
+"""
+
+
+class Told(BaseHTTPRequestHandler):
+    """Answers with the headers that the proxy sent."""
+
+    def do_GET(self) -> None:
+        body = str(self.headers).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Nothing on the screen."""
+
+
+@pytest.fixture
+def upstream() -> Iterator[str]:
+    server = HTTPServer(("127.0.0.1", 0), Told)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    yield f"127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def certificate(folder: Path) -> None:
+    """cert.pem and key.pem for localhost, signed by themselves."""
+    command = f"req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 \
+        -subj /CN=localhost -addext subjectAltName=DNS:localhost,IP:127.0.0.1 \
+        -keyout {folder}/key.pem -out {folder}/cert.pem"
+    subprocess.run([OPENSSL, *command.split()], check=True, capture_output=True)
+
+
+@pytest.fixture
+def proxy(upstream: str, tmp_path: Path) -> Iterator[tuple[int, Path]]:
+    """(port, certificate) of an nginx that ends with the test."""
+    if OPENSSL is None or not Path(NGINX).exists():
+        pytest.skip("There is no nginx or no openssl: apt-get install nginx-light openssl.")
+    certificate(tmp_path)
+    port, site = free_port(), (ROOT / "deploy" / "nginx.conf").read_text()
+    for name, value in {
+        "LISTEN": f"127.0.0.1:{port}",
+        "SERVER_NAME": "localhost",
+        "CERTIFICATE": f"{tmp_path}/cert.pem",
+        "KEY": f"{tmp_path}/key.pem",
+        "UPSTREAM": upstream,
+    }.items():
+        site = site.replace(f" {name}", f" {value}").replace(f"//{name}", f"//{value}")
+    (tmp_path / "site.conf").write_text(site)
+    (tmp_path / "nginx.conf").write_text(AROUND.format(folder=tmp_path))
+    command = [NGINX, "-e", "stderr", "-p", str(tmp_path), "-c", str(tmp_path / "nginx.conf")]
+    checked = subprocess.run([*command, "-t"], capture_output=True, text=True, check=False)
+    assert checked.returncode == 0 and "[warn]" not in checked.stderr, checked.stderr
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+    try:
+        _await(port, process, tmp_path / "log")
+        yield port, tmp_path / "cert.pem"
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def _await(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    end = time.monotonic() + 10
+    while time.monotonic() < end and process.poll() is None:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.02)
+    pytest.fail(f"nginx did not start:\n{log.read_text()}")
+
+
+def test_the_proxy_has_tls_headers_and_limits(proxy: tuple[int, Path]) -> None:
+    port, trusted = proxy
+    context = ssl.create_default_context(cafile=str(trusted))
+    connection = http.client.HTTPSConnection("localhost", port, timeout=10, context=context)
+    forged = {"X-Forwarded-For": "10.0.0.1", "Upgrade": "websocket", "Connection": "Upgrade"}
+    connection.request("GET", "/", headers=forged)
+    answer = connection.getresponse()
+    sent = answer.read().decode()
+    assert answer.status == 200
+    policy = answer.headers["Content-Security-Policy"]
+    assert "default-src 'self'" in policy and "frame-ancestors 'none'" in policy
+    assert answer.headers["X-Frame-Options"] == "DENY"
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert answer.headers["Strict-Transport-Security"].startswith("max-age=")
+    assert "X-Forwarded-For: 127.0.0.1\n" in sent and "10.0.0.1" not in sent
+    assert "X-Forwarded-Proto: https\n" in sent
+    assert "Upgrade: websocket\n" in sent and "Connection: upgrade\n" in sent
+    connection.close()
+    connection.putrequest("PUT", "/_stcore/upload_file/x")
+    connection.putheader("Content-Length", str(102 * 2**20))
+    connection.endheaders()
+    assert connection.getresponse().status == 413
+    connection.close()
