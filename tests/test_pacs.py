@@ -79,7 +79,7 @@ def test_who_may_send_and_what_a_full_disk_answers(weights: Path, tmp_path: Path
         stranger = storescu(running.port, study, calling="STRANGER")
         assert "Rejected" in stranger.communicate(timeout=60)[0] and stranger.returncode != 0
         router = storescu(running.port, study)
-        assert "0xa700" in router.communicate(timeout=60)[0].lower()
+        assert "OutOfResources" in router.communicate(timeout=60)[0]
     assert not list((tmp_path / "home").glob("pacs/inbox/*/*.dcm"))
 
 
