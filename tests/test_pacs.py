@@ -96,7 +96,7 @@ class Archive:
         script = folder / "route.lua"
         script.write_text(
             "function OnStableStudy(id, tags, metadata)\n"
-            "  if metadata['Sent'] == nil then SendToModality(id, 'bone') end\n"
+            "  RestApiPost('/modalities/bone/store', id)\n"
             "end\n"
         )
         settings = {
