@@ -55,6 +55,9 @@ class Listening:
             )
         assert self.process.stdout
         self.said = self.process.stdout.readline()
+        if not self.said:  # it ended
+            self.process.wait(60)
+            self.process.stdout.close()
         assert self.said, self.log.read_text()
         self.port = int(self.said.rpartition(":")[2]) if ":" in self.said else 0
 
