@@ -14,7 +14,7 @@ from training.model import JointNetwork
 def test_every_head_is_scored_on_its_own_part(tmp_path):
     manifest = tiny.write(tmp_path, each=3)
     torch.manual_seed(0)
-    network = JointNetwork(("elbow", "leg"))
+    network = JointNetwork(("elbow", "hip", "leg"))  # there is no hip to choose a threshold on
     (tmp_path / "config.toml").write_text("size = 32\n")
     torch.save({"done": {"joint": network.state_dict()}}, tmp_path / "checkpoint.pt")
     records = joint.measure(tmp_path, [f"manifest:{manifest}"], "test", draws=20)

@@ -8,6 +8,7 @@ of a study is the mean over its views (Rajpurkar et al. 2017, arXiv:1712.06957).
 
 from __future__ import annotations
 
+import logging
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ from training import calibrate, metrics
 from training.data import DataInvalid, load_canvases, read_all
 from training.evaluate import levels, record
 from training.model import JointNetwork
+
+log = logging.getLogger(__name__)
 
 BATCH = 32
 
@@ -70,6 +73,9 @@ def measure(run: Path, data: list[str], split: str, draws: int = 1000) -> list[d
     records = []
     for part in names:
         here = (val.part == part).to_numpy()
+        if val.positive[here].nunique() < 2:
+            log.warning("%s: validation has no threshold for it, so it is left out", part)
+            continue
         points = calibrate.operating_points(chosen[here], val.positive[here].to_numpy())
         [balanced] = [p["threshold"] for p in points if p["name"] == "balanced"]
         for source, group in held[held.part == part].groupby("source"):
