@@ -113,6 +113,19 @@ def test_a_cut_last_line_of_events_is_left_out(run, tmp_path):
     assert len(curves.history(tmp_path)) == len(curves.history(run))
 
 
+POINTED = {
+    "stage": "heatmap",
+    "part": "Grad-CAM",
+    "source": "drawn",
+    "level": "image",
+    "metric": "pointing game",
+    "value": 0.5,
+    "low": 0.4,
+    "high": 0.6,
+    "n": 8,
+}
+
+
 def test_from_a_run_to_a_release(manifest, run, tmp_path, capsys):
     where = f"manifest:{manifest}"
     assert main(["calibrate", str(run), "--id", "tiny-1"]) == 0
@@ -130,6 +143,10 @@ def test_from_a_run_to_a_release(manifest, run, tmp_path, capsys):
     measured = json.loads((run / "test" / "metrics.json").read_text())
     assert measured["confusion"]["part"] == ["elbow", "hand", "shoulder", "chest", "leg"]
     assert {f["level"] for f in measured["figures"]} == {"image"}  # the tiny set tells no studies
+    pointed = {"release_sha256": measured["release_sha256"], "figures": [POINTED]}
+    (run / "test" / "heatmaps.json").write_text(json.dumps(pointed | {"release_sha256": "0" * 64}))
+    assert main(["release", str(run), "--weights", str(weights)]) == 1  # of another release
+    (run / "test" / "heatmaps.json").write_text(json.dumps(pointed))
     assert main(["release", str(run), "--weights", str(weights)]) == 0
     registry = Registry.open(weights)
     release = registry.find("champion")
@@ -138,6 +155,8 @@ def test_from_a_run_to_a_release(manifest, run, tmp_path, capsys):
     assert release.metrics["split"] == "test"
     card = (weights / "tiny-1" / "MODEL_CARD.md").read_text()
     assert "| body_part | all | all | accuracy |" in card
+    assert "| heatmap | Grad-CAM | drawn | pointing game |" in card
+    assert POINTED in release.metrics["figures"]
     for part in release.parts:
         assert {p.name for p in release.stages[part.value].operating_points} == {
             "sensitive",

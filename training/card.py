@@ -18,6 +18,7 @@ _ROWS = (
     "sensitivity (specific)",
     "specificity (specific)",
     "refused",
+    "pointing game",
 )
 
 

@@ -64,7 +64,8 @@ def write(
 def promote(run: Path, weights: Path, alias: str) -> str:
     """Copy ``run/candidate`` to ``weights`` with its test figures and its model card.
 
-    The figures are those of ``run/test/metrics.json`` and must be of this very candidate. Releases
+    The figures are those of ``run/test/metrics.json``, and of ``heatmaps.json`` beside it if it is
+    there; they must be of this very candidate. Releases
     that no alias names any more are removed. Returns the id; raises WeightsInvalid for a damaged
     candidate and ValueError for figures that are missing or of another release.
     """
@@ -87,6 +88,12 @@ def _figures(path: Path, release: Release) -> dict[str, Any]:
     measured: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     if measured["release_sha256"] != release.sha256 or measured["split"] != "test":
         raise ValueError(f"{path} holds figures of another release or split.")
+    heat = path.with_name("heatmaps.json")
+    if heat.exists():
+        pointed = json.loads(heat.read_text(encoding="utf-8"))
+        if pointed["release_sha256"] != release.sha256:
+            raise ValueError(f"{heat} holds figures of another release.")
+        measured["figures"] += pointed["figures"]
     return measured
 
 
