@@ -65,6 +65,7 @@ class Session:
     pictures: Bounded[str, Prepared] = field(default_factory=lambda: Bounded(PICTURES_KEPT))
     heatmaps: Bounded[Hashable, Heatmap] = field(default_factory=lambda: Bounded(HEATMAPS_KEPT))
     chosen: dict[str, BodyPart] = field(default_factory=dict)
+    loose: dict[str, list[str]] = field(default_factory=dict)
     moved: dict[str, str] = field(default_factory=dict)
     headers: dict[str, DicomHeader | None] = field(default_factory=dict)
 
@@ -106,7 +107,16 @@ class Session:
         if source.id in self.moved:
             return self.moved[source.id]
         header = self.headers.get(source.id)
-        return key_of(source.name, header.study_uid if header else None)
+        key = key_of(source.name, header.study_uid if header else None)
+        return self._own(source) if key == source.name else key
+
+    def _own(self, source: Source) -> str:
+        """A loose file is a study of its own: two of one name may be of two patients."""
+        same = self.loose.setdefault(source.name, [])
+        if source.id not in same:
+            same.append(source.id)
+        number = same.index(source.id) + 1
+        return source.name if number == 1 else f"{source.name} ({number})"
 
     def _decoded(self, source: Source, limits: ImageLimits) -> Radiograph:
         return imaging.decode(source.read(), source.name, limits)

@@ -11,6 +11,7 @@ import sys
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -32,6 +33,7 @@ from core.types import (
     Radiograph,
 )
 from pages import _cascade, _downloads, _reading, _scoring, _sources, _theme, _viewer
+from pages import _scoring as scoring
 from tests.simulated import encoded, phantom
 
 APP = str(ROOT / "streamlit_app.py")
@@ -448,3 +450,13 @@ def test_memory_is_bounded() -> None:
     memory.get(2, lambda: -1)
     memory.get(9, lambda: 9)
     assert [n in memory for n in (0, 1, 2, 3, 4, 9)] == [False, False, True, False, True, True]
+
+
+def test_two_loose_files_of_one_name_are_two_studies():
+    """Two telephones both name a picture IMG_1.jpg: two patients must not share one mean."""
+    memory = scoring.Session()
+    one, two = (SimpleNamespace(id=i, name="IMG_1.jpg") for i in ("first", "second"))
+    keys = [memory.study_of(s) for s in (one, two, one, two)]
+    assert keys == ["IMG_1.jpg", "IMG_1.jpg (2)"] * 2
+    folder = [SimpleNamespace(id=n, name=f"knee/{n}.png") for n in ("a", "b")]
+    assert len({memory.study_of(s) for s in folder}) == 1

@@ -79,9 +79,9 @@ def choose(page, label: str, option: str) -> None:
         page.wait_for_timeout(500)
         page.get_by_label(label).click()
         page.wait_for_timeout(500)
-        if page.get_by_role("option", name=option).count():
+        if page.get_by_role("option", name=option, exact=True).count():
             break
-    page.get_by_role("option", name=option).click()
+    page.get_by_role("option", name=option, exact=True).click()
 
 
 def settled(page) -> None:

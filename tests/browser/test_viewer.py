@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.browser.conftest import Visit
-from tests.browser.test_diagnose import WAIT, dropped, opened, picture, ready, settled
+from tests.browser.test_diagnose import WAIT, choose, dropped, opened, picture, ready, settled
 from tests.simulated import dicom, phantom
 
 STUDY = "1.2.826.0.1.3680043.10.1.77"
@@ -38,9 +38,7 @@ def assessed(visit: Visit, study: list[Path]):
     page = dropped(visit, study)
     settled(page)
     if page.get_by_text("Chosen by the reader").count() == 0:
-        box = page.get_by_label("Assess as")
-        box.click()
-        page.get_by_role("option", name="Hand").click()
+        choose(page, "Assess as", "Hand")
         page.get_by_text("Chosen by the reader").wait_for(timeout=WAIT)
     settled(page)
     ready(page)
