@@ -129,8 +129,8 @@ def _tell_of_newer() -> None:
             f"<p class='soft' role='status'>Release {escape(newer)} is the champion now. This "
             "session keeps the one it began with.</p>"
         )
-        if st.button("Use the new release", key="use-newer"):
-            _cascade.change()
+        # By a callback, which runs before anything that may ask for another run and lose the click.
+        if st.button("Use the new release", key="use-newer", on_click=_cascade.change):
             st.rerun()
 
 
