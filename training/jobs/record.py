@@ -89,14 +89,22 @@ class Record:
 
     @classmethod
     def read(cls, folder: Path) -> Record | None:
-        """None where the folder is no run of the queue."""
+        """None where the folder is no run of the queue.
+
+        What is wanted is written before anything is done to the process, so it is read again at the
+        end: a run that was cancelled in between would else look interrupted.
+        """
         job = Job.read(folder)
-        if job is None:
-            return None
-        # first the process, then what it said: so a word said before it ended is never missed
-        process = Process.read(folder)
-        alive = process is not None and process.alive
-        return cls(folder, job, _status(folder), process, alive)
+        while job is not None:
+            # first the process, then what it said: so a word said before it ended is never missed
+            process = Process.read(folder)
+            alive = process is not None and process.alive
+            record = cls(folder, job, _status(folder), process, alive)
+            again = Job.read(folder)
+            if again == job:
+                return record
+            job = again
+        return None
 
     @property
     def id(self) -> str:
