@@ -178,9 +178,9 @@ def test_the_page_with_500_studies_answers_in_under_a_second(store: Store, weigh
     database.close()
     app = page("bob")
     app.run()  # the first run also imports
-    started = time.process_time()  # of this process: other programs may keep the machine busy
+    started = time.perf_counter()
     app.text_input(key="review-text").input("Study 4").run()
-    assert time.process_time() - started < 1
+    assert time.perf_counter() - started < 1
     assert len(app.dataframe[0].value) == 111
 
 

@@ -298,10 +298,10 @@ def test_500_studies_are_listed_in_under_a_second(
             row.decisions = [decided(reader) for reader in ("ann", "bob")[: n % 3]]
             session.add_all([row, *rows.view_rows(row.id, result, set())])
     database.close()
-    started = time.process_time()  # of this process: other programs may keep the machine busy
+    started = time.perf_counter()
     found = store.worklist()
     store.worklist(Query(text="study 49", undecided_by="bob"))
-    assert time.process_time() - started < 1
+    assert time.perf_counter() - started < 1
     assert len(found) == 500 and found[0].probability == 0.99
 
 
