@@ -11,6 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -52,16 +53,15 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("home")
 
 
-@pytest.fixture(scope="session")
-def server(weights: Path, home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The app with random weights; the address it listens on."""
+@contextmanager
+def serving(weights: Path, home: Path, log: Path, database: str = "") -> Iterator[str]:
+    """The app on a free port with a BONE_HOME and a DATABASE_URL; the address it listens on."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    log = tmp_path_factory.mktemp("server") / "log"
     command = [sys.executable, "-m", "streamlit", "run", "streamlit_app.py"]
     options = ["--server.port", str(port), "--server.headless", "true"]
     environment = os.environ | {"BONE_WEIGHTS": str(weights), "BONE_DEVICE": "cpu"}
-    environment |= {"BONE_HOME": str(home), "DATABASE_URL": ""}
+    environment |= {"BONE_HOME": str(home), "DATABASE_URL": database}
     with log.open("wb") as out:
         process = subprocess.Popen(
             command + options, cwd=ROOT, env=environment, stdout=out, stderr=subprocess.STDOUT
@@ -76,6 +76,13 @@ def server(weights: Path, home: Path, tmp_path_factory: pytest.TempPathFactory) 
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+@pytest.fixture(scope="session")
+def server(weights: Path, home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The app with random weights; the address it listens on."""
+    with serving(weights, home, tmp_path_factory.mktemp("server") / "log") as url:
+        yield url
 
 
 def _await(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
