@@ -54,6 +54,20 @@ class StudyResult:
         return tuple(v for v in self.views if v.part is not None and v.part == self.body_part)
 
 
+@dataclass(frozen=True)
+class Mark:
+    """Where a reader sees the finding: a box on one view, fractions of its width and height.
+
+    view: position of the view in the study. A point is a box without extent.
+    """
+
+    view: int
+    x0: float
+    y0: float
+    x1: float
+    y1: float
+
+
 def combine(id: str, views: Sequence[ImageResult], release: Release) -> StudyResult:
     """The result of one study; ``release`` is the one that assessed the views.
 

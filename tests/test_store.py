@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +23,7 @@ from core.registry import Registry, Release
 from core.settings import Settings
 from core.store import Mark, Opinion, Query, Status, Store, Verdict, rows, tables
 from core.store.database import MIGRATIONS, Database
+from core.store.export import to_csv
 from core.study import StudyResult, combine
 from core.types import (
     BodyPart,
@@ -210,6 +213,51 @@ def test_undo_goes_back_step_by_step_and_loses_nothing(store: Store, release: Re
         store.undo(number, "ann", 6)
     store.decide(number, "ann", DISAGREE, 6)
     assert store.undo(number, "ann", 7).opinion is None
+
+
+def as_elbow(release: Release) -> StudyResult:
+    """The study of ``study``, assessed as an elbow."""
+    views = [
+        replace(v, chosen=ELBOW, fracture=FracturePrediction(0.2, Finding.NOT_SUSPECTED))
+        for v in study(release).views
+    ]
+    return combine("key a", views, release)
+
+
+def test_the_answer_for_another_part_stands_beside_the_first(
+    store: Store, release: Release
+) -> None:
+    number = add(store, release)
+    store.reassess(number, as_elbow(release), release, "ann")
+    store.reassess(number, as_elbow(release), release, "bob")
+    record = store.study(number)
+    assert record.result == study(release)
+    (asked,) = record.reassessments
+    assert asked.result == as_elbow(release) and asked.asked_by == "ann"
+    assert asked.label_means == "fracture" and asked.release_sha256 == release.sha256
+    heat = asked.result.views[1].heatmap
+    assert heat is not None and heat.values.shape == (3, 3)
+    assert record.reassessed_as(ELBOW) == asked and record.reassessed_as(HAND) is None
+    store.decide(number, "ann", DISAGREE, 0)
+    store.decide(number, "bob", AGREE, 0)
+    events = [line.event for line in store.audit_lines()]
+    assert events.count("study.reassessed") == 1 and store.verify_audit().problems == ()
+    rows_ = list(csv.DictReader(io.StringIO(to_csv(store.studies(), names=False))))
+    assert [r["as_reader_probability"] for r in rows_] == ["0.2", ""]
+    assert [r["probability"] for r in rows_] == ["0.9", "0.9"]
+
+
+def test_an_answer_of_other_views_or_without_a_part_is_refused(
+    store: Store, release: Release
+) -> None:
+    number = add(store, release)
+    with pytest.raises(ValueError, match="other views"):
+        store.reassess(number, study(release, name="b"), release, "ann")
+    with pytest.raises(ValueError, match="no part"):
+        store.reassess(number, replace(as_elbow(release), body_part=None), release, "ann")
+    with pytest.raises(StudyNotFound):
+        store.reassess("nothing", as_elbow(release), release, "ann")
+    assert store.study(number).reassessments == ()
 
 
 def test_a_second_window_overwrites_nothing(store: Store, release: Release) -> None:

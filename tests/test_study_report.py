@@ -8,15 +8,17 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from core import report
 from core.__main__ import main
 from core.cascade import Cascade
 from core.pipeline import diagnose
-from core.report import StudyReport
+from core.report import StudyReport, paper
 from core.settings import ImageLimits
-from core.study import combine
+from core.study import Mark, combine
 from core.types import BodyPart, Finding
 from tests.simulated import dicom, encoded, phantom
 
@@ -103,16 +105,74 @@ def test_the_reader_s_decision_is_printed(cascade, tmp_path):
         body_part=BodyPart.ELBOW,
         finding=Finding.NOT_SUSPECTED,
         comment="Old, healed. <script>",
-        mark="0.1 0.2 0.3 0.4",
+        marks=(Mark(0, 0.1, 0.2, 0.3, 0.4),),
     )
-    made = replace(study(cascade, "a.png"), decision=decision)
+    second = report.Decision("carol", NOON, agrees=None)
+    made = replace(study(cascade, "a.png"), decisions=(decision, second))
     text, pages = printed(report.pdf(made), tmp_path)
     assert pages == 1
-    for words in ("Reader disagrees: Dr. Łukasiewicz, 2026-11-28", "elbow, finding not suspected"):
-        assert words in text
-    assert "Old, healed. <script>" in text and "Marked on view 1" in text
+    assert "Reader disagrees: Dr. Łukasiewicz, 2026-11-28 12:00 UTC" in text
+    assert "elbow, finding not suspected" in text
+    assert "Reader asks for a second look: carol" in text
+    assert "Old, healed. <script>" in text
+    assert "Marked on view 1 (frame in the picture): 10 to 30 % of the width, 20 to 40 %" in text
     record = json.loads(json.dumps(report.as_json(made)))
-    assert record["decision"]["finding"] == "not_suspected"
+    assert [d["finding"] for d in record["decisions"]] == ["not_suspected", None]
+    assert record["decisions"][0]["marks"] == [
+        {"view": 0, "x0": 0.1, "y0": 0.2, "x1": 0.3, "y1": 0.4}
+    ]
+
+
+def test_a_mark_is_drawn_on_the_picture_without_the_heatmap(cascade):
+    made = study(cascade, "a.png")
+    radiograph, view = made.radiographs[0], made.study.views[0]
+    plain, marked = (
+        cv2.imdecode(np.frombuffer(paper._encoded(radiograph, view, False, m), np.uint8), -1)
+        for m in ((), (Mark(0, 0.25, 0.25, 0.75, 0.75),))
+    )
+    assert plain.ndim == 2 and marked.ndim == 3
+    grey = cv2.cvtColor(marked, cv2.COLOR_BGR2GRAY).astype(int)
+    height, width = plain.shape
+    changed = np.argwhere(abs(grey - plain) > 40)
+    assert len(changed) > 20
+    for axis, size in enumerate((height, width)):
+        low, high = changed[:, axis].min() / size, changed[:, axis].max() / size
+        assert abs(low - 0.25) < 0.06 and abs(high - 0.75) < 0.06
+
+
+def test_the_part_that_a_reader_named_is_beside_the_first_result(cascade, tmp_path):
+    made = study(cascade, "a.png", "b.png")
+    asked = study(cascade, "a.png", "b.png", part=BodyPart.ELBOW).study
+    made = replace(made, reassessed=(asked,))
+    text, pages = printed(report.pdf(made), tmp_path)
+    assert pages == 1 and "Hand" in text
+    share = f"{100 * asked.probability:.0f} %"
+    assert f"Assessed as elbow, as a reader named it: finding {paper.WORDS[asked.finding]}" in text
+    assert f"probability {share}" in text
+    record = json.loads(json.dumps(report.as_json(made)))
+    assert record["study"]["body_part"] == "hand"
+    (again,) = record["reassessed"]
+    assert again["body_part"] == "elbow" and [v["chosen"] for v in again["views"]] == ["elbow"] * 2
+    assert again["views"][0]["file"] == "View 1"
+
+
+def test_predictive_values_at_the_prevalence_of_the_reader(cascade, tmp_path):
+    made = study(cascade, "a.png")
+    text, _ = printed(report.pdf(made), tmp_path)
+    assert "predictive value" not in text
+    assert report.as_json(made)["predictive_values"] is None
+    made = replace(made, prevalence=0.2)
+    text, pages = printed(report.pdf(made), tmp_path)
+    assert pages == 1
+    # sensitivity .95, specificity .5: .19 / (.19 + .4) and .4 / (.4 + .01)
+    assert "If 20 % of the patients have it: positive predictive value 32 %, negative " in text
+    assert "negative predictive value 98 % at this operating point" in text
+    found = report.as_json(made)["predictive_values"]
+    assert found == {
+        "prevalence": 0.2,
+        "ppv": pytest.approx(0.322034),
+        "npv": pytest.approx(0.97561),
+    }
 
 
 def test_figures_of_the_test_split_are_preferred(cascade, tmp_path):
@@ -139,8 +199,11 @@ def test_command_writes_both_forms(weights, tmp_path, capsys):
     assert main([*common, "--out", str(tmp_path / "a.pdf")]) == 0
     text, pages = printed((tmp_path / "a.pdf").read_bytes(), tmp_path)
     assert pages == 1 and "Smith" not in text
-    assert main([*common, "--out", str(tmp_path / "a.json"), "--names"]) == 0
+    more = ["--names", "--prevalence", "10"]
+    assert main([*common, "--out", str(tmp_path / "a.json"), *more]) == 0
     record = json.loads((tmp_path / "a.json").read_text())
+    values = record["predictive_values"]
+    assert values is None if record["study"]["body_part"] is None else values["prevalence"] == 0.1
     assert record["views"][0]["file"] == str(view)
     assert record["views"][0]["pixel_spacing_mm"] == [0.2, 0.1]
     assert record["views"][1]["status"] == "rejected"
@@ -148,6 +211,10 @@ def test_command_writes_both_forms(weights, tmp_path, capsys):
     with pytest.raises(SystemExit) as wrong:
         main([*common, "--out", str(tmp_path / "a.doc")])
     assert wrong.value.code == 2
+    for share in ("0", "100", "few"):
+        with pytest.raises(SystemExit) as wrong:
+            main([*common, "--out", str(tmp_path / "a.pdf"), "--prevalence", share])
+        assert wrong.value.code == 2
     (tmp_path / "file").write_text("")
     assert main([*common, "--out", str(tmp_path / "file" / "a.pdf")]) == 1
     assert "cannot be written" in capsys.readouterr().err

@@ -25,6 +25,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, type=_form, help="FILE.pdf, .json or .dcm")
     parser.add_argument("--names", action="store_true", help="with the names of the files")
     parser.add_argument("--point", choices=("sensitive", "specific"), default="sensitive")
+    parser.add_argument(
+        "--prevalence",
+        type=_share,
+        metavar="PER_CENT",
+        help="of your patients who have it, for the predictive values",
+    )
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"))
 
 
@@ -33,6 +39,16 @@ def _form(text: str) -> Path:
     if path.suffix.lower() not in (".pdf", ".json", ".dcm"):
         raise argparse.ArgumentTypeError("the name must end in .pdf, .json or .dcm")
     return path
+
+
+def _share(text: str) -> float:
+    try:
+        share = float(text) / 100
+    except ValueError as error:
+        raise argparse.ArgumentTypeError("the prevalence must be a number") from error
+    if not 0 < share < 1:
+        raise argparse.ArgumentTypeError("the prevalence must lie between 0 and 100")
+    return share
 
 
 def run(options: argparse.Namespace, settings: Settings) -> int:
@@ -60,7 +76,13 @@ def _page(options: argparse.Namespace, cascade: Cascade, settings: Settings) -> 
     radiographs, results = zip(*found)
     study = combine(str(options.images[0].parent), results, cascade.release)
     made = report.StudyReport(
-        study, radiographs, cascade.release, datetime.now(UTC), options.point, options.names
+        study,
+        radiographs,
+        cascade.release,
+        datetime.now(UTC),
+        options.point,
+        options.names,
+        options.prevalence,
     )
     if options.out.suffix.lower() == ".pdf":
         return report.pdf(made)

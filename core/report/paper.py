@@ -24,6 +24,7 @@ from core.display import to_8_bit
 from core.explain import on_picture, overlay
 from core.operating import Estimate, Performance
 from core.report.record import LIMITS, Decision, StudyReport, how_found
+from core.study import Mark, StudyResult
 from core.types import Finding, ImageResult, Radiograph
 
 FONT = "DejaVu"
@@ -39,6 +40,8 @@ GAP = 3.0  # mm
 LONGEST = 80  # characters of a name
 REPLACEMENT = "\ufffd"
 GREY = (90, 90, 90)
+MARK = (255, 208, 127)  # BGR; the colour of marks in the viewer
+VERBS = {True: "agrees", False: "disagrees", None: "asks for a second look"}
 
 
 def pdf(report: StudyReport) -> bytes:
@@ -48,8 +51,10 @@ def pdf(report: StudyReport) -> bytes:
     paper.pictures()
     paper.results()
     paper.reading()
-    if report.decision is not None:
-        paper.decision(report.decision)
+    for asked in report.reassessed:
+        paper.reassessed(asked)
+    for decision in report.decisions:
+        paper.decision(decision)
     paper.provenance()
     return bytes(paper.output())
 
@@ -146,18 +151,41 @@ class _Paper(FPDF):
             return
         side = "at or above" if report.study.probability >= found.point.threshold else "below"
         self._text(f"{_performance(found)} This study is {side} it.")
+        if report.prevalence is not None and report.predictive_values is not None:
+            self._text(_predictive(report.prevalence, *report.predictive_values))
+
+    def reassessed(self, study: StudyResult) -> None:
+        """What the model of the part that a reader named says, beside the first result."""
+        if study.finding is None or study.probability is None:
+            return
+        views = "; ".join(
+            f"view {n + 1} {_percent(v.fracture.probability)}"
+            for n, v in enumerate(study.views)
+            if v.fracture is not None
+        )
+        release = study.views[0].release
+        by = f" by release {release}" if release != self._report.release.id else ""
+        self._text(
+            f"Assessed as {study.body_part}, as a reader named it{by}: finding "
+            f"{WORDS[study.finding]}, probability {_percent(study.probability)} ({views})."
+        )
 
     def decision(self, decision: Decision) -> None:
         """What the reader decided, in the reader's words."""
         self.ln(1)
-        verb = "agrees" if decision.agrees else "disagrees"
-        self._line(f"Reader {verb}: {_shortened(decision.reader)}, {decision.decided:%Y-%m-%d}", 9)
+        decided = f"{decision.decided.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+        self._line(f"Reader {VERBS[decision.agrees]}: {_shortened(decision.reader)}, {decided}", 9)
         own = [str(decision.body_part)] if decision.body_part else []
         own += [f"finding {WORDS[decision.finding]}"] if decision.finding else []
         if own:
             self._text(f"The reader's own result: {', '.join(own)}.")
-        if decision.mark:
-            self._text(f"Marked on view {decision.marked + 1} (fractions): {decision.mark}.")
+        for mark in decision.marks:
+            box = (mark.x0, mark.x1, mark.y0, mark.y1)
+            left, right, top, bottom = (f"{100 * x:.0f}" for x in box)
+            self._text(
+                f"Marked on view {mark.view + 1} (frame in the picture): {left} to {right} % of "
+                f"the width, {top} to {bottom} % of the height."
+            )
         if decision.comment:
             self._text(decision.comment)
 
@@ -196,7 +224,7 @@ class _Paper(FPDF):
             self.set_text_color(*GREY)
             self.cell(width, 5, said, align="C")
             if radiograph is not None and not (hot and view.heatmap is None):
-                file = _encoded(radiograph, view, hot)
+                file = _encoded(radiograph, view, hot, () if hot else self._report.marks_on(n))
                 self.image(file, left, top, width, height, keep_aspect_ratio=True, alt_text=said)
         self.set_xy(self.l_margin, top + height + 6)
 
@@ -234,15 +262,35 @@ def _fonts() -> Path:
     return Path(found.origin).parent / "mpl-data" / "fonts" / "ttf"
 
 
-def _encoded(radiograph: Radiograph, view: ImageResult, hot: bool) -> bytes:
-    """One picture for the sheet as a JPEG file."""
+def _encoded(
+    radiograph: Radiograph, view: ImageResult, hot: bool, marks: tuple[Mark, ...]
+) -> bytes:
+    """One picture for the sheet as a JPEG file, with a frame for each mark."""
     grey = to_8_bit(radiograph.pixels, PICTURE_SIDE)
     picture: NDArray[np.uint8] = grey
     if hot and view.heatmap is not None:
         coloured = overlay(grey, on_picture(view.heatmap, *grey.shape), OPACITY)
         picture = np.ascontiguousarray(coloured[..., ::-1])
+    if marks:
+        picture = cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR)
+    height, width = grey.shape
+    for mark in marks:
+        first = round(mark.x0 * width), round(mark.y0 * height)
+        last = round(mark.x1 * width), round(mark.y1 * height)
+        thick = max(2, max(height, width) // 250)
+        cv2.rectangle(picture, first, last, (0, 0, 0), 2 * thick)
+        cv2.rectangle(picture, first, last, MARK, thick)
     _, file = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 88])
     return file.tobytes()
+
+
+def _predictive(prevalence: float, ppv: float | None, npv: float | None) -> str:
+    positive = "none" if ppv is None else _percent(ppv)
+    negative = "none" if npv is None else _percent(npv)
+    return (
+        f"If {_percent(prevalence)} of the patients have it: positive predictive value {positive}, "
+        f"negative predictive value {negative} at this operating point."
+    )
 
 
 def _heat_caption(view: ImageResult) -> str:

@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from core.operating import Performance, performance
+from core.operating import Performance, performance, predictive_values
 from core.registry import Release
-from core.study import StudyResult
+from core.study import Mark, StudyResult
 from core.types import BodyPart, Finding, ImageResult, Radiograph
 
 LIMITS = (
@@ -23,18 +23,17 @@ LIMITS = (
 class Decision:
     """What a reader decided about a study.
 
-    agrees: with the release. body_part, finding: the reader's own, None where not given.
-    mark: "x0 y0 x1 y1", fractions of the view ``marked`` (its position), empty for none.
+    agrees: with the release; None where the reader asks for a second look. body_part, finding:
+    the reader's own, None where not given.
     """
 
     reader: str
     decided: datetime
-    agrees: bool
+    agrees: bool | None
     body_part: BodyPart | None = None
     finding: Finding | None = None
     comment: str = ""
-    mark: str = ""
-    marked: int = 0
+    marks: tuple[Mark, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -45,6 +44,9 @@ class StudyReport:
     release: the one that assessed the views. created: when the report was made.
     point: name of the operating point that the reader works at.
     names: whether file names and the study's own name are given; they can hold a patient's name.
+    prevalence: share in [0, 1] of the reader's patients who have it; None where nobody said.
+    decisions: of the readers, the earliest first. reassessed: what the fracture models of parts
+    that readers named instead say of the same views.
     """
 
     study: StudyResult
@@ -53,7 +55,9 @@ class StudyReport:
     created: datetime
     point: str = "sensitive"
     names: bool = False
-    decision: Decision | None = None
+    prevalence: float | None = None
+    decisions: tuple[Decision, ...] = ()
+    reassessed: tuple[StudyResult, ...] = ()
 
     @property
     def performance(self) -> Performance | None:
@@ -61,6 +65,18 @@ class StudyReport:
         if self.study.body_part is None:
             return None
         return performance(self.release, self.study.body_part, self.point)
+
+    @property
+    def predictive_values(self) -> tuple[float | None, float | None] | None:
+        """(PPV, NPV) at the chosen operating point and prevalence; None where one is not known."""
+        found = self.performance
+        if found is None or self.prevalence is None:
+            return None
+        return predictive_values(found.sensitivity.value, found.specificity.value, self.prevalence)
+
+    def marks_on(self, position: int) -> tuple[Mark, ...]:
+        """Every reader's marks on one view."""
+        return tuple(m for d in self.decisions for m in d.marks if m.view == position)
 
     @property
     def label_means(self) -> str:
@@ -90,21 +106,43 @@ def as_json(report: StudyReport) -> dict[str, Any]:
     study, release = report.study, report.release
     performance = report.performance
     return {
-        "study": {
-            "name": study.id if report.names else None,
-            "body_part": study.body_part,
-            "probability": None if study.probability is None else round(study.probability, 6),
-            "finding": study.finding,
-            "notes": list(study.notes),
-            "label_means": report.label_means,
-        },
+        "study": {"name": study.id if report.names else None}
+        | _result(study)
+        | {"label_means": report.label_means},
         "views": [_view(report, n) for n in range(len(study.views))],
         "operating_point": performance and asdict(performance),
-        "decision": report.decision and _decision(report.decision),
+        "predictive_values": _predictive(report),
+        "decisions": [_decision(d) for d in report.decisions],
+        "reassessed": [_reassessed(report, r) for r in report.reassessed],
         "release": {"id": release.id, "sha256": release.sha256, "created": release.created},
         "created": report.created.isoformat(timespec="seconds"),
         "limits": LIMITS,
     }
+
+
+def _result(study: StudyResult) -> dict[str, Any]:
+    return {
+        "body_part": study.body_part,
+        "probability": None if study.probability is None else round(study.probability, 6),
+        "finding": study.finding,
+        "notes": list(study.notes),
+    }
+
+
+def _predictive(report: StudyReport) -> dict[str, Any] | None:
+    found = report.predictive_values
+    if found is None:
+        return None
+    ppv, npv = (None if v is None else round(v, 6) for v in found)
+    return {"prevalence": report.prevalence, "ppv": ppv, "npv": npv}
+
+
+def _reassessed(report: StudyReport, study: StudyResult) -> dict[str, Any]:
+    views = [
+        v.to_json() | {"file": report.name(n), "chosen": v.chosen}
+        for n, v in enumerate(study.views)
+    ]
+    return _result(study) | {"views": views}
 
 
 def _view(report: StudyReport, position: int) -> dict[str, Any]:

@@ -4,14 +4,15 @@ from core.store.audit import AuditLine, AuditReport
 from core.store.records import (
     Decision,
     Entry,
-    Mark,
     Opinion,
     Query,
+    Reassessment,
     Status,
     StudyRecord,
     Verdict,
 )
 from core.store.store import Store
+from core.study import Mark
 
 __all__ = [
     "AuditLine",
@@ -21,6 +22,7 @@ __all__ = [
     "Mark",
     "Opinion",
     "Query",
+    "Reassessment",
     "Status",
     "Store",
     "StudyRecord",

@@ -10,13 +10,14 @@ from typing import Any
 
 from core.batch.tables import harmless
 from core.store.pictures import Pictures
-from core.store.records import Decision, Mark, Opinion, StudyRecord, Verdict
+from core.store.records import Decision, Opinion, StudyRecord, Verdict
+from core.study import Mark
 from core.types import BodyPart, Finding
 
 COLUMNS = (
     "study", "title", "added", "status", "views", "release", "release_sha256", "body_part",
     "probability", "finding", "reader", "decided", "verdict", "reader_body_part",
-    "reader_finding", "comment", "marks",
+    "reader_finding", "comment", "marks", "as_reader_probability", "as_reader_finding",
 )  # fmt: skip
 MANIFEST_COLUMNS = (
     "id", "source", "part", "positive", "positive_means", "group", "study", "boxes", "file",
@@ -29,6 +30,7 @@ _LABEL = {Finding.SUSPECTED: 1, Finding.NOT_SUSPECTED: 0}
 def to_csv(records: Iterable[StudyRecord], names: bool) -> str:
     """A line for each reader's decision in force, one for a study that nobody has decided.
 
+    as_reader_…: what the fracture model of the body part that the reader named says, if asked.
     names: whether titles and comments are written; both may name a patient. Cells that a
     spreadsheet would run as a formula get an apostrophe in front.
     """
@@ -97,7 +99,10 @@ def _row(record: StudyRecord, decision: Decision | None, names: bool) -> dict[st
     }
     if decision is None or opinion is None:
         return row
+    asked = record.reassessed_as(opinion.body_part)
     return row | {
+        "as_reader_probability": asked.result.probability if asked else "",
+        "as_reader_finding": asked.result.finding if asked else "",
         "reader": decision.reader,
         "decided": decision.made.isoformat(timespec="seconds"),
         "verdict": opinion.verdict.value,

@@ -17,6 +17,7 @@ from core.store.records import (
     Entry,
     Opinion,
     Query,
+    Reassessment,
     Status,
     StudyRecord,
     Verdict,
@@ -26,6 +27,11 @@ from core.study import StudyResult
 from core.types import BodyPart, Finding
 
 REMOVED = "Removed"
+WHOLE = (
+    selectinload(t.Study.views),
+    selectinload(t.Study.decisions),
+    selectinload(t.Study.reassessments),
+)
 
 
 def entries(session: Session, wanted: Query) -> list[Entry]:
@@ -45,16 +51,15 @@ def entries(session: Session, wanted: Query) -> list[Entry]:
 
 
 def records(session: Session, wanted: Query) -> list[StudyRecord]:
-    """The studies asked for with all that is known of them: three statements."""
-    both = (selectinload(t.Study.views), selectinload(t.Study.decisions))
-    found = [record(s) for s in session.scalars(_ordered(wanted).options(*both))]
+    """The studies asked for with all that is known of them: four statements."""
+    found = [record(s) for s in session.scalars(_ordered(wanted).options(*WHOLE))]
     if not wanted.undecided_by:
         return found
     return [r for r in found if not _decided(r.decisions, wanted.undecided_by)]
 
 
 def record(study: t.Study) -> StudyRecord:
-    """One study; its views and decisions are loaded already."""
+    """One study; all that ``WHOLE`` names is loaded already."""
     views = tuple(
         unpack(v.result, v.name, v.sha256, study.release, study.release_sha256) for v in study.views
     )
@@ -81,6 +86,25 @@ def record(study: t.Study) -> StudyRecord:
         decisions=in_force(study.decisions),
         history=tuple(decision(d) for d in study.decisions),
         purged=study.purged,
+        reassessments=tuple(_reassessment(study, row) for row in study.reassessments),
+    )
+
+
+def _reassessment(study: t.Study, row: t.Reassessment) -> Reassessment:
+    views = tuple(
+        unpack(packed, v.name, v.sha256, row.release, row.release_sha256)
+        for v, packed in zip(study.views, row.results, strict=True)
+    )
+    result = StudyResult(
+        study.key,
+        views,
+        BodyPart(row.body_part),
+        row.probability,
+        Finding(row.finding),
+        tuple(row.notes),
+    )
+    return Reassessment(
+        result, row.release, row.release_sha256, row.label_means, row.made, row.asked_by
     )
 
 

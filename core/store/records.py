@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from core.study import StudyResult
+from core.study import Mark, StudyResult
 from core.types import (
     BodyPart,
     BodyPartPrediction,
@@ -39,20 +39,6 @@ class Status(StrEnum):
     AGREED = "agreed"
     DISAGREED = "disagreed"
     SECOND_LOOK = "second_look"
-
-
-@dataclass(frozen=True)
-class Mark:
-    """Where a reader sees the finding: a box on one view, fractions of its width and height.
-
-    view: position of the view in the study. A point is a box without extent.
-    """
-
-    view: int
-    x0: float
-    y0: float
-    x1: float
-    y1: float
 
 
 @dataclass(frozen=True)
@@ -120,12 +106,28 @@ class Entry:
 
 
 @dataclass(frozen=True)
+class Reassessment:
+    """What the fracture model of the part that a reader named says of a study.
+
+    It stands beside the first result and never replaces it. release, release_sha256: who says so;
+    label_means: what a positive label meant to it. asked_by: the reader who named the part first.
+    """
+
+    result: StudyResult
+    release: str
+    release_sha256: str
+    label_means: str
+    made: datetime
+    asked_by: str
+
+
+@dataclass(frozen=True)
 class StudyRecord:
     """One study with everything that is known of it.
 
     decisions: those in force, one a reader, the earliest reader first. history: all there ever
     were, in order. label_means: what a positive label meant to the release that assessed it.
-    stored: for each view whether its picture is there.
+    stored: for each view whether its picture is there. reassessments: the earliest first.
     """
 
     id: str
@@ -142,6 +144,12 @@ class StudyRecord:
     decisions: tuple[Decision, ...]
     history: tuple[Decision, ...]
     purged: datetime | None = None
+    reassessments: tuple[Reassessment, ...] = ()
+
+    def reassessed_as(self, part: BodyPart | None) -> Reassessment | None:
+        """The newest answer of a part's own fracture model; None where it was not asked."""
+        found = [r for r in self.reassessments if r.result.body_part == part]
+        return found[-1] if found else None
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,26 @@ def study_row(
     )
 
 
+def reassessment_row(
+    study_id: str, result: StudyResult, release: Release, actor: str
+) -> t.Reassessment:
+    """Of a result in which a part was assessed."""
+    part = str(result.body_part)
+    return t.Reassessment(
+        study_id=study_id,
+        body_part=part,
+        release=release.id,
+        release_sha256=release.sha256,
+        label_means=release.stages[part].label_means,
+        probability=result.probability,
+        finding=result.finding,
+        notes=list(result.notes),
+        results=[pack(view) for view in result.views],
+        made=datetime.now(UTC),
+        asked_by=actor,
+    )
+
+
 def view_rows(study_id: str, result: StudyResult, stored: Collection[str]) -> Sequence[t.View]:
     return [
         t.View(

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sqlalchemy import select
-from sqlalchemy.orm import Session, selectinload
+from sqlalchemy.orm import Session
 
 from core.errors import DecisionConflict, StoreUnavailable, StudyNotFound
 from core.settings import Settings
@@ -126,6 +126,32 @@ class Store:
         """
         return self._append(study_id, reader, opinion, seen, None)
 
+    def reassess(self, study_id: str, result: StudyResult, release: Release, actor: str) -> None:
+        """Keep what another part's fracture model says, beside what the study was added with.
+
+        result: of the study's own views in their order, assessed by ``release`` as the part that
+        ``actor`` named. Each part and release is kept once. Raises StudyNotFound, ValueError for
+        a result of other views or without a part.
+        """
+        with self._database.writing() as (session, head):
+            study = _found(session, study_id)
+            if [v.sha256 for v in study.views] != [v.sha256 for v in result.views]:
+                raise ValueError("the result is of other views")
+            if result.body_part is None or result.finding is None:
+                raise ValueError("the result has no part")
+            made = {(r.body_part, r.release_sha256) for r in study.reassessments}
+            if (result.body_part, release.sha256) in made:
+                return
+            study.reassessments.append(rows.reassessment_row(study_id, result, release, actor))
+            facts: dict[str, Fact] = {
+                "study": study_id,
+                "body_part": result.body_part,
+                "finding": result.finding,
+                "release": release.id,
+            }
+            entry = audit.append(session, head, "study.reassessed", actor, facts)
+        audit.drop_anchor(self._home, entry)
+
     def undo(self, study_id: str, reader: str, seen: int) -> Decision:
         """Put this reader's previous opinion into force again, by a new revision that says so.
 
@@ -213,8 +239,7 @@ class Store:
 
 def _found(session: Session, study_id: str) -> t.Study:
     wanted = select(t.Study).where(t.Study.id == study_id)
-    both = (selectinload(t.Study.views), selectinload(t.Study.decisions))
-    study = session.scalars(wanted.options(*both)).one_or_none()
+    study = session.scalars(wanted.options(*query.WHOLE)).one_or_none()
     if study is None:
         raise StudyNotFound("This study is not on the worklist.")
     return study

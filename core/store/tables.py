@@ -72,6 +72,7 @@ class Study(Base):
     purged: Mapped[datetime | None]
     views: Mapped[list[View]] = relationship(order_by="View.position")
     decisions: Mapped[list[Decision]] = relationship(order_by="Decision.number")
+    reassessments: Mapped[list[Reassessment]] = relationship(order_by="Reassessment.number")
 
 
 class View(Base):
@@ -106,6 +107,29 @@ class Decision(Base):
     restores: Mapped[int | None]
     made: Mapped[datetime]
     opinion: Mapped[dict[str, Any] | None]
+
+
+class Reassessment(Base):
+    """What another part's fracture model says of a study. Rows are added and never changed.
+
+    results: for each view of the study, in its order, the packed result.
+    """
+
+    __tablename__ = "reassessments"
+    __table_args__ = (UniqueConstraint("study_id", "body_part", "release_sha256"),)
+
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    study_id: Mapped[str] = mapped_column(ForeignKey("studies.id"), index=True)
+    body_part: Mapped[str] = mapped_column(String(16))
+    release: Mapped[str]
+    release_sha256: Mapped[str] = mapped_column(String(64))
+    label_means: Mapped[str]
+    probability: Mapped[float]
+    finding: Mapped[str] = mapped_column(String(16))
+    notes: Mapped[list[Any]]
+    results: Mapped[list[Any]]
+    made: Mapped[datetime]
+    asked_by: Mapped[str]
 
 
 class AuditEntry(Base):
