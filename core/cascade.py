@@ -38,6 +38,7 @@ from core.types import (
     Radiograph,
 )
 
+STRANGER = "stranger"  # stage 1's class of what is no radiograph
 NOT_A_RADIOGRAPH = (
     "This does not look like a radiograph of a bone, so it was not assessed for a fracture."
 )
@@ -222,10 +223,15 @@ class Cascade:
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """What calibration is fitted on: raw logits (NxC) and pooled features (NxD), float32.
 
+        The logits of stage 1 are those of ``BodyPart``, see ``quality.collapse``.
         stage: "body_part" or a part of the release. canvases: NxSxS uint8, N at least 1.
         """
         found = self._run(stage, canvases, {}, range(len(canvases)))
-        return np.stack([a.logits for a in found]), np.stack([a.pooled for a in found])
+        logits = np.stack([a.logits for a in found])
+        if stage == "body_part":
+            collapsed = quality.collapse(logits, self._networks[stage].stage.classes)
+            logits = collapsed.astype(np.float32)
+        return logits, np.stack([a.pooled for a in found])
 
     def _run(
         self,
@@ -251,21 +257,29 @@ class Cascade:
 
     def _body_part(self, activations: _Activations) -> BodyPartPrediction:
         stage = self._networks["body_part"].stage
-        logits = activations.logits + stage.other_shift * np.array(
-            [c == BodyPart.OTHER for c in stage.classes], np.float32
-        )
+        logits = quality.collapse(activations.logits, stage.classes)
+        logits += stage.other_shift * np.array([p is BodyPart.OTHER for p in BodyPart])
         values = quality.softmax(logits, stage.temperature)
-        probabilities = {BodyPart(c): float(p) for c, p in zip(stage.classes, values)}
+        probabilities = {p: float(v) for p, v in zip(BodyPart, values, strict=True)}
         label = max(probabilities, key=lambda c: probabilities[c])
-        return BodyPartPrediction(label, probabilities[label], probabilities)
+        other = label is BodyPart.OTHER
+        name = quality.most_like(activations.logits, stage.classes) if other else ""
+        return BodyPartPrediction(label, probabilities[label], probabilities, name)
 
     def _refusal(self, part: BodyPartPrediction, activations: _Activations) -> str | None:
         """Why this picture gets no second stage; None if it does."""
         space = self._feature_space
         if space is not None and space.distance(activations.pooled) > space.limit:
             return NOT_A_RADIOGRAPH
+        if part.looks_like == STRANGER:
+            return NOT_A_RADIOGRAPH
         if part.label is BodyPart.OTHER:
             supported = ", ".join(p.value for p in self.release.parts) or "none"
+            if part.looks_like:
+                return (
+                    f"This looks like the {part.looks_like}, which has no fracture model here "
+                    f"(those there are: {supported}), so it was not assessed."
+                )
             return (
                 "This does not look like a body part that has a fracture model here "
                 f"({supported}), so it was not assessed."

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from core.types import Finding, OperatingPoint
+from core.types import BodyPart, Finding, OperatingPoint
 
 Array = NDArray[np.float64]
 
@@ -24,6 +24,37 @@ def softmax(logits: NDArray[np.floating], temperature: float = 1.0) -> Array:
     scaled = np.asarray(logits, np.float64) / temperature
     scaled = np.exp(scaled - scaled.max(-1, keepdims=True))
     return scaled / scaled.sum(-1, keepdims=True)
+
+
+def collapse(logits: NDArray[np.floating], classes: Sequence[str]) -> Array:
+    """Logits of stage 1's own classes (...xK) -> of ``BodyPart`` in its order (...x4), float64.
+
+    A release may know more kinds of other radiographs by name (forearm, chest, ...) than the
+    cascade has models for. Their probabilities add up to that of OTHER, so their logits join as
+    the logarithm of a sum of exponentials. A part that is no class has -inf.
+    """
+    values = np.asarray(logits, np.float64)
+    parts = [p.value for p in BodyPart if p is not BodyPart.OTHER]
+    nothing = np.full(values.shape[:-1], -np.inf)
+    columns = [values[..., classes.index(p)] if p in classes else nothing for p in parts]
+    rest = [i for i, name in enumerate(classes) if name not in parts]
+    other = np.logaddexp.reduce(values[..., rest], -1) if rest else nothing
+    return np.stack([*columns, other], -1)
+
+
+def most_like(logits: NDArray[np.floating], classes: Sequence[str]) -> str:
+    """The kind of "other" that has more than half of what all of them have; "" where none has.
+
+    logits: K. The name as a reader would say it: underscores are blanks.
+    """
+    known = {p.value for p in BodyPart}
+    rest = [i for i, name in enumerate(classes) if name not in known - {BodyPart.OTHER.value}]
+    if not rest:
+        return ""
+    share = softmax(np.asarray(logits)[rest])
+    best = int(share.argmax())
+    name = classes[rest[best]]
+    return name.replace("_", " ") if share[best] > 0.5 and name not in known else ""
 
 
 def sigmoid(logit: float, temperature: float = 1.0, bias: float = 0.0) -> float:

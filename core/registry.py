@@ -38,7 +38,8 @@ class WeightsFile:
 class Stage:
     """One network of the cascade: a trunk and a branch, and how its output is read.
 
-    classes: names of the branch's outputs in order; one name means a logit for a sigmoid.
+    classes: names of the branch's outputs in order; one name means a logit for a sigmoid. Names
+        that are no ``BodyPart`` (stage 1 only) are kinds of "other", see ``quality.collapse``.
     temperature, bias: the calibrated logit is ``logit / temperature + bias``; the bias, only used
         with one output, corrects the share of positives (Platt scaling).
     other_shift: added to the logit of "other" (stage 1 only), so that few supported radiographs are

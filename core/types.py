@@ -81,11 +81,16 @@ class Radiograph:
 
 @dataclass(frozen=True)
 class BodyPartPrediction:
-    """Stage 1: the most probable class and the calibrated probability of each, summing to 1."""
+    """Stage 1: the most probable class and the calibrated probability of each, summing to 1.
+
+    looks_like: what an OTHER most probably is, in the release's words ("forearm"); "" where it
+    cannot say or the label is a part of the cascade.
+    """
 
     label: BodyPart
     probability: float
     probabilities: dict[BodyPart, float]
+    looks_like: str = ""
 
 
 @dataclass(frozen=True)

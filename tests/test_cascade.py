@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,8 +12,11 @@ import torch
 
 from core.cascade import Cascade
 from core.network import Branch, Trunk
+from core.registry import Registry
 from core.transforms import to_canvas, to_tensor
 from core.types import BodyPart, Finding, ImageResult, Radiograph
+from tests.conftest import random_release
+from training import release
 
 
 def radiograph(seed: int, height: int = 120, width: int = 90) -> Radiograph:
@@ -169,3 +174,35 @@ def test_closed_form_equals_the_grad_cam_library(weights):
         resized = cv2.resize(ours, theirs.shape[::-1])  # the library stretches after resizing
         stretched = (resized - resized.min()) / (resized.max() - resized.min())
         np.testing.assert_allclose(stretched, theirs, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("kind", "sentence"),
+    [
+        ("lower_leg", "This looks like the lower leg, which has no fracture model here"),
+        ("stranger", "This does not look like a radiograph of a bone"),
+        ("other", "This does not look like a body part that has a fracture model here"),
+    ],
+)
+def test_a_release_that_knows_others_by_name_says_what_it_sees(
+    tmp_path: Path, kind: str, sentence: str
+) -> None:
+    """Whatever stage 1's classes: the cascade's four in the record, the name in the reason."""
+    random_release(tmp_path)
+    path = tmp_path / "manifest.json"
+    [entry] = json.loads(path.read_text())["releases"]
+    kinds = ["elbow", "hand", "shoulder", "lower_leg", "stranger", "other"]
+    branch = {k: v for k, v in Branch(len(kinds)).state_dict().items()}
+    branch["fc.bias"] = 50.0 * torch.tensor([k == kind for k in kinds])
+    registry = Registry.open(tmp_path)
+    loaded = registry.load(registry.find("random"))
+    tensors = {path: release.half(state) for path, state in loaded.items()}
+    tensors["random/part.safetensors"] = release.half(branch)
+    entry["stages"]["body_part"]["classes"] = kinds
+    release.write(tmp_path, entry, tensors)
+    [result] = Cascade.load(tmp_path, device="cpu").predict(RADIOGRAPHS[:1])
+    assert result.reason is not None and result.reason.startswith(sentence)
+    assert result.body_part is not None and result.body_part.label is BodyPart.OTHER
+    assert list(result.body_part.probabilities) == list(BodyPart)
+    assert result.body_part.probabilities[BodyPart.OTHER] > 0.99
+    assert result.fracture is None

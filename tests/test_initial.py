@@ -72,6 +72,23 @@ def test_neither_file_nor_release(joint, weights, monkeypatch):
         initial.load(joint, "runs/nothing/resnet50.pt")
 
 
+def test_a_distilled_network_gives_each_kind_its_own_row(tmp_path):
+    parts = ["chest", "elbow", "foot", "hand", "shoulder"]
+    student = {f"trunk.{k}": v for k, v in Trunk().state_dict().items()}
+    student |= {f"branch.{k}": v for k, v in Branch(len(parts)).state_dict().items()}
+    rows = torch.arange(5.0)[:, None].expand(5, 2048).contiguous()
+    student |= {"branch.fc.weight": rows, "branch.fc.bias": torch.arange(5.0)}
+    student |= {"positive.weight": 10 + rows, "positive.bias": 10 + torch.arange(5.0)}
+    torch.save({"student": student, "parts": parts}, tmp_path / "checkpoint.pt")
+    kinds = ("elbow", "hand", "shoulder", "chest", "stranger", "other")
+    joint = JointNetwork(("elbow", "hand", "shoulder"), kinds=kinds)
+    initial.load(joint, str(tmp_path / "checkpoint.pt"))
+    # what it has no name for starts as the mean of chest and foot
+    assert joint.heads["body_part"].bias.tolist() == [1, 3, 4, 0, 1, 1]
+    assert joint.heads["body_part"].weight[:, 0].tolist() == [1, 3, 4, 0, 1, 1]
+    assert joint.heads["hand"].bias.tolist() == [13]
+
+
 def test_scratch_changes_nothing(joint):
     before = joint.trunk.conv1.weight.clone()
     initial.load(joint, "scratch")

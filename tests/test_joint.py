@@ -16,7 +16,8 @@ def test_every_head_is_scored_on_its_own_part(tmp_path):
     torch.manual_seed(0)
     network = JointNetwork(("elbow", "hip", "leg"))  # there is no hip to choose a threshold on
     (tmp_path / "config.toml").write_text("size = 32\n")
-    torch.save({"done": {"joint": network.state_dict()}}, tmp_path / "checkpoint.pt")
+    state = {"done": {"joint": network.state_dict()}, "kinds": list(network.kinds)}
+    torch.save(state, tmp_path / "checkpoint.pt")
     records = joint.measure(tmp_path, [f"manifest:{manifest}"], "test", draws=20)
     assert [(r["part"], r["metric"], r["n"]) for r in records] == [
         (part, metric, 6) for part in ("elbow", "leg") for metric in ("auroc", "kappa", "accuracy")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from core.quality import FeatureSpace, finding_of, sigmoid, softmax
+from core.quality import FeatureSpace, collapse, finding_of, most_like, sigmoid, softmax
 from core.types import Finding, OperatingPoint
 from training import calibrate
 
@@ -42,6 +42,36 @@ def test_softmax_and_sigmoid_are_stable():
     np.testing.assert_allclose(softmax(np.array([0.0, 2.0]), 2.0)[1], 1 / (1 + np.exp(-1)))
     assert sigmoid(0.0) == 0.5
     assert sigmoid(2.0, temperature=2.0, bias=-1.0) == 0.5
+
+
+KINDS = ("elbow", "hand", "shoulder", "chest", "lower_leg", "stranger", "other")
+
+
+def test_kinds_of_other_add_up():
+    logits = np.random.default_rng(0).normal(0, 3, (5, len(KINDS)))
+    fine, coarse = softmax(logits), softmax(collapse(logits, KINDS))
+    np.testing.assert_allclose(coarse[:, :3], fine[:, :3], atol=1e-12)
+    np.testing.assert_allclose(coarse[:, 3], fine[:, 3:].sum(1), atol=1e-12)
+
+
+def test_four_classes_collapse_to_themselves():
+    logits = np.array([0.5, -2.0, 800.0, -900.0])
+    np.testing.assert_array_equal(collapse(logits, ("elbow", "hand", "shoulder", "other")), logits)
+    moved = collapse(logits, ("other", "elbow", "hand"))  # another order, and no shoulder
+    np.testing.assert_array_equal(moved, [-2.0, 800.0, -np.inf, 0.5])
+
+
+@pytest.mark.parametrize(
+    ("logits", "name"),
+    [
+        ([9, 0, 0, 2, 0, 0, 0], "chest"),  # whatever the parts of the cascade say
+        ([0, 0, 0, 0, 5, 0, 0], "lower leg"),
+        ([0, 0, 0, 1, 1, 0, 0], ""),  # none has more than half
+        ([0, 0, 0, 0, 0, 0, 5], ""),  # "other" names nothing
+    ],
+)
+def test_what_an_other_looks_like(logits, name):
+    assert most_like(np.array(logits, float), KINDS) == name
 
 
 def test_temperature_and_platt_recover_what_was_put_in():
@@ -95,6 +125,16 @@ def test_parts_share_a_slope_and_keep_their_own_share_of_positives():
     found = calibrate.platt({p: 2.0 * z for p, z in logits.items()}, truth)
     assert found["elbow"][0] == found["hand"][0] == pytest.approx(2.0, rel=0.1)
     assert {p: b for p, (_, b) in found.items()} == pytest.approx(odds, abs=0.15)
+
+
+def test_a_share_of_positives_that_is_known_moves_the_bias_as_bayes_says():
+    rng = np.random.default_rng(0)
+    truth = np.repeat([1.0, 0.0], [4000, 16_000])
+    z = rng.normal(2 * truth - 1, 1)  # the slope is 2, the bias at one half is 0
+    found = calibrate.platt({"shoulder": z}, {"shoulder": truth}, {"shoulder": 0.5})["shoulder"]
+    assert found == (pytest.approx(0.5, rel=0.05), pytest.approx(0.0, abs=0.1))
+    found = calibrate.platt({"shoulder": z}, {"shoulder": truth})["shoulder"]
+    assert found == (pytest.approx(0.5, rel=0.05), pytest.approx(np.log(0.25), abs=0.1))
 
 
 def test_other_takes_as_much_as_it_may():

@@ -41,20 +41,29 @@ def other_shift(logits: Array, truth: NDArray[np.int64], other: int, lost: float
     return float(np.clip(limit - 1e-6, -5.0, 5.0))
 
 
-def platt(logits: dict[str, Array], truth: dict[str, Array]) -> dict[str, tuple[float, float]]:
+def platt(
+    logits: dict[str, Array], truth: dict[str, Array], share: dict[str, float] | None = None
+) -> dict[str, tuple[float, float]]:
     """(temperature, bias) of ``sigmoid(logit / temperature + bias)`` for each part.
 
     All parts share one temperature, as their branches were trained alike: with a few dozen
     pictures a part, one slope from all is nearer to the truth than a slope from each. The targets
     are smoothed as Platt (1999) does, so that a small validation split cannot make the
     probabilities extreme. The slope stays positive: calibration never turns an answer round.
+
+    share: of positives by part, in (0, 1), where it is known better than from ``truth``. Pictures
+    then count so that the positives have that share (label shift, Saerens et al. 2002): of a few
+    dozen pictures the share is an accident, and the bias would learn it.
     """
     names = list(logits)
     if not names:
         return {}
-    targets = {}
+    targets, weights = {}, {}
     for name in names:
         positives, negatives = truth[name].sum(), (1 - truth[name]).sum()
+        found = positives / (positives + negatives)
+        wanted = share[name] if share else found
+        weights[name] = np.where(truth[name] == 1, wanted / found, (1 - wanted) / (1 - found))
         high, low = (positives + 1) / (positives + 2), 1 / (negatives + 2)
         targets[name] = np.where(truth[name] == 1, high, low)
 
@@ -62,7 +71,7 @@ def platt(logits: dict[str, Array], truth: dict[str, Array]) -> dict[str, tuple[
         losses = []
         for name, bias in zip(names, parameters[1:]):
             z = logits[name] * np.exp(parameters[0]) + bias
-            losses.append(np.logaddexp(0, z) - targets[name] * z)
+            losses.append(weights[name] * (np.logaddexp(0, z) - targets[name] * z))
         return float(np.concatenate(losses).mean())
 
     options = {"maxiter": 4000, "maxfev": 8000, "xatol": 1e-5, "fatol": 1e-8}

@@ -59,7 +59,7 @@ def build(run: Path, release_id: str, flip_average: bool = False, size: int = 0)
         f"{release_id}/{name}.safetensors": release.half(state)
         for name, state in trained["networks"].items()
     }
-    entry = _entry(release_id, config, rows, spec, flip_average)
+    entry = _entry(release_id, config, rows, spec, flip_average, trained["kinds"])
     entry["training_data"]["commands"] = provenance.commands(run)
     entry["training_data"]["notes"] = provenance.notes(run)
     folder = run / "candidate"
@@ -70,7 +70,7 @@ def build(run: Path, release_id: str, flip_average: bool = False, size: int = 0)
     val, canvases = load_canvases(real, spec)
     entry["stages"] = dict(entry["stages"])
     _calibrate_body_part(entry, cascade, val, canvases)
-    _calibrate_parts(entry, cascade, val, canvases)
+    _calibrate_parts(entry, cascade, val, canvases, _share_of_positives(rows))
     tensors = {p: t for p, t in tensors.items() if _used(entry, p)}
     tensors[f"{release_id}/features.safetensors"] = _features(entry, cascade, rows, val, canvases)
     release.write(folder, entry, tensors)
@@ -78,7 +78,12 @@ def build(run: Path, release_id: str, flip_average: bool = False, size: int = 0)
 
 
 def _entry(
-    release_id: str, config: dict[str, Any], rows: pd.DataFrame, spec: Preprocessing, flip: bool
+    release_id: str,
+    config: dict[str, Any],
+    rows: pd.DataFrame,
+    spec: Preprocessing,
+    flip: bool,
+    kinds: list[str],
 ) -> dict[str, Any]:
     trunk = f"{release_id}/trunk.safetensors"
     stages: dict[str, Any] = {
@@ -92,7 +97,7 @@ def _entry(
     stages[BODY_PART] = {
         "trunk": trunk,
         "branch": f"{release_id}/{BODY_PART}.safetensors",
-        "classes": [p.value for p in BodyPart],
+        "classes": kinds,
     }
     return {
         "id": release_id,
@@ -124,7 +129,7 @@ def _calibrate_body_part(
 ) -> None:
     certain = (~val.part.isin(AMBIGUOUS)).to_numpy()
     logits, _ = cascade.logits_and_features(BODY_PART, canvases[certain])
-    classes = entry["stages"][BODY_PART]["classes"]
+    classes = [p.value for p in BodyPart]
     truth = val.part[certain].map(lambda p: classes.index(stage1_class(p))).to_numpy()
     other = classes.index(BodyPart.OTHER.value)
     shift = calibrate.other_shift(logits.astype(float), truth, other)
@@ -138,8 +143,19 @@ def _calibrate_body_part(
     log.info("validation: body part right on %.2f %% of %d, other on %.2f %% of %d", *counts)
 
 
+def _share_of_positives(rows: pd.DataFrame) -> dict[str, float]:
+    """By part, of the real radiographs of train and validation together: validation alone has too
+    few to tell it."""
+    known = rows[rows.split.isin(("train", "val")) & (rows.source != SIMULATED)]
+    return {str(p): float(v) for p, v in known.groupby("part").positive.mean().items()}
+
+
 def _calibrate_parts(
-    entry: dict[str, Any], cascade: Cascade, val: pd.DataFrame, canvases: np.ndarray
+    entry: dict[str, Any],
+    cascade: Cascade,
+    val: pd.DataFrame,
+    canvases: np.ndarray,
+    share: dict[str, float],
 ) -> None:
     """Calibrate the fracture branches; drop one where it is no better than chance."""
     logits: dict[str, Any] = {}
@@ -155,7 +171,7 @@ def _calibrate_parts(
             log.warning("%s is no better than chance on validation and is left out", part)
             del entry["stages"][part], logits[part], rows[part]
     truths = {p: r.positive.to_numpy() for p, r in rows.items()}
-    for part, (temperature, bias) in calibrate.platt(logits, truths).items():
+    for part, (temperature, bias) in calibrate.platt(logits, truths, share).items():
         probability = np.array([quality.sigmoid(x, temperature, bias) for x in logits[part]])
         entry["stages"][part] |= {
             "temperature": temperature,

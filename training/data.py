@@ -20,7 +20,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -34,8 +35,9 @@ from core.types import BodyPart
 from training.sources import READERS, SPLITS, DataInvalid, read_manifest, split_of
 
 __all__ = [
-    "AMBIGUOUS", "COLUMNS", "FOCUS", "SIMULATED", "DataInvalid", "gather", "load_canvases",
-    "read", "read_all", "read_manifest", "refuse_leaks", "split_hash", "stage1_class",
+    "AMBIGUOUS", "COLUMNS", "FOCUS", "SIMULATED", "DataInvalid", "gather", "kinds_of",
+    "load_canvases", "read", "read_all", "read_manifest", "refuse_leaks", "split_hash",
+    "stage1_class",
 ]  # fmt: skip
 
 log = logging.getLogger(__name__)
@@ -47,6 +49,7 @@ COLUMNS = (
 FOCUS = (BodyPart.ELBOW.value, BodyPart.HAND.value, BodyPart.SHOULDER.value)
 # Pictures whose label does not say what is the main part of the picture teach stage 1 nothing.
 AMBIGUOUS = ("mixed", "arm_with_shoulder")
+FEWEST_OF_A_KIND = 10
 # Simulated radiographs may be trained on; every figure on real ones leaves them out.
 SIMULATED = "simulated"
 
@@ -119,6 +122,18 @@ def split_hash(rows: pd.DataFrame) -> str:
 def stage1_class(part: str) -> str:
     """The class of stage 1 for a data set's word for the body part."""
     return part if part in FOCUS else BodyPart.OTHER.value
+
+
+def kinds_of(parts: Iterable[str]) -> tuple[str, ...]:
+    """The classes that stage 1 learns, of the parts of the training pictures.
+
+    The parts of the cascade, then by name every other part that has FEWEST_OF_A_KIND pictures,
+    then "other" for the rest. Told apart by name, others are learned better than as one heap of
+    everything from a forearm to a skull.
+    """
+    counts = Counter(p for p in parts if p not in (*FOCUS, *AMBIGUOUS, BodyPart.OTHER.value))
+    named = sorted(p for p, n in counts.items() if n >= FEWEST_OF_A_KIND and "+" not in p)
+    return (*FOCUS, *named, BodyPart.OTHER.value)
 
 
 def load_canvases(rows: pd.DataFrame, spec: Preprocessing) -> tuple[pd.DataFrame, np.ndarray]:

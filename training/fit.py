@@ -29,9 +29,17 @@ from core import device as devices
 from core import files
 from core.network import Branch, channels_last
 from core.transforms import Preprocessing, to_tensor
-from training import curves, distributed, initial, sampling
+from training import curves, distributed, initial, sampling, strangers
 from training.augment import vary
-from training.data import AMBIGUOUS, FOCUS, SIMULATED, DataInvalid, read_all, split_hash
+from training.data import (
+    AMBIGUOUS,
+    FOCUS,
+    SIMULATED,
+    DataInvalid,
+    kinds_of,
+    read_all,
+    split_hash,
+)
 from training.duplicates import settle
 from training.model import BODY_PART, JointNetwork
 from training.phase import Phase, PhaseState, Sampler, rate
@@ -96,11 +104,13 @@ class Run:
         self.device = devices.choose(settings.device)
         self.spec = Preprocessing(size=settings.size)
         rows = self._rows()
-        self.train = Pictures.load(
-            rows[rows.split == "train"], self.spec, settings.strangers, settings.seed
-        )
+        seen = rows[rows.split == "train"]
+        self.kinds = kinds_of([*seen.part, *[strangers.KIND] * settings.strangers])
+        drawn = settings.strangers, settings.seed, self.kinds
+        self.train = Pictures.load(seen, self.spec, *drawn)
         real = (rows.source != SIMULATED) & ~rows.part.isin(AMBIGUOUS)
-        self.val = Pictures.load(rows[(rows.split == "val") & real], self.spec)
+        held_out = rows[(rows.split == "val") & real]
+        self.val = Pictures.load(held_out, self.spec, kinds=self.kinds)
         labelled = self.train.rows[self.train.rows.positive.notna()]
         counts = labelled.groupby("part").positive.nunique()
         self.parts = tuple(sorted(counts[counts == 2].index))
@@ -137,7 +147,7 @@ class Run:
     def fit(self) -> Path:
         """All phases, from the last checkpoint; returns the path of ``networks.pt``."""
         torch.manual_seed(self.settings.seed)
-        joint = JointNetwork(self.parts, self.settings.freeze)
+        joint = JointNetwork(self.parts, self.settings.freeze, self.kinds)
         initial.load(joint, self.settings.init)
         distributed.synchronise(channels_last(joint.to(self.device.processor)))
         saved = self._checkpoint()
@@ -155,7 +165,7 @@ class Run:
         return self.folder / "networks.pt"
 
     def _finish(self, networks: dict[str, dict[str, Tensor]]) -> None:
-        complete = {"networks": networks, "size": self.settings.size}
+        complete = {"networks": networks, "size": self.settings.size, "kinds": list(self.kinds)}
         files.save_checkpoint(self.folder / "networks.pt", complete)
         curves.write(self.folder)
         curves.to_tensorboard(self.folder)
@@ -307,7 +317,8 @@ class Run:
     def _save(self, phase: Phase, state: PhaseState, done: dict[str, dict[str, Tensor]]) -> None:
         if not distributed.first():
             return
-        complete = {"phase": phase.name, "done": done, **state.dump()}
+        kinds = list(self.kinds)
+        complete = {"phase": phase.name, "done": done, "kinds": kinds, **state.dump()}
         files.save_checkpoint(self.folder / "checkpoint.pt", complete)
         self.status.write("running", state.seen / phase.passes, phase.name, seen=state.seen)
 

@@ -8,7 +8,7 @@ trunk. Heads beside the cascade's own (positives of forearm, leg, ...) only teac
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Self
 
 import torch
@@ -16,9 +16,11 @@ from torch import Tensor, nn
 
 from core.network import BRANCH_CHANNELS, Branch, Trunk
 from core.types import BodyPart
-from training.data import stage1_class
+from training.data import FOCUS
 
 BODY_PART = "body_part"
+CLASSES = tuple(p.value for p in BodyPart)
+OTHER = BodyPart.OTHER.value
 
 
 class FrozenStages(nn.Module):
@@ -45,13 +47,17 @@ class FrozenStages(nn.Module):
 
 
 class JointNetwork(FrozenStages):
-    """Bx3xSxS -> logits by head: "body_part" (Bx4) and one logit (Bx1) for each labelled part."""
+    """Bx3xSxS -> logits by head: "body_part" (BxK) and one logit (Bx1) for each labelled part."""
 
-    def __init__(self, parts: Iterable[str], freeze: int = 0) -> None:
+    def __init__(
+        self, parts: Iterable[str], freeze: int = 0, kinds: Sequence[str] = CLASSES
+    ) -> None:
+        """parts: that have a head of their own. kinds: classes of stage 1 (``data.kinds_of``)."""
         super().__init__()
+        self.kinds = tuple(kinds)
         self.trunk = Trunk()
         self.layer4 = Branch(1).layer4
-        outputs = {BODY_PART: len(BodyPart)} | {p: 1 for p in parts}
+        outputs = {BODY_PART: len(self.kinds)} | {p: 1 for p in parts}
         self.heads = nn.ModuleDict({n: nn.Linear(BRANCH_CHANNELS, c) for n, c in outputs.items()})
         self.freeze(freeze)
 
@@ -82,8 +88,8 @@ class JointNetwork(FrozenStages):
     def load_student(self, state: Mapping[str, Tensor], parts: list[str]) -> None:
         """Trunk, layer4 and heads of a checkpoint of ``distill``; parts: its classes in order.
 
-        Its body part has a class for every part: "other" starts as the mean of what is no class
-        of the cascade.
+        Its body part has a class for every part. What stage 1 has no name for, and what the
+        student had none for, starts as the mean of what is no part of the cascade.
         """
         backbone = {k.partition(".")[2]: v for k, v in state.items() if k.startswith("trunk.")}
         backbone |= {k.partition(".")[2]: v for k, v in state.items() if k.startswith("branch.")}
@@ -94,10 +100,11 @@ class JointNetwork(FrozenStages):
                 head.load_state_dict(
                     {k: state[f"positive.{k}"][row : row + 1] for k in ("weight", "bias")}
                 )
-        kinds = [[i for i, p in enumerate(parts) if stage1_class(p) == c.value] for c in BodyPart]
+        others = [i for i, p in enumerate(parts) if p not in FOCUS]
+        known = [[parts.index(k)] if k in parts and k != OTHER else others for k in self.kinds]
         rows = {k: state[f"branch.fc.{k}"] for k in ("weight", "bias")}
         self.heads[BODY_PART].load_state_dict(
-            {k: torch.stack([v[i].mean(0) for i in kinds]) for k, v in rows.items()}
+            {k: torch.stack([v[i].mean(0) for i in known]) for k, v in rows.items()}
         )
 
     def branch(self, name: str) -> Branch:

@@ -13,14 +13,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from core.transforms import Preprocessing, placement
-from core.types import BodyPart
 from training import strangers
 from training.augment import turn
-from training.data import AMBIGUOUS, FOCUS, load_canvases, stage1_class
+from training.data import AMBIGUOUS, FOCUS, load_canvases
 from training.metrics import accuracy, auroc
-from training.model import BODY_PART
+from training.model import BODY_PART, CLASSES, OTHER
 
-CLASSES = tuple(p.value for p in BodyPart)
 Logits = dict[str, Tensor]
 
 
@@ -37,17 +35,24 @@ class Pictures:
     """Rows with their canvases (NxSxS uint8) and their labels as tensors (NaN: unknown).
 
     rows: with ``height`` and ``width`` in pixels, as boxes are in fractions of the picture, not of
-    the canvas.
+    the canvas. body_part: index into ``kinds``, -100 where the label does not say. kinds: classes
+    of stage 1, those of the cascade's parts first (``data.kinds_of``).
     """
 
     rows: pd.DataFrame
     canvases: np.ndarray
     body_part: Tensor
     positive: Tensor
+    kinds: tuple[str, ...] = CLASSES
 
     @classmethod
     def load(
-        cls, rows: pd.DataFrame, spec: Preprocessing, drawn: int = 0, seed: int = 0
+        cls,
+        rows: pd.DataFrame,
+        spec: Preprocessing,
+        drawn: int = 0,
+        seed: int = 0,
+        kinds: tuple[str, ...] = CLASSES,
     ) -> Pictures:
         """drawn: so many strangers (``training.strangers``) beside the rows."""
         rows, canvases = load_canvases(rows, spec)
@@ -55,14 +60,16 @@ class Pictures:
             rows = pd.concat([rows, strangers.rows(drawn)], ignore_index=True)
             canvases = np.concatenate([canvases, strangers.canvases(drawn, spec, seed)])
         # -100 is what cross_entropy leaves out
-        part = [-100 if p in AMBIGUOUS else CLASSES.index(stage1_class(p)) for p in rows.part]
+        words = [p if p in kinds else OTHER for p in rows.part]
+        part = [-100 if p in AMBIGUOUS else kinds.index(w) for p, w in zip(rows.part, words)]
         positive = torch.tensor(rows.positive.to_numpy(np.float32, copy=True))
-        return cls(rows, canvases, torch.tensor(part), positive)
+        return cls(rows, canvases, torch.tensor(part), positive, kinds)
 
     def only(self, index: np.ndarray) -> Pictures:
         """The labels of the pictures of these numbers, which may repeat; without their canvases."""
         rows = self.rows.iloc[index].reset_index(drop=True)
-        return Pictures(rows, self.canvases[:0], self.body_part[index], self.positive[index])
+        body_part, positive = self.body_part[index], self.positive[index]
+        return Pictures(rows, self.canvases[:0], body_part, positive, self.kinds)
 
     def relevant(self, heads: tuple[str, ...]) -> Pictures:
         """Those that say something of the heads: of one part its own, else all."""
@@ -70,7 +77,8 @@ class Pictures:
             return self
         here = (self.rows.part.isin(heads) & self.rows.positive.notna()).to_numpy(copy=True)
         rows = self.rows[here].reset_index(drop=True)
-        return Pictures(rows, self.canvases[here], self.body_part[here], self.positive[here])
+        body_part, positive = self.body_part[here], self.positive[here]
+        return Pictures(rows, self.canvases[here], body_part, positive, self.kinds)
 
     def place(self, index: int, seed: int, cells: int) -> Tensor:
         """Where the annotated boxes of a picture lie after ``vary`` with that seed: cells x cells,
@@ -86,11 +94,18 @@ class Pictures:
         return F.adaptive_avg_pool2d(turn(mask, seed), cells)[0]
 
 
+def collapse(logits: Tensor) -> Tensor:
+    """BxK logits of stage 1's kinds -> Bx4 of the cascade's classes (``core.quality.collapse``)."""
+    parts, others = logits[:, : len(FOCUS)], logits[:, len(FOCUS) :]
+    return torch.cat([parts, others.logsumexp(1, keepdim=True)], 1)
+
+
 def loss(
     logits: Logits, pictures: Pictures, index: np.ndarray, whole: np.ndarray, smoothing: float
 ) -> Tensor:
     """Cross-entropy of the body part plus binary cross-entropy of each picture's own part.
 
+    The body part's is half that of stage 1's kinds and half that of the cascade's classes.
     Each is the mean over the labelled pictures of the batch ``whole``, of which ``index`` is this
     process's share: summed here, divided by the count there, so that the sum over processes is it.
     """
@@ -98,7 +113,10 @@ def loss(
     if BODY_PART in logits:
         out = logits[BODY_PART].float()
         target = pictures.body_part[index].to(out.device)
-        summed = F.cross_entropy(out, target, label_smoothing=smoothing, reduction="sum")
+        summed = torch.zeros((), device=out.device)
+        for scores, truth in ((out, target), (collapse(out), target.clamp(max=len(FOCUS)))):
+            term = F.cross_entropy(scores, truth, label_smoothing=smoothing, reduction="sum")
+            summed = summed + 0.5 * term
         total = summed / max(1, int((pictures.body_part[whole] >= 0).sum()))
     findings = [name for name in logits if name != BODY_PART]
     part, positive = pictures.rows.part.to_numpy(), pictures.positive.numpy()
@@ -148,11 +166,12 @@ def figures_of(logits: Logits, pictures: Pictures) -> dict[str, float]:
     for name, values in logits.items():
         if name == BODY_PART:
             focus = rows.part.isin(FOCUS).to_numpy()
-            chosen = values.argmax(1).numpy()
-            truth = pictures.body_part.numpy()
+            chosen = collapse(values).argmax(1).numpy()
+            truth = pictures.body_part.clamp(max=len(FOCUS)).numpy()
             result[name] = accuracy(truth[focus], chosen[focus])
-            if not focus.all():
-                result["other"] = accuracy(truth[~focus], chosen[~focus])
+            other = ~focus & (truth >= 0)
+            if other.any():
+                result["other"] = accuracy(truth[other], chosen[other])
             continue
         here = ((rows.part == name) & rows.positive.notna()).to_numpy()
         value = auroc(rows.positive[here], values.numpy()[here, 0]) if here.any() else math.nan

@@ -40,7 +40,10 @@ class JointSampler:
 
 
 class BodyPartSampler:
-    """Each class of stage 1 alike; within a class by part and source, the large ones damped."""
+    """Half from what is no part of the cascade, as it is diverse; half from its parts alike.
+
+    Within a class by part and source, the large ones damped.
+    """
 
     def __init__(self, rows: pd.DataFrame) -> None:
         rows = rows[~rows.part.isin(AMBIGUOUS)]
@@ -48,9 +51,11 @@ class BodyPartSampler:
         self.classes = [
             Cells(rows[kinds == k], ["part", "source"], 0.5) for k in sorted(set(kinds))
         ]
+        weight = np.array([len(FOCUS) if k not in FOCUS else 1 for k in sorted(set(kinds))])
+        self.weight = weight / weight.sum()
 
     def draw(self, n: int, rng: np.random.Generator) -> np.ndarray:
-        counts = np.bincount(rng.integers(len(self.classes), size=n), minlength=len(self.classes))
+        counts = rng.multinomial(n, self.weight)
         return np.concatenate([c.draw(int(k), rng) for c, k in zip(self.classes, counts)])
 
 

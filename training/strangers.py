@@ -19,14 +19,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from core.cascade import Cascade
+from core.cascade import STRANGER, Cascade
 from core.transforms import Preprocessing, to_canvas
 from core.types import Radiograph
 from training import metrics
 
 log = logging.getLogger(__name__)
 
-KIND = "stranger"
+KIND = STRANGER
 Grey = NDArray[np.uint8]
 
 _WORDS = [
