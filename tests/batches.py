@@ -6,6 +6,7 @@ Run as a program it scores a folder slowly, to be killed: ``python -m tests.batc
 from __future__ import annotations
 
 import io
+import math
 import os
 import struct
 import sys
@@ -35,13 +36,18 @@ from core.types import (
 from tests.simulated import dicom, encoded, phantom
 
 STAGE = SimpleNamespace(operating_points=(), label_means="fracture", classes=("positive",))
+FOREVER = 600.0
 
 
 @dataclass
 class Stand:
-    """Stands in for a cascade: the probability is twice the mean grey. Counts what it scores."""
+    """Stands in for a cascade: the probability is twice the mean grey. Counts what it scores.
+
+    seconds: for each picture. most: after so many it does not go on, and waits to be killed.
+    """
 
     seconds: float = 0.0
+    most: float = math.inf
     sha256: str = "0" * 64
     seen: int = 0
     engine: SimpleNamespace = field(default_factory=lambda: SimpleNamespace(description="none"))
@@ -56,7 +62,7 @@ class Stand:
     def assess(self, canvases: Sequence[Canvas], part: BodyPart | None = None) -> list[Assessment]:
         found = []
         for canvas in canvases:
-            time.sleep(self.seconds)
+            time.sleep(self.seconds if self.seen < self.most else FOREVER)
             self.seen += 1
             value = min(1.0, float(canvas.mean() / 127))
             label = BodyPart.HAND if canvas[0].sum() % 2 else BodyPart.ELBOW
@@ -130,7 +136,7 @@ def fill(folder: Path, good: int, bad: int = 0) -> Path:
 def main(folder: str, out: str) -> None:
     """Score a folder slowly in small batches, going on where an earlier run was killed."""
     order = Order(Path(folder), Path(out), resume=True)
-    run(order, scorer(Stand(seconds=0.01), batch=4), threading.Event(), io.StringIO())
+    run(order, scorer(Stand(seconds=0.01, most=40), batch=4), threading.Event(), io.StringIO())
 
 
 if __name__ == "__main__":

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,23 +16,6 @@ import numpy as np
 from tests.simulated import dicom, phantom
 
 ROOT = Path(__file__).parent.parent
-
-
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
-
-
-def wait_for(what: Callable[[], Any], seconds: float = 120) -> Any:
-    """The first true value; fails after ``seconds``."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        found = what()
-        if found:
-            return found
-        time.sleep(0.4)
-    raise AssertionError("it did not happen in time")
 
 
 class Listening:
@@ -56,7 +37,7 @@ class Listening:
         assert self.process.stdout
         self.said = self.process.stdout.readline()
         if not self.said:  # it ended
-            self.process.wait(60)
+            self.process.wait(120)
             self.process.stdout.close()
         assert self.said, self.log.read_text()
         self.port = int(self.said.rpartition(":")[2]) if ":" in self.said else 0

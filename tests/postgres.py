@@ -6,17 +6,17 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.ports import free_port
+from tests.waiting import eventually
+
 BINARIES = Path("/usr/lib/postgresql")
 USER = "postgres"  # PostgreSQL refuses to be run by root; Debian's package has this user
-START_SECONDS = 60
 
 
 def binaries() -> Path | None:
@@ -39,7 +39,7 @@ def server() -> Iterator[str]:
     data = folder / "data"
     initdb = [programs / "initdb", "-D", data, "-U", "bone", "-A", "trust", "--no-sync", "-N"]
     options = {"cwd": folder, "stdout": subprocess.DEVNULL, "stderr": subprocess.STDOUT}
-    port = _free_port()
+    port = free_port()
     try:
         subprocess.run([*lowered, *map(str, initdb)], check=True, **options)
         words = ["-D", data, "-h", "127.0.0.1", "-p", port, "-k", folder, "-F"]
@@ -57,17 +57,13 @@ def server() -> Iterator[str]:
 def _await(port: int, process: subprocess.Popen[bytes]) -> None:
     import psycopg
 
-    end = time.monotonic() + START_SECONDS
-    while time.monotonic() < end and process.poll() is None:
+    def answers() -> bool:
+        if process.poll() is not None:
+            raise RuntimeError("PostgreSQL did not start.")
         try:
             psycopg.connect(host="127.0.0.1", port=port, user="bone", dbname="postgres").close()
-            return
         except psycopg.OperationalError:
-            time.sleep(0.1)
-    raise RuntimeError("PostgreSQL did not start.")
+            return False
+        return True
 
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    eventually(answers)

@@ -132,7 +132,7 @@ def test_room_for_a_session_and_for_all() -> None:
 
 def test_on_this_computer_everything_is_open(monkeypatch: pytest.MonkeyPatch) -> None:
     listens(monkeypatch, "127.0.0.1")
-    app = AppTest.from_file(APP, default_timeout=60).run()
+    app = AppTest.from_file(APP, default_timeout=180).run()
     assert not app.exception and app.file_uploader
     assert app.session_state["role"] is Role.ADMIN
     app.run()  # the second drawing, as the browser asks for by itself
@@ -144,7 +144,7 @@ def test_elsewhere_nothing_is_shown_without_a_login(
     address: str | None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     listens(monkeypatch, address)
-    app = AppTest.from_file(APP, default_timeout=60).run()
+    app = AppTest.from_file(APP, default_timeout=180).run()
     assert "no login" in text(app)
     assert not app.file_uploader and not app.button and "role" not in app.session_state
     assert "Refused to serve" in caplog.text
@@ -155,7 +155,7 @@ def test_the_override_is_loud(
 ) -> None:
     listens(monkeypatch, "0.0.0.0")
     monkeypatch.setenv(OPEN, OPEN_MEANS)
-    app = AppTest.from_file(APP, default_timeout=60).run()
+    app = AppTest.from_file(APP, default_timeout=180).run()
     assert app.file_uploader and "Anybody on the network" in text(app)
     assert any(r.levelname == "CRITICAL" and OPEN in r.message for r in caplog.records)
 
@@ -169,7 +169,7 @@ def test_pages_by_role(role: Role, hidden: set[str]) -> None:
 
 
 def test_a_picture_and_its_result_are_in_the_audit(home: Path) -> None:
-    app = AppTest.from_file(APP, default_timeout=60).run()
+    app = AppTest.from_file(APP, default_timeout=180).run()
     picture = encoded(phantom(200, 160), "PNG")
     app.file_uploader[0].set_value([("Doe_Jane.png", picture, "image/png")])
     app.run()
@@ -181,7 +181,7 @@ def test_a_picture_and_its_result_are_in_the_audit(home: Path) -> None:
 
 
 def test_what_cannot_be_written_is_not_done(home: Path) -> None:
-    app = AppTest.from_file(APP, default_timeout=60).run().run()
+    app = AppTest.from_file(APP, default_timeout=180).run().run()
     database = home / "bone.sqlite"
     with sqlite3.connect(database) as connection:
         connection.execute("DROP TABLE audit_head")

@@ -27,6 +27,7 @@ from core.errors import BatchFailed, ImageRejected, PathRefused
 from core.settings import ROOT, ImageLimits
 from tests.batches import Stand, fill, hostile, scorer
 from tests.test_cli import KEYS
+from tests.waiting import eventually
 
 
 def score(folder: Path, out: Path, cascade: object = None, **options: object) -> Outcome:
@@ -46,14 +47,13 @@ def killed_after(folder: Path, out: Path, seconds: float) -> None:
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
     journal = folder_of(out) / "journal.jsonl"
     before = journal.stat().st_size if journal.exists() else 0
-    end = time.monotonic() + 60
-    while process.poll() is None and time.monotonic() < end:
-        if journal.exists() and journal.stat().st_size > before:
-            break
-        time.sleep(0.002)
+    eventually(
+        lambda: journal.exists() and journal.stat().st_size > before,
+        pause=lambda _: time.sleep(0.002),
+    )
     time.sleep(seconds)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.kill()
+    assert process.wait() == -signal.SIGKILL  # it had not ended by itself
 
 
 def test_two_hundred_files_with_thirty_hostile_give_two_hundred_rows(tmp_path):

@@ -6,7 +6,6 @@ import csv
 import io
 import os
 import threading
-import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +21,7 @@ from core.errors import BatchFailed, ImageRejected, PathRefused
 from core.settings import ROOT, Settings
 from pages import _batch_results, _batches
 from tests.batches import Stand, fill, scorer
+from tests.waiting import eventually
 
 APP = str(ROOT / "streamlit_app.py")
 
@@ -55,7 +55,7 @@ def finished(settings: Settings, tmp_path: Path) -> _batches.Batch:
 
 
 def page() -> AppTest:
-    app = AppTest.from_file(APP, default_timeout=120).run()
+    app = AppTest.from_file(APP, default_timeout=180).run()
     return app.switch_page("pages/batch.py").run()
 
 
@@ -70,9 +70,7 @@ def test_a_dropped_batch_runs_to_its_end_in_a_process_of_its_own(settings, tmp_p
     assert batch.running
     with pytest.raises(BatchFailed, match="Another batch"):
         _batches.of_files(files, settings)
-    end = time.monotonic() + 120
-    while batch.running and time.monotonic() < end:
-        time.sleep(0.1)
+    eventually(lambda: not batch.running)
     assert batch.finished, (batch.folder / "log").read_text()
     assert os.getpgid(os.getpid()) != _batches.Process.read(batch.folder).pid
     found = [r for _, r in batch.records()]

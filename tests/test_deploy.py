@@ -8,7 +8,6 @@ import socket
 import ssl
 import subprocess
 import threading
-import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -16,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from core.settings import ROOT
-from tests.browser.conftest import free_port
+from tests.ports import free_port
+from tests.waiting import eventually
 
 NGINX = shutil.which("nginx") or "/usr/sbin/nginx"
 OPENSSL = shutil.which("openssl")
@@ -92,23 +92,23 @@ def proxy(upstream: str, tmp_path: Path) -> Iterator[tuple[int, Path]]:
         yield port, tmp_path / "cert.pem"
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)
 
 
 def _await(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
-    end = time.monotonic() + 10
-    while time.monotonic() < end and process.poll() is None:
+    def answers() -> bool:
+        if process.poll() is not None:
+            pytest.fail(f"nginx did not start:\n{log.read_text()}")
         with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.02)
-    pytest.fail(f"nginx did not start:\n{log.read_text()}")
+            return probe.connect_ex(("127.0.0.1", port)) == 0
+
+    eventually(answers)
 
 
 def test_the_proxy_has_tls_headers_and_limits(proxy: tuple[int, Path]) -> None:
     port, trusted = proxy
     context = ssl.create_default_context(cafile=str(trusted))
-    connection = http.client.HTTPSConnection("localhost", port, timeout=10, context=context)
+    connection = http.client.HTTPSConnection("localhost", port, timeout=60, context=context)
     forged = {"X-Forwarded-For": "10.0.0.1", "Upgrade": "websocket", "Connection": "Upgrade"}
     connection.request("GET", "/", headers=forged)
     answer = connection.getresponse()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -14,6 +13,7 @@ import torch
 from torch import nn
 
 from tests import recorded_fit, tiny
+from tests.ports import free_port
 from training import distributed, fit
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -21,10 +21,8 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def torchrun(processes: int, gradients: Path, settings: fit.Settings) -> str:
     """Run ``tests.recorded_fit`` in several processes; returns what they print."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
-    where = ["--master_addr=127.0.0.1", f"--master_port={port}", f"--nproc_per_node={processes}"]
+    where = ["--master_addr=127.0.0.1", f"--master_port={free_port()}"]
+    where.append(f"--nproc_per_node={processes}")
     launch = [sys.executable, "-m", "torch.distributed.run", *where, "-m", "tests.recorded_fit"]
     done = subprocess.run(
         [*launch, str(gradients), *tiny.arguments(settings)],

@@ -28,7 +28,7 @@ def execute(tmp_path, monkeypatch):
             monkeypatch.setenv(f"BONE_{key}", value)
         notebook = nbformat.read(FOLDER / name, as_version=4)
         where = {"metadata": {"path": str(FOLDER)}}
-        NotebookClient(notebook, timeout=300, resources=where).execute()
+        NotebookClient(notebook, timeout=300, startup_timeout=180, resources=where).execute()
         outputs = [o for c in notebook.cells if c.cell_type == "code" for o in c.outputs]
         return sum(PLOT in o.get("data", {}) for o in outputs)
 

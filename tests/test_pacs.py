@@ -26,8 +26,10 @@ from core.pacs.outbox import Outbox
 from core.pacs.scoring import Scorer
 from core.settings import ImageLimits, Settings
 from core.store import Store
-from tests.listening import Listening, free_port, listening, storescu, studies, wait_for
+from tests.listening import Listening, listening, storescu, studies
+from tests.ports import free_port
 from tests.simulated import dicom, encoded, phantom
+from tests.waiting import eventually
 
 LIMITS = ImageLimits()
 SAMPLES = Path(__file__).parent.parent / "samples"
@@ -63,7 +65,7 @@ def test_ten_studies_over_two_associations_with_a_kill(weights: Path, tmp_path: 
     first.stop(9)  # everything was answered for, nothing need have been scored
     assert len(list((home / "pacs" / "inbox").glob("*/*.dcm"))) == 20
     with listening(weights, home):
-        titles = wait_for(lambda: len(found := worklist(home)) == 10 and found)
+        titles = eventually(lambda: len(found := worklist(home)) == 10 and found)
     assert len(set(titles)) == 10
     store = Store.open(Settings(home=home))
     assert {e.views for e in store.worklist()} == {2}
@@ -77,9 +79,9 @@ def test_who_may_send_and_what_a_full_disk_answers(weights: Path, tmp_path: Path
     options = ["--allow", "ROUTER", "--reserve", "1e12"]
     with listening(weights, tmp_path / "home", *options) as running:
         stranger = storescu(running.port, study, calling="STRANGER")
-        assert "Rejected" in stranger.communicate(timeout=60)[0] and stranger.returncode != 0
+        assert "Rejected" in stranger.communicate(timeout=120)[0] and stranger.returncode != 0
         router = storescu(running.port, study)
-        assert "OutOfResources" in router.communicate(timeout=60)[0]
+        assert "OutOfResources" in router.communicate(timeout=120)[0]
     assert not list((tmp_path / "home").glob("pacs/inbox/*/*.dcm"))
 
 
@@ -118,7 +120,7 @@ class Archive:
             self.process = subprocess.Popen(
                 ["Orthanc", str(folder / "orthanc.json")], stdout=log, stderr=log
             )
-        wait_for(self.answers, 60)
+        eventually(self.answers)
 
     def answers(self) -> bool:
         try:
@@ -127,12 +129,12 @@ class Archive:
             return False
 
     def get(self, path: str) -> object:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.http}{path}", timeout=20) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.http}{path}", timeout=60) as answer:
             return json.load(answer)
 
     def post(self, data: bytes) -> None:
         request = urllib.request.Request(f"http://127.0.0.1:{self.http}/instances", data)
-        urllib.request.urlopen(request, timeout=20).close()
+        urllib.request.urlopen(request, timeout=60).close()
 
 
 @contextmanager
@@ -143,7 +145,7 @@ def archive(folder: Path, listener_port: int) -> Iterator[Archive]:
         yield running
     finally:
         running.process.terminate()
-        running.process.wait(60)
+        running.process.wait(120)
 
 
 @orthanc
@@ -159,7 +161,7 @@ def test_orthanc_gets_its_study_back_assessed(weights: Path, tmp_path: Path) -> 
                 series = pacs.get("/series?expand")
                 return sorted(s["MainDicomTags"]["Modality"] for s in series)  # type: ignore
 
-            wait_for(lambda: modalities() == ["DOC", "DX", "OT", "PR", "SR"])
+            eventually(lambda: modalities() == ["DOC", "DX", "OT", "PR", "SR"])
             [study] = pacs.get("/studies?expand")  # type: ignore[misc]
             original = pydicom.dcmread(SAMPLES / "elbow_lateral_124.dcm")
             assert study["MainDicomTags"]["StudyInstanceUID"] == original.StudyInstanceUID
@@ -320,4 +322,4 @@ def test_command_watches_a_folder(weights: Path, tmp_path: Path) -> None:
     watched.mkdir()
     with listening(weights, tmp_path / "home", "--folder", str(watched)):
         (watched / "a.png").write_bytes(encoded(phantom(), "PNG"))
-        wait_for(lambda: worklist(tmp_path / "home"))
+        eventually(lambda: worklist(tmp_path / "home"))

@@ -73,11 +73,11 @@ def test_first_page_says_what_to_do_and_imports_no_torch() -> None:
     script = (
         "import sys; from streamlit.testing.v1 import AppTest; from pages import _cascade;"
         "_cascade.Loader.start = lambda self: __import__('concurrent.futures').futures.Future();"
-        f"app = AppTest.from_file({APP!r}, default_timeout=50).run();"
+        f"app = AppTest.from_file({APP!r}, default_timeout=170).run();"
         "assert app.file_uploader and not app.exception;"
         "assert not {'torch', 'cv2', 'pydicom'} & set(sys.modules), 'heavy import'"
     )
-    subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT, timeout=60)
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT, timeout=180)
 
 
 def test_empty_state(app: AppTest) -> None:
@@ -245,7 +245,7 @@ def test_damaged_weights_with_a_file_already_dropped(
 
 def test_a_setting_without_meaning_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BONE_DEVICE", "abacus")
-    app = AppTest.from_file(APP).run()
+    app = AppTest.from_file(APP, default_timeout=180).run()
     assert not app.exception
     assert text(app).count("BONE_DEVICE must be") == 1
 

@@ -45,7 +45,7 @@ def text(app: AppTest) -> str:
 
 
 def page(name: str, view: str = "") -> AppTest:
-    app = AppTest.from_file(PAGES[name], default_timeout=60)
+    app = AppTest.from_file(PAGES[name], default_timeout=180)
     if view:
         app.session_state["view"] = view
     app.run()
@@ -96,7 +96,7 @@ def test_the_pages_draw_in_under_a_second_with_fifty_runs_of_two_hundred_events(
     for view in ("Runs", "Compare"):
         app = page("training", view)
         times = []
-        for _ in range(3):
+        for _ in range(5):  # the best: a machine may have something else to do meanwhile
             started = time.perf_counter()
             app.run()
             times.append(time.perf_counter() - started)
@@ -342,7 +342,7 @@ def test_an_audit_that_cannot_be_written_stops_the_promotion(
 
 
 def test_a_session_keeps_its_release_and_is_told_of_the_new_one(shelf: Path) -> None:
-    app = AppTest.from_file(str(ROOT / "streamlit_app.py"), default_timeout=60).run()
+    app = AppTest.from_file(str(ROOT / "streamlit_app.py"), default_timeout=180).run()
     session = app.session_state[_cascade.PINNED]
     assert session == "random"
     _cascade._shared("random", Settings.from_environment()).start().exception()
@@ -352,7 +352,7 @@ def test_a_session_keeps_its_release_and_is_told_of_the_new_one(shelf: Path) -> 
     app.run()
     assert "Release random" in text(app)
     assert "Release second is the champion now" in text(app)
-    new = AppTest.from_file(str(ROOT / "streamlit_app.py"), default_timeout=60).run()
+    new = AppTest.from_file(str(ROOT / "streamlit_app.py"), default_timeout=180).run()
     assert new.session_state[_cascade.PINNED] == "second"
     press(app, "Use the new release")
     assert app.session_state[_cascade.PINNED] == "second"

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
-import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,8 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import expect, sync_playwright
 
 from core.settings import ROOT
+from tests.ports import free_port
+from tests.waiting import eventually
 
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 FLAGS = [
@@ -29,7 +29,7 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-START_SECONDS = 60
+WAIT = 180_000  # milliseconds: the first file also waits for torch and the release
 
 
 @dataclass
@@ -39,12 +39,6 @@ class Visit:
     page: object
     url: str
     complaints: list[str] = field(default_factory=list)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @pytest.fixture(scope="session")
@@ -72,7 +66,7 @@ def serving(weights: Path, home: Path, log: Path, database: str = "") -> Iterato
     finally:
         process.terminate()
         try:
-            process.wait(10)
+            process.wait(60)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -86,22 +80,24 @@ def server(weights: Path, home: Path, tmp_path_factory: pytest.TempPathFactory) 
 
 
 def _await(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    end = time.monotonic() + START_SECONDS
-    while time.monotonic() < end and process.poll() is None:
+    def answers() -> bool:
+        if process.poll() is not None:
+            pytest.fail(f"The server did not start:\n{log.read_text()}")
         try:
-            with urllib.request.urlopen(f"{url}/_stcore/health", timeout=2):
-                return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.1)
-    pytest.fail(f"The server did not answer:\n{log.read_text()}")
+            urllib.request.urlopen(f"{url}/_stcore/health", timeout=10).close()
+        except OSError:
+            return False
+        return True
+
+    eventually(answers)
 
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[object]:
-    playwright = pytest.importorskip("playwright.sync_api")
     if not Path(CHROMIUM).exists():
         pytest.skip("There is no chromium: apt-get install chromium.")
-    with playwright.sync_playwright() as driver:
+    expect.set_options(timeout=WAIT)
+    with sync_playwright() as driver:
         chromium = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield chromium
         chromium.close()
@@ -111,6 +107,7 @@ def browser() -> Iterator[object]:
 def visit(browser: object, server: str) -> Iterator[Visit]:
     """A fresh tab; its complaints are what the console says and what leaves the computer."""
     page = browser.new_page(viewport={"width": 1440, "height": 900})
+    page.set_default_timeout(WAIT)
     visit = Visit(page, server)
     page.on(
         "console",

@@ -5,16 +5,19 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from playwright.sync_api import TimeoutError as Late
+from playwright.sync_api import expect
 
 from tests.browser.conftest import Visit
 from tests.simulated import encoded, phantom
+from tests.waiting import eventually
 
-WAIT = 180_000  # milliseconds: the first file also waits for torch and the release
 # The box of what is not black on the canvas.
 BRIGHT = """() => {
   const canvas = document.querySelector("[data-testid=stBidiComponentRegular], .st-key-picture")
@@ -50,15 +53,14 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 def opened(visit: Visit):
     visit.page.goto(visit.url)
-    visit.page.get_by_test_id("stFileUploaderDropzone").wait_for(timeout=WAIT)
+    visit.page.get_by_test_id("stFileUploaderDropzone").wait_for()
     return visit.page
 
 
 def dropped(visit: Visit, files: list[Path]):
     page = opened(visit)
     page.locator("input[type=file]").set_input_files([str(f) for f in files])
-    page.get_by_role("button", name="CSV", exact=True).wait_for(timeout=WAIT)
-    assert page.get_by_role("button", name="CSV").count() == 1
+    expect(page.get_by_role("button", name="CSV")).to_have_count(1)
     return page
 
 
@@ -66,27 +68,30 @@ def picture(page):
     return page.locator("canvas.stage")
 
 
-def ready(page, view: int | None = None) -> dict[str, str]:
-    """What the viewer says of itself, when it has drawn a picture."""
-    page.wait_for_selector(".viewer[data-ready=true]", timeout=WAIT)
-    return page.locator(".viewer").evaluate("e => ({...e.dataset})")
+def ready(page) -> None:
+    """Until the viewer has drawn a picture."""
+    expect(page.locator(".viewer")).to_have_attribute("data-ready", "true")
 
 
 def choose(page, label: str, option: str) -> None:
-    """Open a select box and take an option; scrolling it into view may close the list again."""
-    page.get_by_label(label).scroll_into_view_if_needed()
-    for _ in range(5):
-        page.wait_for_timeout(500)
-        page.get_by_label(label).click()
-        page.wait_for_timeout(500)
-        if page.get_by_role("option", name=option, exact=True).count():
-            break
-    page.get_by_role("option", name=option, exact=True).click()
+    """Open a select box and take an option; scrolling or a rerun may close the list again."""
+    wanted = page.get_by_role("option", name=option, exact=True)
+
+    def taken() -> bool:
+        try:
+            page.get_by_label(label).click()
+            wanted.click(timeout=5000)
+        except Late:
+            page.keyboard.press("Escape")
+            return False
+        return True
+
+    eventually(taken)
 
 
 def settled(page) -> None:
-    """Until no script runs any more."""
-    page.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning]", timeout=WAIT)
+    """Until no script runs any more. One that is yet to begin is not seen: wait for its words."""
+    page.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning]")
 
 
 def test_three_files_from_drop_to_csv(visit: Visit, files: list[Path]) -> None:
@@ -94,12 +99,11 @@ def test_three_files_from_drop_to_csv(visit: Visit, files: list[Path]) -> None:
     settled(page)
     ready(page)
     card = page.locator("[class*=st-key-card-]")
-    assert card.count() == 1
-    shown = card.inner_text()
-    assert "tall" in shown and "%" in shown
-    assert "Sensitivity" in shown and "Specificity" in shown
-    assert any(w in shown for w in ("Suspected", "Doubtful", "Not suspected"))
-    assert "1 of 3" in page.inner_text(".st-key-pager")
+    expect(card).to_have_count(1)
+    for words in ("tall", "%", "Sensitivity", "Specificity"):
+        expect(card).to_contain_text(words)
+    expect(card).to_contain_text(re.compile("Suspected|Doubtful|Not suspected"))
+    expect(page.locator(".st-key-pager")).to_contain_text("1 of 3")
 
     with page.expect_download() as download:
         page.get_by_role("button", name="CSV", exact=True).click()
@@ -108,15 +112,15 @@ def test_three_files_from_drop_to_csv(visit: Visit, files: list[Path]) -> None:
     assert [r["file"] for r in rows] == ["tall.png", "broken.png", "deep.png"]
     assert [r["status"] for r in rows] == ["ok", "rejected", "ok"]
     assert all(r["release"] == "random" for r in rows)
-    number = card.locator(".number").last.inner_text()
-    assert f"{100 * float(rows[0]['fracture_probability']):.0f}" == number.split()[0]
+    percent = f"{100 * float(rows[0]['fracture_probability']):.0f}"
+    expect(card.locator(".number").last).to_have_text(re.compile(rf"^\s*{percent}\s"))
 
     with page.expect_download() as download:
         page.get_by_role("button", name="JSON lines").click()
     lines = Path(download.value.path()).read_text(encoding="utf-8").splitlines()
     assert [json.loads(line)["sha256"] for line in lines] == [r["sha256"] for r in rows]
 
-    assert "Research use only" in page.inner_text("footer.quiet")
+    expect(page.locator("footer.quiet")).to_contain_text("Research use only")
     assert not visit.complaints
 
 
@@ -138,37 +142,42 @@ def test_picture_is_large_whole_and_not_stretched(
     page = dropped(visit, files[:1])
     settled(page)
     ready(page)
-    box = picture(page).bounding_box()
-    assert box["width"] > 0.55 * width
-    assert box["y"] + box["height"] <= 900
-    left, right = (page.locator(f".st-key-picture, {e}").last for e in ("canvas", "dl.reading"))
-    assert left.bounding_box()["x"] < right.bounding_box()["x"]
-    pixels = page.evaluate(BRIGHT)
-    assert abs(pixels["width"] / pixels["height"] - 240 / 400) < 0.03
-    sideways = page.evaluate("document.documentElement.scrollWidth - innerWidth")
-    assert sideways <= 0
+
+    def in_its_place() -> bool:
+        box = picture(page).bounding_box()
+        assert box["width"] > 0.55 * width
+        assert box["y"] + box["height"] <= 900
+        left, right = (page.locator(f".st-key-picture, {e}").last for e in ("canvas", "dl.reading"))
+        assert left.bounding_box()["x"] < right.bounding_box()["x"]
+        pixels = page.evaluate(BRIGHT)
+        assert abs(pixels["width"] / pixels["height"] - 240 / 400) < 0.03
+        assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+        return True
+
+    eventually(in_its_place)
 
 
 def test_next_and_the_reader_s_choice(visit: Visit, files: list[Path]) -> None:
     page = dropped(visit, files + files[:1])
     settled(page)
-    assert "1 of 4" in page.inner_text(".st-key-pager")
+    expect(page.locator(".st-key-pager")).to_contain_text("1 of 4")
     page.get_by_role("button", name="Next").click()
-    page.locator(".cardreason").wait_for(timeout=WAIT)
+    page.locator(".cardreason").wait_for()
+    settled(page)
     page.get_by_role("button", name="Next").click()
-    page.locator(".cardname", has_text="deep.png").wait_for(timeout=WAIT)
+    page.locator(".cardname", has_text="deep.png").wait_for()
     settled(page)
     ready(page)
     choose(page, "Assess as", "Shoulder")
-    page.get_by_text("Chosen by the reader").wait_for(timeout=WAIT)
+    page.get_by_text("Chosen by the reader").wait_for()
     page.get_by_role("button", name="Clear all").click()
-    page.get_by_text("Nothing leaves this computer").wait_for(timeout=WAIT)
+    page.get_by_text("Nothing leaves this computer").wait_for()
     assert not visit.complaints
 
 
 def test_nothing_is_offered_to_deploy_or_configure(visit: Visit) -> None:
     page = opened(visit)
     settled(page)
-    assert page.get_by_test_id("stAppDeployButton").count() == 0
-    assert page.get_by_test_id("stMainMenu").count() == 0
+    expect(page.get_by_test_id("stAppDeployButton")).to_have_count(0)
+    expect(page.get_by_test_id("stMainMenu")).to_have_count(0)
     assert not visit.complaints

@@ -13,7 +13,8 @@ import pytest
 
 from core.settings import ROOT, Settings
 from core.store import Store
-from tests.browser.conftest import _await, browser, free_port  # noqa: F401
+from tests.browser.conftest import _await, browser  # noqa: F401
+from tests.ports import free_port
 from tests.simulated import encoded, phantom
 
 # The provider warns of its own dependencies; warnings are errors here, also in its thread.

@@ -17,7 +17,8 @@ import pytest
 from core.settings import ROOT, Settings
 from core.store import Store
 from tests import tiny
-from tests.browser.conftest import _await, browser, free_port  # noqa: F401
+from tests.browser.conftest import _await, browser  # noqa: F401
+from tests.ports import free_port
 from tests.simulated import encoded, phantom
 from tests.test_catalogue import linked
 from training.jobs import Queue, State, work
