@@ -4,6 +4,7 @@
     ├── ImageRejected(reason)     this input cannot be read or is not a supported radiograph
     ├── WeightsInvalid            weights or manifest are missing, damaged or of another kind
     │   └── ReleaseNotFound       the manifest has no release or alias of that name
+    ├── PartNotSupported          the release has no fracture model for a body part
     ├── DeviceUnavailable         the requested device is not there
     ├── EngineUnavailable         the requested engine is not installed or cannot be trusted here
     ├── PathRefused               a path outside of the folders that may be read
@@ -40,6 +41,10 @@ class WeightsInvalid(CascadeError):
 
 class ReleaseNotFound(WeightsInvalid):
     """The manifest has no release or alias of that name."""
+
+
+class PartNotSupported(CascadeError):
+    """The release in use has no fracture model for a body part that was asked for."""
 
 
 class DeviceUnavailable(CascadeError):

@@ -1,38 +1,35 @@
-"""One study on the page Review: the picture, what the release said, what the readers say.
-
-Everything a reader does is saved at once, as a new decision; the newest one counts.
-"""
+"""One study on the page Review: the picture, what the release said, what the readers say."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from functools import partial
 from html import escape
 
 import streamlit as st
 
 from core import imaging
-from core.errors import CascadeError, StudyNotFound
+from core.errors import StudyNotFound
 from core.settings import Settings
-from core.store import Decision, Mark, Opinion, Query, Store, StudyRecord, Verdict
-from core.types import BodyPart, Finding
-from pages import _reading, _review_list, _theme, _worklist
-from pages._review_list import ORDER, STATUS, VERDICTS
-from pages._theme import html, percent
+from core.store import Decision, Mark, Query, Reassessment, Store, Verdict
+from core.types import BodyPart, ImageResult, Radiograph
+from pages import (
+    _operating,
+    _reading,
+    _review_asked,
+    _review_list,
+    _review_report,
+    _review_said,
+    _theme,
+    _worklist,
+)
+from pages._review_decision import NOTICE, OwnDecision
+from pages._review_list import ORDER, STATUS
+from pages._theme import html
 from pages._viewer import Event, Prepared, viewer
 
 PICTURES_KEPT = 8
 DIGITS = "1 agree · 2 disagree · 3 second look"
 BY_KEY = {1: Verdict.AGREE, 2: Verdict.DISAGREE, 3: Verdict.SECOND_LOOK}
-BUTTONS = {
-    Verdict.AGREE: "Agree",
-    Verdict.DISAGREE: "Disagree",
-    Verdict.SECOND_LOOK: "Second look",
-}
-OTHER_WAY = {
-    Finding.SUSPECTED: Finding.NOT_SUSPECTED,
-    Finding.NOT_SUSPECTED: Finding.SUSPECTED,
-}
-NOTICE = "review-notice"
 
 
 class StudyPage:
@@ -51,7 +48,7 @@ class StudyPage:
         except StudyNotFound as error:
             _theme.notice(str(error))
             return
-        self._remember()
+        self._own = OwnDecision(self._store, self._record, _worklist.reader())
         left, right = st.columns([7, 3], gap="medium")
         with right, st.container(key="panel"):
             self._panel()
@@ -107,11 +104,12 @@ class StudyPage:
             self._strip(shown)
         position = self._position(shown)
         prepared = self._prepared(str(views[position].sha256))
-        mark = self._mark_on(position)
+        mark = self._own.mark_on(position)
+        heatmap = self._read_as(position).heatmap
         with st.container(key="picture"):
             viewer(
                 prepared,
-                views[position].heatmap,
+                heatmap,
                 key="viewer",
                 alt=f"Radiograph, view {position + 1} of {len(views)}",
                 on_event=self._on_event,
@@ -137,6 +135,30 @@ class StudyPage:
             label_visibility="collapsed",
         )
 
+    def _read_as(self, position: int) -> ImageResult:
+        """The view as the part that the reader wants to see the heatmap of."""
+        first = self._record.result
+        results = {first.body_part: first}
+        results |= {a.result.body_part: a.result for a in self._asked()}
+        if len(results) == 1:
+            return first.views[position]
+
+        def label(part: BodyPart | None) -> str:
+            fracture = results[part].views[position].fracture
+            share = f" {100 * fracture.probability:.0f} %" if fracture else ""
+            return f"{part.capitalize() if part else 'Not assessed'}{share}"
+
+        key = f"read-as-{self._id}-{len(results)}"
+        part = st.segmented_control(
+            "Heatmap as",
+            list(results),
+            default=list(results)[-1],
+            key=key,
+            required=True,
+            format_func=label,
+        )
+        return results[part].views[position]
+
     def _position(self, shown: list[int]) -> int:
         position = st.session_state.get(f"review-view-{self._id}", shown[0])
         return position if position in shown else shown[0]
@@ -147,28 +169,22 @@ class StudyPage:
         if sha256 not in kept:
             while len(kept) >= PICTURES_KEPT:
                 kept.pop(next(iter(kept)))
-            data = self._store.pictures.get(sha256)
-            limits = Settings.from_environment().limits
-            kept[sha256] = Prepared.of(imaging.decode(data, "", limits))
+            kept[sha256] = Prepared.of(_radiograph(self._store, sha256))
         return kept[sha256]
-
-    def _mark_on(self, position: int) -> Mark | None:
-        return next((m for m in self._opinion.marks if m.view == position), None)
 
     def _on_event(self, event: Event) -> None:
         """What was done on the picture: a key for a step or a decision, or a mark."""
         if event.step:
             self._step(event.step)
         elif event.decision:
-            self._decide(BY_KEY[event.decision])
+            self._own.decide(BY_KEY[event.decision])
         elif event.mark:
             digests = [v.sha256 for v in self._record.result.views]
             if event.view not in digests:
                 return
             view = digests.index(event.view)
             box = Mark(view, *(float(x) for x in event.mark.split()))
-            others = tuple(m for m in self._opinion.marks if m.view != view)
-            self._save(replace(self._opinion, marks=(*others, box)))
+            self._own.mark(box)
 
     def _step(self, step: int) -> None:
         """First through the views, then to the next study."""
@@ -186,91 +202,51 @@ class StudyPage:
         html(
             f"<p class='cardname'><b>{escape(record.title)}</b></p>"
             f"<p class='soft'>{STATUS[record.status]}. Added by {escape(record.added_by)}, "
-            f"{record.added:%Y-%m-%d %H:%M} UTC.</p>{_reading_of(record)}"
+            f"{record.added:%Y-%m-%d %H:%M} UTC.</p>"
         )
+        self._ask()
+        html(_review_said.reading_of(self._record, self._asked()))
         if st.session_state.get(NOTICE):
             _theme.notice(st.session_state.pop(NOTICE))
         if not _worklist.reader():
             _worklist.ask_reader("reader-review")
             html("<p class='soft'>To decide, say who you are.</p>")
         else:
-            self._decision()
+            self._own.draw()
         self._others()
-        html(f"<p class='soft'>Release {escape(record.release)}</p>")
-
-    def _decision(self) -> None:
-        """The reader's own: verdict, part and finding, mark, comment, undo."""
-        opinion = self._opinion
-        with st.container(key="verdicts", horizontal=True, gap="small"):
-            for verdict, label in BUTTONS.items():
-                st.button(
-                    label,
-                    key=f"verdict-{verdict}",
-                    on_click=self._decide,
-                    args=(verdict,),
-                    type="primary" if opinion.verdict is verdict else "secondary",
-                )
-        if opinion.verdict is Verdict.DISAGREE:
-            self._correct()
-        self._marked()
-        key = f"comment-{self._id}-{self._revision}"
-        st.text_area(
-            "Comment",
-            value=opinion.comment,
-            key=key,
-            on_change=lambda: self._save(replace(self._opinion, comment=st.session_state[key])),
-            height=90,
-            max_chars=2000,
-        )
-        saved, undo = st.columns([2, 1], vertical_alignment="center")
-        with saved:
-            html(f"<p class='soft' role='status'>{self._saved()}</p>")
-        undo.button(
-            "Undo",
-            key="undo",
-            on_click=self._undo,
-            disabled=self._revision == 0,
-            width="stretch",
-        )
-
-    def _correct(self) -> None:
-        """The right body part and finding, where the reader disagrees."""
-        part, finding = f"part-{self._id}-{self._revision}", f"finding-{self._id}-{self._revision}"
-        opinion = self._opinion
-        st.selectbox(
-            "Body part",
-            list(BodyPart),
-            index=list(BodyPart).index(opinion.body_part) if opinion.body_part else None,
-            format_func=str.capitalize,
-            key=part,
-            on_change=lambda: self._save(
-                replace(self._opinion, body_part=BodyPart(st.session_state[part]))
+        if record.result.body_part is not None:
+            with st.expander("Operating point"):
+                _operating.draw(record.result, _review_report.release_of(record))
+        digests = [str(v.sha256) if s else "" for v, s in zip(record.result.views, record.stored)]
+        _review_report.buttons(
+            self._store,
+            _review_report.Asked(
+                self._record,
+                tuple(self._visible()),
+                self._asked(),
+                partial(_radiographs, self._store, digests),
             ),
         )
-        st.segmented_control(
-            "Finding",
-            list(_reading.WORDS),
-            default=opinion.finding,
-            format_func=_reading.WORDS.get,
-            key=finding,
-            on_change=lambda: self._save(replace(self._opinion, finding=st.session_state[finding])),
-        )
+        html(f"<p class='soft'>Release {escape(record.release)}</p>")
 
-    def _marked(self) -> None:
-        if not self._opinion.marks:
-            html("<p class='soft'>Mark the finding on the picture with the tool Mark.</p>")
+    def _ask(self) -> None:
+        """The model of a part that this reader has just named; where it cannot, why."""
+        part = _review_asked.wanted(self._record, self._own.opinion)
+        if part is None:
             return
-        views = ", ".join(str(m.view + 1) for m in self._opinion.marks)
-        st.button(
-            f"Remove the mark (view {views})",
-            key="unmark",
-            on_click=lambda: self._save(replace(self._opinion, marks=())),
-        )
+        with _theme.boundary(), st.spinner(f"Asking the model of the {part}", show_time=True):
+            _review_asked.ask(self._store, self._record, part, _worklist.reader())
+            self._record = self._store.study(self._id)
 
-    def _saved(self) -> str:
-        if self._decision_made is None:
-            return "Saved as you go."
-        return f"Saved, {self._decision_made.made:%H:%M:%S} UTC."
+    def _visible(self) -> list[Decision]:
+        """Decisions that this reader may see: all as soon as this reader has decided."""
+        reader = _worklist.reader()
+        hidden = bool(reader) and not self._own.decided
+        return [d for d in self._record.decisions if d.reader == reader or not hidden]
+
+    def _asked(self) -> tuple[Reassessment, ...]:
+        opinions = tuple(d.opinion for d in self._visible() if d.opinion)
+        return _review_asked.shown(self._record, opinions)
 
     def _others(self) -> None:
         """All readers side by side; others' are hidden until this reader has decided."""
@@ -279,81 +255,17 @@ class StudyPage:
         others = [d for d in decisions if d.reader != reader]
         if not others:
             return
-        if reader and self._opinion.verdict is Verdict.DRAFT:
+        if reader and not self._own.decided:
             count = f"{len(others)} other {'reader has' if len(others) == 1 else 'readers have'}"
             html(f"<p class='soft'>{count} decided. It is shown when you have.</p>")
             return
-        head = "".join(f"<th>{escape(d.reader)}</th>" for d in decisions)
-        rows = "".join(
-            f"<tr><th>{name}</th>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
-            for name, cells in _side_by_side(decisions)
-        )
-        html(f"<table class='details readers'><tr><th></th>{head}</tr>{rows}</table>")
-
-    # What is saved
-
-    def _remember(self) -> None:
-        """What the page shows of this reader, from which everything that is saved starts."""
-        reader = _worklist.reader()
-        mine = [d for d in self._record.history if d.reader == reader]
-        self._decision_made: Decision | None = mine[-1] if mine else None
-        self._revision = mine[-1].revision if mine else 0
-        opinion = mine[-1].opinion if mine else None
-        self._opinion = opinion or Opinion(Verdict.DRAFT)
-
-    def _decide(self, verdict: Verdict) -> None:
-        result, opinion = self._record.result, self._opinion
-        part, finding = result.body_part, result.finding
-        if verdict is Verdict.DISAGREE:
-            if opinion.verdict is Verdict.DISAGREE:
-                return
-            finding = OTHER_WAY.get(finding) if finding else None
-        elif verdict is Verdict.SECOND_LOOK:
-            part = finding = None
-        self._save(replace(opinion, verdict=verdict, body_part=part, finding=finding))
-
-    def _save(self, opinion: Opinion) -> None:
-        if opinion == self._opinion or not _worklist.reader():
-            return
-        try:
-            made = self._store.decide(self._id, _worklist.reader(), opinion, self._revision)
-        except CascadeError as error:
-            st.session_state[NOTICE] = str(error)
-            return
-        # Two things done in quick succession: the second starts from the first.
-        self._opinion, self._revision = opinion, made.revision
-
-    def _undo(self) -> None:
-        try:
-            self._store.undo(self._id, _worklist.reader(), self._revision)
-        except CascadeError as error:
-            st.session_state[NOTICE] = str(error)
+        html(_review_said.side_by_side(decisions))
 
 
-def _reading_of(record: StudyRecord) -> str:
-    """What the release said, in one glance."""
-    result = record.result
-    part = result.body_part.capitalize() if result.body_part else "Not assessed"
-    number = "" if result.probability is None else percent(result.probability)
-    notes = "".join(f"<p class='caution'>{escape(str(n))}</p>" for n in result.notes)
-    meant = escape(record.label_means) or "not recorded"
-    views = len(result.counted)
-    mean = f"The mean of {views} views." if views > 1 else ""
-    return (
-        f"<dl class='reading'><dt>Body part</dt><dd><div class='value'>{part}</div></dd>"
-        f"<dt>Finding: {meant}</dt><dd><div class='value'>{_reading.badge(result.finding)}"
-        f"<span class='number'>{number}</span></div><div class='soft'>{mean}</div></dd></dl>{notes}"
-    )
+def _radiograph(store: Store, sha256: str) -> Radiograph:
+    return imaging.decode(store.pictures.get(sha256), "", Settings.from_environment().limits)
 
 
-def _side_by_side(decisions: tuple[Decision, ...]) -> list[tuple[str, list[str]]]:
-    """Rows of the table of readers: a name and a cell for each reader, as markup."""
-    said = [(d, d.opinion) for d in decisions if d.opinion is not None]
-    return [
-        ("Verdict", [VERDICTS[o.verdict] for _, o in said]),
-        ("Body part", [(o.body_part or "–").capitalize() for _, o in said]),
-        ("Finding", [_reading.WORDS[o.finding] if o.finding else "–" for _, o in said]),
-        ("Mark", [", ".join(f"view {m.view + 1}" for m in o.marks) or "–" for _, o in said]),
-        ("Comment", [escape(o.comment) or "–" for _, o in said]),
-        ("When (UTC)", [f"{d.made:%Y-%m-%d %H:%M}" for d, _ in said]),
-    ]
+def _radiographs(store: Store, digests: list[str]) -> tuple[Radiograph | None, ...]:
+    """The pictures of a study, None where one is not there."""
+    return tuple(_radiograph(store, d) if d else None for d in digests)

@@ -14,10 +14,9 @@ from core.cams import METHODS
 from core.cascade import Cascade
 from core.display import to_8_bit
 from core.explain import on_picture, overlay
-from core.operating import POINTS, performance
 from core.settings import ImageLimits
 from core.types import Heatmap, ImageResult
-from pages import _correct, _downloads, _reading, _theme, _worklist
+from pages import _correct, _downloads, _operating, _reading, _theme, _worklist
 from pages._correct import Study
 from pages._scoring import Session
 from pages._theme import html
@@ -26,7 +25,6 @@ from pages._viewer import Event, Prepared, viewer
 CLOSED_FORM = "Grad-CAM"
 DISPLAY_SIDE = 1440
 OPACITY = 0.5
-PREVALENCE = 20  # per cent, until the reader says otherwise
 
 
 class StudyCard:
@@ -67,7 +65,7 @@ class StudyCard:
                 html(_reading.study(self._study.result, self._cascade.release))
                 if self._study.result.body_part is not None:
                     self._take_away()
-                    self._operating()
+                    _operating.draw(self._study.result, self._cascade.release)
                 _correct.draw(self._study, self._cascade, self._memory, self._others)
             with left:
                 self._picture()
@@ -177,12 +175,12 @@ class StudyCard:
         """The report, in both forms, and the way to the worklist."""
         key = self._study.key
         names = st.session_state.get(f"names-{key}", False)
-        point = st.session_state.get("point", POINTS[0])  # the download has no session to ask
+        point, prevalence = _operating.chosen()  # the download has no session to ask
         paper, data = st.columns(2)
         for place, label, form in ((paper, "Report (PDF)", "pdf"), (data, "JSON", "json")):
             place.download_button(
                 label,
-                data=partial(self._report, form, names, point),
+                data=partial(self._report, form, names, point, prevalence),
                 file_name=f"report-{(self._study.result.views[0].sha256 or '')[:12]}.{form}",
                 mime=f"application/{form}",
                 on_click="ignore",
@@ -200,7 +198,7 @@ class StudyCard:
             "-".join([key, *(f"{v.sha256} {v.part}" for v in views)]),
         )
 
-    def _report(self, form: str, names: bool, point: str) -> bytes:
+    def _report(self, form: str, names: bool, point: str, prevalence: float) -> bytes:
         pictures = [self._prepared(n) for n in range(len(self._study.sources))]
         made = report.StudyReport(
             self._study.result,
@@ -209,33 +207,9 @@ class StudyCard:
             datetime.now(UTC),
             point,
             names,
+            prevalence,
         )
         return report.pdf(made) if form == "pdf" else json.dumps(report.as_json(made)).encode()
-
-    def _operating(self) -> None:
-        """At which operating point the reader works, and what it means for these patients."""
-        part = self._study.result.body_part
-        st.session_state.setdefault("point", POINTS[0])
-        st.segmented_control(
-            "Operating point",
-            POINTS,
-            key="point",
-            required=True,
-            format_func=str.capitalize,
-        )
-        found = part and performance(self._cascade.release, part, st.session_state["point"])
-        if not found:
-            html("<p class='soft'>This release has no such operating point for this part.</p>")
-            return
-        prevalence = st.slider(
-            "Share of your patients who have it",
-            1,
-            99,
-            PREVALENCE,
-            format="%d %%",
-            key="prevalence",
-        )
-        html(_reading.operating(found, self._study.result, prevalence / 100))
 
 
 def _name(study: Study) -> str:

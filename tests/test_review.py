@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +17,7 @@ from core.registry import Registry
 from core.settings import ROOT, Settings
 from core.store import Mark, Opinion, Status, Store, Verdict
 from core.types import BodyPart, Finding
+from pages._theme import percent
 from tests import worklist
 
 APP = str(ROOT / "streamlit_app.py")
@@ -94,6 +98,100 @@ def test_a_reader_disagrees_and_it_is_there_after_a_reload(store: Store, three: 
     again = page("bob", three[0])
     assert again.text_area[0].value == "seen elsewhere"
     assert "Saved," in text(again) and not again.exception
+
+
+def test_a_part_named_by_a_reader_is_asked_and_both_answers_stay(
+    store: Store, three: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = page("bob", three[0])
+    app.button("verdict-disagree").click().run()
+    assert store.study(three[0]).reassessments == ()
+    app.selectbox[0].select(BodyPart.ELBOW).run()
+    assert not app.exception
+    record = store.study(three[0])
+    (asked,) = record.reassessments
+    assert record.result.body_part is BodyPart.HAND and record.result.probability == 0.95
+    assert asked.result.body_part is BodyPart.ELBOW and asked.asked_by == "bob"
+    assert [v.chosen for v in asked.result.views] == [BodyPart.ELBOW] * 2
+    shown = text(app)
+    assert "95&nbsp;%" in shown and "Body part named by bob" in shown
+    assert percent(asked.result.probability or 0.0) in shown
+    as_ = app.button_group(f"read-as-{three[0]}-2")
+    assert as_.value == BodyPart.ELBOW
+
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("asked twice")
+
+    monkeypatch.setattr("pages._review_asked.ask", never)
+    app.run()
+    assert "went wrong" not in text(app)
+    # who has not decided does not see what others asked, as little as what they decided
+    assert "Body part named by" not in text(page("carol", three[0]))
+    app.button("verdict-agree").click().run()
+    assert "Body part named by" not in text(app)
+    assert store.study(three[0]).reassessments == (asked,)
+
+
+def test_a_part_without_a_model_is_not_asked(store: Store, three: list[str]) -> None:
+    app = page("bob", three[0])
+    app.button("verdict-disagree").click().run()
+    app.selectbox[0].select(BodyPart.OTHER).run()
+    assert not app.exception and store.study(three[0]).reassessments == ()
+    assert store.study(three[0]).decisions[0].opinion.body_part is BodyPart.OTHER
+
+
+def made(store: Store, study: str, form: str, reader: str) -> bytes:
+    """The report as the button of the page makes it."""
+    from pages import _review_asked, _review_report, _review_study
+
+    record = store.study(study)
+    asked = _review_report.Asked(
+        record,
+        record.decisions,
+        _review_asked.shown(record, tuple(d.opinion for d in record.decisions if d.opinion)),
+        lambda: _review_study._radiographs(store, [str(v.sha256) for v in record.result.views]),
+    )
+    return _review_report._made(store, asked, form, False, "specific", 0.1, reader)
+
+
+def test_the_report_has_decision_mark_and_remark(
+    store: Store, three: list[str], tmp_path: Path
+) -> None:
+    app = page("bob", three[0])
+    assert [b for b in app.get("download_button") if b.proto.label == "Report (PDF)"]
+    mark = Mark(1, 0.2, 0.25, 0.5, 0.75)
+    store.decide(
+        three[0], "bob", Opinion(Verdict.DISAGREE, BodyPart.ELBOW, None, "old", (mark,)), 0
+    )
+    store.decide(three[0], "carol", Opinion(Verdict.DRAFT, comment="not yet"), 0)
+    page("bob", three[0])  # asks the elbow's model
+    record = json.loads(made(store, three[0], "json", "bob"))
+    (decision,) = record["decisions"]
+    assert (decision["reader"], decision["agrees"], decision["comment"]) == ("bob", False, "old")
+    assert decision["marks"] == [{"view": 1, "x0": 0.2, "y0": 0.25, "x1": 0.5, "y1": 0.75}]
+    assert record["study"]["body_part"] == "hand" and record["study"]["name"] is None
+    assert [r["body_part"] for r in record["reassessed"]] == ["elbow"]
+    assert record["operating_point"]["point"]["name"] == "specific"
+    assert record["predictive_values"]["prevalence"] == 0.1
+    (tmp_path / "r.pdf").write_bytes(made(store, three[0], "pdf", "bob"))
+    command = ["pdftotext", "-layout", tmp_path / "r.pdf", "-"]
+    words = subprocess.run(command, capture_output=True, check=True).stdout.decode()
+    words = " ".join(words.split())
+    for said in ("Reader disagrees: bob", "Marked on view 2", "20 to 50 % of the width", "old"):
+        assert said in words
+    assert "Assessed as elbow, as a reader named it" in words and "not yet" not in words
+    events = [line for line in store.audit_lines() if line.event == "export.made"]
+    assert [json.loads(e.facts)["kind"] for e in events] == ["report json", "report pdf"]
+
+
+def test_a_report_of_a_release_that_is_gone(store: Store, three: list[str], tmp_path: Path) -> None:
+    from pages import _review_report
+
+    record = replace(store.study(three[0]), release_sha256="0" * 64)
+    release = _review_report.release_of(record)
+    assert (release.id, release.sha256) == (record.release, "0" * 64)
+    assert release.stages["hand"].label_means == "fracture"
+    assert _review_report.release_of(store.study(three[0])).stages["hand"].operating_points
 
 
 def test_undo_takes_back_one_step(store: Store, three: list[str]) -> None:

@@ -272,7 +272,7 @@ def _encoded(
         coloured = overlay(grey, on_picture(view.heatmap, *grey.shape), OPACITY)
         picture = np.ascontiguousarray(coloured[..., ::-1])
     if marks:
-        picture = cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR)
+        picture = np.repeat(grey[..., None], 3, axis=2)
     height, width = grey.shape
     for mark in marks:
         first = round(mark.x0 * width), round(mark.y0 * height)

@@ -1,0 +1,119 @@
+"""The report of a study on the worklist: what the release said and what the readers decided."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+
+import streamlit as st
+
+from core import report
+from core.errors import WeightsInvalid
+from core.registry import Registry, Release, Stage
+from core.settings import Settings
+from core.store import Decision, Store, StudyRecord, Verdict
+from core.store.records import Reassessment
+from core.transforms import Preprocessing
+from core.types import Radiograph
+from pages import _operating, _worklist
+
+AGREES = {Verdict.AGREE: True, Verdict.DISAGREE: False, Verdict.SECOND_LOOK: None}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the page shows, and so what the report says. radiographs: decoded when it is made."""
+
+    record: StudyRecord
+    decisions: tuple[Decision, ...]
+    reassessed: tuple[Reassessment, ...]
+    radiographs: Callable[[], tuple[Radiograph | None, ...]]
+
+
+def buttons(store: Store, asked: Asked) -> None:
+    """PDF and JSON, with names only if the reader asks for them; each is a line in the audit."""
+    study = asked.record.id
+    names = st.session_state.get(f"names-{study}", False)
+    # What the session knows is asked here: a download has no session.
+    point, prevalence = _operating.chosen()
+    reader = _worklist.reader() or "unnamed"
+    paper, data = st.columns(2)
+    for place, label, form in ((paper, "Report (PDF)", "pdf"), (data, "JSON", "json")):
+        place.download_button(
+            label,
+            data=partial(_made, store, asked, form, names, point, prevalence, reader),
+            file_name=f"report-{study[:12]}.{form}",
+            mime=f"application/{form}",
+            on_click="ignore",
+            key=f"report-{form}-{study}",
+            width="stretch",
+        )
+    st.checkbox("With the names of study and files", key=f"names-{study}")
+
+
+def release_of(record: StudyRecord) -> Release:
+    """The release that assessed a study; what the record knows of it where it is gone."""
+    try:
+        found = Registry.open(Settings.from_environment().weights).releases.get(record.release)
+    except WeightsInvalid:
+        found = None
+    if found is not None and found.sha256 == record.release_sha256:
+        return found
+    part = record.result.body_part
+    stages = {part.value: Stage("", "", (), label_means=record.label_means)} if part else {}
+    return Release(
+        record.release,
+        "unknown date",
+        {},
+        stages,
+        Preprocessing(1, 0.0, 1.0, (0.0, 100.0)),
+        {},
+        {},
+        {},
+        "",
+        "",
+        sha256=record.release_sha256,
+    )
+
+
+def _made(
+    store: Store,
+    asked: Asked,
+    form: str,
+    names: bool,
+    point: str,
+    prevalence: float,
+    reader: str,
+) -> bytes:
+    record = asked.record
+    decided = [d for d in asked.decisions if d.opinion and d.opinion.verdict in AGREES]
+    made = report.StudyReport(
+        record.result,
+        asked.radiographs(),
+        release_of(record),
+        datetime.now(UTC),
+        point,
+        names,
+        prevalence,
+        tuple(_decision(d) for d in decided),
+        tuple(r.result for r in asked.reassessed),
+    )
+    store.audit("export.made", reader, kind=f"report {form}", study=record.id, names=names)
+    return report.pdf(made) if form == "pdf" else json.dumps(report.as_json(made)).encode()
+
+
+def _decision(decision: Decision) -> report.Decision:
+    opinion = decision.opinion
+    assert opinion is not None  # those without one were left out
+    return report.Decision(
+        decision.reader,
+        decision.made,
+        AGREES[opinion.verdict],
+        opinion.body_part,
+        opinion.finding,
+        opinion.comment,
+        opinion.marks,
+    )

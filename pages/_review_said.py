@@ -1,0 +1,57 @@
+"""What the release and the readers say of one study on the page Review, as markup."""
+
+from __future__ import annotations
+
+from html import escape
+
+from core.store import Decision, StudyRecord
+from core.store.records import Reassessment
+from core.study import StudyResult
+from pages import _reading
+from pages._review_list import VERDICTS
+from pages._theme import percent
+
+
+def reading_of(record: StudyRecord, asked: tuple[Reassessment, ...]) -> str:
+    """What the release said in one glance, and beside it what other parts' models say."""
+    first = _reading_of(record.result, record.label_means, "Body part")
+    notes = "".join(f"<p class='caution'>{escape(str(n))}</p>" for n in record.result.notes)
+    return first + "".join(_asked(a, record.release) for a in asked) + notes
+
+
+def _asked(asked: Reassessment, release: str) -> str:
+    by = "" if asked.release == release else f", release {escape(asked.release)}"
+    title = f"Body part named by {escape(asked.asked_by)}{by}"
+    return f"<div class='asked'>{_reading_of(asked.result, asked.label_means, title)}</div>"
+
+
+def _reading_of(result: StudyResult, label_means: str, title: str) -> str:
+    part = result.body_part.capitalize() if result.body_part else "Not assessed"
+    number = "" if result.probability is None else percent(result.probability)
+    meant = escape(label_means) or "not recorded"
+    views = len(result.counted)
+    mean = f"The mean of {views} views." if views > 1 else ""
+    return (
+        f"<dl class='reading'><dt>{title}</dt><dd><div class='value'>{part}</div></dd>"
+        f"<dt>Finding: {meant}</dt><dd><div class='value'>{_reading.badge(result.finding)}"
+        f"<span class='number'>{number}</span></div><div class='soft'>{mean}</div></dd></dl>"
+    )
+
+
+def side_by_side(decisions: tuple[Decision, ...]) -> str:
+    """A table with a column for each reader."""
+    said = [(d, d.opinion) for d in decisions if d.opinion is not None]
+    rows = [
+        ("Verdict", [VERDICTS[o.verdict] for _, o in said]),
+        ("Body part", [(o.body_part or "–").capitalize() for _, o in said]),
+        ("Finding", [_reading.WORDS[o.finding] if o.finding else "–" for _, o in said]),
+        ("Mark", [", ".join(f"view {m.view + 1}" for m in o.marks) or "–" for _, o in said]),
+        ("Comment", [escape(o.comment) or "–" for _, o in said]),
+        ("When (UTC)", [f"{d.made:%Y-%m-%d %H:%M}" for d, _ in said]),
+    ]
+    head = "".join(f"<th>{escape(d.reader)}</th>" for d, _ in said)
+    body = "".join(
+        f"<tr><th>{name}</th>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
+        for name, cells in rows
+    )
+    return f"<table class='details readers'><tr><th></th>{head}</tr>{body}</table>"
