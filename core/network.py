@@ -19,19 +19,18 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 M = TypeVar("M", bound=nn.Module)
 
-TRUNK_CHANNELS = 1024
-BRANCH_CHANNELS = 2048
+EXPANSION = 4
 _LAYERS = ((64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2))  # width, blocks, stride
+TRUNK_CHANNELS = EXPANSION * _LAYERS[2][0]  # 1024
+BRANCH_CHANNELS = EXPANSION * _LAYERS[3][0]  # 2048
 
 
 class Bottleneck(nn.Module):
     """1x1, 3x3, 1x1 convolutions around a shortcut; BxCxHxW in, Bx(4 width)xH'xW' out."""
 
-    expansion = 4
-
     def __init__(self, channels: int, width: int, stride: int = 1) -> None:
         super().__init__()
-        out = width * self.expansion
+        out = width * EXPANSION
         self.conv1 = nn.Conv2d(channels, width, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.conv2 = nn.Conv2d(width, width, 3, stride, padding=1, bias=False)
@@ -54,7 +53,7 @@ class Bottleneck(nn.Module):
 
 def _layer(channels: int, width: int, blocks: int, stride: int) -> nn.Sequential:
     first = Bottleneck(channels, width, stride)
-    rest = (Bottleneck(width * Bottleneck.expansion, width) for _ in range(blocks - 1))
+    rest = (Bottleneck(width * EXPANSION, width) for _ in range(blocks - 1))
     return nn.Sequential(first, *rest)
 
 
@@ -68,8 +67,8 @@ class Trunk(nn.Module):
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, 2, padding=1)
         self.layer1 = _layer(64, *_LAYERS[0])
-        self.layer2 = _layer(256, *_LAYERS[1])
-        self.layer3 = _layer(512, *_LAYERS[2])
+        self.layer2 = _layer(EXPANSION * _LAYERS[0][0], *_LAYERS[1])
+        self.layer3 = _layer(EXPANSION * _LAYERS[1][0], *_LAYERS[2])
         _initialise(self)
 
     def stages(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:

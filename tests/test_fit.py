@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -10,11 +11,17 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from tests import tiny
+from tests import small, tiny
 from training import fit
 from training.augment import FLIP, GEOMETRY, vary
 from training.pictures import Pictures, pointing_loss
 from training.pictures import loss as loss_of
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _small() -> Iterator[None]:
+    with small.networks():
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -21,6 +21,20 @@ def test_discrimination_and_agreement():
     assert metrics.auroc(truth, [0.9, 0.8, 0.3, 0.4, 0.1, 0.1, 0.2, 0.2]) == pytest.approx(14 / 15)
 
 
+@pytest.mark.parametrize("steps", [3, 1000])  # of the scores: many are equal, or nearly none
+def test_areas_are_those_of_scikit_learn(steps):
+    rng = np.random.default_rng(steps)
+    for n in (2, 3, 10, 200):
+        truth = rng.permutation(np.arange(n) % 3 == 0).astype(float)
+        score = rng.integers(steps, size=n) / steps
+        assert metrics.auroc(truth, score) == pytest.approx(sk.roc_auc_score(truth, score))
+        expected = sk.average_precision_score(truth, score)
+        assert metrics.auprc(truth, score) == pytest.approx(expected)
+    for area in (metrics.auroc, metrics.auprc):
+        with pytest.raises(ValueError, match="not a number"):
+            area([0, 1], [0.5, math.nan])
+
+
 def test_what_is_not_defined_is_nan():
     assert math.isnan(metrics.auroc([1, 1], [0.2, 0.3]))
     assert math.isnan(metrics.sensitivity([0, 0], [0, 1]))

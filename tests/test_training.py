@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,11 +12,18 @@ import pandas as pd
 import pytest
 import torch
 
+from core import network
 from core.registry import Registry
-from tests import tiny
+from tests import small, tiny
 from training import data, fit, sampling
 from training.__main__ import main
 from training.phase import Phase, rate
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _small() -> Iterator[None]:
+    with small.networks():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -58,8 +66,8 @@ def test_a_run_leaves_what_others_read(run):
     assert "split_sha256" in (run / "config.toml").read_text()
     networks = torch.load(run / "networks.pt", weights_only=True)["networks"]
     assert networks.keys() == {"trunk", "body_part", "elbow", "hand", "shoulder"}
-    assert networks["body_part"]["fc.weight"].shape == (4, 2048)
-    assert networks["hand"]["fc.weight"].shape == (1, 2048)
+    assert networks["body_part"]["fc.weight"].shape == (6, network.BRANCH_CHANNELS)
+    assert networks["hand"]["fc.weight"].shape == (1, network.BRANCH_CHANNELS)
 
 
 @pytest.mark.parametrize("steps", [2, 7])
