@@ -36,7 +36,7 @@ from core import structure
 from core.errors import ImageRejected
 from core.grey import Decoded, Grey, check_size, luminance, over_black, scaled_to_16_bit
 from core.settings import ImageLimits
-from core.types import Radiograph
+from core.types import DicomHeader, Radiograph
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -159,6 +159,21 @@ def dicom_header(data: bytes, limits: ImageLimits, pixels: bool = False) -> Data
         raise
     except Exception as error:
         raise ImageRejected(_sentence("DICOM", error)) from error
+
+
+def peek(data: bytes, limits: ImageLimits) -> DicomHeader | None:
+    """What a DICOM file says of itself, without its pixels; None for others and damaged ones."""
+    if data[128:132] != b"DICM":
+        return None
+    from core.header import header_of
+
+    try:
+        return header_of(dicom_header(data, limits))
+    except ImageRejected:
+        return None
+    except Exception as error:  # noqa: BLE001 (whatever pydicom raises; decode says it to the reader)
+        log.info("A header could not be read: %s", _where(error))
+        return None
 
 
 def _where(error: Exception) -> str:

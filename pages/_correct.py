@@ -21,10 +21,14 @@ NEW = "A study of its own"
 
 @dataclass(frozen=True)
 class Study:
-    """The views of one study, in the order of ``result.views``."""
+    """The views of one study, in the order of ``result.views``.
+
+    awaited: how many of them are not scored yet; the result is that of the others.
+    """
 
     sources: tuple[Source, ...]
     result: StudyResult
+    awaited: int = 0
 
     @property
     def key(self) -> str:

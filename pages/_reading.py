@@ -43,11 +43,14 @@ def badge(finding: Finding | None) -> str:
     return f'<span class="finding {finding.value if finding else "none"}"><i></i>{word}</span>'
 
 
-def study(result: StudyResult, release: Release) -> str:
-    """The study in one glance: body part, finding, probability, and what to beware of."""
+def study(result: StudyResult, release: Release, awaited: int = 0) -> str:
+    """The study in one glance: body part, finding, probability, and what to beware of.
+
+    awaited: how many views are still to be read.
+    """
     stage = release.stages.get(result.body_part or "")
     notes = "".join(f"<p class='caution'>{escape(note)}</p>" for note in result.notes)
-    return f"<dl class='reading'>{_part(result)}{_finding(result, stage)}</dl>{notes}"
+    return f"<dl class='reading'>{_part(result)}{_finding(result, stage, awaited)}</dl>{notes}"
 
 
 def views(names: Iterable[str], results: Iterable[ImageResult]) -> str:
@@ -148,7 +151,7 @@ def _recognised(named: list[BodyPartPrediction]) -> str:
     return "; ".join(f"{label} {share}" for label, share in shares.items())
 
 
-def _finding(result: StudyResult, stage: Stage | None) -> str:
+def _finding(result: StudyResult, stage: Stage | None, awaited: int) -> str:
     if stage is None or result.finding is None or result.probability is None:
         reasons = dict.fromkeys(v.reason or "" for v in result.views)
         why = "".join(f"<div class='soft'>{escape(reason)}</div>" for reason in reasons)
@@ -157,6 +160,8 @@ def _finding(result: StudyResult, stage: Stage | None) -> str:
     meant = escape(stage.label_means) or "not recorded"
     count = len(result.counted)
     mean = f"The mean of {count} views. " if count > 1 else ""
+    if awaited:
+        mean = f"Of {count} of {count + awaited} views so far. "
     return (
         f"<dt>Finding: {meant}</dt>"
         f"<dd><div class='value'>{badge(result.finding)}"

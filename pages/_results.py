@@ -5,17 +5,17 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 
 import pandas as pd
 import streamlit as st
-from streamlit.delta_generator import DeltaGenerator
 
 from core.cascade import Cascade
 from core.settings import ImageLimits
-from core.study import combine, group
+from core.study import StudyResult, combine, group
 from core.types import Finding, ImageResult
-from pages import _downloads, _reading, _sources
+from pages import _downloads, _reading, _sources, _theme
 from pages._correct import Study
 from pages._scoring import Session
 from pages._sources import Source
@@ -25,7 +25,9 @@ from pages._theme import html, style
 ROWS_SHOWN = 4
 ROW = 30  # pixels
 ONE_ABOVE, MANY_ABOVE = 345, 470  # pixels that are not the picture's, with one study and a list
-REDRAW = 0.5  # seconds between two drawings of a list that grows
+AT_ONCE = 0.5  # seconds of scoring, before the page listens to the reader again
+POLL = 0.6
+NOT_YET = "Not read yet."
 CURRENT = "#2a333a"
 BAR = "#6f8192"  # not the accent: that is kept for findings
 ORDERS = ("As given", "Most suspected first")
@@ -43,21 +45,29 @@ class Results:
         self._limits = limits
         self._memory = memory
         self._found: dict[str, ImageResult] = {}
+        self._drawn = False
 
     def show(self) -> None:
-        """Score what has no score yet, and draw everything."""
-        status = st.container(key="status").empty()
-        listing = st.empty()
-        self._score(status, listing)
-        studies = self._studies()
-        self._finish(status, studies)
-        position = 0
+        """The study that is looked at as soon as one view of it is scored, then all the others."""
+        for source in self._sources:
+            self._memory.peek(source, self._limits)
+            if self._memory.known(source, self._cascade):
+                self._score(source)
+        studies = self._ordered(self._studies())
+        position = self._position(studies)
+        if studies[position].awaited == len(studies[position].sources):
+            self._score(studies[position].sources[0])
+            studies = self._ordered(self._studies())
+            position = self._position(studies)
+        awaited = self._awaited()
+        if awaited:
+            st.fragment(self._reading, run_every=POLL)(position)
+        else:
+            with st.container():
+                self._read(studies, position)
         above = ONE_ABOVE
         if len(studies) > 1:
             above = MANY_ABOVE + ROW * min(len(studies), ROWS_SHOWN)
-            studies = self._ordered(studies)
-            position = self._position(studies)
-            self._table(listing, studies, position, selectable=True)
             self._pager(position, studies)
         style(f".st-key-picture {{ --above: {above}px; }}")
         others = {
@@ -66,42 +76,75 @@ class Results:
             if n != position
         }
         StudyCard(studies[position], self._cascade, self._memory, self._limits, others).draw()
+        if awaited:
+            self._score_some(studies[position])
+            if not self._awaited():
+                st.rerun()
 
-    def _score(self, status: DeltaGenerator, listing: DeltaGenerator) -> None:
-        """Every file; while many are awaited, the list grows."""
-        drawn = time.monotonic()
-        for _ in self._scored(status):
-            if time.monotonic() - drawn > REDRAW and len(self._sources) > 1:
-                self._table(listing, self._studies(), -1)
-                drawn = time.monotonic()
+    def _reading(self, position: int) -> None:
+        """A fragment: progress and list while files are awaited; some are scored each time.
+
+        So a click waits no longer than ``AT_ONCE``. All of the page is drawn again when there is
+        something new in the study that is looked at, and at the end.
+        """
+        with _theme.boundary():
+            studies = self._ordered(self._studies())
+            shown = studies[position]
+            if self._drawn:
+                self._score_some(shown)
+                again = self._studies()
+                now = next(s for s in again if s.key == shown.key)
+                if now.awaited != shown.awaited or not self._awaited():
+                    st.rerun()
+                studies = self._ordered(again)
+                position = next(n for n, s in enumerate(studies) if s.key == shown.key)
+            self._drawn = True
+            done, total = len(self._found), len(self._sources)
+            with st.container(key="status"):
+                st.progress(done / total, text=f"{done} of {total} radiographs read")
+            if len(studies) > 1:
+                self._table(studies, position)
+
+    def _read(self, studies: list[Study], position: int) -> None:
+        """What stands in the place of ``_reading`` when all is scored."""
+        with st.container(key="status"):
+            self._finish(studies)
+        if len(studies) > 1:
+            self._table(studies, position, selectable=True)
 
     def _studies(self) -> list[Study]:
-        """What is scored by now, grouped."""
-        known = [s for s in self._sources if s.id in self._found]
-        keys = [self._memory.study_of(s) for s in known]
-        return [
-            Study(
-                tuple(known[n] for n in views),
-                combine(
-                    keys[views[0]], [self._found[known[n].id] for n in views], self._cascade.release
-                ),
-            )
-            for views in group(keys)
-        ]
+        """All files in their studies, with what is scored by now."""
+        keys = [self._memory.study_of(s) for s in self._sources]
+        return [self._study(keys[views[0]], views) for views in group(keys)]
 
-    def _scored(self, status: DeltaGenerator) -> Iterator[Source]:
-        """Each source when its result is there; progress as soon as more than one is awaited."""
-        sources, total = self._sources, len(self._sources)
-        awaited = self._awaited()
-        for n, source in enumerate(sources):
-            if awaited > 1:
-                status.progress(n / total, text=f"{n} of {total} radiographs read")
-            self._found[source.id] = self._memory.result(source, self._cascade, self._limits)
-            yield source
+    def _study(self, key: str, positions: Sequence[int]) -> Study:
+        sources = tuple(self._sources[n] for n in positions)
+        release = self._cascade.release
+        known = [self._found[s.id] for s in sources if s.id in self._found]
+        views = tuple(
+            self._found.get(s.id)
+            or ImageResult(s.name, None, NOT_YET, release.id, release.sha256, 0.0)
+            for s in sources
+        )
+        result = combine(key, known, release) if known else StudyResult(key, views)
+        return Study(sources, replace(result, views=views), len(sources) - len(known))
+
+    def _score(self, source: Source) -> None:
+        self._found[source.id] = self._memory.result(source, self._cascade, self._limits)
+
+    def _score_some(self, shown: Study) -> None:
+        """What is awaited, the study that is looked at first, until ``AT_ONCE`` is over."""
+        began = time.monotonic()
+        for source in (*shown.sources, *self._sources):
+            if source.id in self._found:
+                continue
+            if time.monotonic() - began > AT_ONCE:
+                return
+            self._score(source)
 
     def _awaited(self) -> int:
         """How many have no result yet."""
-        return sum(not self._memory.known(s, self._cascade) for s in self._sources)
+        return len(self._sources) - len(self._found)
 
     def _position(self, studies: Sequence[Study]) -> int:
         """Where the study stands that the reader looks at; it may have moved."""
@@ -130,7 +173,6 @@ class Results:
 
     def _table(
         self,
-        place: DeltaGenerator,
         studies: Sequence[Study],
         position: int,
         selectable: bool = False,
@@ -144,7 +186,7 @@ class Results:
                 self._go(studies[row])
 
         chosen = {"key": key, "on_select": select, "selection_mode": "single-cell"}
-        place.dataframe(
+        st.dataframe(
             rows.style.apply(_mark, axis=1, position=position),
             hide_index=True,
             width="stretch",
@@ -183,13 +225,13 @@ class Results:
             args=("shown", None),
         )
 
-    def _finish(self, status: DeltaGenerator, studies: Sequence[Study]) -> None:
+    def _finish(self, studies: Sequence[Study]) -> None:
         """Tally, grouping and downloads, in the place where the progress was."""
         records = [
             _downloads.Record(self._found[s.id], self._memory.chosen.get(s.id))
             for s in self._sources
         ]
-        with status.container(horizontal=True, vertical_alignment="center"):
+        with st.container(horizontal=True, vertical_alignment="center"):
             html(f"<p class='tally'>{_tally([s.result.finding for s in studies])}</p>")
             self._grouping(studies)
             _download("CSV", _downloads.to_csv(records), "results.csv", "text/csv")
@@ -244,7 +286,9 @@ def _row(study: Study) -> dict[str, object]:
     result = study.result
     part = result.body_part.capitalize() if result.body_part else ""
     chosen = any(view.chosen for view in result.counted)
-    word = _reading.WORDS[result.finding] if result.finding else "Not assessed"
+    none = "Not read yet" if study.awaited == len(study.sources) else "Not assessed"
+    word = _reading.WORDS[result.finding] if result.finding else none
+    one = len(study.sources) == 1
     refused = next((v.reason for v in result.views if v.reason), "")
     return {
         "Study": _name(study),
@@ -252,7 +296,7 @@ def _row(study: Study) -> dict[str, object]:
         "Body part": f"{part} (chosen)" if chosen else part,
         "Finding": f"{_reading.GLYPHS[result.finding]} {word}",
         "Probability": math.nan if result.probability is None else 100 * result.probability,
-        "Note": refused if len(study.sources) == 1 else " ".join(result.notes),
+        "Note": "" if study.awaited else refused if one else " ".join(result.notes),
     }
 
 

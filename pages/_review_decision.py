@@ -61,15 +61,7 @@ class OwnDecision:
         if opinion.verdict is Verdict.DISAGREE:
             self._correct()
         self._marked()
-        key = f"comment-{self._record.id}-{self._revision}"
-        st.text_area(
-            "Comment",
-            value=opinion.comment,
-            key=key,
-            on_change=lambda: self._save(replace(self.opinion, comment=st.session_state[key])),
-            height=90,
-            max_chars=2000,
-        )
+        self._comment()
         saved, undo = st.columns([2, 1], vertical_alignment="center")
         with saved:
             html(f"<p class='soft' role='status'>{self._saved()}</p>")
@@ -123,6 +115,19 @@ class OwnDecision:
             key=finding,
             on_change=lambda: self._save(replace(self.opinion, finding=st.session_state[finding])),
         )
+
+    def _comment(self) -> None:
+        """The field stays whatever else is saved, so that nobody types into one that is gone."""
+        key = f"comment-{self._record.id}-{self._reader}"
+        known = f"{key}-known"
+        if key not in st.session_state or st.session_state.get(known) != self.opinion.comment:
+            st.session_state[key] = st.session_state[known] = self.opinion.comment
+
+        def save() -> None:
+            st.session_state[known] = st.session_state[key]
+            self._save(replace(self.opinion, comment=st.session_state[key]))
+
+        st.text_area("Comment", key=key, on_change=save, height=90, max_chars=2000)
 
     def _marked(self) -> None:
         if not self.opinion.marks:

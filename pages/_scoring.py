@@ -102,6 +102,11 @@ class Session:
             lambda: cascade.explain(self._decoded(source, limits), part, method),
         )
 
+    def peek(self, source: Source, limits: ImageLimits) -> None:
+        """Read what a DICOM file says of its study, so that views are grouped before any score."""
+        if source.id not in self.headers:
+            self.headers[source.id] = imaging.peek(source.read(), limits)
+
     def study_of(self, source: Source) -> str:
         """The study that a view belongs to: as the reader put it, else by ``core.study.key_of``."""
         if source.id in self.moved:

@@ -62,7 +62,8 @@ class StudyCard:
             left, right = st.columns([7, 3], gap="medium")
             with right:
                 html(_title(self._study))
-                html(_reading.study(self._study.result, self._cascade.release))
+                study = self._study
+                html(_reading.study(study.result, self._cascade.release, study.awaited))
                 if self._study.result.body_part is not None:
                     self._take_away()
                     _operating.draw(self._study.result, self._cascade.release)
@@ -185,6 +186,7 @@ class StudyCard:
                 mime=f"application/{form}",
                 on_click="ignore",
                 key=f"report-{form}-{key}",
+                disabled=self._study.awaited > 0,
                 width="stretch",
                 type="primary" if form == "pdf" else "secondary",
             )
@@ -196,6 +198,7 @@ class StudyCard:
             self._cascade.release,
             lambda: {v.sha256 or "": s.read() for v, s in zip(views, self._study.sources)},
             "-".join([key, *(f"{v.sha256} {v.part}" for v in views)]),
+            disabled=self._study.awaited > 0,
         )
 
     def _report(self, form: str, names: bool, point: str, prevalence: float) -> bytes:

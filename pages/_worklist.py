@@ -67,23 +67,28 @@ def add(
     release: Release,
     pictures: Callable[[], Mapping[str, bytes]],
     key: str,
+    disabled: bool = False,
 ) -> None:
     """Draw "Add to worklist" for one study, as `Store.add_study` takes it.
 
     pictures: the encoded files by SHA-256, asked for only when the study is added; from then on
-    they are kept on disk. key: tells this button from those of other studies.
+    they are kept on disk. key: tells this button from those of other studies. disabled: shows that
+    it can be done later.
     """
     done = f"on-worklist-{key}"
     if st.session_state.get(done):
         _theme.html("<p class='soft'>On the worklist: see the page Review.</p>")
         return
-    place = st.container() if reader() else st.popover("Add to worklist", width="stretch")
+    if reader():
+        place = st.container()
+    else:
+        place = st.popover("Add to worklist", width="stretch", disabled=disabled)
     with place, _theme.boundary():
         label = "Add to worklist"
         if not reader():
             ask_reader(f"reader-{key}")
             label = "Add"
-        if st.button(label, key=f"add-{key}", width="stretch") and reader():
+        if st.button(label, key=f"add-{key}", width="stretch", disabled=disabled) and reader():
             store().add_study(title, result, release, pictures(), reader())
             st.session_state[done] = True
             st.rerun()

@@ -66,7 +66,16 @@ def text(app: AppTest) -> str:
 
 def upload(app: AppTest, *files: tuple[str, bytes]) -> AppTest:
     app.file_uploader[0].set_value([(name, data, "image/png") for name, data in files])
-    return app.run()
+    return finished(app.run())
+
+
+def finished(app: AppTest) -> AppTest:
+    """The page when nothing is awaited: a browser asks for the rest by itself."""
+    for _ in range(50):
+        if not app.get("progress"):
+            return app
+        app.run()
+    raise AssertionError("it is still reading")
 
 
 def test_first_page_says_what_to_do_and_imports_no_torch() -> None:
@@ -135,6 +144,29 @@ def test_part_chosen_by_the_reader_is_marked(app: AppTest) -> None:
     assert "Recognised as" in text(app)
     choice(app, "Assess as").select("recognised").run()
     assert "Chosen by the reader" not in text(app)
+
+
+def test_the_first_study_is_there_while_the_others_are_read(
+    app: AppTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pages._results.AT_ONCE", -1.0)  # nothing after the first view
+    files = [("s/a.png", picture()), ("s/b.png", picture(1)), ("c.png", picture(2))]
+    app.file_uploader[0].set_value([(name, data, "image/png") for name, data in files])
+    app.run()
+    page = text(app)
+    assert "<b>Study of 2 views</b>" in page and "Of 1 of 2 views so far." in page
+    assert len(viewers(app)) == 1 and "1 of 3 radiographs read" in app.get("progress")[0].proto.text
+    assert list(app.dataframe[0].value["Views"]) == [2, 1]
+    assert "Not read yet" in app.dataframe[0].value["Finding"][1]
+    reports = [b for b in app.get("download_button") if "Report" in b.proto.label]
+    assert reports and all(b.proto.disabled for b in reports)
+    # the reader goes on without waiting: the other study is read first
+    app.button("next").click().run()
+    assert "<b>c.png</b>" in text(app) and "2 of 3" in app.get("progress")[0].proto.text
+    monkeypatch.setattr("pages._results.AT_ONCE", 60.0)
+    app.button("previous").click().run()
+    assert "The mean of 2 views." in text(app) and not app.get("progress")
+    assert not app.exception
 
 
 def test_many_files_have_a_summary_and_one_study(app: AppTest) -> None:
