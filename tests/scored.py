@@ -42,4 +42,5 @@ def cascade() -> Any:
 def rows(source: str = "drawn") -> pd.DataFrame:
     """The seven elbows."""
     table = pd.DataFrame(ELBOWS, columns=list(COLUMNS))
-    return table.assign(source=source, part="elbow", truth="elbow", named="elbow", finding="")
+    said = {"truth": "elbow", "named": "elbow", "looks_like": "", "finding": ""}
+    return table.assign(source=source, part="elbow", **said)

@@ -156,3 +156,11 @@ def test_mura_as_it_is_downloaded_is_scored_by_study(weights, tmp_path, capsys):
     assert not {f["part"] for f in measured["figures"]} & {"forearm", "humerus"}
     assert "by study" in (out / "report.html").read_text(encoding="utf-8")
     assert "path" not in pd.read_csv(out / "scores.csv")
+
+
+def test_others_that_got_a_name_are_counted_by_whether_it_is_right():
+    others = scored.rows().assign(part="lower_leg", positive=math.nan, probability=math.nan)
+    others["looks_like"] = ["lower leg", "lower leg", "foot", "", "stranger", "lower leg", ""]
+    found = figures(pd.concat([scored.rows(), others]))
+    assert found["body_part", "other", "all", "image", "named right"] == pytest.approx(3 / 5)
+    assert not [k for k in figures(scored.rows()) if k[-1] == "named right"]

@@ -1,4 +1,4 @@
-"""Command line: ``python -m training data|distill|fit|calibrate|evaluate|release``."""
+"""Command line: ``python -m training COMMAND``, one function a command below."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from core.errors import CascadeError
+
+if TYPE_CHECKING:
+    from core.cascade import Cascade
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -49,6 +52,7 @@ def _parser(wanted: str) -> argparse.ArgumentParser:
         ("evaluate", "score a release on one split", _evaluate_arguments, _evaluate),
         ("joint", "score the heads of a run's joint phase", _joint_arguments, _joint),
         ("heatmaps", "do the heatmaps point at what was found?", _heatmaps_arguments, _heatmaps),
+        ("robustness", "do answers survive handling?", _robustness_arguments, _robustness),
         ("strangers", "is what is no radiograph refused?", _strangers_arguments, _strangers),
         ("simulate", "make simulated radiographs", _simulate_arguments, _simulate),
         ("release", "put a candidate into weights/", _release_arguments, _release),
@@ -182,21 +186,17 @@ def _heatmaps_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--release", default="champion")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--draws", type=int, default=1000, help="bootstrap draws (default: 1000)")
-    parser.add_argument("--out", type=Path, help="folder for heatmaps.json, as evaluate's --out")
+    parser.add_argument("--out", type=Path, help="folder for the figures, as evaluate's --out")
 
 
 def _heatmaps(options: argparse.Namespace) -> None:
     from core.cascade import Cascade
-    from training import evaluate, heatmaps
+    from training import heatmaps
     from training.data import read_all
 
     rows = heatmaps.chosen(read_all(options.data), options.split)
     cascade = Cascade.load(options.weights, options.release, options.device)
-    records = heatmaps.measure(cascade, rows, options.draws)
-    print(evaluate.table(records))
-    if options.out:
-        about = {"release": cascade.release.id, "release_sha256": cascade.release.sha256}
-        print(evaluate.write(records, options.out, about, "heatmaps.json"))
+    _show(heatmaps.measure(cascade, rows, options.draws), cascade, options.out, "heatmaps.json")
 
 
 def _joint_arguments(parser: argparse.ArgumentParser) -> None:
@@ -213,20 +213,47 @@ def _joint(options: argparse.Namespace) -> None:
     print(evaluate.table(records))
 
 
+def _robustness_arguments(parser: argparse.ArgumentParser) -> None:
+    _heatmaps_arguments(parser)
+    parser.add_argument("--count", type=int, default=200, help="radiographs (default: 200)")
+
+
+def _robustness(options: argparse.Namespace) -> None:
+    from core.cascade import Cascade
+    from training import robustness
+    from training.data import read_all
+
+    rows = robustness.chosen(read_all(options.data), options.split, options.count)
+    cascade = Cascade.load(options.weights, options.release, options.device)
+    _show(robustness.measure(cascade, rows, options.draws), cascade, options.out, "robustness.json")
+
+
+def _show(records: list[dict[str, Any]], cascade: Cascade, out: Path | None, name: str) -> None:
+    """Print the figures; write them to ``out``, where ``release`` finds them."""
+    from training import evaluate
+
+    print(evaluate.table(records))
+    if out:
+        about = {"release": cascade.release.id, "release_sha256": cascade.release.sha256}
+        print(evaluate.write(records, out, about, name))
+
+
 def _strangers_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--weights", type=Path, default=Path("weights"))
     parser.add_argument("--release", default="champion")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--count", type=int, default=100, help="of each kind (default: 100)")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--out", type=Path, help="folder for strangers.json, as evaluate's --out")
 
 
 def _strangers(options: argparse.Namespace) -> None:
     from core.cascade import Cascade
-    from training import evaluate, strangers
+    from training import strangers
 
     cascade = Cascade.load(options.weights, options.release, options.device)
-    print(evaluate.table(strangers.measure(cascade, options.count, options.seed)))
+    records = strangers.measure(cascade, options.count, options.seed)
+    _show(records, cascade, options.out, "strangers.json")
 
 
 def _simulate_arguments(parser: argparse.ArgumentParser) -> None:

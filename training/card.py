@@ -19,6 +19,12 @@ _ROWS = (
     "specificity (specific)",
     "refused",
     "pointing game",
+    "rank correlation",
+    "finding changed",
+    "finding turned round",
+    "change of probability",
+    "body part changed",
+    "named right",
 )
 
 

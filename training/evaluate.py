@@ -38,35 +38,36 @@ def predict(cascade: Cascade, rows: pd.DataFrame) -> pd.DataFrame:
     """``rows`` with what the cascade said of each.
 
     Added columns: ``said`` (body part, "rejected" or "unreadable"), ``truth`` (its class),
-    ``named`` (the most probable body part, refused or not), ``probability`` (positive, given the
-    true part; NaN for other parts), ``finding``.
+    ``named`` (the most probable body part, refused or not), ``looks_like`` (what an "other" was
+    named, "" if nothing), ``probability`` (positive, given the true part; NaN for other parts),
+    ``finding``.
     """
     bar = tqdm(zip(rows.path, rows.part), total=len(rows), unit="img", mininterval=5)
-    columns = ["said", "named", "probability", "finding"]
+    columns = ["said", "named", "looks_like", "probability", "finding"]
     said = pd.DataFrame([_score(cascade, path, part) for path, part in bar], columns=columns)
     out = rows.reset_index(drop=True).join(said)
     out["truth"] = out.part.map(stage1_class)
     return out[out.said != "unreadable"].reset_index(drop=True)
 
 
-def _score(cascade: Cascade, path: str, part: str) -> tuple[str, str, float, str]:
-    """(said, named, probability, finding) of one picture whose true part is ``part``."""
+def _score(cascade: Cascade, path: str, part: str) -> tuple[str, str, str, float, str]:
+    """What ``predict`` adds to one picture whose true part is ``part``, in the same order."""
     try:
         radiograph = imaging.read(path, ImageLimits())
     except ImageRejected as error:
         log.warning("left out %s: %s", path, error.reason)
-        return "unreadable", "", math.nan, ""
+        return "unreadable", "", "", math.nan, ""
     [result] = cascade.predict([radiograph])
     assert result.body_part is not None
     named = result.body_part.label.value
     said = named if result.reason is None else "rejected"
-    fracture = result.fracture
+    fracture, like = result.fracture, result.body_part.looks_like
     if part not in cascade.release.stages or part not in FOCUS:
-        return said, named, math.nan, ""
+        return said, named, like, math.nan, ""
     if said != part:
         fracture = cascade.predict([radiograph], BodyPart(part))[0].fracture
     assert fracture is not None
-    return said, named, fracture.probability, fracture.finding.value
+    return said, named, like, fracture.probability, fracture.finding.value
 
 
 def by_study(rows: pd.DataFrame) -> pd.DataFrame:
@@ -186,6 +187,10 @@ def _stage1(scored: pd.DataFrame, source: str, draws: int) -> Iterator[dict[str,
         yield record(
             "body_part", "other", source, "refused", share(other, other.said == "rejected")
         )
+    told = other[other.looks_like != ""]
+    if len(told):
+        right = told.looks_like == told.part.str.replace("_", " ")
+        yield record("body_part", "other", source, "named right", share(told, right))
 
 
 def _stage2(

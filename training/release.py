@@ -20,6 +20,7 @@ from training.card import model_card
 
 MAX_FILE_BYTES = 40 * 2**20
 MAX_RELEASE_BYTES = 150 * 2**20
+COMPANIONS = ("heatmaps.json", "robustness.json", "strangers.json")  # by the commands so named
 
 
 def half(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -64,10 +65,10 @@ def write(
 def promote(run: Path, weights: Path, alias: str) -> str:
     """Copy ``run/candidate`` to ``weights`` with its test figures and its model card.
 
-    The figures are those of ``run/test/metrics.json``, and of ``heatmaps.json`` beside it if it is
-    there; they must be of this very candidate. Releases
-    that no alias names any more are removed. Returns the id; raises WeightsInvalid for a damaged
-    candidate and ValueError for figures that are missing or of another release.
+    The figures are those of ``run/test/metrics.json``, and of what other commands wrote beside it
+    (COMPANIONS); they must be of this very candidate. Releases that no alias names any more are
+    removed. Returns the id; raises WeightsInvalid for a damaged candidate and ValueError for
+    figures that are missing or of another release.
     """
     source = Registry.open(run / "candidate")
     found = source.find("champion")
@@ -88,12 +89,13 @@ def _figures(path: Path, release: Release) -> dict[str, Any]:
     measured: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     if measured["release_sha256"] != release.sha256 or measured["split"] != "test":
         raise ValueError(f"{path} holds figures of another release or split.")
-    heat = path.with_name("heatmaps.json")
-    if heat.exists():
-        pointed = json.loads(heat.read_text(encoding="utf-8"))
-        if pointed["release_sha256"] != release.sha256:
-            raise ValueError(f"{heat} holds figures of another release.")
-        measured["figures"] += pointed["figures"]
+    for other in (path.with_name(name) for name in COMPANIONS):
+        if not other.exists():
+            continue
+        beside = json.loads(other.read_text(encoding="utf-8"))
+        if beside["release_sha256"] != release.sha256:
+            raise ValueError(f"{other} holds figures of another release.")
+        measured["figures"] += beside["figures"]
     return measured
 
 
