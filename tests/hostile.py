@@ -4,6 +4,7 @@ tests/stress/, which differ in how many they take.
 
 from __future__ import annotations
 
+import functools
 import io
 import struct
 import sys
@@ -168,42 +169,42 @@ def strike(data: bytes, toll: Toll) -> None:
 # Bombs: small files that unpack to much, or large ones that are all bookkeeping
 
 
+@functools.cache
 def zeros(megabytes: int) -> bytes:
     """That many megabytes of zeros, packed."""
     packer = zlib.compressobj(9)
     return b"".join(packer.compress(bytes(2**20)) for _ in range(megabytes)) + packer.flush()
 
 
-def bombs() -> dict[str, bytes]:
-    """Name -> file. Each would take hundreds of megabytes or seconds if it were believed."""
-    head = dicom(phantom(), Rows=60_000, Columns=60_000)
-    return {
-        "pixels, PNG": encoded(Image.new("1", (13_000, 13_000)), "PNG"),
-        "pixels, TIFF": encoded(Image.new("1", (13_000, 13_000)), "TIFF", compression="group4"),
-        "pixels, JPEG": encoded(Image.new("L", (13_000, 13_000)), "JPEG"),
-        "pixels, WEBP": b"RIFF\x16\0\0\0WEBPVP8X\x0a\0\0\0\0\0\0\0"
-        + (16382).to_bytes(3, "little") * 2,
-        "pixels, DICOM": head,
-        "one comment, PNG": png_with(png_chunk(b"zTXt", b"k\0\0" + zeros(200))),
-        "international comment, PNG": png_with(png_chunk(b"iTXt", b"k\0\1\0\0\0" + zeros(200))),
-        "60 comments, PNG": png_with(*[png_chunk(b"zTXt", b"k\0\0" + zeros(1))] * 60),
-        "plain comment, PNG": png_with(png_chunk(b"tEXt", b"k\0" + bytes(12 * 2**20))),
-        "profile, PNG": png_with(png_chunk(b"iCCP", b"k\0\0" + zeros(200))),
-        "EXIF, PNG": png_with(png_chunk(b"eXIf", b"II*\0\x08\0\0\0" + bytes(12 * 2**20))),
-        "empty chunks, PNG": png_with(*[png_chunk(b"prVt", b"")] * 500_000),
-        "EXIF, JPEG": jpeg_with(*[(0xE1, b"Exif\0\0" + bytes(60_000))] * 200),
-        "profile, JPEG": jpeg_with(*[(0xE2, b"ICC_PROFILE\0\1\xff" + bytes(60_000))] * 200),
-        "empty comments, JPEG": jpeg_with(*[(0xFE, b"")] * 500_000),
-        "scans, JPEG": many_scans(),
-        "profile, WEBP": webp_with(b"ICCP", bytes(12 * 2**20)),
-        "ZIP": zipped(zeros(200)),
-    }
-
-
 def many_scans() -> bytes:
     """A progressive JPEG of 36 megapixels whose last scan comes ninety times."""
     data = encoded(Image.new("L", (6000, 6000)), "JPEG", progressive=True)
     return data[:-2] + data[data.rfind(b"\xff\xda") : -2] * 90 + data[-2:]
+
+
+# Name -> what makes the file. Each would take hundreds of megabytes or seconds if it were believed.
+BOMBS: dict[str, Callable[[], bytes]] = {
+    "pixels, PNG": lambda: encoded(Image.new("1", (13_000, 13_000)), "PNG"),
+    "pixels, TIFF": lambda: encoded(Image.new("1", (13_000, 13_000)), "TIFF", compression="group4"),
+    "pixels, JPEG": lambda: encoded(Image.new("L", (13_000, 13_000)), "JPEG"),
+    "pixels, WEBP": lambda: (
+        b"RIFF\x16\0\0\0WEBPVP8X\x0a\0\0\0\0\0\0\0" + (16382).to_bytes(3, "little") * 2
+    ),
+    "pixels, DICOM": lambda: dicom(phantom(), Rows=60_000, Columns=60_000),
+    "one comment, PNG": lambda: png_with(png_chunk(b"zTXt", b"k\0\0" + zeros(200))),
+    "international comment, PNG": lambda: png_with(png_chunk(b"iTXt", b"k\0\1\0\0\0" + zeros(200))),
+    "60 comments, PNG": lambda: png_with(*[png_chunk(b"zTXt", b"k\0\0" + zeros(1))] * 60),
+    "plain comment, PNG": lambda: png_with(png_chunk(b"tEXt", b"k\0" + bytes(12 * 2**20))),
+    "profile, PNG": lambda: png_with(png_chunk(b"iCCP", b"k\0\0" + zeros(200))),
+    "EXIF, PNG": lambda: png_with(png_chunk(b"eXIf", b"II*\0\x08\0\0\0" + bytes(12 * 2**20))),
+    "empty chunks, PNG": lambda: png_with(*[png_chunk(b"prVt", b"")] * 500_000),
+    "EXIF, JPEG": lambda: jpeg_with(*[(0xE1, b"Exif\0\0" + bytes(60_000))] * 200),
+    "profile, JPEG": lambda: jpeg_with(*[(0xE2, b"ICC_PROFILE\0\1\xff" + bytes(60_000))] * 200),
+    "empty comments, JPEG": lambda: jpeg_with(*[(0xFE, b"")] * 500_000),
+    "scans, JPEG": many_scans,
+    "profile, WEBP": lambda: webp_with(b"ICCP", bytes(12 * 2**20)),
+    "ZIP": lambda: zipped(zeros(200)),
+}
 
 
 def webp_with(chunk: bytes, body: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""``python -m training fit``, which also keeps the gradients of the run's first step."""
+"""``python -m training fit`` of a small network, which keeps the gradients of its first step."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+import pytest
 import torch
 from torch import nn
 
+from tests import small
 from training import distributed
 from training.__main__ import main
 
@@ -28,5 +30,6 @@ def keep_first(path: Path) -> None:
 
 
 if __name__ == "__main__":
+    small.shrink(pytest.MonkeyPatch())
     keep_first(Path(sys.argv[1]))
     sys.exit(main(["fit", *sys.argv[2:]]))

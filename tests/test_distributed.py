@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests import recorded_fit, tiny
+from tests import recorded_fit, small, tiny
 from tests.ports import free_port
 from training import distributed, fit
 
@@ -79,7 +79,8 @@ def test_two_processes_train_the_model_of_one(settings, monkeypatch):
     recorded_fit.keep_first(one.with_name("one.pt"))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as torchrun does: two would wait for each other
-    fit.Run(settings).fit()
+    with small.networks():
+        fit.Run(settings).fit()
     torch.set_num_threads(threads)
     printed = torchrun(2, two.with_name("two.pt"), replace(settings, out=str(two)))
     assert printed.count("networks.pt") == 1  # the first process speaks for all

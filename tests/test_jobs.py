@@ -260,7 +260,7 @@ def tiny_settings(source: str, **more: Any) -> dict[str, Any]:
 
 
 def test_a_real_run_pauses_resumes_and_finishes(runs: Queue, data: str) -> None:
-    run = runs.submit("real", tiny_settings(data, joint_passes=1600, validations=100))
+    run = runs.submit("real", tiny_settings(data, joint_passes=1600, validations=1))
     eventually(lambda: runs.record(run).status.get("seen", 0) >= 16)
     runs.pause(run)
     eventually(lambda: runs.record(run).state is State.PAUSED and not runs.record(run).alive)

@@ -11,19 +11,34 @@ from nbclient import NotebookClient
 
 from tests import tiny
 
-FOLDER = Path(__file__).resolve().parent.parent / "notebooks"
+ROOT = Path(__file__).resolve().parent.parent
+FOLDER = ROOT / "notebooks"
+# What a kernel runs before the first cell of ``train``.
+SMALL = f"""
+import sys
+sys.path.insert(0, {str(ROOT)!r})
+import pytest
+from tests import small
+small.shrink(pytest.MonkeyPatch())
+"""
 PLOT = "application/vnd.plotly.v1+json"
 
 
 @pytest.fixture
 def execute(tmp_path, monkeypatch):
-    """Run a notebook with variables of the environment; returns how many plots it shows."""
+    """Run a notebook with variables of the environment; returns how many plots it shows.
+
+    before: run by the kernel before its first cell.
+    """
     for name in ("IPYTHONDIR", "JUPYTER_RUNTIME_DIR", "JUPYTER_CONFIG_DIR"):
         monkeypatch.setenv(name, str(tmp_path / name.lower()))
     monkeypatch.setenv("PLOTLY_RENDERER", "plotly_mimetype")
     monkeypatch.setenv("BONE_DEVICE", "cpu")
 
-    def run(name: str, **environment: str) -> int:
+    def run(name: str, before: str = "", **environment: str) -> int:
+        startup = tmp_path / "ipythondir" / "profile_default" / "startup"
+        startup.mkdir(parents=True)
+        (startup / "before.py").write_text(before)
         for key, value in environment.items():
             monkeypatch.setenv(f"BONE_{key}", value)
         notebook = nbformat.read(FOLDER / name, as_version=4)
@@ -53,9 +68,8 @@ def test_train(execute, tmp_path):
         "BODY_PART_PASSES": "16",
         "BATCH": "16",
     }
-    shown = execute(
-        "train.ipynb", DATA=f"manifest:{manifest}", RUN=str(folder), VALIDATIONS="1", **few
-    )
+    where = {"DATA": f"manifest:{manifest}", "RUN": str(folder), "VALIDATIONS": "1"}
+    shown = execute("train.ipynb", SMALL, **where, **few)
     assert shown == 1
     assert json.loads((folder / "status.json").read_text())["state"] == "finished"
     manifest = json.loads((folder / "candidate" / "manifest.json").read_text())
