@@ -17,6 +17,13 @@ from numpy.typing import NDArray
 from core.transforms import placement
 from core.types import Heatmap
 
+# Perceptually even and safe for colour-blind readers, all of them.
+COLOUR_MAPS = {
+    "Inferno": cv2.COLORMAP_INFERNO,
+    "Viridis": cv2.COLORMAP_VIRIDIS,
+    "Cividis": cv2.COLORMAP_CIVIDIS,
+}
+
 
 def grad_cam(
     activations: NDArray[np.float32], weight: NDArray[np.float32], probability: float
@@ -53,10 +60,10 @@ def overlay(
     return np.rint(blended).astype(np.uint8)
 
 
-def colour_map() -> NDArray[np.uint8]:
-    """256x3 RGB of "inferno": perceptually even and safe for colour-blind readers."""
+def colour_map(name: str = "Inferno") -> NDArray[np.uint8]:
+    """256x3 RGB of one of COLOUR_MAPS; KeyError for another name."""
     ramp = np.arange(256, dtype=np.uint8).reshape(1, 256)
-    bgr = cv2.applyColorMap(ramp, cv2.COLORMAP_INFERNO).reshape(256, 3)
+    bgr = cv2.applyColorMap(ramp, COLOUR_MAPS[name]).reshape(256, 3)
     return np.ascontiguousarray(bgr[:, ::-1])
 
 

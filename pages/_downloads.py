@@ -1,4 +1,4 @@
-"""What the reader takes away: CSV, lines of JSON, and the picture under its heatmap."""
+"""What the reader takes away: CSV, lines of JSON, and the words below a picture."""
 
 from __future__ import annotations
 
@@ -7,10 +7,6 @@ import io
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
 
 from core.types import BodyPart, ImageResult
 from pages._theme import RESEARCH_ONLY
@@ -45,28 +41,8 @@ def to_json_lines(records: Iterable[Record]) -> str:
     return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
 
 
-def to_png(picture: NDArray[np.uint8], record: Record) -> bytes:
-    """The picture (HxWx3 uint8) with a strip below it that says what it is and who says so."""
-    image = Image.fromarray(picture)
-    lines = _caption(record)
-    size = max(11, image.width // 45)
-    font = ImageFont.load_default(size)
-    while size > 8 and max(font.getlength(line) for line in lines) > image.width - size:
-        size -= 1
-        font = ImageFont.load_default(size)
-    step = round(1.5 * size)
-    out = Image.new("RGB", (image.width, image.height + step * len(lines) + size), "black")
-    out.paste(image)
-    draw = ImageDraw.Draw(out)
-    for n, line in enumerate(lines):
-        top = image.height + size // 2 + n * step
-        draw.text((size // 2, top), line, fill=(217, 222, 226), font=font)
-    file = io.BytesIO()
-    out.save(file, "PNG")
-    return file.getvalue()
-
-
-def _caption(record: Record) -> tuple[str, ...]:
+def caption(record: Record) -> tuple[str, ...]:
+    """What stands below a picture that is saved: what was found, who says so, and the limits."""
     result, fracture = record.result, record.result.fracture
     if fracture is None:
         return (f"Release {result.release}", RESEARCH_ONLY)
@@ -75,7 +51,7 @@ def _caption(record: Record) -> tuple[str, ...]:
     by = " (part chosen by the reader)" if record.assessed_as else ""
     return (
         f"{part}{by}: {finding}, probability {100 * fracture.probability:.0f} %",
-        f"Heatmap scaled by the probability. Release {result.release}",
+        f"Release {result.release}",
         RESEARCH_ONLY,
     )
 

@@ -13,6 +13,7 @@ from core.settings import Settings
 from core.store import Decision, Mark, Query, Reassessment, Store, Verdict
 from core.types import BodyPart, ImageResult, Radiograph
 from pages import (
+    _downloads,
     _operating,
     _reading,
     _review_asked,
@@ -105,17 +106,18 @@ class StudyPage:
         position = self._position(shown)
         prepared = self._prepared(str(views[position].sha256))
         mark = self._own.mark_on(position)
-        heatmap = self._read_as(position).heatmap
+        view = self._read_as(position)
         with st.container(key="picture"):
             viewer(
                 prepared,
-                heatmap,
+                view.heatmap,
                 key="viewer",
                 alt=f"Radiograph, view {position + 1} of {len(views)}",
                 on_event=self._on_event,
                 marks=bool(_worklist.reader()),
                 mark=f"{mark.x0} {mark.y0} {mark.x1} {mark.y1}" if mark else "",
                 digits=DIGITS if _worklist.reader() else "",
+                caption=_downloads.caption(_downloads.Record(view, view.chosen)),
             )
 
     def _strip(self, shown: list[int]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
@@ -63,7 +64,9 @@ class Session:
     digests: Bounded[str, str] = field(default_factory=lambda: Bounded(RESULTS_KEPT))
     results: Bounded[Hashable, ImageResult] = field(default_factory=lambda: Bounded(RESULTS_KEPT))
     pictures: Bounded[str, Prepared] = field(default_factory=lambda: Bounded(PICTURES_KEPT))
-    heatmaps: Bounded[Hashable, Heatmap] = field(default_factory=lambda: Bounded(HEATMAPS_KEPT))
+    heatmaps: Bounded[Hashable, Future[Heatmap]] = field(
+        default_factory=lambda: Bounded(HEATMAPS_KEPT)
+    )
     chosen: dict[str, BodyPart] = field(default_factory=dict)
     loose: dict[str, list[str]] = field(default_factory=dict)
     moved: dict[str, str] = field(default_factory=dict)
@@ -92,15 +95,20 @@ class Session:
         method: str,
         cascade: Cascade,
         limits: ImageLimits,
-    ) -> Heatmap | None:
-        """The heatmap by a method; the closed form is in the result, others are computed once."""
+    ) -> Future[Heatmap] | None:
+        """A heatmap by another method than the closed form, computed once, beside the page.
+
+        None where the closed form is asked for, which is in the result.
+        """
         if result.heatmap is None or result.part is None or method == result.heatmap.method:
-            return result.heatmap
-        part = result.part
-        return self.heatmaps.get(
-            (*self._key(source, cascade), method),
-            lambda: cascade.explain(self._decoded(source, limits), part, method),
-        )
+            return None
+        part, data = result.part, source.read()
+
+        def compute() -> Heatmap:
+            return cascade.explain(imaging.decode(data, source.name, limits), part, method)
+
+        key = (*self._key(source, cascade), method)
+        return self.heatmaps.get(key, lambda: _worker().submit(compute))
 
     def peek(self, source: Source, limits: ImageLimits) -> None:
         """Read what a DICOM file says of its study, so that views are grouped before any score."""
@@ -154,6 +162,12 @@ def _facts(digest: str, result: ImageResult) -> dict[str, str]:
         "part": result.body_part.label.value,
         "finding": result.fracture.finding.value,
     }
+
+
+@st.cache_resource(show_spinner=False)
+def _worker() -> ThreadPoolExecutor:
+    """One for all sessions: the methods of the library take one caller at a time anyhow."""
+    return ThreadPoolExecutor(1, thread_name_prefix="heatmap")
 
 
 def session() -> Session:

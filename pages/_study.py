@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from concurrent.futures import Future
 from datetime import UTC, datetime
 from functools import partial
 from html import escape
@@ -12,10 +14,8 @@ import streamlit as st
 from core import report
 from core.cams import METHODS
 from core.cascade import Cascade
-from core.display import to_8_bit
-from core.explain import on_picture, overlay
 from core.settings import ImageLimits
-from core.types import Heatmap, ImageResult
+from core.types import Heatmap
 from pages import _correct, _downloads, _operating, _reading, _theme, _worklist
 from pages._correct import Study
 from pages._scoring import Session
@@ -23,8 +23,7 @@ from pages._theme import html
 from pages._viewer import Event, Prepared, viewer
 
 CLOSED_FORM = "Grad-CAM"
-DISPLAY_SIDE = 1440
-OPACITY = 0.5
+POLL_SECONDS = 0.5
 
 
 class StudyCard:
@@ -89,8 +88,9 @@ class StudyCard:
                 key="viewer",
                 alt=f"Radiograph, view {position + 1} of {len(self._study.sources)}",
                 on_event=self._on_event,
+                caption=_downloads.caption(_downloads.Record(result, result.chosen)),
             )
-        self._below(position, picture, heatmap)
+        self._below(position, picture)
 
     def _strip(self) -> None:
         """The views of the study, each with its finding."""
@@ -112,40 +112,29 @@ class StudyCard:
             label_visibility="collapsed",
         )
 
-    def _below(self, position: int, picture: Prepared, heatmap: Heatmap | None) -> None:
-        """What goes with the picture: method, saving it, details."""
+    def _below(self, position: int, picture: Prepared) -> None:
+        """What goes with the picture: the method of the heatmap, details."""
         result = self._study.result.views[position]
         if result.heatmap is not None:
-            method, save = st.columns([3, 1], vertical_alignment="bottom")
-            method.selectbox(
+            st.selectbox(
                 "Heatmap method",
                 [CLOSED_FORM, *METHODS],
                 key="method",
-                help="All but Grad-CAM take seconds.",
+                help="All but Grad-CAM take seconds; Grad-CAM is shown until they are there.",
             )
-            self._save(save, picture, heatmap, result)
-            html(_reading.pointed(self._cascade.release, st.session_state["method"]))
+            self._awaited_or_pointed(position)
         with st.expander("Details of this view"):
             stage = self._cascade.release.stages.get(result.part or "")
             html(_reading.details(result, picture, stage))
 
-    def _save(
-        self,
-        place: st.delta_generator.DeltaGenerator,
-        picture: Prepared,
-        heatmap: Heatmap | None,
-        result: ImageResult,
-    ) -> None:
-        if heatmap is None or not heatmap.has_evidence:
+    def _awaited_or_pointed(self, position: int) -> None:
+        """How long a slow method has been computed by now, else how often its map points right."""
+        asked = self._asked(position)
+        method = st.session_state["method"]
+        if asked is None or asked.done():
+            html(_reading.pointed(self._cascade.release, method))
             return
-        place.download_button(
-            "Save PNG",
-            data=partial(_png, picture, heatmap, _downloads.Record(result, result.chosen)),
-            file_name=f"heatmap-{(result.sha256 or '')[:12]}.png",
-            mime="image/png",
-            on_click="ignore",
-            width="stretch",
-        )
+        st.fragment(_awaited, run_every=POLL_SECONDS)(asked, method, time.monotonic())
 
     def _prepared(self, position: int) -> Prepared | None:
         if self._study.result.views[position].body_part is None:
@@ -153,10 +142,18 @@ class StudyCard:
         return self._memory.picture(self._study.sources[position], self._limits)
 
     def _heatmap(self, position: int) -> Heatmap | None:
+        """By the method that was asked for; the closed form while that is awaited or has failed."""
+        asked = self._asked(position)
+        with _theme.boundary():
+            if asked is not None and asked.done():
+                return asked.result()
+        return self._study.result.views[position].heatmap
+
+    def _asked(self, position: int) -> Future[Heatmap] | None:
+        """The heatmap to be; None where the closed form is what was asked for."""
         source, result = self._study.sources[position], self._study.result.views[position]
         method = st.session_state.get("method", CLOSED_FORM)
-        with st.spinner("Computing the heatmap", show_time=True):
-            return self._memory.heatmap(source, result, method, self._cascade, self._limits)
+        return self._memory.heatmap(source, result, method, self._cascade, self._limits)
 
     def _position(self) -> int:
         return int(st.session_state.get(f"view-{self._study.key}") or 0)
@@ -227,6 +224,12 @@ def _title(study: Study) -> str:
     return f"<p class='cardname'><b>{escape(_name(study))}</b></p>{truth}"
 
 
-def _png(picture: Prepared, heatmap: Heatmap, record: _downloads.Record) -> bytes:
-    grey = to_8_bit(picture.radiograph.pixels, DISPLAY_SIDE)
-    return _downloads.to_png(overlay(grey, on_picture(heatmap, *grey.shape), OPACITY), record)
+def _awaited(asked: Future[Heatmap], method: str, since: float) -> None:
+    """A line that tells that something is under way, until it is there."""
+    if asked.done():
+        st.rerun()
+    seconds = time.monotonic() - since
+    html(
+        f"<p class='soft' role='status'>{escape(method)} is being computed, {seconds:.0f} s. "
+        "Grad-CAM is shown until it is there.</p>"
+    )

@@ -19,11 +19,11 @@ import numpy as np
 import streamlit as st
 
 from core import display
-from core.explain import colour_map, hottest, on_picture
+from core.explain import COLOUR_MAPS, colour_map, hottest, on_picture
 from core.types import Heatmap, Radiograph
 
 FOLDER = Path(__file__).with_name("viewer")
-SCRIPTS = ("decode.js", "picture.js", "stage.js", "viewer.js")
+SCRIPTS = ("decode.js", "picture.js", "stage.js", "saved.js", "viewer.js")
 MOST_PIXELS = 4_000_000  # 8 MB before they are deflated
 HEAT_SIDE = 384
 NO_EVIDENCE = "No positive evidence, so there is no heatmap to show."
@@ -84,13 +84,14 @@ def viewer(
     marks: bool = False,
     mark: str = "",
     digits: str = "",
+    caption: tuple[str, ...] = (),
 ) -> None:
     """Draw the viewer; on_event is called before the page runs again.
 
     alt: the picture in words, for those who do not see it. marks: whether a rectangle can be
     drawn. mark: the one that is there. digits: what the keys 1 to 3 decide, in words; empty where
-    they decide nothing. A key keeps its place on the page; zoom and window are kept for each
-    radiograph, opacity and overlay for all.
+    they decide nothing. caption: lines below a picture that is saved. A key keeps its place on the
+    page; zoom and window are kept for each radiograph, opacity and overlay for all.
     """
 
     def tell() -> None:
@@ -98,7 +99,7 @@ def viewer(
         if event is not None:
             on_event(event)
 
-    options = {"alt": alt, "marks": marks, "digits": digits}
+    options = {"alt": alt, "marks": marks, "digits": digits, "caption": caption}
     options["mark"] = [float(x) for x in mark.split()] or None
     message = _message(prepared, heatmap, options)
     _component()(key=key, data=message, on_event_change=tell)
@@ -142,7 +143,8 @@ def _message(prepared: Prepared, heatmap: Heatmap | None, options: dict[str, Any
     pixels = prepared.radiograph.pixels
     height, width = pixels.shape
     heat, region, note = _heat(prepared, heatmap)
-    blobs = [prepared.deflated, b"" if heat is None else heat.tobytes(), colour_map().tobytes()]
+    colours = b"".join(colour_map(name).tobytes() for name in COLOUR_MAPS)
+    blobs = [prepared.deflated, b"" if heat is None else heat.tobytes(), colours]
     header = options | {
         "id": prepared.radiograph.sha256,
         "width": width,
@@ -150,6 +152,8 @@ def _message(prepared: Prepared, heatmap: Heatmap | None, options: dict[str, Any
         "bits": 8 * pixels.dtype.itemsize,
         "presets": [{"name": n, "low": low, "high": high} for n, low, high in prepared.presets],
         "heat": heat is not None and {"width": heat.shape[1], "height": heat.shape[0]},
+        "method": heatmap.method if heatmap else "",
+        "colours": list(COLOUR_MAPS),
         "region": region,
         "note": note,
         "blobs": [len(blob) for blob in blobs],

@@ -4,7 +4,8 @@ const TYPING = "textarea, select, [contenteditable=true], [role=grid], [role=lis
 const ARROWS_TAKEN = "input, [role=slider], [role=radiogroup], [role=tab], [role=radio]";
 const viewers = new WeakMap();
 const views = new Map(); // what was set for each radiograph, as long as the browser's page lives
-const shared = { invert: false, overlay: true, outline: false, beside: false, opacity: 50, tool: "window" };
+const shared = { invert: false, overlay: true, outline: false, beside: false, opacity: 50, tool: "window",
+  colours: 0 };
 
 class Viewer {
   constructor(root) {
@@ -21,8 +22,8 @@ class Viewer {
     const other = this.header?.id !== header.id;
     this.header = header;
     this.marks = header.mark ? [header.mark] : [];
-    this.colours(blobs[2]);
-    this.heat = header.heat ? glass(blobs[1], header.heat.width, header.heat.height, blobs[2]) : null;
+    [, this.warmth, this.colours] = blobs;
+    this.coloured();
     if (!views.has(header.id)) views.set(header.id, { ...FRESH, ...opening(header) });
     this.view = views.get(header.id);
     if (other) this.picture = null;
@@ -41,8 +42,12 @@ class Viewer {
     const select = root.querySelector("[data-input=preset]");
     const options = header.presets.map(({ name }) => new Option(name, name));
     select.replaceChildren(...options, new Option("By hand", "", false, false));
+    const colours = root.querySelector("[data-input=colours]");
+    colours.replaceChildren(...header.colours.map((name, n) => new Option(name, n)));
+    colours.value = shared.colours;
     root.querySelector("[data-tool=mark]").hidden = !header.marks;
-    root.querySelector(".digits").textContent = header.digits ? ` · ${header.digits}` : "";
+    const keys = [header.marks && "M marks the middle", header.digits].filter(Boolean);
+    root.querySelector(".digits").textContent = keys.map((words) => ` · ${words}`).join("");
     root.querySelector(".note").textContent = header.note ?? "";
     for (const one of root.querySelectorAll(".heatbar > :not(.note, .numbers)")) one.hidden = !header.heat;
     root.querySelector("[data-do=beside]").hidden = !header.heat;
@@ -51,10 +56,14 @@ class Viewer {
     this.stage.canvas.setAttribute("aria-label", header.alt);
   }
 
-  colours(blob) {
+  // The heatmap and its scale in the colours that the reader chose.
+  coloured() {
+    const { heat } = this.header;
+    const colours = this.colours.subarray(768 * shared.colours, 768 * (shared.colours + 1));
+    this.heat = heat ? glass(this.warmth, heat.width, heat.height, colours) : null;
     const canvas = this.root.querySelector(".scale canvas");
     const image = new ImageData(256, 1);
-    for (let i = 0; i < 256; i += 1) image.data.set([...blob.subarray(3 * i, 3 * i + 3), 255], 4 * i);
+    for (let i = 0; i < 256; i += 1) image.data.set([...colours.subarray(3 * i, 3 * i + 3), 255], 4 * i);
     canvas.getContext("2d").putImageData(image, 0, 0);
   }
 
@@ -77,20 +86,24 @@ class Viewer {
     const { width, height } = canvas.getBoundingClientRect();
     const [w, h] = [width, height].map((side) => Math.max(1, Math.round(side * devicePixelRatio)));
     if (canvas.width !== w || canvas.height !== h) Object.assign(canvas, { width: w, height: h });
-    const { header, view, picture } = this;
-    const hot = Boolean(this.hot);
-    this.stage.draw({
-      picture,
+    this.stage.draw(this.scene(this.view));
+    this.say(Boolean(this.hot));
+  }
+
+  // What is to be drawn, seen through `view`.
+  scene = (view) => {
+    return {
+      picture: this.picture,
       view,
       look: { low: view.low, high: view.high, invert: shared.invert },
       beside: shared.beside && Boolean(this.heat),
-      heat: hot ? this.heat : null,
+      heat: this.hot ? this.heat : null,
       opacity: shared.opacity / 100,
-      region: shared.outline ? header.region : null,
+      region: shared.outline ? this.header.region : null,
       marks: this.dragged ? [this.dragged] : this.marks,
-    });
-    this.say(hot);
-  }
+      map: this.header.colours[shared.colours],
+    };
+  };
 
   // The state in words, for the reader and for whatever reads the page.
   say(hot) {
@@ -108,7 +121,7 @@ class Viewer {
       ready: Boolean(this.picture),
     });
     const pressed = { ...shared, rotate: view.turns > 0, flip: view.flip };
-    for (const button of root.querySelectorAll("[data-do]:not([data-do=reset])")) {
+    for (const button of root.querySelectorAll("[data-do]:not([data-do=reset], [data-do=save])")) {
       button.setAttribute("aria-pressed", Boolean(pressed[button.dataset.do]));
     }
     const tool = this.header.marks || shared.tool !== "mark" ? shared.tool : "window";
@@ -122,6 +135,7 @@ class Viewer {
 
   act(what) {
     const { view } = this;
+    if (what === "save") return saved(this);
     if (what === "rotate") view.turns = (view.turns + 1) % 4;
     else if (what === "flip") view.flip = !view.flip;
     else if (what === "reset") Object.assign(view, FRESH, opening(this.header));
@@ -170,6 +184,11 @@ class Viewer {
     });
     root.querySelector("[data-input=opacity]").addEventListener("input", ({ target }) => {
       shared.opacity = Number(target.value);
+      this.redraw();
+    });
+    root.querySelector("[data-input=colours]").addEventListener("change", ({ target }) => {
+      shared.colours = Number(target.value);
+      this.coloured();
       this.redraw();
     });
     root.querySelector("[data-input=preset]").addEventListener("change", ({ target }) => {
@@ -231,6 +250,17 @@ class Viewer {
   marked() {
     const box = this.dragged;
     this.dragged = null;
+    this.keep(box);
+  }
+
+  // A mark without a mouse: around what stands in the middle, a fifth of what is seen.
+  markHere() {
+    const { u, v, zoom } = this.view;
+    const half = 0.1 / Math.max(1, zoom);
+    this.keep(between({ x: u - half, y: v - half }, { x: u + half, y: v + half }));
+  }
+
+  keep(box) {
     if (box && box[2] - box[0] > 0.005 && box[3] - box[1] > 0.005) {
       this.marks = [box];
       this.emit({ kind: "mark", mark: box.map((x) => x.toFixed(4)).join(" ") });
@@ -260,6 +290,7 @@ class Viewer {
     else if (key === "i") this.act("invert");
     else if (key === "+" || key === "=") this.zoom(1.25);
     else if (key === "-") this.zoom(0.8);
+    else if (key === "m" && this.header.marks) this.markHere();
     else if (key === "[" || key === "]") this.widen(key === "[" ? -25 : 25, 0);
     else if (key === "," || key === ".") this.widen(0, key === "," ? 25 : -25);
     else if (this.header.digits && "123".includes(key)) this.emit({ kind: "decision", value: Number(key) });

@@ -1,0 +1,47 @@
+// "Save PNG": the whole picture at its own size as it looks now, and below it what it is.
+
+function saved({ header, picture, view, scene }) {
+  if (!picture) return;
+  const turned = view.turns % 2 === 1;
+  const height = turned ? picture.width : picture.height;
+  const shown = scene({ ...view, zoom: 1, u: 0.5, v: 0.5 });
+  const width = (turned ? picture.height : picture.width) * (shown.beside ? 2 : 1);
+  const stage = new Stage(blank(width, height));
+  stage.draw(shown);
+  captioned(stage.canvas, [...header.caption, inWords(shown, header)]).toBlob((file) => {
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(file);
+    link.download = `radiograph-${header.id.slice(0, 12)}.png`;
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+  }, "image/png");
+}
+
+function inWords({ look, heat, opacity, map }, { method }) {
+  const centre = Math.round((look.low + look.high) / 2);
+  const wide = Math.round(look.high - look.low);
+  const window = `Window C ${centre} W ${wide}${look.invert ? ", inverted" : ""}`;
+  if (!heat) return `${window}. Without heatmap`;
+  const seen = `${map}, opacity ${Math.round(100 * opacity)} %`;
+  return `${window}. ${method} scaled by the probability, ${seen}`;
+}
+
+// A canvas with lines of text below it, in letters that fit its width.
+function captioned(picture, lines) {
+  const pen = blank(1, 1).getContext("2d");
+  let size = Math.max(11, Math.round(picture.width / 45));
+  const widest = () => {
+    pen.font = `${size}px system-ui, sans-serif`;
+    return Math.max(...lines.map((line) => pen.measureText(line).width));
+  };
+  while (size > 6 && widest() > picture.width - size) size -= 1;
+  const step = Math.round(1.5 * size);
+  const whole = blank(picture.width, picture.height + step * lines.length + size);
+  const context = whole.getContext("2d", { alpha: false });
+  context.drawImage(picture, 0, 0);
+  Object.assign(context, { font: `${size}px system-ui, sans-serif`, fillStyle: INK, textBaseline: "top" });
+  lines.forEach((line, n) => {
+    context.fillText(line, size / 2, picture.height + size / 2 + n * step, picture.width - size);
+  });
+  return whole;
+}
