@@ -14,7 +14,7 @@ from pages import _reading
 from pages._theme import html
 
 PREVALENCE = 20  # per cent, until the reader says otherwise
-KEPT = "operating"
+KEPT, FIRST = "operating", "operating-first"
 
 
 def chosen() -> tuple[str, float]:
@@ -25,18 +25,25 @@ def chosen() -> tuple[str, float]:
 
 def draw(result: StudyResult, release: Release) -> None:
     """The choice of both, and what they mean for this study."""
-    point, share = st.session_state.get(KEPT, (POINTS[0], PREVALENCE))
-    st.session_state.setdefault("point", point)
-    st.session_state.setdefault("prevalence", share)
-    st.segmented_control(
-        "Operating point", POINTS, key="point", required=True, format_func=str.capitalize
+    # Streamlit forgets the state of a widget as soon as another page is drawn without it. What it
+    # begins with is a default: a value put into its state is lost where the run is cut short.
+    if "point" not in st.session_state:
+        st.session_state[FIRST] = st.session_state.get(KEPT, (POINTS[0], PREVALENCE))
+    first, share = st.session_state[FIRST]
+    point = st.segmented_control(
+        "Operating point",
+        POINTS,
+        default=first,
+        key="point",
+        required=True,
+        format_func=str.capitalize,
     )
     part = result.body_part
-    found = part and performance(release, part, st.session_state["point"])
+    found = part and performance(release, part, point)
     if not found:
         html("<p class='soft'>This release has no such operating point for this part.</p>")
     else:
-        st.slider("Share of your patients who have it", 1, 99, format="%d %%", key="prevalence")
-        html(_reading.operating(found, result, st.session_state["prevalence"] / 100))
-    # Streamlit forgets the state of a widget as soon as another page is drawn without it.
-    st.session_state[KEPT] = (st.session_state["point"], st.session_state["prevalence"])
+        label = "Share of your patients who have it"
+        share = st.slider(label, 1, 99, share, format="%d %%", key="prevalence")
+        html(_reading.operating(found, result, share / 100))
+    st.session_state[KEPT] = (point, share)

@@ -25,6 +25,7 @@ from pages._theme import html, style
 ROWS_SHOWN = 4
 ROW = 30  # pixels
 ONE_ABOVE, MANY_ABOVE = 345, 470  # pixels that are not the picture's, with one study and a list
+STRIP = 40  # and where a study has several views
 AT_ONCE = 0.5  # seconds of scoring, before the page listens to the reader again
 POLL = 0.6
 NOT_YET = "Not read yet."
@@ -65,9 +66,9 @@ class Results:
         else:
             with st.container():
                 self._read(studies, position)
-        above = ONE_ABOVE
+        above = ONE_ABOVE + (STRIP if len(studies[position].sources) > 1 else 0)
         if len(studies) > 1:
-            above = MANY_ABOVE + ROW * min(len(studies), ROWS_SHOWN)
+            above += MANY_ABOVE - ONE_ABOVE + ROW * min(len(studies), ROWS_SHOWN)
             self._pager(position, studies)
         style(f".st-key-picture {{ --above: {above}px; }}")
         others = {
