@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 from playwright.sync_api import expect
 
 from tests.browser.conftest import Visit
 from tests.browser.test_diagnose import opened
 from tests.simulated import encoded, phantom
 
-COUNT = 12
+# A browser that is slower than the server draws nothing before all is read: then with more files.
+COUNTS = (12, 40, 120)
 # At every frame: where the drawn picture stands, and whether files are still awaited.
 WATCH = """() => {
   window.seen = [];
@@ -30,25 +30,36 @@ WATCH = """() => {
 }"""
 
 
-@pytest.fixture
-def many(tmp_path: Path) -> list[Path]:
-    """Simulated radiographs that take a while: each is a study of its own."""
-    files = [tmp_path / f"{n:02d}.png" for n in range(COUNT)]
+Places = list[list[int]]
+
+
+def radiographs(folder: Path, count: int) -> list[str]:
+    """Simulated ones that take a while: each is a study of its own."""
+    files = [folder / f"{n:03d}.png" for n in range(count)]
     for n, file in enumerate(files):
         file.write_bytes(encoded(phantom(900, 700, seed=n), "PNG"))
-    return files
+    return [str(f) for f in files]
 
 
-def test_the_first_result_comes_first_and_stays_where_it_is(visit: Visit, many: list[Path]) -> None:
+def places(visit: Visit, files: list[str]) -> tuple[Places, Places]:
+    """Where the picture stood while files were awaited, and after."""
     page = opened(visit)
     page.evaluate(WATCH)
-    page.locator("input[type=file]").set_input_files([str(f) for f in many])
+    page.locator("input[type=file]").set_input_files(files)
     expect(page.get_by_role("button", name="CSV", exact=True)).to_be_visible()
-    expect(page.get_by_text(f"Study 1 of {COUNT}")).to_be_visible()
+    expect(page.get_by_text(f"Study 1 of {len(files)}")).to_be_visible()
+    page.wait_for_function("() => window.seen.some(([reading]) => !reading)")
     seen = page.evaluate("() => window.seen")
     early = [place for reading, *place in seen if reading]
-    late = [place for reading, *place in seen if not reading]
-    assert early and late, len(seen)
+    return early, [place for reading, *place in seen if not reading]
+
+
+def test_the_first_result_comes_first_and_stays_where_it_is(visit: Visit, tmp_path: Path) -> None:
+    for count in COUNTS:
+        early, late = places(visit, radiographs(tmp_path, count))
+        if early:
+            break
+    assert early, "nothing was shown before all was read"
     moved = [p for p in early + late if max(abs(a - b) for a, b in zip(p, late[-1])) > 2]
     assert not moved
     assert not visit.complaints

@@ -61,6 +61,7 @@ def dropped(visit: Visit, files: list[Path]):
     page = opened(visit)
     page.locator("input[type=file]").set_input_files([str(f) for f in files])
     expect(page.get_by_role("button", name="CSV")).to_have_count(1)
+    expect(page.get_by_test_id("stProgress")).to_have_count(0)
     return page
 
 
