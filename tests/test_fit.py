@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -155,12 +156,23 @@ def test_evidence_inside_the_box_costs_less():
 
 
 def test_frozen_stages_strangers_and_pointing_train_to_the_end(settings, tmp_path):
-    some = replace(settings, out=str(tmp_path), freeze=2, strangers=6, pointing=0.1)
+    some = replace(settings, out=str(tmp_path), freeze=2, strangers=20, pointing=0.1)
     run = fit.Run(some)
-    assert (run.train.rows.part == "stranger").sum() == 6
+    assert (run.train.rows.part == "stranger").sum() == 20
+    assert (run.val.rows.part == "stranger").sum() == 2  # drawn anew, from another seed
+    assert "stranger" in run.kinds
     before = {k: v.clone() for k, v in fit.JointNetwork(run.parts).trunk.state_dict().items()}
     saved = torch.load(run.fit(), weights_only=True)["networks"]["trunk"]
     torch.manual_seed(some.seed)
     fresh = fit.JointNetwork(run.parts).trunk.state_dict()
     kept = [k for k in before if k.startswith(("conv1", "bn1", "layer1", "layer2"))]
     assert all(torch.equal(saved[k], fresh[k]) for k in kept)
+    events = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
+    for phase, counted in (("joint", 5), ("body_part", 3)):
+        [first] = [e for e in events if e["phase"] == phase and e["seen"] == 0]
+        names = ["body_part", "other", "stranger", "elbow", "hand", "shoulder"]
+        values = [
+            first[n] for n in names if n in first and (phase == "body_part" or n != "stranger")
+        ]
+        assert len(values) == counted
+        assert first["score"] == pytest.approx(np.mean(values), abs=1e-5)

@@ -110,7 +110,8 @@ class Run:
         self.train = Pictures.load(seen, self.spec, *drawn)
         real = (rows.source != SIMULATED) & ~rows.part.isin(AMBIGUOUS)
         held_out = rows[(rows.split == "val") & real]
-        self.val = Pictures.load(held_out, self.spec, kinds=self.kinds)
+        drawn = settings.strangers // 10, settings.seed + 1, self.kinds
+        self.val = Pictures.load(held_out, self.spec, *drawn)
         labelled = self.train.rows[self.train.rows.positive.notna()]
         counts = labelled.groupby("part").positive.nunique()
         self.parts = tuple(sorted(counts[counts == 2].index))
@@ -297,7 +298,9 @@ class Run:
             chunks.append({h: logits[h].float().cpu() for h in phase.heads})
         chunks = distributed.unite(chunks)
         figures = figures_of({h: torch.cat([c[h] for c in chunks]) for h in phase.heads}, val)
-        score = float(np.mean([v for k, v in figures.items() if k in (BODY_PART, "other", *FOCUS)]))
+        # What the joint phase keeps is a trunk for radiographs; strangers are stage 1's business.
+        counted = [BODY_PART, "other", *FOCUS] + [strangers.KIND] * (phase.name == BODY_PART)
+        score = float(np.mean([v for k, v in figures.items() if k in counted]))
         state.waited += 1
         if state.best is None or score > state.score:
             state.score, state.best, state.waited = score, _cpu(module.state_dict()), 0

@@ -160,7 +160,8 @@ def pointing_loss(
 
 
 def figures_of(logits: Logits, pictures: Pictures) -> dict[str, float]:
-    """Accuracy of stage 1 on the three parts and on others, AUROC of every part's own head."""
+    """Accuracy of stage 1 on the three parts, on others and on strangers, AUROC of every part's
+    own head."""
     result = {}
     rows = pictures.rows
     for name, values in logits.items():
@@ -169,9 +170,11 @@ def figures_of(logits: Logits, pictures: Pictures) -> dict[str, float]:
             chosen = collapse(values).argmax(1).numpy()
             truth = pictures.body_part.clamp(max=len(FOCUS)).numpy()
             result[name] = accuracy(truth[focus], chosen[focus])
-            other = ~focus & (truth >= 0)
-            if other.any():
-                result["other"] = accuracy(truth[other], chosen[other])
+            stranger = (rows.part == strangers.KIND).to_numpy()
+            groups = {"other": ~focus & ~stranger & (truth >= 0), strangers.KIND: stranger}
+            for kind, here in groups.items():
+                if here.any():
+                    result[kind] = accuracy(truth[here], chosen[here])
             continue
         here = ((rows.part == name) & rows.positive.notna()).to_numpy()
         value = auroc(rows.positive[here], values.numpy()[here, 0]) if here.any() else math.nan
