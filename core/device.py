@@ -43,7 +43,9 @@ def choose(wish: str = "auto") -> Device:
         raise DeviceUnavailable("There is no CUDA device that this installation of torch can use.")
     keep_large_blocks()
     dtype = torch.bfloat16 if _has_native_bf16() else torch.float32
-    return Device(torch.device("cpu"), dtype, 1, f"CPU, {torch.get_num_threads()} threads")
+    count = torch.get_num_threads()
+    name = f"CPU, {count} thread{'s' if count > 1 else ''}"
+    return Device(torch.device("cpu"), dtype, 1, name)
 
 
 def _has_native_bf16() -> bool:

@@ -117,6 +117,8 @@ def _progress_text(progress: _batches.Progress) -> str:
     if not progress.total:
         return "Loading the model and listing the files"
     text = f"{progress.done} of {progress.total}"
+    if not progress.done:
+        text += ", loading the model"
     if progress.per_second:
         text += f", {progress.per_second:.1f} a second"
     if progress.seconds_left is not None:
