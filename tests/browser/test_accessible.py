@@ -28,13 +28,15 @@ VIEWS = {
 }
 PLACES = [("batch", ""), *((p, v) for p, views in VIEWS.items() for v in views)]
 # Every control that is seen and can be used, in shadow roots too. A group in which arrow keys go
-# from one to the next (WAI-ARIA: radiogroup, tablist, grid) has one stop for all. A combobox is
-# opened by the arrow key in its field, so the button beside the field is no stop.
+# from one to the next (WAI-ARIA: radiogroup, tablist, grid; the chosen values of a list, which
+# Backspace removes) has one stop for all. A combobox is opened by the arrow key in its field, so
+# the button beside the field is no stop.
 CONTROLS = """() => {
   const every = (root) => [...root.querySelectorAll("*")].flatMap(
     (e) => (e.shadowRoot ? [e, ...every(e.shadowRoot)] : [e]));
   const kind = "a[href], button, input, select, textarea, summary, canvas[tabindex], [role=slider]";
-  const group = "[role=radiogroup], [role=tablist], [role=grid]";
+  const group = "[role=radiogroup], [role=tablist], [role=grid], " +
+    "[role=group][aria-label='Selected values']";
   const usable = (e) => e.matches(kind) && !e.disabled && !["hidden", "file"].includes(e.type) &&
     !e.matches("button[aria-haspopup=listbox][tabindex='-1']") &&
     !e.closest("[aria-hidden=true], [inert]") && e.tabIndex > -2 &&
@@ -121,6 +123,8 @@ def test_every_page(visit: Visit, name: str, view: str) -> None:
         page.get_by_role("radio", name=view, exact=True).click()
         expect(page.get_by_role("radio", name=view, exact=True)).to_be_checked()
         settled(page)
+    if (name, view) == ("training", "Compare"):  # the runs to compare are chosen when it opens
+        expect(page.locator("[data-tag]")).to_have_count(2, timeout=60_000)
     check(page)
     clean(visit, missing)
 
