@@ -13,7 +13,7 @@ test: $(VENV)/.dev
 	$(BIN)/python -m pytest
 
 stress: $(VENV)/.dev
-	$(BIN)/python -m pytest -m stress tests/stress
+	$(BIN)/python -m pytest -m stress
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m bench

@@ -26,7 +26,16 @@ VIEWS = {
     "metrics": ("Figures", "Curves", "Threshold", "Body part", "Heatmaps", "Mistakes"),
     "releases": ("Releases", "Compare", "Add"),
 }
-PLACES = [("batch", ""), *((p, v) for p, views in VIEWS.items() for v in views)]
+PLACES = [
+    ("batch", ""),
+    *((p, views[0]) for p, views in VIEWS.items()),
+    # a quarter of a minute each: the first view of a page in every run, the others in make stress
+    *(
+        pytest.param(p, v, marks=pytest.mark.stress)
+        for p, views in VIEWS.items()
+        for v in views[1:]
+    ),
+]
 # Every control that is seen and can be used, in shadow roots too. A group in which arrow keys go
 # from one to the next (WAI-ARIA: radiogroup, tablist, grid; the chosen values of a list, which
 # Backspace removes) has one stop for all. A combobox is opened by the arrow key in its field, so
@@ -129,6 +138,7 @@ def test_every_page(visit: Visit, name: str, view: str) -> None:
     clean(visit, missing)
 
 
+@pytest.mark.stress
 def test_diagnose_with_two_studies(visit: Visit, tmp_path: Path) -> None:
     page = opened(visit, "")
     files = [tmp_path / f"{n}.png" for n in range(2)]
@@ -170,9 +180,12 @@ def test_a_mark_without_a_mouse(visit: Visit, filled: tuple[Path, str]) -> None:
     name = page.get_by_role("textbox", name="Your name or initials")
     name.fill(f"keys {time.monotonic_ns()}")
     name.press("Enter")
-    page.get_by_role("button", name="Disagree").wait_for()
+    expect(page.get_by_role("button", name="Disagree")).to_be_enabled(timeout=60_000)
+    settled(page)
     ready(page)
-    page.locator("canvas.stage").focus()
+    stage = page.locator("canvas.stage")
+    stage.focus()
+    expect(stage).to_be_focused()
     page.keyboard.press("+")
     page.keyboard.press("Shift+ArrowRight")
     page.keyboard.press("m")

@@ -25,7 +25,9 @@ STUDY = "1.2.826.0.1.3680043.10.1.78"
 REMARK = "Cortical step, radial side"
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+@pytest.fixture(
+    scope="module", params=["sqlite", pytest.param("postgresql", marks=pytest.mark.stress)]
+)
 def database(request: pytest.FixtureRequest) -> Iterator[str]:
     """DATABASE_URL: empty for SQLite, else a PostgreSQL server of this module's own."""
     if request.param == "sqlite":
