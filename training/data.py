@@ -21,23 +21,25 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from tqdm import tqdm
 
 from core import imaging
 from core.errors import ImageRejected
 from core.settings import ImageLimits
 from core.transforms import Preprocessing, to_canvas
-from core.types import BodyPart
+from core.types import BodyPart, Radiograph
 from training.sources import READERS, SPLITS, DataInvalid, read_manifest, split_of
 
 __all__ = [
     "AMBIGUOUS", "COLUMNS", "FOCUS", "SIMULATED", "DataInvalid", "gather", "kinds_of",
-    "load_canvases", "read", "read_all", "read_manifest", "refuse_leaks", "split_hash",
-    "stage1_class",
+    "load_canvases", "radiographs", "read", "read_all", "read_manifest", "refuse_leaks",
+    "split_hash", "stage1_class",
 ]  # fmt: skip
 
 log = logging.getLogger(__name__)
@@ -134,6 +136,20 @@ def kinds_of(parts: Iterable[str]) -> tuple[str, ...]:
     counts = Counter(p for p in parts if p not in (*FOCUS, *AMBIGUOUS, BodyPart.OTHER.value))
     named = sorted(p for p, n in counts.items() if n >= FEWEST_OF_A_KIND and "+" not in p)
     return (*FOCUS, *named, BodyPart.OTHER.value)
+
+
+def radiographs(rows: pd.DataFrame) -> Iterator[tuple[Any, Radiograph]]:
+    """Each row that can be read, as a named tuple, and its radiograph; with a bar of progress.
+
+    A picture that cannot be read is logged and left out.
+    """
+    for row in tqdm(list(rows.itertuples()), unit="img", mininterval=5):
+        try:
+            radiograph = imaging.read(Path(row.path), ImageLimits())
+        except ImageRejected as error:
+            log.warning("left out %s: %s", row.path, error.reason)
+            continue
+        yield row, radiograph
 
 
 def load_canvases(rows: pd.DataFrame, spec: Preprocessing) -> tuple[pd.DataFrame, np.ndarray]:

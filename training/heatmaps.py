@@ -8,26 +8,19 @@ branch, which has seen nothing (Adebayo et al. 2018, "sanity checks").
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from tqdm import tqdm
 
-from core import imaging
 from core.cams import METHODS
 from core.cascade import Cascade
-from core.errors import ImageRejected
 from core.explain import on_picture
-from core.settings import ImageLimits
 from core.types import BodyPart, Heatmap, Radiograph
 from training import metrics
-from training.data import FOCUS
+from training.data import FOCUS, radiographs
 from training.evaluate import record
-
-log = logging.getLogger(__name__)
 
 TOLERANCE = 0.05
 CENTRE = "control: centre"
@@ -60,12 +53,7 @@ def measure(cascade: Cascade, rows: pd.DataFrame, draws: int = 1000) -> list[dic
     """Figures of every method and control, by source; rows: positives with boxes."""
     random = cascade.with_random_branches()
     scores: dict[tuple[str, str], list[tuple[float, float, str]]] = {}
-    for row in tqdm(list(rows.itertuples()), unit="img", mininterval=5):
-        try:
-            radiograph = imaging.read(row.path, ImageLimits())
-        except ImageRejected as error:
-            log.warning("left out %s: %s", row.path, error.reason)
-            continue
+    for row, radiograph in radiographs(rows):
         for method, heat in _maps(cascade, random, radiograph, BodyPart(row.part)).items():
             found = (*score(heat, row.boxes), row.patient)
             scores.setdefault((str(row.source), method), []).append(found)

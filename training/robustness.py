@@ -13,7 +13,6 @@ A map that explains this answer has little in common with them.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -23,18 +22,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
-from tqdm import tqdm
 
-from core import imaging
 from core.cascade import Cascade
-from core.errors import ImageRejected
-from core.settings import ImageLimits
 from core.types import BodyPart, Finding, Heatmap, ImageResult, Radiograph
 from training import metrics
-from training.data import FOCUS, SIMULATED
+from training.data import FOCUS, SIMULATED, radiographs
 from training.evaluate import record
-
-log = logging.getLogger(__name__)
 
 Grey = NDArray[np.uint8]
 CORNER = 0.12  # side of a painted corner, as a share of the picture's
@@ -98,27 +91,29 @@ def chosen(rows: pd.DataFrame, split: str, count: int, seed: int = 0) -> pd.Data
 
 
 def measure(cascade: Cascade, rows: pd.DataFrame, draws: int = 1000) -> list[dict[str, Any]]:
-    """Figures of every disturbance and every control; rows: of ``chosen``."""
+    """Figures of every disturbance and every control; rows: of ``chosen``.
+
+    Parts that the release has no model for are left out, and so is the control of another part
+    where it has only one.
+    """
     random = cascade.with_random_branches()
     changes: list[dict[str, Any]] = []
     alike: list[dict[str, Any]] = []
     last: Heatmap | None = None
-    for row in tqdm(list(rows.itertuples()), unit="img", mininterval=5):
-        try:
-            read = imaging.read(row.path, ImageLimits())
-        except ImageRejected as error:
-            log.warning("left out %s: %s", row.path, error.reason)
-            continue
+    known = rows[rows.part.isin([p.value for p in cascade.release.parts])]
+    for row, read in radiographs(known):
         part, patient, grey = BodyPart(row.part), str(row.patient), _grey(read)
         radiograph = replace(read, pixels=grey)
         before = _asked(cascade, radiograph, part)
         for name, disturb in DISTURBANCES.items():
             after = _asked(cascade, replace(radiograph, pixels=disturb(grey)), part)
             changes.append({"name": name, "patient": patient, **_change(before, after)})
-        other = cascade.release.parts[cascade.release.parts.index(part) - 1]
+        others = [p for p in cascade.release.parts if p is not part]
+        other = others[0] if others else None
         here = before.heatmap
         assert here is not None
-        maps = (random.explain(radiograph, part), cascade.explain(radiograph, other), last)
+        foreign = cascade.explain(radiograph, other) if other else None
+        maps = (random.explain(radiograph, part), foreign, last)
         for name, heatmap in zip(CONTROLS, maps, strict=True):
             if heatmap is not None and here.has_evidence and heatmap.has_evidence:
                 value = float(spearmanr(here.values.ravel(), heatmap.values.ravel()).statistic)
