@@ -26,6 +26,17 @@ def test_no_photograph_is_both_learned_and_measured():
     assert not {p.tobytes() for p in learned} & {p.tobytes() for p in measured}
 
 
+def test_leaves_are_as_uneven_in_the_small_as_in_the_large():
+    """As natural pictures are, and noise is not: halving the size keeps most of the contrast."""
+    rng = np.random.default_rng(0)
+    for _ in range(5):
+        picture = strangers.leaves(rng).astype(float)
+        half = picture[: picture.shape[0] // 2 * 2, : picture.shape[1] // 2 * 2]
+        half = half.reshape(half.shape[0] // 2, 2, -1, 2).mean((1, 3))
+        assert picture.std() > 10
+        assert half.std() > 0.85 * picture.std()
+
+
 def test_rows_and_canvases_are_ready_for_training():
     spec = Preprocessing(size=32)
     canvases, rows = strangers.canvases(12, spec, 0), strangers.rows(12)

@@ -15,7 +15,7 @@ import torch
 from core import network
 from core.registry import Registry
 from tests import small, tiny
-from training import data, fit, sampling
+from training import data, fit, sampling, strangers
 from training.__main__ import main
 from training.phase import Phase, rate
 
@@ -217,6 +217,10 @@ def test_samplers_balance_label_and_source(manifest):
     assert 0.15 < chosen.positive.mean() < 0.35  # 1 in 11 as found, damped by the square root
     parts = many.loc[sampling.BodyPartSampler(many).draw(2000, np.random.default_rng(0))].part
     assert (parts.isin(["leg", "chest"])).mean() == pytest.approx(0.5, abs=0.05)
+    many = pd.concat([many, strangers.rows(5)], ignore_index=True)
+    parts = many.loc[sampling.BodyPartSampler(many).draw(2000, np.random.default_rng(0))].part
+    assert (parts.isin(["leg", "chest"])).mean() == pytest.approx(1 / 3, abs=0.05)
+    assert (parts == strangers.KIND).mean() == pytest.approx(1 / 6, abs=0.04)
 
 
 def test_split_hash_depends_on_the_split_alone(manifest):

@@ -30,7 +30,7 @@ from core.network import Branch, Trunk, channels_last, split_state_dict
 from core.transforms import Preprocessing, to_tensor
 from training import initial, probe
 from training.augment import expose
-from training.data import FOCUS, load_canvases, read_all
+from training.data import FOCUS, SIMULATED, load_canvases, read_all
 from training.duplicates import settle
 from training.model import FrozenStages
 from training.views import Views
@@ -191,7 +191,8 @@ class Distillation:
         counts = rows[rows.split == "train"].part.value_counts()
         self.parts = sorted(counts[counts >= FEWEST_OF_A_PART].index)
         rows = rows[rows.part.isin(self.parts)]
-        shown = (rows.split == "val") & rows.part.isin(VALIDATED)
+        real = rows.source != SIMULATED
+        shown = (rows.split == "val") & rows.part.isin(VALIDATED) & real
         self.val, self.val_canvases = load_canvases(rows[shown], self.spec)
         self.train, canvases = load_canvases(rows[rows.split == "train"], self.spec)
         folder = self.out / f"views{settings.size}"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from core.cascade import STRANGER
+from core.types import BodyPart
 from training.data import AMBIGUOUS, FOCUS, stage1_class
 
 
@@ -42,16 +44,18 @@ class JointSampler:
 class BodyPartSampler:
     """Half from what is no part of the cascade, as it is diverse; half from its parts alike.
 
-    Within a class by part and source, the large ones damped.
+    A third of the former are strangers, where there are any: one kind of fifteen by name, they are
+    the most diverse of all. Within a class by part and source, the large ones damped.
     """
 
     def __init__(self, rows: pd.DataFrame) -> None:
         rows = rows[~rows.part.isin(AMBIGUOUS)]
-        kinds = rows.part.map(stage1_class)
-        self.classes = [
-            Cells(rows[kinds == k], ["part", "source"], 0.5) for k in sorted(set(kinds))
-        ]
-        weight = np.array([len(FOCUS) if k not in FOCUS else 1 for k in sorted(set(kinds))])
+        kinds = rows.part.map(stage1_class).mask(rows.part == STRANGER, STRANGER)
+        found = sorted(set(kinds))
+        self.classes = [Cells(rows[kinds == k], ["part", "source"], 0.5) for k in found]
+        others = len(FOCUS) - (STRANGER in found)
+        share = {BodyPart.OTHER.value: others} | dict.fromkeys((*FOCUS, STRANGER), 1)
+        weight = np.array([share[k] for k in found])
         self.weight = weight / weight.sum()
 
     def draw(self, n: int, rng: np.random.Generator) -> np.ndarray:

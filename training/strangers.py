@@ -3,7 +3,8 @@
 Stage 1 learns them as one more kind of ``other``, and ``python -m training strangers`` counts how
 many of fresh ones a release refuses. They are drawn from a seed; the photographs are random crops
 of the few that come with scikit-learn and matplotlib (training) and with scikit-image (measuring):
-no photograph is in both.
+no photograph is in both. Three photographs do not show what photographs are like, so half of those
+to train on are dead leaves, whose statistics are those of natural pictures.
 """
 
 from __future__ import annotations
@@ -133,8 +134,50 @@ def chart(rng: np.random.Generator) -> Grey:
     return _finish(page, rng)
 
 
+def leaves(rng: np.random.Generator) -> Grey:
+    """Textured shapes that hide each other, few of them large and many small.
+
+    The dead leaves model (Lee, Mumford and Huang 2001), from which networks learn to see natural
+    pictures (Baradad et al. 2021, arXiv:2106.05963).
+    """
+    height, width = _size(rng)
+    page = np.full((height, width), rng.uniform(0, 255), np.float32)
+    texture = rng.normal(0, 1, (2 * height, 2 * width)).astype(np.float32)
+    texture = cv2.GaussianBlur(texture, (0, 0), rng.uniform(0.6, 4.0))
+    texture /= float(texture.std())
+    smallest, largest = rng.uniform(4, 40), rng.uniform(0.3, 0.8) * min(height, width)
+    y, x = np.mgrid[0:height, 0:width].astype(np.float32) / max(height, width)
+    count = int(rng.integers(60, 500))
+    # radii fall with their third power, large ones first so that the small ones lie on them
+    quantile = np.linspace(0, 1, count)
+    radii = (largest**-2 + quantile * (smallest**-2 - largest**-2)) ** -0.5
+    for radius in radii:
+        middle = rng.uniform((0, 0), (width, height))
+        shape = _shape(middle, radius, rng)
+        x0, y0, w, h = cv2.boundingRect(shape)
+        x1, y1, x0, y0 = min(width, x0 + w), min(height, y0 + h), max(0, x0), max(0, y0)
+        if x1 <= x0 or y1 <= y0:
+            continue
+        inside = np.zeros((y1 - y0, x1 - x0), np.uint8)
+        cv2.fillPoly(inside, [shape - np.array([x0, y0], np.int32)], 1)
+        here = (slice(y0, y1), slice(x0, x1))
+        v, u = int(rng.integers(height)), int(rng.integers(width))
+        grain = texture[v : v + y1 - y0, u : u + x1 - x0]
+        slope = rng.normal(0, 90, 2)
+        grey = rng.uniform(0, 255) + slope[0] * (y[here] - y[y0, 0]) + slope[1] * x[here]
+        grey = grey - slope[1] * x[0, x0] + rng.choice([0.0, 4.0, 20.0]) * grain
+        page[here] = np.where(inside == 1, grey, page[here])
+    light = 1 + rng.uniform(-0.5, 0.5) * x + rng.uniform(-0.5, 0.5) * y
+    return _bytes(cv2.GaussianBlur(page * light, (0, 0), rng.uniform(0.4, 1.6)))
+
+
 def photograph(rng: np.random.Generator, held_out: bool = False) -> Grey:
-    """A random crop, turn and exposure of one of the photographs, in grey."""
+    """A random crop, turn and exposure of one of the photographs, in grey.
+
+    held_out: of those to measure with; else every other one is of ``leaves`` instead.
+    """
+    if not held_out and rng.random() < 0.5:
+        return leaves(rng)
     source = _photographs(held_out)[rng.integers(len(_photographs(held_out)))]
     height, width = source.shape
     side = rng.uniform(0.25, 1.0)
@@ -217,6 +260,19 @@ def _finish(drawn: Grey, rng: np.random.Generator) -> Grey:
     if rng.random() < 0.3:
         page = cv2.GaussianBlur(page, (0, 0), rng.uniform(0.4, 1.5))
     return _bytes(page + rng.normal(0, rng.choice([0.0, 2.0, 6.0]), page.shape))
+
+
+def _shape(middle: NDArray[Any], radius: float, rng: np.random.Generator) -> NDArray[np.int32]:
+    """Corners (Kx1x2) of an ellipse or a polygon around a point, in any turn."""
+    corners = 24 if rng.random() < 0.5 else int(rng.integers(3, 8))
+    angle = (
+        np.sort(rng.uniform(0, 2 * np.pi, corners)) if corners < 24 else np.linspace(0, 6.28, 24)
+    )
+    flat, turn = rng.uniform(0.2, 1.0), rng.uniform(0, 2 * np.pi)
+    u, v = radius * np.cos(angle), flat * radius * np.sin(angle)
+    across = np.cos(turn) * u - np.sin(turn) * v
+    down = np.sin(turn) * u + np.cos(turn) * v
+    return np.stack([middle[0] + across, middle[1] + down], 1).astype(np.int32)[:, None]
 
 
 def _ticks(page: Any, box: tuple[int, int, int, int], rng: np.random.Generator) -> None:
