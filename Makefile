@@ -9,8 +9,9 @@ PORT ?= 8501
 app: $(VENV)/.app
 	$(BIN)/streamlit run streamlit_app.py --server.port $(PORT)
 
+# Files of tests side by side, each with a processor of its own: torch would take all for each.
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 stress: $(VENV)/.dev
 	$(BIN)/python -m pytest -m stress

@@ -10,8 +10,10 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -19,14 +21,15 @@ from numpy.typing import NDArray
 from torch import nn
 
 from core import device as devices
-from core import quality
+from core import quality, stages
 from core.cams import LibraryCam
 from core.engines import Engine
 from core.engines.native import TorchEngine
-from core.errors import WeightsInvalid
+from core.errors import DeviceUnavailable, WeightsInvalid
 from core.explain import grad_cam
-from core.network import Branch, Trunk, channels_last, fold
-from core.registry import Registry, Release, Stage
+from core.network import Branch, Trunk
+from core.recovery import Recovery, failed
+from core.registry import Registry, Release
 from core.transforms import Canvas, to_canvas
 from core.types import (
     Assessment,
@@ -38,37 +41,11 @@ from core.types import (
     Radiograph,
 )
 
+_Answer = TypeVar("_Answer")
 STRANGER = "stranger"  # stage 1's class of what is no radiograph
 NOT_A_RADIOGRAPH = (
     "This does not look like a radiograph of a bone, so it was not assessed for a fracture."
 )
-
-
-@dataclass(frozen=True)
-class _Network:
-    """One stage, ready to run. branch: its layer4. weight (CxD), bias (C): its linear layer.
-
-    The linear layer stays in float32 outside torch: pooling and one product cost nothing, and a
-    probability is not rounded to half precision.
-    """
-
-    stage: Stage
-    trunk: nn.Module
-    branch: nn.Module
-    weight: NDArray[np.float32]
-    bias: NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class _Activations:
-    """What one image leaves behind in one branch: C logits and Dxhxw activations, float32."""
-
-    logits: NDArray[np.float32]
-    maps: NDArray[np.float32]
-
-    @property
-    def pooled(self) -> NDArray[np.float32]:
-        return self.maps.mean((1, 2))
 
 
 class Cascade:
@@ -77,16 +54,19 @@ class Cascade:
     def __init__(
         self,
         release: Release,
-        networks: dict[str, _Network],
+        networks: dict[str, stages.Network],
         device: devices.Device,
         feature_space: quality.FeatureSpace | None = None,
         engine: Engine | None = None,
+        elsewhere: Callable[[], Cascade] | None = None,
     ) -> None:
-        """engine: None is torch with these networks."""
+        """engine: None is torch with these networks. elsewhere: makes the same release on the CPU,
+        for when a graphics processor fails."""
         self.release = release
         self.device = device
         self._networks = networks
-        self.engine = engine or TorchEngine(device, release.preprocessing, *self.modules)
+        self._engine = engine or TorchEngine(device, release.preprocessing, *self.modules)
+        self._recovery = Recovery(self, elsewhere) if elsewhere else None
         self._feature_space = feature_space
         self._cams: dict[BodyPart, LibraryCam] = {}
         self._cams_lock = threading.Lock()
@@ -100,14 +80,19 @@ class Cascade:
         tensors = registry.load(found)
         try:
             trunks = {
-                path: _prepare(Trunk, tensors[path], target)
+                path: stages.prepare(Trunk, tensors[path], target)
                 for path in {s.trunk for s in found.stages.values()}
             }
             networks = {
-                name: _network(stage, trunks[stage.trunk], tensors[stage.branch], target)
+                name: stages.network(stage, trunks[stage.trunk], tensors[stage.branch], target)
                 for name, stage in found.stages.items()
             }
         except (KeyError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and failed(error):
+                raise DeviceUnavailable(
+                    "The graphics processor failed while the release was loaded; BONE_DEVICE=cpu "
+                    "does without it."
+                ) from error
             raise WeightsInvalid(
                 f"The weights of release {found.id} do not fit the network."
             ) from error
@@ -117,7 +102,32 @@ class Cascade:
             space = quality.FeatureSpace(
                 **values, residual=found.rejection["residual"], limit=found.rejection["limit"]
             )
-        return cls(found, networks, target, space)
+        elsewhere = None
+        if target.processor.type != "cpu":
+            elsewhere = partial(cls._on_cpu, weights, found)
+        return cls(found, networks, target, space, elsewhere=elsewhere)
+
+    @classmethod
+    def _on_cpu(cls, weights: Path, release: Release) -> Cascade:
+        cascade = cls.load(weights, release.id, "cpu")
+        if cascade.release.sha256 != release.sha256:
+            raise WeightsInvalid(f"Release {release.id} was changed while it was in use.")
+        return cascade
+
+    @property
+    def engine(self) -> Engine:
+        """What runs the networks now."""
+        return self._recovery.current._engine if self._recovery else self._engine
+
+    @property
+    def trouble(self) -> str:
+        """What a reader should know of how it runs, one sentence; empty while all is well."""
+        return self._recovery.trouble if self._recovery else ""
+
+    def smaller(self) -> Cascade | None:
+        """The same with half as many pictures in a pass; None where it is one already."""
+        engine = self._engine.smaller() if isinstance(self._engine, TorchEngine) else None
+        return self.with_engine(engine) if engine else None
 
     @property
     def modules(self) -> tuple[dict[str, nn.Module], dict[str, nn.Module]]:
@@ -149,6 +159,12 @@ class Cascade:
         """What is said of canvases (SxS uint8) of the release's preprocessing, in their order."""
         if not len(canvases):
             return []
+        return self._ask(lambda cascade: cascade._assess(canvases, part))
+
+    def _ask(self, question: Callable[[Cascade], _Answer]) -> _Answer:
+        return self._recovery.ask(question) if self._recovery else question(self)
+
+    def _assess(self, canvases: Sequence[Canvas], part: BodyPart | None) -> list[Assessment]:
         stacked = np.stack(canvases)
         features: dict[str, torch.Tensor] = {}
         first = self._run("body_part", stacked, features, range(len(stacked)))
@@ -190,6 +206,9 @@ class Cascade:
         "Grad-CAM" is the closed form that ``predict`` returns. The others take two to six times as
         long, and one caller at a time. Raises KeyError for an unknown part or method.
         """
+        return self._ask(lambda cascade: cascade._explain(radiograph, part, method))
+
+    def _explain(self, radiograph: Radiograph, part: BodyPart, method: str) -> Heatmap:
         features: dict[str, torch.Tensor] = {}
         canvas = to_canvas(radiograph.pixels, self.release.preprocessing)[None]
         network = self._networks[part.value]
@@ -212,7 +231,7 @@ class Cascade:
             branch = Branch(len(network.stage.classes))
             networks[part.value] = replace(
                 network,
-                branch=_ready(branch.layer4, self.device),
+                branch=stages.ready(branch.layer4, self.device),
                 weight=branch.fc.weight.detach().numpy(),
                 bias=branch.fc.bias.detach().numpy(),
             )
@@ -226,7 +245,7 @@ class Cascade:
         The logits of stage 1 are those of ``BodyPart``, see ``quality.collapse``.
         stage: "body_part" or a part of the release. canvases: NxSxS uint8, N at least 1.
         """
-        found = self._run(stage, canvases, {}, range(len(canvases)))
+        found = self._ask(lambda c: c._run(stage, canvases, {}, range(len(canvases))))
         logits = np.stack([a.logits for a in found])
         if stage == "body_part":
             collapsed = quality.collapse(logits, self._networks[stage].stage.classes)
@@ -239,7 +258,7 @@ class Cascade:
         canvases: NDArray[np.uint8],
         features: dict[str, torch.Tensor],
         index: Sequence[int],
-    ) -> list[_Activations]:
+    ) -> list[stages.Activations]:
         """One stage on the canvases of ``index``; ``features`` keeps each trunk's output."""
         network = self._networks[name]
         key = network.stage.trunk
@@ -247,15 +266,15 @@ class Cascade:
             views = [canvases]
             if self.release.flip_average:
                 views.append(canvases[:, :, ::-1])
-            features[key] = torch.stack([self.engine.trunk(key, v) for v in views])
+            features[key] = torch.stack([self._engine.trunk(key, v) for v in views])
         chosen = features[key][:, list(index)]
-        maps = np.stack([self.engine.branch(name, view) for view in chosen])
+        maps = np.stack([self._engine.branch(name, view) for view in chosen])
         if self.release.flip_average:
             maps[1] = maps[1, ..., ::-1].copy()
         bias = network.bias
-        return [_Activations(network.weight @ m.mean((1, 2)) + bias, m) for m in maps.mean(0)]
+        return [stages.Activations(network.weight @ m.mean((1, 2)) + bias, m) for m in maps.mean(0)]
 
-    def _body_part(self, activations: _Activations) -> BodyPartPrediction:
+    def _body_part(self, activations: stages.Activations) -> BodyPartPrediction:
         stage = self._networks["body_part"].stage
         logits = quality.collapse(activations.logits, stage.classes)
         logits += stage.other_shift * np.array([p is BodyPart.OTHER for p in BodyPart])
@@ -266,7 +285,7 @@ class Cascade:
         name = quality.most_like(activations.logits, stage.classes) if other else ""
         return BodyPartPrediction(label, probabilities[label], probabilities, name)
 
-    def _refusal(self, part: BodyPartPrediction, activations: _Activations) -> str | None:
+    def _refusal(self, part: BodyPartPrediction, activations: stages.Activations) -> str | None:
         """Why this picture gets no second stage; None if it does."""
         space = self._feature_space
         if space is not None and space.distance(activations.pooled) > space.limit:
@@ -291,7 +310,7 @@ class Cascade:
         return None
 
     def _fracture(
-        self, part: BodyPart, activations: _Activations
+        self, part: BodyPart, activations: stages.Activations
     ) -> tuple[FracturePrediction, Heatmap]:
         network = self._networks[part.value]
         stage = network.stage
@@ -301,28 +320,3 @@ class Cascade:
             probability, quality.finding_of(probability, stage.operating_points)
         )
         return prediction, grad_cam(activations.maps, network.weight[0], probability)
-
-
-def _prepare(
-    make: Callable[[], nn.Module], tensors: dict[str, torch.Tensor], target: devices.Device
-) -> nn.Module:
-    """The module on its device and in its precision, folded and read-only."""
-    with torch.device("meta"):  # no time for random weights that are replaced at once
-        module = make()
-    module.load_state_dict(tensors, assign=True)
-    return _ready(module, target)
-
-
-def _ready(module: nn.Module, target: devices.Device) -> nn.Module:
-    return channels_last(fold(module).to(target.processor, target.dtype))
-
-
-def _network(
-    stage: Stage, trunk: nn.Module, tensors: dict[str, torch.Tensor], target: devices.Device
-) -> _Network:
-    prefix = "layer4."
-    state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-    weight, bias = tensors["fc.weight"].numpy(), tensors["fc.bias"].numpy()
-    if weight.shape[0] != len(stage.classes):
-        raise KeyError(f"{stage.branch} has {weight.shape[0]} outputs")
-    return _Network(stage, trunk, _prepare(lambda: Branch(1).layer4, state, target), weight, bias)

@@ -116,6 +116,8 @@ def _model_line(loader: _cascade.Loader, done: bool) -> None:
         _line(NO_MODEL)
     else:
         cascade = loader.start().result()
+        if cascade.trouble:
+            html(f"<p class='soft' role='status'>{cascade.trouble}</p>")
         _line(f"Release {cascade.release.id} · {cascade.engine.description}")
         _tell_of_newer()
 

@@ -8,6 +8,7 @@ rounded once, which is faster, nearer to float32, and bit for bit what OpenVINO 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -33,10 +34,16 @@ class TorchEngine:
         branches: Mapping[str, nn.Module],
     ) -> None:
         self.description = device.description
+        self._made_from = preprocessing, trunks, branches
         self._device = device
         self._preprocessing = preprocessing
         self._trunks = {path: _runner(m, device) for path, m in trunks.items()}
         self._branches = {stage: _runner(m, device) for stage, m in branches.items()}
+
+    def smaller(self) -> TorchEngine | None:
+        """The same networks with half as many pictures in a pass; None where it is one already."""
+        half = self._device.batch // 2
+        return TorchEngine(replace(self._device, batch=half), *self._made_from) if half else None
 
     @torch.inference_mode()
     def trunk(self, path: str, canvases: NDArray[np.uint8]) -> Tensor:
