@@ -7,6 +7,7 @@ import errno
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -39,6 +40,11 @@ def score(folder: Path, out: Path, cascade: object = None, **options: object) ->
 def rows(out: Path) -> list[dict[str, str]]:
     with out.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
+
+
+def lasting(out: Path) -> bytes:
+    """The output but for ``milliseconds``, which tells of one run and is in JSON lines alone."""
+    return re.sub(rb'"milliseconds": [0-9.]+', b"", out.read_bytes())
 
 
 def killed_after(folder: Path, out: Path, seconds: float) -> None:
@@ -80,6 +86,17 @@ def test_equal_bytes_are_scored_once_and_have_a_row_each(tmp_path):
     copies = [r for r in found if r["file"].endswith("9.png")]
     first = found[0]
     assert {r["fracture_probability"] for r in copies} == {first["fracture_probability"]}
+
+
+def test_milliseconds_are_the_file_s_own_and_its_share_of_the_network_s(tmp_path):
+    folder, out = fill(tmp_path / "in", 20, 3), tmp_path / "out.jsonl"
+    score(folder, out, Stand(seconds=0.02), batch=5)
+    found = [json.loads(line) for line in out.read_text().splitlines()]
+    assert all(r["milliseconds"] > 0 for r in found)
+    took = {r["file"].rpartition("image")[2]: r["milliseconds"] for r in found}
+    assert all(ms >= 20 for name, ms in took.items() if name in ("000.png", "018.png"))
+    copies = [r["milliseconds"] for r in found if r["file"].endswith("9.png")]
+    assert len(copies) == 2 and min(copies) < 20  # read and known, not scored
 
 
 @pytest.mark.parametrize("kind", [".csv", ".parquet", ".jsonl"])
@@ -145,7 +162,9 @@ def test_killed_and_resumed_is_byte_for_byte_the_uninterrupted(tmp_path):
         assert 0 < written < 70
         score(folder, out, stand, resume=True)
         assert stand.seen <= 70 - written
-        assert out.read_bytes() == (tmp_path / f"whole.{kind}").read_bytes()
+        assert lasting(out) == lasting(tmp_path / f"whole.{kind}")
+    assert out.read_bytes() != lasting(out)
+    assert (tmp_path / "killed.csv").read_bytes() == lasting(tmp_path / "killed.csv")
 
 
 def test_a_resumed_run_computes_nothing_again_and_freezes_its_inputs(tmp_path):

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import cv2
 import numpy as np
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+A = TypeVar("A")
+
 BATCH = 64
 READERS = 4  # they wait for the disk, so there may be more of them than cores
 HEATMAP_SIDE = 768
@@ -47,6 +50,7 @@ class _Item:
 
     twin: equal bytes came before it, so it is neither decoded nor scored.
     picture: HxW uint8, at most HEATMAP_SIDE, where heatmaps are wanted.
+    seconds: by the clock, of reading and decoding this file, and of its share of the networks.
     """
 
     file: str
@@ -57,6 +61,7 @@ class _Item:
     canvas: Canvas | None = None
     picture: NDArray[np.uint8] | None = None
     study: str | None = None
+    seconds: float = 0.0
 
 
 class Known(Protocol):
@@ -97,9 +102,9 @@ class Scorer:
             ThreadPoolExecutor(READERS, "read") as readers,
             ThreadPoolExecutor(self.threads, "decode") as decoders,
         ):
-            read = ahead(readers, partial(self._read, source), names, 2 * READERS)
+            read = ahead(readers, partial(_timed, partial(self._read, source)), names, 2 * READERS)
             once = self._marked(read, known)
-            decoded = ahead(decoders, self._decode, once, 2 * self.threads)
+            decoded = ahead(decoders, partial(_timed, self._decode), once, 2 * self.threads)
             ready = prefetched(decoded, self.batch)
             try:
                 for chunk in chunks(ready, self.batch):
@@ -147,36 +152,47 @@ class Scorer:
         return replace(item, data=b"", canvas=canvas, picture=picture, study=radiograph.study_uid)
 
     def _score(self, items: Sequence[_Item], known: Known) -> list[Record]:
-        fresh = [i for i in items if i.canvas is not None]
-        found = iter(self.cascade.assess([i.canvas for i in fresh if i.canvas is not None]))
+        canvases = [i.canvas for i in items if i.canvas is not None]
+        started = time.perf_counter()
+        found = iter(self.cascade.assess(canvases))
+        share = (time.perf_counter() - started) / max(1, len(canvases))
         here: dict[str, Record] = {}
         records = []
         for item in items:
             if item.twin and item.sha256 is not None:
                 first = here.get(item.sha256) or known.find(item.sha256)
-                record = first | {"file": item.file}
+                spent = round(1000 * item.seconds, 1)
+                record = first | {"file": item.file, "milliseconds": spent}
+            elif item.canvas is None:
+                record = self._record(item, None)
             else:
-                record = self._record(item, None if item.canvas is None else next(found))
+                record = self._record(replace(item, seconds=item.seconds + share), next(found))
             if item.sha256 is not None:
                 here.setdefault(item.sha256, record)
             records.append(record)
         return records
 
     def _record(self, item: _Item, assessment: Assessment | None) -> Record:
-        """The public record. Its milliseconds are null: a batch shares threads and passes, and a
-        record must not depend on when it was computed."""
-        release = self.cascade.release
+        """The public record, and the study that the file names."""
+        release, spent = self.cascade.release, 1000 * item.seconds
         if assessment is None:
             result = ImageResult(
-                item.file, item.sha256, item.reason, release.id, release.sha256, 0.0
+                item.file, item.sha256, item.reason, release.id, release.sha256, spent
             )
         else:
-            result = self.cascade.result(item.file, item.sha256 or "", assessment, 0.0)
+            result = self.cascade.result(item.file, item.sha256 or "", assessment, spent)
         if self.heatmaps is not None and result.heatmap is not None and item.picture is not None:
             path = self.heatmaps / f"{(item.sha256 or '')[:16]}.png"
             heat = on_picture(result.heatmap, *item.picture.shape)
             _write_png(path, overlay(item.picture, heat, HEATMAP_OPACITY))
-        return result.to_json() | {"milliseconds": None, "study_uid": item.study}
+        return result.to_json() | {"study_uid": item.study}
+
+
+def _timed(step: Callable[[A], _Item], given: A) -> _Item:
+    """The item that a step makes, with the time it took added to what the item has taken before."""
+    started = time.perf_counter()
+    item = step(given)
+    return replace(item, seconds=item.seconds + time.perf_counter() - started)
 
 
 def _write_png(path: Path, picture: NDArray[np.uint8]) -> None:

@@ -110,7 +110,7 @@ def result_of(record: Record) -> ImageResult:
         record["reason"],
         record["release"],
         record["release_sha256"],
-        0.0,
+        record["milliseconds"],
         part
         and BodyPartPrediction(
             BodyPart(part["label"]),

@@ -1,4 +1,7 @@
-"""A batch killed twenty times ends with the bytes of one that was not."""
+"""A batch killed twenty times ends with the bytes of one that was not.
+
+In JSON lines all but ``milliseconds``: how long a file took is of one run.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import pytest
 
 from core.batch.journal import folder_of
 from tests.batches import Stand, fill
-from tests.test_batch import killed_after, score
+from tests.test_batch import killed_after, lasting, score
 
 pytestmark = pytest.mark.stress
 KILLS = 20
@@ -27,4 +30,5 @@ def test_killed_at_twenty_random_moments(tmp_path, kind):
     stand = Stand()
     score(folder, out, stand, resume=True)
     assert stand.seen <= 430 - written
-    assert out.read_bytes() == whole.read_bytes()
+    assert lasting(out) == lasting(whole)
+    assert kind != "csv" or out.read_bytes() == whole.read_bytes()
