@@ -93,3 +93,19 @@ def test_bins_of_calibration_hold_neighbours():
 def test_precision_is_not_defined_where_nothing_is_called_positive():
     assert metrics.precision([1, 0, 1, 0], [1, 1, 1, 0]) == pytest.approx(2 / 3)
     assert math.isnan(metrics.precision([1, 0], [0, 0]))
+
+
+def test_the_interval_of_ece_has_its_value_inside():
+    """Where all is calibrated what is measured is bias alone, and every draw has it twice."""
+    rng, outside = np.random.default_rng(5), 0
+    for _ in range(20):
+        p = rng.random(100)
+        truth = (rng.random(100) < p).astype(float)
+        plain, wide = (
+            metrics.bootstrap(metrics.ece, truth, p, np.arange(100), 100, biased=b)
+            for b in (False, True)
+        )
+        outside += plain.value < plain.low
+        assert wide.low <= wide.value <= wide.high
+        assert wide.low < plain.low <= plain.high <= wide.high
+    assert outside > 0

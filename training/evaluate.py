@@ -200,14 +200,16 @@ def _stage2(
     truth, p, who = rows.positive.to_numpy(), rows.probability.to_numpy(), rows.patient
     part, source, level = where
 
-    def measure(name: str, metric: metrics.Metric, score: np.ndarray) -> dict[str, Any]:
-        estimate = metrics.bootstrap(metric, truth, score, who, draws)
+    def measure(
+        name: str, metric: metrics.Metric, score: np.ndarray, biased: bool = False
+    ) -> dict[str, Any]:
+        estimate = metrics.bootstrap(metric, truth, score, who, draws, biased=biased)
         return record("fracture", part, source, name, estimate, level)
 
     yield measure("auroc", metrics.auroc, p)
     yield measure("auprc", metrics.auprc, p)
     yield measure("brier", metrics.brier, p)
-    yield measure("ece", metrics.ece, p)
+    yield measure("ece", metrics.ece, p, biased=True)
     majority = np.full(len(rows), float(truth.mean() >= 0.5))
     yield measure("accuracy of the majority class", metrics.accuracy, majority)
     for point in stage.operating_points:

@@ -1,0 +1,119 @@
+"""ZIP archives that mean harm, read as a batch reads them: nothing unpacked, and quickly."""
+
+from __future__ import annotations
+
+import io
+import stat
+import struct
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from core.batch.inputs import Archive
+from core.errors import BatchFailed, ImageRejected
+from core.settings import ImageLimits
+from tests.simulated import encoded, phantom
+
+LIMITS = ImageLimits()
+PICTURE = encoded(phantom(), "PNG")
+
+
+def archive(path: Path, *members: tuple[str | zipfile.ZipInfo, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        for name, data in members:
+            file.writestr(name, data)
+    return path
+
+
+def read(path: Path) -> list[tuple[str, bytes | str]]:
+    """Label and bytes of each member, or the sentence that it is refused with."""
+    source = Archive(path)
+    found: list[tuple[str, bytes | str]] = []
+    with source.opened():
+        for name in source.names():
+            try:
+                found.append((source.label(name), source.read(name, LIMITS)))
+            except ImageRejected as error:
+                found.append((source.label(name), error.reason))
+    return found
+
+
+def link(name: str) -> zipfile.ZipInfo:
+    member = zipfile.ZipInfo(name)
+    member.create_system, member.external_attr = 3, (stat.S_IFLNK | 0o777) << 16
+    return member
+
+
+def claims(path: Path, size: int) -> Path:
+    """The same archive, whose only member says in both headers that it has ``size`` bytes."""
+    data = bytearray(path.read_bytes())
+    for mark, at in ((b"PK\x03\x04", 22), (b"PK\x01\x02", 24)):
+        struct.pack_into("<I", data, data.index(mark) + at, size)
+    path.write_bytes(data)
+    return path
+
+
+def test_a_name_is_a_label_and_a_link_is_its_text(tmp_path: Path) -> None:
+    names = ["../../up.png", "/etc/passwd", "C:\\windows\\x.png", "a/../../b.png", "//host/x.png"]
+    path = archive(
+        tmp_path / "in.zip", *[(n, PICTURE) for n in names], (link("link.png"), b"/etc/passwd")
+    )
+    before = sorted(p for p in tmp_path.rglob("*"))
+    found = read(path)
+    assert len(found) == 6
+    assert [d for _, d in found[:5]] == [PICTURE] * 5
+    assert found[5] == ("link.png", b"/etc/passwd")  # what the link says, not what it leads to
+    assert sorted(p for p in tmp_path.rglob("*")) == before
+
+
+def test_a_nul_in_a_name_ends_it(tmp_path: Path) -> None:
+    path = archive(tmp_path / "in.zip", ("a.pngX/../../evil", PICTURE))
+    path.write_bytes(path.read_bytes().replace(b"a.pngX", b"a.png\0"))
+    [(label, data)] = read(path)
+    assert label == "a.png"
+    assert data == PICTURE
+
+
+def test_an_archive_in_an_archive_is_no_picture(tmp_path: Path) -> None:
+    inner = io.BytesIO()
+    with zipfile.ZipFile(inner, "w") as file:
+        file.writestr("a.png", PICTURE)
+    found = read(archive(tmp_path / "in.zip", ("inner.zip", inner.getvalue())))
+    assert found == [("inner.zip", inner.getvalue())]  # the decode boundary refuses it as a ZIP
+
+
+def test_ten_thousand_members_are_listed_within_a_second(tmp_path: Path) -> None:
+    path = archive(tmp_path / "in.zip", *[(f"{n:05d}.png", b"") for n in range(10_000)])
+    started = time.thread_time()
+    source = Archive(path)
+    with source.opened():
+        assert len([source.label(n) for n in source.names()]) == 10_000
+    assert time.thread_time() - started < 1.0
+
+
+def test_a_thousand_to_one_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
+    bomb = bytes(LIMITS.max_bytes + 1)
+    path = archive(tmp_path / "in.zip", ("bomb.png", bomb))
+    assert path.stat().st_size < len(bomb) / 900
+    started = time.thread_time()
+    [(_, reason)] = read(path)
+    assert "larger" in str(reason)
+    assert time.thread_time() - started < 0.1
+
+
+def test_a_member_that_lies_about_its_size_is_refused(tmp_path: Path) -> None:
+    bomb = archive(tmp_path / "in.zip", ("bomb.png", bytes(LIMITS.max_bytes + 1)))
+    started = time.thread_time()
+    [(_, reason)] = read(claims(bomb, 1000))
+    assert "damaged" in str(reason)
+    assert time.thread_time() - started < 1.0
+
+
+@pytest.mark.parametrize("data", [b"", b"PK\x03\x04", b"PK\x05\x06" + bytes(17), bytes(100)])
+def test_what_is_no_archive_is_said_so(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "in.zip"
+    path.write_bytes(data)
+    with pytest.raises(BatchFailed, match="damaged"):
+        Archive(path)
