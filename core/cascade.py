@@ -152,7 +152,8 @@ class Cascade:
         found = self.assess(canvases, part)
         each = 1000 * (time.perf_counter() - started) / max(1, len(radiographs))
         return [
-            self.result(r.name, r.sha256, a, each) for r, a in zip(radiographs, found, strict=True)
+            replace(self.result(r.name, r.sha256, a, each), photograph=r.photograph)
+            for r, a in zip(radiographs, found, strict=True)
         ]
 
     def assess(self, canvases: Sequence[Canvas], part: BodyPart | None = None) -> list[Assessment]:

@@ -37,6 +37,11 @@ def reduced(pixels: NDArray[Any], side: int) -> NDArray[Any]:
     return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
 
 
+def encoded(picture: NDArray[np.uint8], quality: int = 85) -> bytes:
+    """A picture (HxW) as a JPEG file."""
+    return bytes(cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])[1])
+
+
 def to_8_bit(pixels: NDArray[Any], side: int) -> NDArray[np.uint8]:
     """Grey values (HxW) through their window, at most ``side`` long: hxw uint8."""
     low, high, how = window(pixels)

@@ -19,12 +19,23 @@ Grey: TypeAlias = NDArray[Any]
 
 @dataclass(frozen=True)
 class Decoded:
-    """What one decoder returns: HxW uint8 or uint16, bright = dense, upright."""
+    """What one decoder returns: HxW uint8 or uint16, bright = dense, upright.
+
+    The rest is as in ``core.types.Radiograph``.
+    """
 
     pixels: Grey
     pixel_spacing: tuple[float, float] | None = None
     notes: tuple[str, ...] = ()
     header: DicomHeader | None = None
+    exposed: bool = False
+    cast: float = 0.0
+
+
+def cast_of(colour: NDArray[np.uint8]) -> float:
+    """How far most of a picture (HxWx3 RGB) is from grey: the median, in grey values."""
+    wide = colour.astype(np.int16)
+    return float(np.median(wide.max(-1) - wide.min(-1)))
 
 
 def check_size(width: int, height: int, limits: ImageLimits, frames: int = 1) -> None:

@@ -18,6 +18,7 @@ import hashlib
 import io
 import logging
 import stat
+import struct
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -34,7 +35,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from core import structure
 from core.errors import ImageRejected
-from core.grey import Decoded, Grey, check_size, luminance, over_black, scaled_to_16_bit
+from core.grey import Decoded, Grey, cast_of, check_size, luminance, over_black, scaled_to_16_bit
 from core.settings import ImageLimits
 from core.types import DicomHeader, Radiograph
 
@@ -70,7 +71,11 @@ _OTHER_KINDS = (
     (4, b"ftyp", "a HEIC photograph or a video"),
     (0, b"\x08\x00", "perhaps DICOM without its file header"),
 )
-_ORIENTATION = 0x0112
+# EXIF 2.32: orientation; the block of what a camera writes; exposure time, f-number, sensitivity,
+# focal length. A scanner names itself too, but has none of these.
+_ORIENTATION, _EXIF = 0x0112, 0x8769
+_EXPOSURE = {0x829A, 0x829D, 0x8827, 0x920A}
+_CAST_SIDE = 256
 # How Pillow and pydicom say that a file ends too early.
 _INCOMPLETE = ("truncated", "less than expected", "Unexpected end")
 
@@ -138,7 +143,17 @@ def decode(data: bytes, name: str, limits: ImageLimits, frame: int = 1) -> Radio
     pixels = np.ascontiguousarray(decoded.pixels)
     pixels.setflags(write=False)
     spacing = decoded.pixel_spacing
-    return Radiograph(pixels, name, digest, kind, spacing, decoded.notes, decoded.header)
+    return Radiograph(
+        pixels,
+        name,
+        digest,
+        kind,
+        spacing,
+        decoded.notes,
+        decoded.header,
+        decoded.exposed,
+        decoded.cast,
+    )
 
 
 def dicom_header(data: bytes, limits: ImageLimits, pixels: bool = False) -> Dataset:
@@ -236,15 +251,38 @@ def _decode(data: bytes, kind: str, limits: ImageLimits) -> Decoded:
         check_size(*image.size, limits)
         notes = [_FIRST_ONLY[kind]] if getattr(image, "is_animated", False) else []
         deep = _is_deep_colour(image, data)
+        coloured = kind == "JPEG" and image.mode != "L"
         if kind == "JPEG":
             image.draft("L", image.size)  # decodes only the luminance
         image.load()
         orientation = image.getexif().get(_ORIENTATION, 1)
         pixels, remark = _deep_colour(data) if deep else _grey(image)
+        cast = _cast(image, data if coloured else b"")
     if orientation in _UPRIGHT:
         pixels = _UPRIGHT[orientation](pixels)
         notes.append("The picture was turned upright, as the file asks for.")
-    return Decoded(pixels, notes=tuple(notes + remark))
+    exposed = _exposed(image)
+    return Decoded(pixels, notes=tuple(notes + remark), exposed=exposed, cast=cast)
+
+
+def _exposed(image: Image.Image) -> bool:
+    """See ``Radiograph.exposed``; a header that cannot be read says nothing."""
+    try:
+        return not _EXPOSURE.isdisjoint(image.getexif().get_ifd(_EXIF))
+    except (OSError, ValueError, LookupError, TypeError, SyntaxError, struct.error):
+        return False
+
+
+def _cast(image: Image.Image, jpeg: bytes) -> float:
+    """See ``Radiograph.cast``. jpeg: of a coloured one, whose colours were not decoded before."""
+    if jpeg:
+        with JpegImageFile(io.BytesIO(jpeg)) as again:
+            again.draft("RGB", (_CAST_SIDE, _CAST_SIDE))
+            return cast_of(np.asarray(again.convert("RGB")))
+    if image.mode not in ("RGB", "RGBA", "YCbCr", "LAB"):
+        return 0.0
+    factor = max(1, max(image.size) // _CAST_SIDE)
+    return cast_of(np.asarray(image.convert("RGB").reduce(factor)))
 
 
 _FIRST_ONLY = {

@@ -68,6 +68,15 @@ def pointing(release: Release, method: str) -> tuple[Estimate, int] | None:
     return (_estimate(found), int(found["n"])) if found else None
 
 
+def photographed(release: Release) -> tuple[Estimate, int] | None:
+    """How often a finding from a simulated photograph was that of the radiograph itself, and n.
+
+    None where it was not measured (``python -m training photographs``).
+    """
+    found = _figure(release, "photographs", "all", "finding the same")
+    return (_estimate(found), int(found["n"])) if found else None
+
+
 def _figure(release: Release, stage: str, part: str, metric: str) -> dict[str, Any] | None:
     """One figure by image, over all sources where they were pooled, else of the largest source."""
     here = [

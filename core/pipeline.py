@@ -7,7 +7,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from core import imaging
+from core import film, imaging
 from core.cascade import Cascade
 from core.errors import ImageRejected
 from core.settings import ImageLimits
@@ -21,14 +21,16 @@ def diagnose(
     limits: ImageLimits,
     part: BodyPart | None = None,
     frame: int = 1,
+    way: film.Way = film.Wish.AUTOMATIC,
 ) -> tuple[Radiograph | None, ImageResult]:
     """Decode and score one file, or one frame of it, from 1.
 
-    A refused one has no radiograph and a result with the reason.
+    way: what is done with a photograph. A refused file has no radiograph and a result with the
+    reason.
     """
     started = time.perf_counter()
     try:
-        radiograph = imaging.decode(data, name, limits, frame)
+        radiograph = film.as_seen(imaging.decode(data, name, limits, frame), way)
     except ImageRejected as error:
         digest = hashlib.sha256(data).hexdigest()
         return None, rejected(cascade, name, digest, error.reason, started)
@@ -52,7 +54,7 @@ def read_and_diagnose(
     """Read, decode and score a file on the disk; the result has its path as it was given."""
     started = time.perf_counter()
     try:
-        radiograph = imaging.read(path, limits)
+        radiograph = film.as_seen(imaging.read(path, limits))
     except ImageRejected as error:
         digest = digest_of(path, limits)
         return None, rejected(cascade, str(path), digest, error.reason, started)

@@ -76,11 +76,16 @@ def combine(id: str, views: Sequence[ImageResult], release: Release) -> StudyRes
     """
     part = _part(views)
     if part is None:
-        return StudyResult(id, tuple(views), notes=tuple(_left_out(views)))
+        return StudyResult(id, tuple(views), notes=(*_photographs(views), *_left_out(views)))
     counted = [v.fracture for v in views if v.part == part and v.fracture is not None]
     probability = sum(f.probability for f in counted) / len(counted)
     finding = finding_of(probability, release.stages[part.value].operating_points)
-    notes = (*_parts(views), *_findings([f.finding for f in counted]), *_left_out(views))
+    notes = (
+        *_photographs(views),
+        *_parts(views),
+        *_findings([f.finding for f in counted]),
+        *_left_out(views),
+    )
     return StudyResult(id, tuple(views), part, probability, finding, notes)
 
 
@@ -143,6 +148,20 @@ def _findings(findings: Sequence[Finding]) -> list[str]:
         return []
     said = ", ".join(f"{words} {counts[f]}" for f, words in _IN_WORDS.items() if counts[f])
     return [f"The views disagree: {said}."]
+
+
+def _photographs(views: Sequence[ImageResult]) -> list[str]:
+    """That views come from a photograph, and what was done with it."""
+    taken = [v.photograph for v in views if v.photograph is not None]
+    cut = sum(p.corners is not None for p in taken)
+    of = f" ({{}} of {len(views)} views)" if len(views) > 1 else ""
+    said = []
+    if cut:
+        said.append(f"From a photograph{of.format(cut)}: the film in it was cut out, straightened.")
+    if len(taken) > cut:
+        left = of.format(len(taken) - cut)
+        said.append(f"This looks like a photograph{left}, and was read as it was taken.")
+    return said
 
 
 def _left_out(views: Sequence[ImageResult]) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,6 +51,34 @@ class DicomHeader:
     burned_in: bool | None = None
 
 
+Corners: TypeAlias = tuple[tuple[float, float], ...]
+"""Four (x, y), fractions of a photograph's width and height: top left, top right, bottom right,
+bottom left of the film in it."""
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """That a picture was taken of a film or a screen. corners: of the film that was cut out and
+    straightened; None where it was read as it was taken."""
+
+    corners: Corners | None = None
+
+    @property
+    def word(self) -> str:
+        """For a table's cell."""
+        return "straightened" if self.corners else "as taken"
+
+    def to_json(self) -> dict[str, Any]:
+        return {"corners": self.corners and [list(c) for c in self.corners]}
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any] | None) -> Photograph | None:
+        if record is None:
+            return None
+        found = record["corners"]
+        return cls(tuple((float(x), float(y)) for x, y in found) if found else None)
+
+
 @dataclass(frozen=True)
 class Radiograph:
     """One decoded picture, as the decode boundary returns it.
@@ -63,6 +91,9 @@ class Radiograph:
     pixel_spacing: (row, column) in millimetres at the detector or patient, None if not known.
     notes: what the decoder did that a reader may want to know, a sentence each.
     header: of a DICOM file, None for every other format.
+    exposed: whether the file says how a camera was set when it was taken (EXIF).
+    cast: how far the picture as a whole is from grey, in grey values of [0, 255].
+    photograph: None for a radiograph; see ``core.film``.
     """
 
     pixels: NDArray[np.uint8] | NDArray[np.uint16]
@@ -72,6 +103,9 @@ class Radiograph:
     pixel_spacing: tuple[float, float] | None = None
     notes: tuple[str, ...] = ()
     header: DicomHeader | None = None
+    exposed: bool = False
+    cast: float = 0.0
+    photograph: Photograph | None = None
 
     @property
     def study_uid(self) -> str | None:
@@ -150,7 +184,8 @@ class ImageResult:
 
     ``reason`` is None where the input was read; otherwise one sentence, and the input counts as
     rejected. A radiograph that stage 1 calls OTHER is rejected but keeps its ``body_part``.
-    ``chosen`` is the part that a reader named, whatever stage 1 said.
+    ``chosen`` is the part that a reader named, whatever stage 1 said. ``photograph`` is None where
+    the input was a radiograph and no photograph of one.
     """
 
     file: str
@@ -163,6 +198,7 @@ class ImageResult:
     fracture: FracturePrediction | None = None
     heatmap: Heatmap | None = field(default=None, repr=False, compare=False)
     chosen: BodyPart | None = None
+    photograph: Photograph | None = None
 
     @property
     def part(self) -> BodyPart | None:
@@ -197,6 +233,7 @@ class ImageResult:
             "release": self.release,
             "release_sha256": self.release_sha256,
             "milliseconds": round(self.milliseconds, 1),
+            "photograph": self.photograph and self.photograph.to_json(),
         }
 
     def to_row(self) -> dict[str, Any]:
@@ -212,4 +249,5 @@ class ImageResult:
             "fracture_probability": self.fracture.probability if self.fracture else None,
             "finding": self.fracture.finding.value if self.fracture else None,
             "release": self.release,
+            "photograph": self.photograph and self.photograph.word,
         }

@@ -72,8 +72,8 @@ def operating(found: Performance, result: StudyResult, prevalence: float) -> str
         where = f"{escape(found.split)} radiographs, those that chose the threshold"
     return (
         f"<p class='soft'>Positive from {percent(point.threshold)} on; this study is {side}.</p>"
-        f"<table class='details'><tr><td>Sensitivity</td><td>{_estimate(found.sensitivity)}</td>"
-        f"</tr><tr><td>Specificity</td><td>{_estimate(found.specificity)}</td></tr>"
+        f"<table class='details'><tr><td>Sensitivity</td><td>{estimate(found.sensitivity)}</td>"
+        f"</tr><tr><td>Specificity</td><td>{estimate(found.specificity)}</td></tr>"
         f"<tr><td>If positive, has it (PPV)</td><td>{positive}</td></tr>"
         f"<tr><td>If negative, has it not (NPV)</td><td>{negative}</td></tr></table>"
         f"<p class='soft'>On {found.n} {where}.</p>"
@@ -87,7 +87,7 @@ def pointed(release: Release, method: str) -> str:
         said = "How often it points right was not measured for this release."
     else:
         share, n = found
-        said = f"Its hottest place lay in the annotated box in {_estimate(share)} of {n} positives."
+        said = f"Its hottest place lay in the annotated box in {estimate(share)} of {n} positives."
     return f"<p class='soft'>{WHAT_HEAT_IS} {said}</p>"
 
 
@@ -204,7 +204,8 @@ def _figures(point: OperatingPoint) -> str:
     )
 
 
-def _estimate(estimate: Estimate) -> str:
-    if estimate.low is None or estimate.high is None:
-        return percent(estimate.value)
-    return f"{percent(estimate.value)} [{100 * estimate.low:.0f}, {100 * estimate.high:.0f}]"
+def estimate(share: Estimate) -> str:
+    """A share with its interval, in per cent, as markup."""
+    if share.low is None or share.high is None:
+        return percent(share.value)
+    return f"{percent(share.value)} [{100 * share.low:.0f}, {100 * share.high:.0f}]"

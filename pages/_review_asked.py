@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from core import film
 from core.errors import PartNotSupported
 from core.settings import Settings
 from core.store import Store, StudyRecord, Verdict
@@ -33,7 +34,14 @@ def ask(store: Store, record: StudyRecord, part: BodyPart, reader: str) -> None:
         raise PartNotSupported(f"The release in use has no fracture model for the {part}.")
     limits = Settings.from_environment().limits
     views = [
-        diagnose(cascade, store.pictures.get(str(view.sha256)), view.file, limits, part)[1]
+        diagnose(
+            cascade,
+            store.pictures.get(str(view.sha256)),
+            view.file,
+            limits,
+            part,
+            way=film.way_of(view.photograph),
+        )[1]
         if stored
         else view
         for view, stored in zip(record.result.views, record.stored)

@@ -7,7 +7,7 @@ from html import escape
 
 import streamlit as st
 
-from core import imaging
+from core import film, imaging
 from core.errors import StudyNotFound
 from core.settings import Settings
 from core.store import Decision, Mark, Query, Reassessment, Store, Verdict
@@ -104,7 +104,7 @@ class StudyPage:
         if len(shown) > 1:
             self._strip(shown)
         position = self._position(shown)
-        prepared = self._prepared(str(views[position].sha256))
+        prepared = self._prepared(views[position])
         mark = self._own.mark_on(position)
         view = self._read_as(position)
         with st.container(key="picture"):
@@ -165,14 +165,15 @@ class StudyPage:
         position = st.session_state.get(f"review-view-{self._id}", shown[0])
         return position if position in shown else shown[0]
 
-    def _prepared(self, sha256: str) -> Prepared:
+    def _prepared(self, view: ImageResult) -> Prepared:
         """The picture, decoded again where this session forgot it."""
-        kept: dict[str, Prepared] = st.session_state.setdefault("review-pictures", {})
-        if sha256 not in kept:
+        kept: dict[object, Prepared] = st.session_state.setdefault("review-pictures", {})
+        key = view.sha256, view.photograph
+        if key not in kept:
             while len(kept) >= PICTURES_KEPT:
                 kept.pop(next(iter(kept)))
-            kept[sha256] = Prepared.of(_radiograph(self._store, sha256))
-        return kept[sha256]
+            kept[key] = Prepared.of(_radiograph(self._store, view))
+        return kept[key]
 
     def _on_event(self, event: Event) -> None:
         """What was done on the picture: a key for a step or a decision, or a mark."""
@@ -219,14 +220,14 @@ class StudyPage:
         if record.result.body_part is not None:
             with st.expander("Operating point"):
                 _operating.draw(record.result, _review_report.release_of(record))
-        digests = [str(v.sha256) if s else "" for v, s in zip(record.result.views, record.stored)]
+        views = [v if s else None for v, s in zip(record.result.views, record.stored)]
         _review_report.buttons(
             self._store,
             _review_report.Asked(
                 self._record,
                 tuple(self._visible()),
                 self._asked(),
-                partial(_radiographs, self._store, digests),
+                partial(_radiographs, self._store, views),
             ),
         )
         html(f"<p class='soft'>Release {escape(record.release)}</p>")
@@ -264,10 +265,13 @@ class StudyPage:
         html(_review_said.side_by_side(decisions))
 
 
-def _radiograph(store: Store, sha256: str) -> Radiograph:
-    return imaging.decode(store.pictures.get(sha256), "", Settings.from_environment().limits)
+def _radiograph(store: Store, view: ImageResult) -> Radiograph:
+    """The picture as it was assessed: of a photograph the film that was cut out of it."""
+    data = store.pictures.get(str(view.sha256))
+    radiograph = imaging.decode(data, "", Settings.from_environment().limits)
+    return film.as_seen(radiograph, film.way_of(view.photograph))
 
 
-def _radiographs(store: Store, digests: list[str]) -> tuple[Radiograph | None, ...]:
+def _radiographs(store: Store, views: list[ImageResult | None]) -> tuple[Radiograph | None, ...]:
     """The pictures of a study, None where one is not there."""
-    return tuple(_radiograph(store, d) if d else None for d in digests)
+    return tuple(view and _radiograph(store, view) for view in views)

@@ -15,8 +15,9 @@ from typing import Generic, TypeVar
 
 import streamlit as st
 
-from core import imaging
+from core import film, imaging
 from core.cascade import Cascade
+from core.display import encoded, to_8_bit
 from core.pipeline import diagnose
 from core.settings import ImageLimits
 from core.study import key_of
@@ -28,6 +29,7 @@ from pages._viewer import Prepared
 RESULTS_KEPT = 2000
 PICTURES_KEPT = 8
 HEATMAPS_KEPT = 100
+PHOTOGRAPH_SIDE = 1000  # pixels, on the screen
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -57,17 +59,21 @@ class Bounded(Generic[K, V]):
 class Session:
     """The memory of one browser session.
 
-    chosen: the part that the reader named, by source. moved: the study that the reader put a view
+    chosen: the part that the reader named, by source. ways: what the reader wants done with a
+    photograph, by source. moved: the study that the reader put a view
     into, by source. headers: what DICOM says of each source that was decoded, None without it.
     """
 
     digests: Bounded[str, str] = field(default_factory=lambda: Bounded(RESULTS_KEPT))
     results: Bounded[Hashable, ImageResult] = field(default_factory=lambda: Bounded(RESULTS_KEPT))
-    pictures: Bounded[str, Prepared] = field(default_factory=lambda: Bounded(PICTURES_KEPT))
+    pictures: Bounded[Hashable, Prepared] = field(default_factory=lambda: Bounded(PICTURES_KEPT))
+    photographs: Bounded[str, bytes] = field(default_factory=lambda: Bounded(PICTURES_KEPT))
+    suspects: Bounded[str, bool] = field(default_factory=lambda: Bounded(RESULTS_KEPT))
     heatmaps: Bounded[Hashable, Future[Heatmap]] = field(
         default_factory=lambda: Bounded(HEATMAPS_KEPT)
     )
     chosen: dict[str, BodyPart] = field(default_factory=dict)
+    ways: dict[str, film.Way] = field(default_factory=dict)
     loose: dict[str, list[str]] = field(default_factory=dict)
     moved: dict[str, str] = field(default_factory=dict)
     headers: dict[str, DicomHeader | None] = field(default_factory=dict)
@@ -85,8 +91,25 @@ class Session:
     def picture(self, source: Source, limits: ImageLimits) -> Prepared:
         """The picture for the screen, decoded again where it was forgotten."""
         return self.pictures.get(
-            self._digest(source), lambda: Prepared.of(self._decoded(source, limits))
+            self._picture_key(source), lambda: Prepared.of(self._decoded(source, limits))
         )
+
+    def taken(self, source: Source, limits: ImageLimits) -> bytes:
+        """A photograph as it was taken, as a JPEG file of at most PHOTOGRAPH_SIDE pixels."""
+
+        def make() -> bytes:
+            radiograph = imaging.decode(source.read(), source.name, limits)
+            return encoded(to_8_bit(radiograph.pixels, PHOTOGRAPH_SIDE))
+
+        return self.photographs.get(self._digest(source), make)
+
+    def suspected(self, source: Source, prepared: Prepared) -> bool:
+        """Whether a picture that was read as it is may be a photograph of a film."""
+        radiograph = prepared.radiograph
+        if radiograph.photograph is not None:
+            return radiograph.photograph.corners is None
+        digest = self._digest(source)
+        return self.suspects.get(digest, lambda: film.suspected(radiograph))
 
     def heatmap(
         self,
@@ -102,10 +125,11 @@ class Session:
         """
         if result.heatmap is None or result.part is None or method == result.heatmap.method:
             return None
-        part, data = result.part, source.read()
+        part, data, way = result.part, source.read(), self._way(source)
 
         def compute() -> Heatmap:
-            return cascade.explain(imaging.decode(data, source.name, limits), part, method)
+            radiograph = film.as_seen(imaging.decode(data, source.name, limits), way)
+            return cascade.explain(radiograph, part, method)
 
         key = (*self._key(source, cascade), method)
         return self.heatmaps.get(key, lambda: _worker().submit(compute))
@@ -132,21 +156,31 @@ class Session:
         return source.name if number == 1 else f"{source.name} ({number})"
 
     def _decoded(self, source: Source, limits: ImageLimits) -> Radiograph:
-        return imaging.decode(source.read(), source.name, limits)
+        radiograph = imaging.decode(source.read(), source.name, limits)
+        return film.as_seen(radiograph, self._way(source))
 
     def _score(self, source: Source, cascade: Cascade, limits: ImageLimits) -> ImageResult:
         part = self.chosen.get(source.id)
         actor, digest = _access.actor(), self._digest(source)
         _audit.write("image.opened", actor, sha256=digest)
-        radiograph, result = diagnose(cascade, source.read(), source.name, limits, part)
+        data, way = source.read(), self._way(source)
+        radiograph, result = diagnose(cascade, data, source.name, limits, part, way=way)
         _audit.write("result.shown", actor, **_facts(digest, result))
         if radiograph is not None:
             self.headers[source.id] = radiograph.header
-            self.pictures.get(self._digest(source), lambda: Prepared.of(radiograph))
+            self.pictures.get(self._picture_key(source), lambda: Prepared.of(radiograph))
         return result
 
     def _key(self, source: Source, cascade: Cascade) -> tuple[Hashable, ...]:
-        return self._digest(source), cascade.release.sha256, self.chosen.get(source.id)
+        return *self._picture_key(source), cascade.release.sha256, self.chosen.get(source.id)
+
+    def _picture_key(self, source: Source) -> tuple[Hashable, ...]:
+        return self._digest(source), self._way(source)
+
+    def _way(self, source: Source) -> film.Way:
+        """As the reader wants it; else what the camera took is a photograph whatever it shows."""
+        default = film.Wish.PHOTOGRAPH if source.camera else film.Wish.AUTOMATIC
+        return self.ways.get(source.id, default)
 
     def _digest(self, source: Source) -> str:
         return self.digests.get(source.id, lambda: hashlib.sha256(source.read()).hexdigest())

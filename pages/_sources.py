@@ -18,6 +18,9 @@ log = logging.getLogger(__name__)
 SAMPLES = ROOT / "samples"
 MOST_FILES = 200
 MOST_SAMPLES = 12
+MOST_PHOTOGRAPHS = 20
+CAMERA = "Camera"
+CAMERA_WIDTH = 480  # pixels
 SAMPLES_A_ROW = 6
 MOST_NAMED = 3  # of more files than these, the drop zone shows one line; the list has their names
 DROP_ZONE = '.st-key-drop [data-testid="stFileUploaderDropzone"]'
@@ -27,13 +30,15 @@ DROP_ZONE = '.st-key-drop [data-testid="stFileUploaderDropzone"]'
 class Source:
     """A file that was given. id: unique in the session. read: its bytes.
 
-    truth: of a simulated radiograph, what was simulated; empty for what a reader gave.
+    truth: of a simulated radiograph, what was simulated; empty for what a reader gave. camera:
+    whether it was taken with the camera on the page.
     """
 
     id: str
     name: str
     read: Callable[[], bytes]
     truth: str = ""
+    camera: bool = False
 
 
 @dataclass(frozen=True)
@@ -85,19 +90,23 @@ def _mixed(rows: list[Sample]) -> list[Sample]:
 
 def drop_zone(limits: ImageLimits) -> list[Source]:
     """Draw the drop zone; the files that lie in it."""
-    folder = st.session_state.get("kind", "Files") == "Folder"
+    kind = st.session_state.get("kind", "Files")
     generation = st.session_state.setdefault("generation", 0)
     with st.container(key="drop", horizontal=True, vertical_alignment="center"):
-        files = st.file_uploader(
-            "Radiographs",
-            accept_multiple_files="directory" if folder else True,
-            key=f"files-{'folder' if folder else 'single'}-{generation}",
-            max_upload_size=max(1, limits.max_bytes // 2**20),
-            label_visibility="collapsed",
-        )
+        if kind == CAMERA:
+            _camera(generation)
+            files = None
+        else:
+            files = st.file_uploader(
+                "Radiographs",
+                accept_multiple_files="directory" if kind == "Folder" else True,
+                key=f"files-{'folder' if kind == 'Folder' else 'single'}-{generation}",
+                max_upload_size=max(1, limits.max_bytes // 2**20),
+                label_visibility="collapsed",
+            )
         st.segmented_control(
             "What to drop",
-            ["Files", "Folder"],
+            ["Files", "Folder", CAMERA],
             default="Files",
             key="kind",
             required=True,
@@ -105,6 +114,36 @@ def drop_zone(limits: ImageLimits) -> list[Source]:
             width="content",
         )
     return [Source(f.file_id, f.name, f.getvalue) for f in files or []]
+
+
+def _camera(generation: int) -> None:
+    """Photographs of a film or a screen, one after another; each stays until all is cleared."""
+    key = f"camera-{generation}"
+
+    def keep() -> None:
+        photograph = st.session_state[key]
+        if photograph is not None:
+            have = st.session_state.get("photographed", ())
+            one = Source(
+                photograph.file_id,
+                f"Photograph {len(have) + 1}.jpg",
+                photograph.getvalue,
+                camera=True,
+            )
+            st.session_state["photographed"] = [*have, one][-MOST_PHOTOGRAPHS:]
+
+    st.camera_input(
+        "Photograph a film on a light box, or a screen",
+        key=key,
+        on_change=keep,
+        width=CAMERA_WIDTH,
+        help="All four edges of the film in the picture, no lamp mirrored in it.",
+    )
+
+
+def photographed() -> list[Source]:
+    """What was taken with the camera on the page."""
+    return list(st.session_state.get("photographed", ()))
 
 
 def shape_drop_zone(files: int) -> None:
@@ -131,5 +170,5 @@ def try_sample(sample: str) -> None:
 def clear() -> None:
     """Forget every file, and what was read from them."""
     st.session_state["generation"] = st.session_state.get("generation", 0) + 1
-    for key in ("tried", "scoring", "shown"):
+    for key in ("tried", "photographed", "scoring", "shown"):
         st.session_state.pop(key, None)

@@ -16,7 +16,7 @@ from core.cams import METHODS
 from core.cascade import Cascade
 from core.settings import ImageLimits
 from core.types import Heatmap
-from pages import _correct, _downloads, _operating, _reading, _theme, _worklist
+from pages import _correct, _downloads, _film, _operating, _reading, _theme, _worklist
 from pages._correct import Study
 from pages._scoring import Session
 from pages._theme import html
@@ -24,6 +24,7 @@ from pages._viewer import Event, Prepared, viewer
 
 CLOSED_FORM = "Grad-CAM"
 POLL_SECONDS = 0.5
+PHOTOGRAPH_BESIDE = [2, 3]  # widths of photograph and picture
 
 
 class StudyCard:
@@ -63,6 +64,8 @@ class StudyCard:
                 html(_title(self._study))
                 study = self._study
                 html(_reading.study(study.result, self._cascade.release, study.awaited))
+                if any(view.photograph for view in study.result.views):
+                    html(_film.mark(self._cascade.release))
                 if self._study.result.body_part is not None:
                     self._take_away()
                     _operating.draw(self._study.result, self._cascade.release)
@@ -80,17 +83,29 @@ class StudyCard:
         if picture is None:
             html(f"<p class='cardreason'>{escape(result.reason or '')}</p>")
             return
-        heatmap = self._heatmap(position)
+        source = self._study.sources[position]
+        _film.question(source, picture, self._memory)
+        if result.photograph is None or result.photograph.corners is None:
+            self._viewer(position, picture)
+        else:
+            taken, cut = st.columns(PHOTOGRAPH_BESIDE, gap="small")
+            with taken:
+                _film.beside(source, result, self._memory, self._limits)
+            with cut:
+                self._viewer(position, picture)
+        self._below(position, picture)
+
+    def _viewer(self, position: int, picture: Prepared) -> None:
+        result = self._study.result.views[position]
         with st.container(key="picture"):
             viewer(
                 picture,
-                heatmap,
+                self._heatmap(position),
                 key="viewer",
                 alt=f"Radiograph, view {position + 1} of {len(self._study.sources)}",
                 on_event=self._on_event,
                 caption=_downloads.caption(_downloads.Record(result, result.chosen)),
             )
-        self._below(position, picture)
 
     def _strip(self) -> None:
         """The views of the study, each with its finding."""
@@ -126,6 +141,7 @@ class StudyCard:
         with st.expander("Details of this view"):
             stage = self._cascade.release.stages.get(result.part or "")
             html(_reading.details(result, picture, stage))
+            _film.by_hand(self._study.sources[position], result, self._memory)
 
     def _awaited_or_pointed(self, position: int) -> None:
         """How long a slow method has been computed by now, else how often its map points right."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import json
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -139,7 +139,7 @@ def _is_box(text: Any) -> bool:
 
 
 def _message(prepared: Prepared, heatmap: Heatmap | None, options: dict[str, Any]) -> bytes:
-    """Length of the header, header, blobs; see ``pages/viewer/decode.js``."""
+    """What the viewer is told, as ``framed`` puts it."""
     pixels = prepared.radiograph.pixels
     height, width = pixels.shape
     heat, region, note = _heat(prepared, heatmap)
@@ -147,6 +147,7 @@ def _message(prepared: Prepared, heatmap: Heatmap | None, options: dict[str, Any
     blobs = [prepared.deflated, b"" if heat is None else heat.tobytes(), colours]
     header = options | {
         "id": prepared.radiograph.sha256,
+        "key": f"{prepared.radiograph.sha256} {prepared.radiograph.photograph}",
         "width": width,
         "height": height,
         "bits": 8 * pixels.dtype.itemsize,
@@ -156,9 +157,13 @@ def _message(prepared: Prepared, heatmap: Heatmap | None, options: dict[str, Any
         "colours": list(COLOUR_MAPS),
         "region": region,
         "note": note,
-        "blobs": [len(blob) for blob in blobs],
     }
-    head = json.dumps(header).encode()
+    return framed(header, blobs)
+
+
+def framed(header: dict[str, Any], blobs: Sequence[bytes]) -> bytes:
+    """Length of the header, header with the blobs' lengths, blobs: ``pages/viewer/decode.js``."""
+    head = json.dumps(header | {"blobs": [len(blob) for blob in blobs]}).encode()
     return b"".join([len(head).to_bytes(4, "little"), head, *blobs])
 
 

@@ -17,7 +17,7 @@ def body() -> None:
         _unavailable(loader.failure)
         return
     limits = loader.settings.limits
-    sources = [*_sources.drop_zone(limits), *_sources.tried()]
+    sources = [*_sources.drop_zone(limits), *_sources.photographed(), *_sources.tried()]
     _sources.shape_drop_zone(len(sources))
     welcome = st.empty()  # stays in its place, so that what follows does not move when it goes
     if not sources:

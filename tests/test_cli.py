@@ -19,6 +19,7 @@ KEYS = {
     "body_part",
     "fracture",
     "release",
+    "photograph",
     "release_sha256",
     "milliseconds",
 }

@@ -54,6 +54,7 @@ def _parser(wanted: str) -> argparse.ArgumentParser:
         ("heatmaps", "do the heatmaps point at what was found?", _heatmaps_arguments, _heatmaps),
         ("robustness", "do answers survive handling?", _robustness_arguments, _robustness),
         ("strangers", "is what is no radiograph refused?", _strangers_arguments, _strangers),
+        ("photographs", "do answers survive a camera?", _photographs_arguments, _photographs),
         ("simulate", "make simulated radiographs", _simulate_arguments, _simulate),
         ("release", "put a candidate into weights/", _release_arguments, _release),
     ):
@@ -226,6 +227,28 @@ def _robustness(options: argparse.Namespace) -> None:
     rows = robustness.chosen(read_all(options.data), options.split, options.count)
     cascade = Cascade.load(options.weights, options.release, options.device)
     _show(robustness.measure(cascade, rows, options.draws), cascade, options.out, "robustness.json")
+
+
+def _photographs_arguments(parser: argparse.ArgumentParser) -> None:
+    _robustness_arguments(parser)
+    parser.add_argument("--seed", type=int, default=0, help="of the photographs (default: 0)")
+    parser.add_argument(
+        "--plain", type=int, default=2000, help="radiographs for the false alarms (default: 2000)"
+    )
+
+
+def _photographs(options: argparse.Namespace) -> None:
+    from core.cascade import Cascade
+    from training import photographs, robustness
+    from training.data import read_all
+
+    rows = read_all(options.data)
+    cascade = Cascade.load(options.weights, options.release, options.device)
+    chosen = robustness.chosen(rows, options.split, options.count)
+    records = photographs.measure(cascade, chosen, options.draws, options.seed)
+    plain = photographs.plain(rows, options.split, options.plain)
+    records += photographs.false_alarms(plain, options.draws)
+    _show(records, cascade, options.out, "photographs.json")
 
 
 def _show(records: list[dict[str, Any]], cascade: Cascade, out: Path | None, name: str) -> None:

@@ -25,6 +25,11 @@ _ROWS = (
     "change of probability",
     "body part changed",
     "named right",
+    "finding the same",
+    "body part the same",
+    "corners within 2 %",
+    "taken for a photograph",
+    "asked about",
 )
 
 

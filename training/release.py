@@ -20,7 +20,12 @@ from training.card import model_card
 
 MAX_FILE_BYTES = 40 * 2**20
 MAX_RELEASE_BYTES = 150 * 2**20
-COMPANIONS = ("heatmaps.json", "robustness.json", "strangers.json")  # by the commands so named
+COMPANIONS = (
+    "heatmaps.json",
+    "robustness.json",
+    "strangers.json",
+    "photographs.json",
+)  # by the commands so named
 
 
 def half(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -102,7 +102,7 @@ def measure(cascade: Cascade, rows: pd.DataFrame, draws: int = 1000) -> list[dic
     last: Heatmap | None = None
     known = rows[rows.part.isin([p.value for p in cascade.release.parts])]
     for row, read in radiographs(known):
-        part, patient, grey = BodyPart(row.part), str(row.patient), _grey(read)
+        part, patient, grey = BodyPart(row.part), str(row.patient), as_8_bit(read)
         radiograph = replace(read, pixels=grey)
         before = _asked(cascade, radiograph, part)
         for name, disturb in DISTURBANCES.items():
@@ -159,7 +159,7 @@ def _edge(grey: Grey) -> float:
     return float(np.median(border))
 
 
-def _grey(radiograph: Radiograph) -> Grey:
+def as_8_bit(radiograph: Radiograph) -> Grey:
     """8 bits, as the disturbances are those of a picture that somebody exported."""
     pixels = radiograph.pixels
     if pixels.dtype == np.uint8:

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from core import imaging
+from core import film, imaging
 from core.batch.flow import ahead, chunks, prefetched
 from core.batch.inputs import Source
 from core.batch.journal import Record
@@ -28,7 +28,7 @@ from core.files import write_atomically
 from core.registry import Release
 from core.settings import ImageLimits
 from core.transforms import Canvas, to_canvas
-from core.types import Assessment, ImageResult
+from core.types import Assessment, ImageResult, Photograph
 
 if TYPE_CHECKING:
     from core.cascade import Cascade
@@ -62,6 +62,7 @@ class _Item:
     picture: NDArray[np.uint8] | None = None
     study: str | None = None
     seconds: float = 0.0
+    photograph: Photograph | None = None
 
 
 class Known(Protocol):
@@ -141,7 +142,7 @@ class Scorer:
         if item.twin or item.reason is not None:
             return item
         try:
-            radiograph = imaging.decode(item.data, item.file, self.limits)
+            radiograph = film.as_seen(imaging.decode(item.data, item.file, self.limits))
             canvas = to_canvas(radiograph.pixels, self.cascade.release.preprocessing)
             picture = None if self.heatmaps is None else to_8_bit(radiograph.pixels, HEATMAP_SIDE)
         except ImageRejected as error:
@@ -149,7 +150,14 @@ class Scorer:
         except Exception:  # the boundary of one file: the others go on
             log.exception("A file could not be decoded.")
             return replace(item, data=b"", reason=UNEXPECTED)
-        return replace(item, data=b"", canvas=canvas, picture=picture, study=radiograph.study_uid)
+        return replace(
+            item,
+            data=b"",
+            canvas=canvas,
+            picture=picture,
+            study=radiograph.study_uid,
+            photograph=radiograph.photograph,
+        )
 
     def _score(self, items: Sequence[_Item], known: Known) -> list[Record]:
         canvases = [i.canvas for i in items if i.canvas is not None]
@@ -180,7 +188,10 @@ class Scorer:
                 item.file, item.sha256, item.reason, release.id, release.sha256, spent
             )
         else:
-            result = self.cascade.result(item.file, item.sha256 or "", assessment, spent)
+            result = replace(
+                self.cascade.result(item.file, item.sha256 or "", assessment, spent),
+                photograph=item.photograph,
+            )
         if self.heatmaps is not None and result.heatmap is not None and item.picture is not None:
             path = self.heatmaps / f"{(item.sha256 or '')[:16]}.png"
             heat = on_picture(result.heatmap, *item.picture.shape)

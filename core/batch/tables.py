@@ -12,10 +12,17 @@ from core.batch.journal import Record
 from core.errors import BatchFailed
 from core.registry import Release
 from core.study import combine, key_of
-from core.types import BodyPart, BodyPartPrediction, Finding, FracturePrediction, ImageResult
+from core.types import (
+    BodyPart,
+    BodyPartPrediction,
+    Finding,
+    FracturePrediction,
+    ImageResult,
+    Photograph,
+)
 
 FORMATS = (".csv", ".parquet", ".jsonl")
-IMAGE_COLUMNS = (
+IMAGE_COLUMNS: tuple[str, ...] = (
     "file",
     "sha256",
     "status",
@@ -25,8 +32,9 @@ IMAGE_COLUMNS = (
     "fracture_probability",
     "finding",
     "release",
+    "photograph",
 )
-STUDY_COLUMNS = (
+STUDY_COLUMNS: tuple[str, ...] = (
     "study",
     "views",
     "views_counted",
@@ -62,6 +70,7 @@ def write(path: Path, kind: str, rows: Iterable[Record], columns: tuple[str, ...
 def image_row(record: Record) -> Record:
     """A record of the journal flattened, for CSV and Parquet."""
     part, fracture = record["body_part"] or {}, record["fracture"] or {}
+    photograph = Photograph.from_json(record.get("photograph"))
     return {
         "file": record["file"],
         "sha256": record["sha256"],
@@ -72,6 +81,7 @@ def image_row(record: Record) -> Record:
         "fracture_probability": fracture.get("probability"),
         "finding": fracture.get("finding"),
         "release": record["release"],
+        "photograph": photograph and photograph.word,
     }
 
 
@@ -118,6 +128,7 @@ def result_of(record: Record) -> ImageResult:
             {BodyPart(k): v for k, v in part["probabilities"].items()},
         ),
         fracture and FracturePrediction(fracture["probability"], Finding(fracture["finding"])),
+        photograph=Photograph.from_json(record.get("photograph")),
     )
 
 

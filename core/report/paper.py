@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from core.display import to_8_bit
 from core.explain import on_picture, overlay
-from core.operating import Estimate, Performance
+from core.operating import Estimate, Performance, photographed
 from core.report.record import LIMITS, Decision, StudyReport, how_found
 from core.study import Mark, StudyResult
 from core.types import Finding, ImageResult, Radiograph
@@ -153,6 +153,8 @@ class _Paper(FPDF):
         self._text(f"{_performance(found)} This study is {side} it.")
         if report.prevalence is not None and report.predictive_values is not None:
             self._text(_predictive(report.prevalence, *report.predictive_values))
+        if any(view.photograph for view in report.study.views):
+            self._text(_photographed(report))
 
     def reassessed(self, study: StudyResult) -> None:
         """What the model of the part that a reader named says, beside the first result."""
@@ -297,6 +299,18 @@ def _heat_caption(view: ImageResult) -> str:
     if view.heatmap is None:
         return ": not assessed"
     return " with heatmap" if view.heatmap.has_evidence else ": no positive evidence"
+
+
+def _photographed(report: StudyReport) -> str:
+    """What was measured of findings from photographs."""
+    found = photographed(report.release)
+    if found is None:
+        return "How far findings from photographs can be relied on was not measured."
+    share, n = found
+    return (
+        f"On simulated photographs the finding was that of the radiograph itself in "
+        f"{_estimate(share)} of {n}."
+    )
 
 
 def _performance(found: Performance) -> str:

@@ -18,6 +18,7 @@ from core.types import (
     FracturePrediction,
     Heatmap,
     ImageResult,
+    Photograph,
 )
 
 URGENCY = (Finding.SUSPECTED, Finding.DOUBTFUL, Finding.NOT_SUSPECTED, None)
@@ -186,6 +187,7 @@ def pack(result: ImageResult) -> dict[str, Any]:
         "fracture": result.fracture and result.fracture.probability,
         "finding": result.fracture and result.fracture.finding.value,
         "chosen": result.chosen,
+        "photograph": result.photograph and result.photograph.to_json(),
         "heatmap": heat and {"method": heat.method, "values": np.round(heat.values, 6).tolist()},
     }
 
@@ -215,4 +217,5 @@ def unpack(
         fracture,
         heat,
         BodyPart(record["chosen"]) if record["chosen"] else None,
+        Photograph.from_json(record.get("photograph")),  # what was packed before has none
     )

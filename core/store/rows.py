@@ -11,15 +11,22 @@ from typing import TYPE_CHECKING
 from core.store import tables as t
 from core.store.records import URGENCY, Status, pack
 from core.study import StudyResult
+from core.types import ImageResult
 
 if TYPE_CHECKING:
     from core.registry import Release
 
 
 def content_of(result: StudyResult, release: Release) -> str:
-    """Digest of the study's pictures, the parts chosen for them, and the release."""
-    views = sorted(f"{v.sha256}:{v.chosen}" for v in result.views)
+    """Digest of the study's pictures, the parts and corners chosen for them, and the release."""
+    views = sorted(f"{v.sha256}:{v.chosen}{_cut(v)}" for v in result.views)
     return hashlib.sha256("\n".join([*views, release.sha256]).encode()).hexdigest()
+
+
+def _cut(view: ImageResult) -> str:
+    """Of a straightened photograph its corners; else nothing, as before there were any."""
+    corners = view.photograph and view.photograph.corners
+    return f":{corners}" if corners else ""
 
 
 def study_row(

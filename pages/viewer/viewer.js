@@ -19,19 +19,19 @@ class Viewer {
   async update(message, emit) {
     this.emit = (event) => emit({ ...event, view: this.header.id });
     const { header, blobs } = opened(message);
-    const other = this.header?.id !== header.id;
+    const other = this.header?.key !== header.key;
     this.header = header;
     this.marks = header.mark ? [header.mark] : [];
     [, this.warmth, this.colours] = blobs;
     this.coloured();
-    if (!views.has(header.id)) views.set(header.id, { ...FRESH, ...opening(header) });
-    this.view = views.get(header.id);
+    if (!views.has(header.key)) views.set(header.key, { ...FRESH, ...opening(header) });
+    this.view = views.get(header.key);
     if (other) this.picture = null;
     this.controls();
     this.redraw();
     if (!other) return;
     const values = await greyValues(blobs[0], header.bits);
-    if (this.header.id !== header.id) return; // the reader has gone on
+    if (this.header.key !== header.key) return; // the reader has gone on
     this.picture = new Picture(values, header.width, header.height);
     this.redraw();
   }

@@ -1,0 +1,191 @@
+"""From a photograph of a film or of a screen to the radiograph in it.
+
+A clinic without a scanner sends what a telephone sees. Such a picture gives itself away by the
+camera's exposure in its header or by its colours, which no exported radiograph has: then the film's
+corners are sought (``core.corners``), and where they are clear the film is cut out, its perspective
+undone, and moire and reflections reduced. Where they are not, or where only the look of the picture
+suggests a photograph, nothing is done and a reader is asked. What is no photograph passes as it is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from enum import StrEnum
+from typing import Any, TypeAlias
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from core import corners
+from core.types import Corners, Photograph, Radiograph
+
+CAST = 2.0  # grey values; exported radiographs have 0
+SURE = 0.6  # support of the sides from which the film is cut out without a question
+ASKED = 0.75  # and from which a grey picture is asked about
+SURROUNDINGS = 24.0  # grey values; around a collimated field it is darker
+LARGEST = 2000  # longer side of what is cut out, pixels
+INSET = 0.004  # of each side, where the edge's own blur lies
+SMALLEST = 0.01  # share of the photograph between corners that a reader gives
+# Where a reader says that it is a photograph and no film is clear, to be moved by hand from here
+NEARLY_ALL: Corners = ((0.05, 0.05), (0.95, 0.05), (0.95, 0.95), (0.05, 0.95))
+
+
+class Wish(StrEnum):
+    """What to do with a picture.
+
+    AUTOMATIC: of a photograph the film is cut out where it is clear. PHOTOGRAPH: a reader says that
+    it is one, so something is cut out in any case. AS_TAKEN: nothing is cut out.
+    """
+
+    AUTOMATIC = "automatic"
+    PHOTOGRAPH = "photograph"
+    AS_TAKEN = "as taken"
+
+
+Way: TypeAlias = Wish | Corners
+"""A wish, or the corners that a reader gave."""
+
+
+def as_seen(radiograph: Radiograph, way: Way = Wish.AUTOMATIC) -> Radiograph:
+    """The radiograph that is assessed: of a photograph the film in it, else the same object.
+
+    Its ``photograph`` says so, with the corners, or without where it was left as it was taken.
+    """
+    if not isinstance(way, Wish):
+        return straightened(radiograph, way)
+    if way is not Wish.PHOTOGRAPH and not is_photograph(radiograph):
+        return radiograph
+    found = None if way is Wish.AS_TAKEN else find(radiograph)
+    if found is None and way is Wish.PHOTOGRAPH:
+        found = NEARLY_ALL
+    if found is None:
+        return replace(radiograph, photograph=Photograph())
+    return straightened(radiograph, found)
+
+
+def way_of(photograph: Photograph | None) -> Way:
+    """How to make again what a result was made from."""
+    corners = photograph and photograph.corners
+    return corners or Wish.AS_TAKEN
+
+
+def is_photograph(radiograph: Radiograph) -> bool:
+    """Whether the file says that a camera took it, or has colours all over."""
+    return radiograph.format != "DICOM" and (radiograph.exposed or radiograph.cast >= CAST)
+
+
+def find(radiograph: Radiograph) -> Corners | None:
+    """Corners of the film in a photograph; None where they are not clear."""
+    found = corners.find(radiograph.pixels)
+    return _fractions(found, radiograph) if found and found.support >= SURE else None
+
+
+def suspected(radiograph: Radiograph) -> bool:
+    """Whether a picture without other signs may still be a photograph of a film.
+
+    A quadrilateral that is not the whole picture and not its like, in surroundings that are not
+    as black as those of a collimated field.
+    """
+    if radiograph.format == "DICOM":
+        return False
+    top = np.iinfo(radiograph.pixels.dtype).max / 255
+    pixels = radiograph.pixels
+    frame = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+    if np.percentile(frame, 25) / top < SURROUNDINGS:
+        return False
+    found = corners.find(pixels)
+    if found is None or found.support < ASKED:
+        return False
+    outside = np.ones(radiograph.pixels.shape, np.uint8)
+    cv2.fillConvexPoly(outside, np.rint(found.corners).astype(np.int32), 0)
+    around = pixels[outside == 1]
+    return around.size > 0 and float(np.percentile(around, 25)) / top >= SURROUNDINGS
+
+
+def straightened(radiograph: Radiograph, given: Corners) -> Radiograph:
+    """The film between four corners as a picture of its own, of the same dtype.
+
+    Its sides are as long as in the photograph on average, its aspect that of the film.
+    """
+    height, width = radiograph.pixels.shape
+    points = np.array(given, float) * (width, height)
+    pixels = _cut(radiograph.pixels, points)
+    pixels.setflags(write=False)
+    return replace(
+        radiograph,
+        pixels=pixels,
+        pixel_spacing=None,
+        photograph=Photograph(given),
+        notes=(*radiograph.notes, "A photograph: the film in it was cut out and straightened."),
+    )
+
+
+def checked(values: Any) -> Corners | None:
+    """Corners that somebody gave, of any type; None where they are none or cross each other."""
+    try:
+        points = np.array(values, float)
+    except (TypeError, ValueError):
+        return None
+    if points.shape != (4, 2) or not ((points >= 0) & (points <= 1)).all():
+        return None
+    if not corners.convex(points[None])[0] or corners.area(points[None])[0] < SMALLEST:
+        return None
+    return _rounded(points)
+
+
+def _rounded(points: NDArray[np.float64]) -> Corners:
+    return tuple((round(float(x), 4), round(float(y), 4)) for x, y in points)
+
+
+def _fractions(found: corners.Quadrilateral, radiograph: Radiograph) -> Corners:
+    height, width = radiograph.pixels.shape
+    return _rounded(np.clip(found.corners / (width, height), 0, 1))
+
+
+def _cut(pixels: NDArray[Any], points: NDArray[np.float64]) -> NDArray[Any]:
+    height, width = _size(points, pixels.shape)
+    edge = INSET * max(width, height)
+    target = np.array([[0, 0], [width, 0], [width, height], [0, height]], float)
+    target += edge * np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]])
+    way = cv2.getPerspectiveTransform(points.astype(np.float32), target.astype(np.float32))
+    return np.asarray(
+        cv2.warpPerspective(
+            pixels, way, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        )
+    )
+
+
+def _size(points: NDArray[np.float64], shape: tuple[int, ...]) -> tuple[int, int]:
+    """(height, width) of the film in pixels."""
+    sides = np.linalg.norm(np.roll(points, -1, 0) - points, axis=1)
+    across, down = (sides[0] + sides[2]) / 2, (sides[1] + sides[3]) / 2
+    aspect = _aspect(points, shape, across / down)
+    area = across * down
+    width, height = np.sqrt(area * aspect), np.sqrt(area / aspect)
+    scale = min(1.0, LARGEST / max(width, height))
+    return max(1, round(scale * height)), max(1, round(scale * width))
+
+
+def _aspect(points: NDArray[np.float64], shape: tuple[int, ...], plain: float) -> float:
+    """Width by height of the film, of which the photograph shows a perspective.
+
+    As for whiteboards (Zhang and He 2007, section 3): two vanishing points give the focal length,
+    which gives the aspect. Nearly parallel sides say nothing of the focal length: then, and where
+    the result is far from the mean sides', these are taken.
+    """
+    middle = np.array([shape[1] / 2, shape[0] / 2])
+    scale = max(shape)
+    m = np.column_stack([(points - middle) / scale, np.ones(4)])
+    m1, m2, m4, m3 = m[0], m[1], m[2], m[3]  # the paper's order: rows of two
+    k2 = np.dot(np.cross(m1, m4), m3) / np.dot(np.cross(m2, m4), m3)
+    k3 = np.dot(np.cross(m1, m4), m2) / np.dot(np.cross(m3, m4), m2)
+    n2, n3 = k2 * m2 - m1, k3 * m3 - m1
+    if min(abs(n2[2]), abs(n3[2])) < 0.01:
+        focal2 = 1.2**2  # of a telephone, in widths of its picture
+    else:
+        focal2 = -(n2[0] * n3[0] + n2[1] * n3[1]) / (n2[2] * n3[2])
+        focal2 = min(max(focal2, 0.6**2), 3.0**2)
+    lengths = [np.sqrt((n[0] ** 2 + n[1] ** 2) / focal2 + n[2] ** 2) for n in (n2, n3)]
+    found = float(lengths[0] / max(lengths[1], 1e-9))
+    return found if 0.8 < found / plain < 1.25 else plain

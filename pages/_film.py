@@ -1,0 +1,102 @@
+"""A photograph of a film on the page: what was photographed, with corners that can be moved."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from core import film
+from core.film import Wish
+from core.operating import photographed
+from core.registry import Release
+from core.settings import ImageLimits
+from core.types import ImageResult
+from pages._reading import estimate
+from pages._scoring import Session
+from pages._sources import Source
+from pages._theme import html
+from pages._viewer import FOLDER as VIEWER
+from pages._viewer import Prepared, framed
+
+FOLDER = Path(__file__).with_name("film")
+
+
+def question(source: Source, prepared: Prepared, memory: Session) -> None:
+    """Of a picture that was read as it is and may be a photograph: ask, once; else nothing."""
+    if source.id in memory.ways or not memory.suspected(source, prepared):
+        return
+    with st.container(key="film-question", horizontal=True, vertical_alignment="center"):
+        html(
+            "<p class='caution' role='status'>This looks like a photograph of a film. "
+            "Straighten it?</p>"
+        )
+        _choice("Straighten", source, memory, Wish.PHOTOGRAPH)
+        _choice("Leave it as it is", source, memory, Wish.AS_TAKEN)
+
+
+def by_hand(source: Source, result: ImageResult, memory: Session) -> None:
+    """For a picture that nothing gave away: the reader says that it is a photograph."""
+    if result.photograph is None or result.photograph.corners is None:
+        _choice("This is a photograph of a film", source, memory, Wish.PHOTOGRAPH)
+
+
+def beside(source: Source, result: ImageResult, memory: Session, limits: ImageLimits) -> None:
+    """The photograph with the corners of what was cut out of it, and the way back."""
+    taken = result.photograph
+    if taken is None or taken.corners is None:
+        return
+
+    def moved() -> None:
+        event = st.session_state["film"].get("event")
+        given = film.checked(event.get("corners")) if isinstance(event, dict) else None
+        if given is not None and event.get("id") == result.sha256:
+            _go(source, memory, given)
+
+    header = {
+        "id": result.sha256,
+        "corners": [list(c) for c in taken.corners],
+        "alt": "The photograph as it was taken, with the film's corners",
+    }
+    message = framed(header, [memory.taken(source, limits)])
+    _component()(key="film", data=message, on_event_change=moved)
+    with st.container(horizontal=True):
+        _choice("Find the film again", source, memory, Wish.PHOTOGRAPH)
+        _choice("Read it as taken", source, memory, Wish.AS_TAKEN)
+
+
+def mark(release: Release) -> str:
+    """ "From a photograph", with what was measured of results from photographs, as markup."""
+    found = photographed(release)
+    if found is None:
+        said = "How far such a result can be relied on was not measured for this release."
+    else:
+        share, n = found
+        said = (
+            "On simulated photographs the finding was that of the radiograph itself in "
+            f"{estimate(share)} of {n}."
+        )
+    return f"<p class='caution'><b>From a photograph.</b> {said}</p>"
+
+
+def _choice(label: str, source: Source, memory: Session, way: film.Way) -> None:
+    key = f"film-{label.split(maxsplit=1)[0].lower()}-{source.id}"
+    st.button(label, key=key, on_click=_go, args=(source, memory, way))
+
+
+def _go(source: Source, memory: Session, way: film.Way) -> None:
+    memory.ways[source.id] = way
+    st.session_state["leave"] = True
+
+
+@functools.cache
+def _component() -> Any:
+    scripts = [VIEWER / "decode.js", FOLDER / "film.js"]
+    return st.components.v2.component(
+        "film",
+        html=(FOLDER / "film.html").read_text(encoding="utf-8"),
+        css=(FOLDER / "film.css").read_text(encoding="utf-8"),
+        js="\n".join(path.read_text(encoding="utf-8") for path in scripts),
+    )

@@ -1,0 +1,238 @@
+"""Photographs of films: found as such, cut out, marked; and radiographs, which pass as they are."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+
+from core import corners, film, imaging
+from core.cascade import Cascade
+from core.errors import ImageRejected
+from core.film import Wish
+from core.pipeline import diagnose
+from core.settings import ROOT, ImageLimits
+from core.store import records
+from core.study import combine
+from core.types import Photograph, Radiograph
+from pages import _film, _scoring
+from pages._sources import Source
+from pages._viewer import Prepared
+from tests.simulated import dicom, encoded, phantom
+from training import photographs
+from training.camera import Carrier, Settings, photograph
+
+LIMITS = ImageLimits()
+EASY = Settings(side=900, exif=1.0)
+SAMPLES = ("elbow_ap_001", "hand_pa_008", "shoulder_ap_016")
+
+
+def sample(name: str) -> np.ndarray:
+    return imaging.read(ROOT / "samples" / f"{name}.png", LIMITS).pixels
+
+
+def decoded(data: bytes) -> Radiograph:
+    return imaging.decode(data, "photograph.jpg", LIMITS)
+
+
+@pytest.fixture(scope="module")
+def taken():
+    """Of each sample a photograph on a light box."""
+    return {n: photograph(sample(n), Carrier.FILM, k, EASY) for k, n in enumerate(SAMPLES)}
+
+
+def test_equal_seeds_give_equal_photographs():
+    grey = phantom(200, 160)
+    one, same, other = (photograph(grey, Carrier.SCREEN, seed, EASY) for seed in (1, 1, 2))
+    assert one.data == same.data != other.data
+    assert np.array_equal(one.corners, same.corners)
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_the_corners_of_a_film_are_found_and_it_is_straightened(taken, name):
+    seen = film.as_seen(decoded(taken[name].data))
+    assert photographs.distance(taken[name], seen.photograph.corners) < 0.02
+    there = sample(name)
+    height, width = seen.pixels.shape
+    assert width / height == pytest.approx(there.shape[1] / there.shape[0], rel=0.06)
+    small = [cv2.resize(p, (64, 64), interpolation=cv2.INTER_AREA) for p in (there, seen.pixels)]
+    assert np.corrcoef(small[0].ravel(), small[1].ravel())[0, 1] > 0.85
+    assert seen.pixels.dtype == np.uint8 and not seen.pixels.flags.writeable
+
+
+def test_a_radiograph_on_a_page_of_a_screen_is_found():
+    page = np.full((900, 1200), 90, np.uint8)
+    there = np.array([[300, 150], [850, 180], [840, 760], [280, 740]], float)
+    cv2.fillConvexPoly(page, there.astype(np.int32), 15)
+    cv2.circle(page, (560, 460), 180, 200, -1)
+    found = corners.find(page)
+    assert np.abs(found.corners - there).max() < 4
+    assert found.support > 0.9
+
+
+def test_nothing_is_found_in_what_has_no_edges():
+    assert corners.find(np.full((300, 300), 128, np.uint8)) is None
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP"])
+def test_a_plain_radiograph_passes_as_the_same_object(form):
+    for pixels in (sample("hand_pa_008"), np.stack([sample("elbow_ap_001")] * 3, -1)):
+        radiograph = imaging.decode(encoded(pixels, form), "a", LIMITS)
+        assert film.as_seen(radiograph) is radiograph
+        assert radiograph.photograph is None and radiograph.cast == 0
+        assert not film.suspected(radiograph)
+
+
+def test_dicom_is_never_a_photograph():
+    radiograph = imaging.decode(dicom(phantom(200, 160)), "a", LIMITS)
+    coloured = replace(radiograph, cast=90.0)
+    assert film.as_seen(coloured) is coloured and not film.suspected(coloured)
+
+
+def test_colours_of_all_the_picture_tell_a_photograph_and_marks_on_it_do_not():
+    grey = np.stack([phantom(300, 240)] * 3, -1)
+    marked, tinted = grey.copy(), grey.astype(float)
+    marked[:40, :60] = (255, 40, 40)
+    tinted[..., 2] *= 0.8
+    casts = [decoded(encoded(p.astype(np.uint8), "PNG")).cast for p in (grey, marked, tinted)]
+    assert casts[0] == casts[1] == 0 and casts[2] > film.CAST
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
+def test_the_header_of_a_camera_tells_a_photograph_and_a_broken_one_says_nothing(taken):
+    assert decoded(taken[SAMPLES[0]].data).exposed
+    broken = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x87\x69\0\x04\0\0\0\x01\0\xff\xff\xff\0\0\0\0"
+    assert not decoded(encoded(phantom(100, 100), "JPEG", exif=broken)).exposed
+
+
+def test_where_no_film_is_clear_it_is_read_as_taken_and_a_reader_may_say_otherwise():
+    blurred = cv2.GaussianBlur(phantom(300, 300), (0, 0), 12)
+    radiograph = Radiograph(blurred, "a", "0" * 64, "JPEG", cast=20.0)
+    assert film.find(radiograph) is None
+    left = film.as_seen(radiograph)
+    assert left.photograph == Photograph(None) and left.pixels is radiograph.pixels
+    by_reader = film.as_seen(radiograph, Wish.PHOTOGRAPH)
+    assert by_reader.photograph.corners == film.NEARLY_ALL
+
+
+def test_a_grey_photograph_without_a_header_is_asked_about():
+    page = np.full((600, 800), 220, np.uint8)
+    there = np.array([[220, 90], [560, 120], [540, 520], [200, 500]], np.int32)
+    cv2.fillConvexPoly(page, there, 20)
+    radiograph = Radiograph(page, "a", "0" * 64, "PNG")
+    assert film.suspected(radiograph)
+    assert film.as_seen(radiograph) is radiograph
+
+
+def test_given_corners_are_the_corners_of_the_result():
+    page = np.zeros((400, 500), np.uint16)
+    page[100:300, 150:400] = 40_000
+    given = ((0.3, 0.25), (0.8, 0.25), (0.8, 0.75), (0.3, 0.75))
+    seen = film.as_seen(Radiograph(page, "a", "0" * 64, "TIFF", (0.1, 0.1)), given)
+    assert seen.pixels.shape == (200, 250) and seen.pixels.dtype == np.uint16
+    assert (seen.pixels == 40_000).mean() > 0.99
+    assert seen.photograph.corners == given and seen.pixel_spacing is None
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        None,
+        "corners",
+        [[0, 0], [1, 0], [1, 1]],
+        [[0, 0], [1, 0], [0, 1], [1, 1]],  # crossing
+        [[0, 0], [1.2, 0], [1, 1], [0, 1]],
+        [[0, 0], [float("nan"), 0], [1, 1], [0, 1]],
+        [[0.5, 0.5], [0.51, 0.5], [0.51, 0.51], [0.5, 0.51]],
+        [{}, {}, {}, {}],
+    ],
+)
+def test_what_a_browser_sends_is_checked(values):
+    assert film.checked(values) is None
+    assert film.checked([[0, 0], [1, 0], [1, 1], [0, 1]]) == ((0, 0), (1, 0), (1, 1), (0, 1))
+
+
+def test_the_mark_goes_along(cascade: Cascade, taken, weights):
+    data = taken[SAMPLES[1]].data
+    radiograph, result = diagnose(cascade, data, "a.jpg", LIMITS)
+    assert result.photograph == radiograph.photograph
+    record = json.loads(json.dumps(result.to_json()))
+    assert len(record["photograph"]["corners"]) == 4
+    assert result.to_row()["photograph"] == "straightened"
+    packed = json.loads(json.dumps(records.pack(result)))
+    again = records.unpack(packed, "a.jpg", result.sha256, result.release, result.release_sha256)
+    assert again.photograph == result.photograph
+    del packed["photograph"]  # as it was packed before there were any
+    old = records.unpack(packed, "a.jpg", result.sha256, result.release, result.release_sha256)
+    assert old.photograph is None
+    as_taken = diagnose(cascade, data, "a.jpg", LIMITS, way=Wish.AS_TAKEN)[1]
+    assert as_taken.to_row()["photograph"] == "as taken"
+    plain = diagnose(cascade, encoded(phantom(200, 160), "PNG"), "b.png", LIMITS)[1]
+    assert plain.to_json()["photograph"] is None and plain.to_row()["photograph"] is None
+    said = " ".join(combine("s", [result, as_taken, plain], cascade.release).notes)
+    assert "From a photograph (1 of 3 views)" in said and "looks like a photograph (1 of" in said
+
+
+def test_the_same_corners_make_the_same_picture_again(taken):
+    radiograph = decoded(taken[SAMPLES[2]].data)
+    seen = film.as_seen(radiograph)
+    again = film.as_seen(radiograph, film.way_of(Photograph.from_json(seen.photograph.to_json())))
+    assert np.array_equal(again.pixels, seen.pixels)
+    assert film.as_seen(radiograph, film.way_of(None)).pixels is radiograph.pixels
+
+
+def test_a_session_remembers_what_the_reader_wants(cascade, taken, monkeypatch):
+    monkeypatch.setattr("pages._audit.write", lambda *_, **__: None)
+    monkeypatch.setattr("pages._access.actor", lambda: "a")
+    data = taken[SAMPLES[0]].data
+    memory, source = _scoring.Session(), Source("1", "a.jpg", lambda: data)
+    first = memory.result(source, cascade, LIMITS)
+    assert first.photograph.corners and not memory.suspected(source, memory.picture(source, LIMITS))
+    memory.ways["1"] = Wish.AS_TAKEN
+    assert not memory.known(source, cascade)
+    assert memory.result(source, cascade, LIMITS).photograph == Photograph(None)
+    whole = memory.picture(source, LIMITS)
+    assert whole.size == taken[SAMPLES[0]].size and memory.suspected(source, whole)
+    memory.ways["1"] = ((0, 0), (1, 0), (1, 1), (0, 1))
+    assert memory.result(source, cascade, LIMITS).photograph.corners == memory.ways["1"]
+    with pytest.raises(ImageRejected):
+        memory.taken(Source("2", "b", lambda: b"no picture"), LIMITS)
+    assert memory.taken(source, LIMITS).startswith(b"\xff\xd8")
+
+
+def test_what_the_camera_took_is_a_photograph_in_any_case(cascade, monkeypatch):
+    monkeypatch.setattr("pages._audit.write", lambda *_, **__: None)
+    monkeypatch.setattr("pages._access.actor", lambda: "a")
+    data = encoded(phantom(300, 300), "JPEG")
+    source = Source("1", "a.jpg", lambda: data, camera=True)
+    assert _scoring.Session().result(source, cascade, LIMITS).photograph.corners
+
+
+def test_the_mark_has_the_figures_of_the_release(cascade):
+    figure = {"stage": "photographs", "part": "all", "source": "all", "level": "image"}
+    figure |= {"metric": "finding the same", "value": 0.93, "low": 0.9, "high": 0.96, "n": 120}
+    measured = replace(cascade.release, metrics={"figures": [figure]})
+    assert "93&nbsp;% [90, 96] of 120" in _film.mark(measured)
+    assert "not measured" in _film.mark(cascade.release)
+
+
+def test_what_is_counted(cascade, tmp_path):
+    import pandas as pd
+
+    path = tmp_path / "a.png"
+    path.write_bytes(encoded(phantom(240, 200), "PNG"))
+    rows = pd.DataFrame([{"path": str(path), "part": "hand", "patient": "p", "source": "s"}])
+    found = {(r["part"], r["metric"]): r for r in photographs.measure(cascade, rows, 20)}
+    assert {part for part, _ in found} == {"light box", "screen", "all"}
+    assert found["all", "finding the same"]["n"] == 2
+    assert 0 <= found["all", "corners within 2 %"]["value"] <= 1
+    alarms = {r["metric"]: r["value"] for r in photographs.false_alarms(rows, 20)}
+    assert alarms == {"taken for a photograph": 0.0, "asked about": 0.0}
+
+
+def test_a_prepared_picture_keeps_the_mark(taken):
+    seen = film.as_seen(decoded(taken[SAMPLES[0]].data))
+    assert Prepared.of(seen).radiograph.photograph == seen.photograph
