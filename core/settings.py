@@ -12,7 +12,7 @@ from core.errors import SettingsInvalid
 ROOT = Path(__file__).resolve().parent.parent
 
 
-ENGINES = ("auto", "torch", "openvino")
+ENGINES = ("auto", "torch", "openvino", "openvino-int8")
 
 
 @dataclass(frozen=True)
@@ -29,14 +29,13 @@ class ImageLimits:
 class Settings:
     """The whole configuration of one process.
 
-    BONE_DEVICE: auto, cpu or cuda. BONE_ENGINE: auto, torch or openvino. BONE_RELEASE: a release id
-    or alias. BONE_WEIGHTS: folder of
-    manifest.json. BONE_HOME: folder of what the program keeps (database, pictures of the worklist,
-    runs, logs). BONE_ROOTS: folders on this machine that the pages may read from, separated as in
-    PATH; nothing outside of them is ever opened from a page. DATABASE_URL: where the worklist is;
-    empty for SQLite in BONE_HOME. BONE_RETENTION_DAYS: after how many days the pictures, names and
-    comments of a study on the worklist are removed; None keeps them. BONE_MAX_MEGABYTES,
-    BONE_MAX_SIDE, BONE_MAX_MEGAPIXELS: limits of one file.
+    BONE_DEVICE: auto, cpu or cuda. BONE_ENGINE: one of ENGINES. BONE_RELEASE: a release id or
+    alias. BONE_WEIGHTS: folder of manifest.json. BONE_HOME: folder of what the program keeps
+    (database, pictures of the worklist, runs, logs). BONE_ROOTS: folders on this machine that the
+    pages may read from, separated as in PATH; nothing outside of them is ever opened from a page.
+    DATABASE_URL: where the worklist is; empty for SQLite in BONE_HOME. BONE_RETENTION_DAYS: after
+    how many days the pictures, names and comments of a study on the worklist are removed; None
+    keeps them. BONE_MAX_MEGABYTES, BONE_MAX_SIDE, BONE_MAX_MEGAPIXELS: limits of one file.
     """
 
     device: str = "auto"

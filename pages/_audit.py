@@ -15,6 +15,7 @@ from core.settings import Settings
 
 if TYPE_CHECKING:
     from core.store import Store
+    from core.types import ImageResult
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +26,15 @@ def write(event: str, actor: str, **facts: str | int | float | bool | None) -> N
     facts: digests, releases, counts, roles. Never the name of a file or a person's words.
     """
     _store().audit(event, actor, **facts)
+
+
+def facts(digest: str, result: ImageResult) -> dict[str, str]:
+    """What the audit says of a result: digests and labels, no name."""
+    said = {"sha256": digest, "release": result.release}
+    if result.body_part is None or result.fracture is None:
+        return said | {"finding": "refused"}
+    part, finding = result.body_part.label.value, result.fracture.finding.value
+    return said | {"part": part, "finding": finding}
 
 
 def warm() -> None:

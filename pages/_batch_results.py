@@ -6,7 +6,6 @@ import base64
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from html import escape
 from pathlib import PurePath
 from typing import Any
 
@@ -17,17 +16,18 @@ import streamlit as st
 from core import imaging
 from core.batch import tables
 from core.batch.summary import WORDS, thumbnail
-from core.display import to_8_bit
 from core.errors import ImageRejected
-from core.explain import on_picture, overlay
 from core.settings import Settings
-from pages import _cascade, _theme
+from pages import _theme
+from pages._batch_opened import Opened
 from pages._batches import Batch
 
 MOST_ROWS = 20_000  # on the page; the download has all
 A_PAGE = 25
 SIDE = 96
-PICTURE_SIDE = 1440
+BESIDE = ("Picture", "Finding", "Probability", "File")  # what stands beside an open radiograph
+ROW_HEIGHT = 56
+TABLE_HEIGHT = 640  # pixels: it scrolls in itself, so that an opened radiograph stays beside it
 GLYPHS = {"suspected": "▲ ", "doubtful": "◇ ", "not_suspected": "○ ", None: "– "}
 ORDERS = ("As in the folder", "Most suspected first", "Least suspected first")
 BAR = "#6f8192"
@@ -41,6 +41,7 @@ class _Seen:
     finished: bool = False
     records: list[dict[str, Any]] = field(default_factory=list)
     thumbnails: dict[str, str] = field(default_factory=dict)
+    opened: Opened = field(default_factory=Opened)
 
 
 def show(batch: Batch, settings: Settings) -> None:
@@ -49,14 +50,16 @@ def show(batch: Batch, settings: Settings) -> None:
     if not seen.records:
         return
     chosen = _filtered(seen.records)
-    left, right = st.columns([3, 1], gap="medium")
-    with right:
-        _histogram(chosen)
-        _downloads(batch, seen)
+    record = seen.opened.record(chosen)
+    left, right = st.columns([5, 6] if record else [3, 1], gap="medium")
     with left:
-        row = _table(chosen, batch, seen, settings)
-    if row is not None:
-        _open(row, batch, settings)
+        _table(chosen, batch, seen, settings)
+    with right:
+        if record is not None:
+            seen.opened.draw(chosen, batch, settings)
+        else:
+            _histogram(chosen)
+            _downloads(batch, seen)
 
 
 def _read(batch: Batch) -> _Seen:
@@ -127,10 +130,8 @@ def _histogram(records: Sequence[dict[str, Any]]) -> None:
     st.plotly_chart(figure, key="batch-histogram", config={"displayModeBar": False})
 
 
-def _table(
-    records: list[dict[str, Any]], batch: Batch, seen: _Seen, settings: Settings
-) -> dict[str, Any] | None:
-    """One page of the table; the record of the row that was clicked."""
+def _table(records: list[dict[str, Any]], batch: Batch, seen: _Seen, settings: Settings) -> None:
+    """One page of the table; the row that is clicked is opened beside it."""
     pages = max(1, -(-len(records) // A_PAGE))
     top = st.container(horizontal=True, vertical_alignment="center")
     page = 1
@@ -138,18 +139,28 @@ def _table(
         page = int(top.number_input("Page", 1, pages, key="batch-page", width=140))
     with top:
         more = "" if len(seen.records) < MOST_ROWS else f" The first {MOST_ROWS} are shown here."
-        _theme.html(f"<p class='soft'>{len(records)} of {len(seen.records)} rows.{more}</p>")
+        hint = " Click a row to open the radiograph." if records else ""
+        _theme.html(f"<p class='soft'>{len(records)} of {len(seen.records)} rows.{more}{hint}</p>")
     shown = records[(page - 1) * A_PAGE : page * A_PAGE]
     if not shown:
-        return None
-    event = st.dataframe(
+        return
+    key = f"batch-table-{batch.folder.name}-{page}"
+
+    def clicked() -> None:
+        rows = [row for row, _ in st.session_state[key].selection.cells]
+        if rows and rows[0] < len(shown):
+            seen.opened.file = shown[rows[0]]["file"]
+
+    st.dataframe(
         pd.DataFrame([_row(r, batch, seen, settings) for r in shown]),
         hide_index=True,
         width="stretch",
-        row_height=56,
-        key=f"batch-table-{batch.folder.name}-{page}",
-        on_select="rerun",
+        height=min(TABLE_HEIGHT, 38 + ROW_HEIGHT * len(shown)),
+        row_height=ROW_HEIGHT,
+        key=key,
+        on_select=clicked,
         selection_mode="single-cell",
+        column_order=BESIDE if seen.opened.file else None,
         column_config={
             "Picture": st.column_config.ImageColumn(width="small"),
             "Probability": st.column_config.ProgressColumn(
@@ -158,18 +169,17 @@ def _table(
             "Note": st.column_config.TextColumn(width="medium"),
         },
     )
-    rows = [row for row, _ in event.selection.cells]
-    return shown[rows[0]] if rows and rows[0] < len(shown) else None
 
 
 def _row(
     record: dict[str, Any], batch: Batch, seen: _Seen, settings: Settings
 ) -> dict[str, object]:
     finding, probability = _finding(record), _probability(record)
+    mark = "▸ " if record["file"] == seen.opened.file else ""
     word = GLYPHS.get(finding, GLYPHS[None]) + WORDS.get(finding, "Not assessed")
     return {
         "Picture": _thumbnail(record, batch, seen, settings),
-        "File": record["file"].removeprefix(f"{batch.source}/"),
+        "File": mark + batch.short(record["file"]),
         "Body part": record["body_part"]["label"].capitalize() if record["body_part"] else "",
         "Finding": word,
         "Probability": None if probability is None else 100 * probability,
@@ -193,42 +203,6 @@ def _thumbnail(record: dict[str, Any], batch: Batch, seen: _Seen, settings: Sett
         while len(seen.thumbnails) > 40 * A_PAGE:
             del seen.thumbnails[next(iter(seen.thumbnails))]
     return seen.thumbnails[key]
-
-
-def _open(record: dict[str, Any], batch: Batch, settings: Settings) -> None:
-    """One radiograph with its heatmap, assessed again by the release that is loaded."""
-    with st.container(key="card-batch"), _theme.boundary():
-        data = batch.bytes_of(record["file"], settings)
-        radiograph = imaging.decode(data, PurePath(record["file"]).name, settings.limits)
-        cascade = _cascade.loader().start().result()
-        [result] = cascade.predict([radiograph])
-        left, right = st.columns([2, 1], gap="medium")
-        with right:
-            _theme.html(_reading(record))
-            if result.release_sha256 != record["release_sha256"]:
-                _theme.notice("The heatmap is of another release than the batch.")
-            heat = result.heatmap is not None and st.toggle("Heatmap", True, key="batch-heat")
-        grey = to_8_bit(radiograph.pixels, PICTURE_SIDE)
-        with left, st.container(key="picture-batch"):
-            picture = grey
-            if heat and result.heatmap is not None:
-                picture = overlay(grey, on_picture(result.heatmap, *grey.shape), 0.5)
-            st.image(picture, width="stretch", output_format="JPEG", alt="Radiograph")
-
-
-def _reading(record: dict[str, Any]) -> str:
-    name = f"<p class='cardname'><b>{escape(record['file'])}</b></p>"
-    if record["fracture"] is None:
-        return f"{name}<p class='cardreason'>{escape(record['reason'] or '')}</p>"
-    part, fracture = record["body_part"], record["fracture"]
-    finding = fracture["finding"]
-    return (
-        f"{name}<dl class='reading'><dt>Body part</dt><dd class='value'>"
-        f"<span>{escape(part['label'].capitalize())}</span>"
-        f"<span>{_theme.percent(part['probability'])}</span></dd><dt>Finding</dt>"
-        f"<dd class='value'><span class='finding {finding}'><i></i>{WORDS[finding]}</span>"
-        f"<span>{_theme.percent(fracture['probability'])}</span></dd></dl>"
-    )
 
 
 def _downloads(batch: Batch, seen: _Seen) -> None:

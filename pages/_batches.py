@@ -32,6 +32,7 @@ from core.settings import ROOT, Settings
 from training.jobs.process import Process
 
 TAIL = 4096
+TOGETHER = 16  # files scored and written at a time: somebody waits for the first results
 ONE_AT_A_TIME = "Another batch is running. It uses the whole computer, so please wait or stop it."
 
 
@@ -69,6 +70,10 @@ class Batch:
         """Whether its files came through the browser."""
         return self.source.parent == self.folder
 
+    def short(self, file: str) -> str:
+        """The name of a file below the folder that was scored."""
+        return file.removeprefix(f"{self.source}/")
+
     @property
     def running(self) -> bool:
         process = Process.read(self.folder)
@@ -105,7 +110,8 @@ class Batch:
     def start(self) -> None:
         """Begin, or go on where it was; the process is nobody's child when the server ends."""
         command = [sys.executable, "-m", "core", "batch", str(self.source), "--out", str(self.out)]
-        command += ["--resume"] if self.dropped else ["--resume", "--within-roots"]
+        command += ["--resume", "--batch", str(TOGETHER)]
+        command += [] if self.dropped else ["--within-roots"]
         with (self.folder / "log").open("wb") as log:
             process = subprocess.Popen(
                 command,

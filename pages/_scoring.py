@@ -165,7 +165,7 @@ class Session:
         _audit.write("image.opened", actor, sha256=digest)
         data, way = source.read(), self._way(source)
         radiograph, result = diagnose(cascade, data, source.name, limits, part, way=way)
-        _audit.write("result.shown", actor, **_facts(digest, result))
+        _audit.write("result.shown", actor, **_audit.facts(digest, result))
         if radiograph is not None:
             self.headers[source.id] = radiograph.header
             self.pictures.get(self._picture_key(source), lambda: Prepared.of(radiograph))
@@ -184,18 +184,6 @@ class Session:
 
     def _digest(self, source: Source) -> str:
         return self.digests.get(source.id, lambda: hashlib.sha256(source.read()).hexdigest())
-
-
-def _facts(digest: str, result: ImageResult) -> dict[str, str]:
-    """What the audit says of a result: digests and labels, no name."""
-    if result.body_part is None or result.fracture is None:
-        return {"sha256": digest, "release": result.release, "finding": "refused"}
-    return {
-        "sha256": digest,
-        "release": result.release,
-        "part": result.body_part.label.value,
-        "finding": result.fracture.finding.value,
-    }
 
 
 @st.cache_resource(show_spinner=False)

@@ -34,6 +34,7 @@ def body() -> None:
         list(by_name),
         index=list(by_name).index(shown) if shown in by_name else 0,
         format_func=lambda n: _label(by_name[n]),
+        label_visibility="collapsed",
     )
     _show(by_name[name], settings)
 

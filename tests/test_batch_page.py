@@ -19,6 +19,7 @@ from core.batch.journal import folder_of
 from core.batch.run import Order, run
 from core.errors import BatchFailed, ImageRejected, PathRefused
 from core.settings import ROOT, Settings
+from core.store import Store
 from pages import _batch_results, _batches
 from tests.batches import Stand, fill, scorer
 from tests.waiting import eventually
@@ -136,6 +137,34 @@ def test_the_table_filters_and_sorts(settings, tmp_path, quiet):
     app.multiselect(key="batch-finding").select("rejected").run()
     assert len(app.dataframe[0].value) == 4
     assert "Something went wrong" not in text(app)
+
+
+def test_a_row_opens_in_the_viewer_beside_the_table(settings, tmp_path, quiet):
+    batch = finished(settings, tmp_path)
+    *_, good, broken = [r["file"] for _, r in batch.records()]
+    app = page()
+    opened = app.session_state["batches"][batch.folder.name].opened
+    opened.file = good
+    app.run()
+    assert not app.exception and "Something went wrong" not in text(app)
+    assert f"<b>{batch.short(good)}</b>" in text(app) and "15 of 16" in text(app)
+    assert opened.picture.radiograph.sha256 == opened.result.sha256
+    first = opened.result
+    app.run()
+    assert opened.result is first  # a batch that runs draws its page every second
+    events = [line.event for line in Store.open(settings).audit_lines()]
+    assert events.count("image.opened") == events.count("result.shown") == 1
+    next(b for b in app.button if b.label == "Next").click().run()
+    assert f"<b>{batch.short(broken)}</b>" in text(app) and "16 of 16" in text(app)
+    buttons = {b.label: b for b in app.button}
+    assert buttons["Next"].disabled and not buttons["Previous"].disabled
+    buttons["Previous"].click().run()
+    assert opened.file == good
+    app.multiselect(key="batch-finding").select("rejected").run()  # hides the open one
+    assert "15 of 16" not in text(app) and opened.file == good
+    app.multiselect(key="batch-finding").unselect("rejected").run()
+    next(b for b in app.button if b.label == "Close").click().run()
+    assert opened.file == "" and {b.label for b in app.button}.isdisjoint({"Next", "Close"})
 
 
 def test_a_stopped_batch_can_go_on_and_says_why_it_failed(settings, tmp_path, quiet):

@@ -55,6 +55,7 @@ def _parser(wanted: str) -> argparse.ArgumentParser:
         ("robustness", "do answers survive handling?", _robustness_arguments, _robustness),
         ("strangers", "is what is no radiograph refused?", _strangers_arguments, _strangers),
         ("photographs", "do answers survive a camera?", _photographs_arguments, _photographs),
+        ("quantise", "make int8 networks and check them", _quantise_arguments, _quantise),
         ("simulate", "make simulated radiographs", _simulate_arguments, _simulate),
         ("release", "put a candidate into weights/", _release_arguments, _release),
     ):
@@ -277,6 +278,25 @@ def _strangers(options: argparse.Namespace) -> None:
     cascade = Cascade.load(options.weights, options.release, options.device)
     records = strangers.measure(cascade, options.count, options.seed)
     _show(records, cascade, options.out, "strangers.json")
+
+
+def _quantise_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", action="append", required=True, metavar="KIND:PATH")
+    parser.add_argument("--weights", type=Path, default=Path("weights"))
+    parser.add_argument("--release", default="champion")
+    parser.add_argument("--calibration", type=int, default=300, help="pictures (default: 300)")
+    parser.add_argument("--seed", type=int, default=0)
+
+
+def _quantise(options: argparse.Namespace) -> None:
+    from core.cascade import Cascade
+    from core.settings import Settings
+    from training import quantise
+    from training.data import read_all
+
+    cascade = Cascade.load(options.weights, options.release, "cpu")
+    rows, home = read_all(options.data), Settings.from_environment().home
+    print(quantise.run(cascade, rows, home, options.calibration, options.seed))
 
 
 def _simulate_arguments(parser: argparse.ArgumentParser) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 
 from core.batch.inputs import Source, source_at
 from core.batch.journal import Record
-from core.batch.scoring import Known, Scorer
+from core.batch.scoring import Known, Nothing, Scorer
 from core.errors import BatchFailed
 from core.registry import Registry, Release
 from core.settings import ImageLimits, Settings
@@ -84,18 +84,8 @@ class _Worker:
 
     def __call__(self, block: dict[str, Any]) -> dict[str, Any]:
         names = [str(n) for n in block["name"]]
-        found = [r for b in self._scorer.records(self._source, names, _Nothing()) for r in b]
+        found = [r for b in self._scorer.records(self._source, names, Nothing()) for r in b]
         return {"record": np.array([json.dumps(r, ensure_ascii=False) for r in found], object)}
-
-
-class _Nothing:
-    """No bytes are known from before."""
-
-    def has(self, _: str) -> bool:
-        return False
-
-    def find(self, sha256: str) -> Record:
-        raise KeyError(sha256)
 
 
 def _ray(address: str | None) -> Any:

@@ -75,6 +75,16 @@ class Known(Protocol):
         """Their record."""
 
 
+class Nothing:
+    """No bytes are known from before."""
+
+    def has(self, _: str) -> bool:
+        return False
+
+    def find(self, sha256: str) -> Record:
+        raise KeyError(sha256)
+
+
 @dataclass(frozen=True)
 class Scorer:
     """How files are read and scored.

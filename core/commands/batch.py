@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from core.settings import Settings
+from core.settings import ENGINES, Settings
 
 if TYPE_CHECKING:
     from core.batch.cluster import RayScorer
@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"))
     parser.add_argument(
         "--engine",
-        choices=("auto", "local", "torch", "openvino", "ray"),
+        choices=(*ENGINES, "local", "ray"),
         help="what runs the network",
     )
     parser.add_argument("--ray-address", metavar="ADDRESS", help="of a cluster, for --engine ray")

@@ -1,4 +1,4 @@
-"""The networks in OpenVINO on a CPU, bf16.
+"""The networks in OpenVINO on a CPU, bf16 (or int8, see ``int8``).
 
 A converted network lies in BONE_HOME under the digest of the release and the version of OpenVINO,
 with the SHA-256 of each of its files. Two things make it agree with ``native`` bit for bit where
@@ -22,7 +22,8 @@ import shutil
 import tempfile
 import threading
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,8 @@ class OpenVinoEngine:
         openvino = library()
         self._preprocessing = preprocessing
         facts = json.loads((folder / "files.json").read_text(encoding="utf-8"))
-        self.description = f"OpenVINO {facts['version']}, CPU, {facts['precision']}"
+        arithmetic = facts.get("arithmetic", facts["precision"])
+        self.description = f"OpenVINO {facts['version']}, CPU, {arithmetic}"
         core = openvino.Core()
         wish = {
             "PERFORMANCE_HINT": "THROUGHPUT" if many else "LATENCY",
@@ -86,8 +88,8 @@ class _Compiled:
         for n in range(len(x)):
             request = requests[n % len(requests)]
             request.wait()
-            request.set_input_tensor(_shared(x[n : n + 1]))
-            request.set_output_tensor(_shared(out[n : n + 1]))
+            request.set_input_tensor(shared(x[n : n + 1]))
+            request.set_output_tensor(shared(out[n : n + 1]))
             request.start_async()
         for request in requests:
             request.wait()
@@ -101,7 +103,7 @@ class _Compiled:
         return kept[:count]
 
 
-def _shared(x: Tensor) -> Any:
+def shared(x: Tensor) -> Any:
     """An OpenVINO tensor on the memory of a contiguous torch tensor."""
     openvino = library()
     if x.dtype is torch.bfloat16:
@@ -147,28 +149,45 @@ def convert(
     passed from trunk to branch. The modules are not changed.
     """
     openvino = library()
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    made = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-    try:
-        networks = {}
-        cells = -(-size // 16)
-        jobs = [("trunk", k, m, (1, 3, size, size), "f32") for k, m in trunks.items()]
-        jobs += [("branch", k, m, (1, 1024, cells, cells), precision) for k, m in branches.items()]
+    networks = {}
+    cells = -(-size // 16)
+    jobs = [("trunk", k, m, (1, 3, size, size), "f32") for k, m in trunks.items()]
+    jobs += [("branch", k, m, (1, 1024, cells, cells), precision) for k, m in branches.items()]
+    with replaced(folder) as made:
         for n, (kind, key, module, shape, taken) in enumerate(jobs):
             model = _converted(module, shape, taken, precision)
             openvino.save_model(model, made / f"{n}.xml", compress_to_fp16=False)
             networks[f"{kind} {key}"] = f"{n}.xml"
-        facts = {
-            "version": openvino.__version__.partition("-")[0],
-            "precision": precision,
-            "networks": networks,
-            "sha256": {p.name: _digest(p) for p in sorted(made.iterdir())},
-        }
-        write_json(made / "files.json", facts)
+        write_facts(made, precision, networks, precision)
+
+
+@contextmanager
+def replaced(folder: Path) -> Iterator[Path]:
+    """A new folder to write into, which takes the place of ``folder`` unless an error is raised."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    made = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    try:
+        yield made
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(made, folder)
     finally:
         shutil.rmtree(made, ignore_errors=True)
+
+
+def write_facts(folder: Path, precision: str, networks: Mapping[str, str], arithmetic: str) -> None:
+    """What ``OpenVinoEngine`` reads of a folder, with the SHA-256 of each file that lies there.
+
+    precision: bf16 or f32, of all that is not quantised. networks: files by name. arithmetic: of
+    the convolutions, int8 or the precision.
+    """
+    facts = {
+        "version": library().__version__.partition("-")[0],
+        "precision": precision,
+        "arithmetic": arithmetic,
+        "networks": dict(networks),
+        "sha256": {p.name: _digest(p) for p in sorted(folder.iterdir())},
+    }
+    write_json(folder / "files.json", facts)
 
 
 def _converted(module: nn.Module, shape: Sequence[int], taken: str, given: str) -> Any:

@@ -1,0 +1,107 @@
+"""The radiograph of a batch that is open in the viewer, beside the table."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from html import escape
+from pathlib import PurePath
+from typing import Any
+
+import streamlit as st
+
+from core import imaging
+from core.settings import Settings
+from core.types import Finding, ImageResult
+from pages import _access, _audit, _cascade, _theme
+from pages._batches import Batch
+from pages._reading import badge
+from pages._viewer import Event, Prepared, viewer
+
+
+@dataclass
+class Opened:
+    """Which file a session has open, and what was made of it last.
+
+    A batch that runs draws its page every second: nothing is decoded or assessed twice for that.
+    """
+
+    file: str = ""
+    made_of: str = ""
+    picture: Prepared | None = None
+    result: ImageResult | None = None
+
+    def record(self, records: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+        """The record of the open file; None where nothing is open or the filters hide it."""
+        return next((r for r in records if self.file and r["file"] == self.file), None)
+
+    def draw(self, records: Sequence[dict[str, Any]], batch: Batch, settings: Settings) -> None:
+        """The reading, the way to its neighbours in the table, and the picture."""
+        place = [r["file"] for r in records].index(self.file)
+        record = records[place]
+        with st.container(key="card-batch"), _theme.boundary():
+            with st.container(horizontal=True, vertical_alignment="center"):
+                step = partial(self._step, records)
+                st.button("Previous", on_click=step, args=(-1,), disabled=place == 0)
+                st.button("Next", on_click=step, args=(1,), disabled=place == len(records) - 1)
+                st.button("Close", on_click=self._close)
+                _theme.html(f"<p class='soft'>{place + 1} of {len(records)}</p>")
+            reading = _reading(record, batch.short(record["file"]))
+            if record["body_part"] is None:  # it could not be read
+                _theme.html(reading)
+                return
+            # First the picture is made: no name ever stands over the one before it.
+            picture, result = self._made(record["file"], batch, settings)
+            _theme.html(reading)
+            if result.release_sha256 != record["release_sha256"]:
+                _theme.notice("The heatmap is of another release than the batch.")
+            with st.container(key="picture"):
+                viewer(
+                    picture,
+                    result.heatmap,
+                    key="viewer-batch",
+                    alt=f"Radiograph {PurePath(record['file']).name}",
+                    on_event=lambda event: self._on_event(records, event),
+                )
+
+    def _made(self, file: str, batch: Batch, settings: Settings) -> tuple[Prepared, ImageResult]:
+        """Decoded, and assessed again by the release that is loaded, for its heatmap."""
+        if self.made_of != file or self.picture is None or self.result is None:
+            data, actor = batch.bytes_of(file, settings), _access.actor()
+            digest = hashlib.sha256(data).hexdigest()
+            _audit.write("image.opened", actor, sha256=digest)
+            radiograph = imaging.decode(data, PurePath(file).name, settings.limits)
+            [self.result] = _cascade.loader().start().result().predict([radiograph])
+            _audit.write("result.shown", actor, **_audit.facts(digest, self.result))
+            self.picture, self.made_of = Prepared.of(radiograph), file
+        return self.picture, self.result
+
+    def _on_event(self, records: Sequence[dict[str, Any]], event: Event) -> None:
+        if event.step:
+            self._step(records, event.step)
+
+    def _step(self, records: Sequence[dict[str, Any]], step: int) -> None:
+        """To a neighbour in the table as it is filtered and sorted."""
+        files = [r["file"] for r in records]
+        place = files.index(self.file) + step if self.file in files else -1
+        if 0 <= place < len(files):
+            self.file = files[place]
+
+    def _close(self) -> None:
+        self.file = ""
+
+
+def _reading(record: dict[str, Any], name: str) -> str:
+    """Name, body part and finding in two lines, so that the picture has the height."""
+    said = f"<p class='cardname'><b>{escape(name)}</b></p>"
+    if record["fracture"] is None:
+        return f"{said}<p class='cardreason'>{escape(record['reason'] or '')}</p>"
+    part, fracture = record["body_part"], record["fracture"]
+    return (
+        f"{said}<p class='value'><span>{escape(part['label'].capitalize())} "
+        f"{_theme.percent(part['probability'])}</span>"
+        f"<span>{badge(Finding(fracture['finding']))} "
+        f"{_theme.percent(fracture['probability'])}</span></p>"
+    )
