@@ -68,3 +68,12 @@ def test_tensor_is_normalised_and_repeated():
     assert x.dtype == torch.float32
     assert x.is_contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(x[0, 1], torch.tensor([[-2.0, 2.0], [-1.2, -2.0]]))
+
+
+def test_the_table_for_8_bit_gives_the_numbers_of_the_arithmetic():
+    pixels = np.random.default_rng(0).integers(0, 256, (90, 70), np.uint8)
+    by_table = autocontrast(pixels, (0.5, 99.5))
+    assert by_table.dtype == np.float32 and by_table.shape == (90, 70)
+    assert np.array_equal(by_table, autocontrast(pixels.astype(np.uint16), (0.5, 99.5)))
+    turned = np.rot90(pixels)  # not contiguous
+    assert np.array_equal(autocontrast(turned, (0.5, 99.5)), np.rot90(by_table))
