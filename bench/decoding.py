@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from bench.clock import Way
-from core import imaging
+from core import film, imaging
 from core.settings import ROOT, Settings
 from core.transforms import Preprocessing, to_canvas
 from tests.simulated import dicom
@@ -30,7 +30,8 @@ def ways(settings: Settings, spec: Preprocessing) -> dict[str, Way]:
     }
 
     def read(data: bytes) -> None:
-        to_canvas(imaging.decode(data, "", settings.limits).pixels, spec)
+        radiograph = film.as_seen(imaging.decode(data, "", settings.limits))
+        to_canvas(radiograph.pixels, spec)
 
     return {
         f"{name} {HEIGHT} x {WIDTH}, {len(data) / 2**20:.1f} MB": partial(read, data)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from bench.clock import Way
-from core import imaging
+from core import film, imaging
 from core.cascade import Cascade
 from core.compat import import_torchvision
 from core.engines import choice
@@ -78,8 +78,8 @@ def _openvino(
 
 
 def _canvas(cascade: Cascade, data: bytes, settings: Settings) -> np.ndarray:
-    pixels = imaging.decode(data, "", settings.limits).pixels
-    return to_canvas(pixels, cascade.release.preprocessing)
+    radiograph = film.as_seen(imaging.decode(data, "", settings.limits))
+    return to_canvas(radiograph.pixels, cascade.release.preprocessing)
 
 
 def _one(cascade: Cascade, data: bytes, settings: Settings) -> object:

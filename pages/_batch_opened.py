@@ -12,7 +12,7 @@ from typing import Any
 
 import streamlit as st
 
-from core import imaging
+from core import film, imaging
 from core.settings import Settings
 from core.types import Finding, ImageResult
 from pages import _access, _audit, _cascade, _theme
@@ -72,7 +72,8 @@ class Opened:
             data, actor = batch.bytes_of(file, settings), _access.actor()
             digest = hashlib.sha256(data).hexdigest()
             _audit.write("image.opened", actor, sha256=digest)
-            radiograph = imaging.decode(data, PurePath(file).name, settings.limits)
+            decoded = imaging.decode(data, PurePath(file).name, settings.limits)
+            radiograph = film.as_seen(decoded)  # as it was scored
             [self.result] = _cascade.loader().start().result().predict([radiograph])
             _audit.write("result.shown", actor, **_audit.facts(digest, self.result))
             self.picture, self.made_of = Prepared.of(radiograph), file
