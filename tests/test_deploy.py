@@ -9,6 +9,7 @@ import ssl
 import subprocess
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -67,29 +68,35 @@ def certificate(folder: Path) -> None:
 
 @pytest.fixture
 def proxy(upstream: str, tmp_path: Path) -> Iterator[tuple[int, Path]]:
-    """(port, certificate) of an nginx that ends with the test."""
+    with proxied(upstream, tmp_path) as started:
+        yield started
+
+
+@contextmanager
+def proxied(upstream: str, folder: Path) -> Iterator[tuple[int, Path]]:
+    """(port, certificate) of an nginx before host:port, with its files in ``folder``."""
     if OPENSSL is None or not Path(NGINX).exists():
         pytest.skip("There is no nginx or no openssl: apt-get install nginx-light openssl.")
-    certificate(tmp_path)
+    certificate(folder)
     port, site = free_port(), (ROOT / "deploy" / "nginx.conf").read_text()
     for name, value in {
         "LISTEN": f"127.0.0.1:{port}",
         "SERVER_NAME": "localhost",
-        "CERTIFICATE": f"{tmp_path}/cert.pem",
-        "KEY": f"{tmp_path}/key.pem",
+        "CERTIFICATE": f"{folder}/cert.pem",
+        "KEY": f"{folder}/key.pem",
         "UPSTREAM": upstream,
     }.items():
         site = site.replace(f" {name}", f" {value}").replace(f"//{name}", f"//{value}")
-    (tmp_path / "site.conf").write_text(site)
-    (tmp_path / "nginx.conf").write_text(AROUND.format(folder=tmp_path))
-    command = [NGINX, "-e", "stderr", "-p", str(tmp_path), "-c", str(tmp_path / "nginx.conf")]
+    (folder / "site.conf").write_text(site)
+    (folder / "nginx.conf").write_text(AROUND.format(folder=folder))
+    command = [NGINX, "-e", "stderr", "-p", str(folder), "-c", str(folder / "nginx.conf")]
     checked = subprocess.run([*command, "-t"], capture_output=True, text=True, check=False)
     assert checked.returncode == 0 and "[warn]" not in checked.stderr, checked.stderr
-    with (tmp_path / "log").open("wb") as log:
+    with (folder / "log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
     try:
-        _await(port, process, tmp_path / "log")
-        yield port, tmp_path / "cert.pem"
+        _await(port, process, folder / "log")
+        yield port, folder / "cert.pem"
     finally:
         process.terminate()
         process.wait(60)
