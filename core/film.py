@@ -25,6 +25,9 @@ SURE = 0.6  # support of the sides from which the film is cut out without a ques
 ASKED = 0.75  # and from which a grey picture is asked about
 SURROUNDINGS = 24.0  # grey values; around a collimated field it is darker
 LARGEST = 2000  # longer side of what is cut out, pixels
+# Of the spectrum: natural logarithm that a peak stands out, cells that are its surroundings, how
+# much nearer and further a ray is compared, and the longest wave in pixels that is taken for moire
+PEAK, BROAD, RAY, LONGEST_WAVE = 1.6, 31, 1.3, 48
 INSET = 0.004  # of each side, where the edge's own blur lies
 SMALLEST = 0.01  # share of the photograph between corners that a reader gives
 # Where a reader says that it is a photograph and no film is clear, to be moved by hand from here
@@ -110,7 +113,7 @@ def straightened(radiograph: Radiograph, given: Corners) -> Radiograph:
     """
     height, width = radiograph.pixels.shape
     points = np.array(given, float) * (width, height)
-    pixels = _cut(radiograph.pixels, points)
+    pixels = without_moire(_cut(radiograph.pixels, points))
     pixels.setflags(write=False)
     return replace(
         radiograph,
@@ -141,6 +144,36 @@ def _rounded(points: NDArray[np.float64]) -> Corners:
 def _fractions(found: corners.Quadrilateral, radiograph: Radiograph) -> Corners:
     height, width = radiograph.pixels.shape
     return _rounded(np.clip(found.corners / (width, height), 0, 1))
+
+
+def without_moire(pixels: NDArray[Any]) -> NDArray[Any]:
+    """A picture (HxW uint8 or uint16) without the bands of a screen's pixels, of the same dtype.
+
+    Bands are isolated peaks of the spectrum: far above what lies around them, and above what lies
+    nearer to the middle and further out on the same ray, which an edge of the picture is not. They
+    are brought down to their surroundings. Without any, the same object is returned.
+    """
+    height, width = pixels.shape
+    spectrum = np.fft.fftshift(np.fft.fft2(pixels.astype(np.float32)))
+    logs = np.log1p(np.abs(spectrum)).astype(np.float32)
+    around = cv2.blur(logs, (BROAD, BROAD))
+    middle = (width // 2, height // 2)
+    level = around.copy()
+    for scale in (RAY, 1 / RAY):
+        turn = cv2.getRotationMatrix2D(middle, 0.0, scale)
+        moved = cv2.warpAffine(cv2.blur(logs, (3, 3)), turn, (width, height))
+        level = np.maximum(level, moved)
+    y, x = np.ogrid[:height, :width]
+    down, across = (y - middle[1]) / height, (x - middle[0]) / width
+    waves = np.hypot(down, across) > 1 / LONGEST_WAVE
+    axes = (np.abs(y - middle[1]) < 3) | (np.abs(x - middle[0]) < 3)
+    peaks = (logs - level > PEAK) & waves & ~axes
+    if not peaks.any():
+        return pixels
+    wide = cv2.dilate(peaks.astype(np.uint8), np.ones((5, 5), np.uint8)) == 1
+    factor = np.where(wide, np.exp(np.minimum(0, around - logs)), 1)
+    clean = np.fft.ifft2(np.fft.ifftshift(spectrum * factor)).real
+    return np.rint(clean.clip(0, np.iinfo(pixels.dtype).max)).astype(pixels.dtype)
 
 
 def _cut(pixels: NDArray[Any], points: NDArray[np.float64]) -> NDArray[Any]:

@@ -210,7 +210,7 @@ class StudyCard:
             self._study.result,
             self._cascade.release,
             lambda: {v.sha256 or "": s.read() for v, s in zip(views, self._study.sources)},
-            "-".join([key, *(f"{v.sha256} {v.part}" for v in views)]),
+            "-".join([key, *(f"{v.sha256} {v.part} {v.photograph}" for v in views)]),
             disabled=self._study.awaited > 0,
         )
 

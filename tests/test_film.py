@@ -137,6 +137,22 @@ def test_given_corners_are_the_corners_of_the_result():
     assert seen.photograph.corners == given and seen.pixel_spacing is None
 
 
+def test_the_bands_of_a_screen_are_taken_out_and_a_radiograph_stays():
+    grey = cv2.resize(sample("hand_pa_008"), None, fx=1.5, fy=1.5)
+    y, x = np.mgrid[: grey.shape[0], : grey.shape[1]]
+    along = 0.8 * x + 0.6 * y
+    bands = 1 + 0.05 * np.sin(2 * np.pi * (along + 0.02 * along**2 / 1000) / 11)
+    banded = np.rint((grey * bands).clip(0, 255)).astype(np.uint8)
+
+    def off(picture: np.ndarray) -> float:
+        return float(np.abs(picture.astype(float) - grey).mean())
+
+    assert off(film.without_moire(banded)) < 0.4 * off(banded)
+    assert off(film.without_moire(grey)) < 0.1
+    flat = np.full((200, 200), 90, np.uint16)
+    assert film.without_moire(flat) is flat
+
+
 @pytest.mark.parametrize(
     "values",
     [

@@ -10,12 +10,10 @@ from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 
-import cv2
-
 from core import imaging
 from core.batch.inputs import Source
 from core.batch.journal import Journal, Record
-from core.display import to_8_bit
+from core.display import encoded, to_8_bit
 from core.errors import ImageRejected
 from core.files import write_atomically
 from core.grey import Grey
@@ -140,4 +138,4 @@ def _thumbnail(source: Source, name: str, limits: ImageLimits) -> str:
 
 def thumbnail(pixels: Grey, side: int) -> bytes:
     """HxW grey pixels as a JPEG of at most ``side`` pixels a side."""
-    return cv2.imencode(".jpg", to_8_bit(pixels, side))[1].tobytes()
+    return encoded(to_8_bit(pixels, side))
