@@ -32,6 +32,7 @@ from core.recovery import Recovery, failed
 from core.registry import Registry, Release
 from core.transforms import Canvas, to_canvas
 from core.types import (
+    STRANGER,
     Assessment,
     BodyPart,
     BodyPartPrediction,
@@ -42,7 +43,6 @@ from core.types import (
 )
 
 _Answer = TypeVar("_Answer")
-STRANGER = "stranger"  # stage 1's class of what is no radiograph
 NOT_A_RADIOGRAPH = (
     "This does not look like a radiograph of a bone, so it was not assessed for a fracture."
 )
@@ -243,15 +243,11 @@ class Cascade:
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """What calibration is fitted on: raw logits (NxC) and pooled features (NxD), float32.
 
-        The logits of stage 1 are those of ``BodyPart``, see ``quality.collapse``.
+        The logits of stage 1 are those of its own classes, see ``quality.collapse``.
         stage: "body_part" or a part of the release. canvases: NxSxS uint8, N at least 1.
         """
         found = self._ask(lambda c: c._run(stage, canvases, {}, range(len(canvases))))
-        logits = np.stack([a.logits for a in found])
-        if stage == "body_part":
-            collapsed = quality.collapse(logits, self._networks[stage].stage.classes)
-            logits = collapsed.astype(np.float32)
-        return logits, np.stack([a.pooled for a in found])
+        return np.stack([a.logits for a in found]), np.stack([a.pooled for a in found])
 
     def _run(
         self,
@@ -277,13 +273,13 @@ class Cascade:
 
     def _body_part(self, activations: stages.Activations) -> BodyPartPrediction:
         stage = self._networks["body_part"].stage
-        logits = quality.collapse(activations.logits, stage.classes)
-        logits += stage.other_shift * np.array([p is BodyPart.OTHER for p in BodyPart])
+        shifted = activations.logits + stage.shifts
+        logits = quality.collapse(shifted, stage.classes)
         values = quality.softmax(logits, stage.temperature)
         probabilities = {p: float(v) for p, v in zip(BodyPart, values, strict=True)}
         label = max(probabilities, key=lambda c: probabilities[c])
         other = label is BodyPart.OTHER
-        name = quality.most_like(activations.logits, stage.classes) if other else ""
+        name = quality.most_like(shifted, stage.classes) if other else ""
         return BodyPartPrediction(label, probabilities[label], probabilities, name)
 
     def _refusal(self, part: BodyPartPrediction, activations: stages.Activations) -> str | None:

@@ -13,9 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from core.errors import ReleaseNotFound, WeightsInvalid
 from core.transforms import Preprocessing
-from core.types import BodyPart, OperatingPoint
+from core.types import STRANGER, BodyPart, OperatingPoint
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,8 +45,10 @@ class Stage:
         that are no ``BodyPart`` (stage 1 only) are kinds of "other", see ``quality.collapse``.
     temperature, bias: the calibrated logit is ``logit / temperature + bias``; the bias, only used
         with one output, corrects the share of positives (Platt scaling).
-    other_shift: added to the logit of "other" (stage 1 only), so that few supported radiographs are
-        taken for something else.
+    other_shift: added to the logits of what is no ``BodyPart`` (stage 1 only), so that few
+        supported radiographs are taken for something else.
+    stranger_shift: added to that of STRANGER instead; None: as the others, which is how releases
+        up to 2026.11-3 were calibrated.
     operating_points: "sensitive" and "specific" (stage 2 only).
     label_means: what a positive label meant in the training data, a phrase.
     """
@@ -54,8 +59,18 @@ class Stage:
     temperature: float = 1.0
     bias: float = 0.0
     other_shift: float = 0.0
+    stranger_shift: float | None = None
     operating_points: tuple[OperatingPoint, ...] = ()
     label_means: str = ""
+
+    @property
+    def shifts(self) -> NDArray[np.float64]:
+        """What is added to the logit of each class, see ``quality.collapse``."""
+        kinds = dict.fromkeys(self.classes, self.other_shift)
+        if self.stranger_shift is not None:
+            kinds[STRANGER] = self.stranger_shift
+        kinds |= {p.value: 0.0 for p in BodyPart if p is not BodyPart.OTHER}
+        return np.array([kinds[c] for c in self.classes])
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,9 @@ class BodyPart(StrEnum):
     OTHER = "other"
 
 
+STRANGER = "stranger"  # the kind of OTHER that is no radiograph at all
+
+
 class Finding(StrEnum):
     """What stage 2 says, between the two operating points of the part."""
 

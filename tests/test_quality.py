@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from core.quality import FeatureSpace, collapse, finding_of, most_like, sigmoid, softmax
-from core.types import Finding, OperatingPoint
+from core.registry import Stage
+from core.types import STRANGER, Finding, OperatingPoint
 from training import calibrate
 
 
@@ -142,9 +143,30 @@ def test_other_takes_as_much_as_it_may():
     rng = np.random.default_rng(0)
     truth = np.repeat([0, 1], [200, 300])
     logits = np.stack([np.where(truth == 0, 2.0, -2.0) + rng.normal(0, 1, 500), np.zeros(500)], 1)
-    shift = calibrate.other_shift(logits, truth, other=1, lost=0.01)
+    parts = np.array([True, False])
+    shift = calibrate.shift(logits, truth == 0, parts, ~parts, lost=0.01)
     lost = [int((logits[:200, 0] < s).sum()) for s in (shift, shift + 2e-6)]
     assert lost == [2, 3]
+
+
+def test_what_is_no_radiograph_keeps_its_logit_where_others_are_lowered():
+    """Named others that are near to the parts are lowered; a stranger, which is far, is not."""
+    rng = np.random.default_rng(0)
+    classes = ("elbow", "hand", "shoulder", "foot", STRANGER, "other")
+    kinds = np.repeat([1, 3, 4], [300, 300, 100])  # hands, feet, strangers
+    logits = rng.normal(0, 1, (700, 6))
+    logits[np.arange(700), kinds] += 6
+    logits[:300, 3] += 5  # hands look like feet
+    found = calibrate.shifts(logits, kinds == 1, classes)
+    assert found["stranger_shift"] == 0.0
+    assert found["other_shift"] < -1.0
+    stage = Stage("t", "b", classes, **found)
+    assert stage.shifts.tolist() == [0, 0, 0, *[found["other_shift"]], 0, found["other_shift"]]
+    said = collapse(logits + stage.shifts, classes).argmax(1)
+    assert (said[:300] == 3).sum() <= 3
+    assert (said[600:] == 3).mean() == 1.0
+    old = Stage("t", "b", classes, other_shift=found["other_shift"])
+    assert old.shifts[4] == found["other_shift"]  # as it was before there were two
 
 
 def test_the_balanced_point_does_not_follow_one_picture():

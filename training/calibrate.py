@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize, minimize_scalar
+from scipy.special import logsumexp
 from scipy.stats import norm
 
-from core.types import OperatingPoint
+from core.types import STRANGER, OperatingPoint
 from training import metrics
+from training.data import FOCUS
 
 Array = NDArray[np.float64]
+LOST = 0.01  # share of the supported radiographs of validation that may be called something else
 
 
 def temperature(logits: Array, truth: NDArray[np.int64]) -> float:
@@ -28,17 +32,47 @@ def temperature(logits: Array, truth: NDArray[np.int64]) -> float:
     return float(np.exp(minimize_scalar(nll, bounds=(-3, 3), method="bounded").x))
 
 
-def other_shift(logits: Array, truth: NDArray[np.int64], other: int, lost: float = 0.01) -> float:
-    """What to add to the logit of class ``other``: the most with few supported radiographs lost.
+def shift(
+    logits: Array,
+    supported: NDArray[np.bool_],
+    parts: NDArray[np.bool_],
+    moved: NDArray[np.bool_],
+    lost: float,
+) -> float:
+    """What to add to the logits of the classes ``moved``: the most with few supported ones lost.
 
-    logits NxC, truth N. At most the share ``lost`` of the radiographs of the other classes may be
-    called ``other``; within that, as many of what is no supported part as possible are.
+    logits: NxK of stage 1's own classes. supported: which of the N are of a part of the cascade.
+    parts: which of the K classes are such parts; the others join as in ``quality.collapse``. At
+    most the share ``lost`` of the supported may be called none of the parts; within that, as much
+    as possible of what is no supported part is. In [-5, 5].
     """
-    supported = logits[truth != other]
-    margin = np.delete(supported, other, axis=1).max(1) - supported[:, other]
-    allowed = int(lost * len(margin))
-    limit = np.sort(margin)[allowed]  # a shift just below it leaves ``allowed`` of them behind
+    part = logits[supported][:, parts].max(1)
+    fixed = logits[supported][:, ~parts & ~moved]
+    rest = logsumexp(fixed, 1) if fixed.shape[1] else np.full(len(part), -np.inf)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        room = np.where(rest < part, part + np.log1p(-np.exp(rest - part)), -np.inf)
+    margin = np.sort(room - logsumexp(logits[supported][:, moved], 1))
+    limit = margin[int(lost * len(margin))]  # a shift just below it leaves so many of them behind
     return float(np.clip(limit - 1e-6, -5.0, 5.0))
+
+
+def shifts(logits: Array, supported: NDArray[np.bool_], classes: Sequence[str]) -> dict[str, float]:
+    """``other_shift`` and, where stage 1 has the class, ``stranger_shift`` (``registry.Stage``).
+
+    A stranger is told from a radiograph more surely than one body part from another, so its logit
+    is lowered only as far as keeps it from taking a third of what may be lost.
+    """
+    parts = np.array([c in FOCUS for c in classes])
+    stranger = np.array([c == STRANGER for c in classes])
+    found: dict[str, float] = {}
+    moved = logits.copy()
+    if stranger.any():
+        only = parts | stranger
+        low = shift(logits[:, only], supported, parts[only], stranger[only], LOST / 3)
+        found["stranger_shift"] = min(0.0, low)  # never raised: strangers are rare in a hospital
+        moved += found["stranger_shift"] * stranger
+    found["other_shift"] = shift(moved, supported, parts, ~parts & ~stranger, LOST)
+    return found
 
 
 def platt(

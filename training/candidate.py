@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import tomllib
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -128,16 +129,18 @@ def _calibrate_body_part(
     entry: dict[str, Any], cascade: Cascade, val: pd.DataFrame, canvases: np.ndarray
 ) -> None:
     certain = (~val.part.isin(AMBIGUOUS)).to_numpy()
-    logits, _ = cascade.logits_and_features(BODY_PART, canvases[certain])
+    fine, _ = cascade.logits_and_features(BODY_PART, canvases[certain])
     classes = [p.value for p in BodyPart]
     truth = val.part[certain].map(lambda p: classes.index(stage1_class(p))).to_numpy()
     other = classes.index(BodyPart.OTHER.value)
-    shift = calibrate.other_shift(logits.astype(float), truth, other)
-    logits = logits + shift * np.eye(len(classes))[other]
-    entry["stages"][BODY_PART] |= {
-        "other_shift": shift,
-        "temperature": calibrate.temperature(logits, truth),
-    }
+    stage = cascade.release.stages[BODY_PART]
+    found = calibrate.shifts(fine.astype(float), truth != other, stage.classes)
+    stage = replace(
+        stage, other_shift=found["other_shift"], stranger_shift=found.get("stranger_shift")
+    )
+    logits = quality.collapse(fine + stage.shifts, stage.classes)
+    temperature = calibrate.temperature(logits, truth)
+    entry["stages"][BODY_PART] |= found | {"temperature": temperature}
     focus, right = truth != other, logits.argmax(1) == truth
     counts = 100 * right[focus].mean(), focus.sum(), 100 * right[~focus].mean(), (~focus).sum()
     log.info("validation: body part right on %.2f %% of %d, other on %.2f %% of %d", *counts)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from core.cascade import STRANGER
-from core.types import BodyPart
+from core.types import STRANGER, BodyPart
 from training.data import AMBIGUOUS, FOCUS, stage1_class
 
 

@@ -20,9 +20,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from core.cascade import STRANGER, Cascade
+from core.cascade import Cascade
 from core.transforms import Preprocessing, to_canvas
-from core.types import Radiograph
+from core.types import STRANGER, Radiograph
 from training import metrics
 
 log = logging.getLogger(__name__)
@@ -141,8 +141,8 @@ def leaves(rng: np.random.Generator) -> Grey:
     pictures (Baradad et al. 2021, arXiv:2106.05963).
     """
     height, width = _size(rng)
-    page = np.full((height, width), rng.uniform(0, 255), np.float32)
-    texture = rng.normal(0, 1, (2 * height, 2 * width)).astype(np.float32)
+    page: NDArray[Any] = np.full((height, width), rng.uniform(0, 255), np.float32)
+    texture: NDArray[Any] = rng.normal(0, 1, (2 * height, 2 * width)).astype(np.float32)
     texture = cv2.GaussianBlur(texture, (0, 0), rng.uniform(0.6, 4.0))
     texture /= float(texture.std())
     smallest, largest = rng.uniform(4, 40), rng.uniform(0.3, 0.8) * min(height, width)
