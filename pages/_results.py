@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
-import pandas as pd
 import streamlit as st
 
 from core.cascade import Cascade
@@ -17,20 +15,26 @@ from core.study import StudyResult, combine, group
 from core.types import Finding, ImageResult
 from pages import _downloads, _reading, _sources, _theme
 from pages._correct import Study
+from pages._rows import ROW, Column, Row, finding, height, rows
 from pages._scoring import Session
 from pages._sources import Source
 from pages._study import StudyCard
 from pages._theme import html, style
 
 ROWS_SHOWN = 4
-ROW = 30  # pixels
 ONE_ABOVE, MANY_ABOVE = 345, 470  # pixels that are not the picture's, with one study and a list
 STRIP = 40  # and where a study has several views
 AT_ONCE = 0.5  # seconds of scoring, before the page listens to the reader again
 POLL = 0.6
 NOT_YET = "Not read yet."
-CURRENT = "#2a333a"
-BAR = "#6f8192"  # not the accent: that is kept for findings
+COLUMNS = (
+    Column("Study"),
+    Column("Views", "number", 4),
+    Column("Body part", width=9),
+    Column("Finding", "finding", 9),
+    Column("Probability", "share", 10),
+    Column("Note"),
+)
 ORDERS = ("As given", "Most suspected first")
 TOGETHER = "study-of-all"
 
@@ -178,23 +182,16 @@ class Results:
         position: int,
         selectable: bool = False,
     ) -> None:
-        rows = pd.DataFrame([_row(study) for study in studies])
-        shown = min(len(rows), ROWS_SHOWN)
-        key = f"summary-{hash(tuple(study.key for study in studies))}"
-
-        def select() -> None:
-            for row, _ in st.session_state[key].selection.cells:
-                self._go(studies[row])
-
-        chosen = {"key": key, "on_select": select, "selection_mode": "single-cell"}
-        st.dataframe(
-            rows.style.apply(_mark, axis=1, position=position),
-            hide_index=True,
-            width="stretch",
-            row_height=ROW,
-            height=ROW * shown + 38,
-            column_config=_columns(),
-            **(chosen if selectable else {}),
+        by_key = {study.key: study for study in studies}
+        rows(
+            COLUMNS,
+            [_row(study) for study in studies],
+            key="summary",
+            label="Studies",
+            opens="Study",
+            on_open=(lambda key: self._go(by_key[key])) if selectable else None,
+            current=studies[position].key,
+            most=height(ROWS_SHOWN),
         )
 
     def _pager(self, position: int, studies: Sequence[Study]) -> None:
@@ -258,22 +255,6 @@ def _download(label: str, data: str, name: str, mime: str) -> None:
     st.download_button(label, data, name, mime, key=f"download-{name}", on_click="ignore")
 
 
-def _columns() -> dict[str, object]:
-    column = st.column_config
-    return {
-        "Views": column.NumberColumn(width="small"),
-        "Probability": column.ProgressColumn(
-            min_value=0, max_value=100, format="%.0f %%", color=BAR
-        ),
-        "Note": column.TextColumn(width="large"),
-    }
-
-
-def _mark(row: pd.Series, position: int) -> list[str]:
-    """The line of the study that is shown stands on a lighter ground."""
-    return [f"background-color: {CURRENT}" if row.name == position else ""] * len(row)
-
-
 def _name(study: Study) -> str:
     """A study of one view is called as its file, another by its folder or first file."""
     if len(study.sources) == 1:
@@ -282,23 +263,23 @@ def _name(study: Study) -> str:
     return folder or f"{study.sources[0].name} …"
 
 
-def _row(study: Study) -> dict[str, object]:
+def _row(study: Study) -> Row:
     """One line of the list."""
     result = study.result
     part = result.body_part.capitalize() if result.body_part else ""
     chosen = any(view.chosen for view in result.counted)
     none = "Not read yet" if study.awaited == len(study.sources) else "Not assessed"
-    word = _reading.WORDS[result.finding] if result.finding else none
     one = len(study.sources) == 1
-    refused = next((v.reason for v in result.views if v.reason), "")
-    return {
-        "Study": _name(study),
-        "Views": len(study.sources),
-        "Body part": f"{part} (chosen)" if chosen else part,
-        "Finding": f"{_reading.GLYPHS[result.finding]} {word}",
-        "Probability": math.nan if result.probability is None else 100 * result.probability,
-        "Note": "" if study.awaited else refused if one else " ".join(result.notes),
-    }
+    refused = next((v.reason for v in result.views if v.reason), "") or ""
+    cells = (
+        _name(study),
+        len(study.sources),
+        f"{part} (chosen)" if chosen else part,
+        finding(result.finding, none),
+        None if result.probability is None else 100 * result.probability,
+        "" if study.awaited else refused if one else " ".join(result.notes),
+    )
+    return Row(study.key, cells)
 
 
 def _tally(findings: Sequence[Finding | None]) -> str:

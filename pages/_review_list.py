@@ -6,7 +6,6 @@ import math
 from functools import partial
 from html import escape
 
-import pandas as pd
 import streamlit as st
 
 from core.agreement import Agreement, Figure, between_readers, with_readers
@@ -14,13 +13,24 @@ from core.store import Entry, Query, Status, Store, Verdict
 from core.store.export import to_csv, to_manifest
 from core.types import BodyPart
 from pages import _reading, _worklist
+from pages._rows import Column, Row, finding, height, rows
 from pages._theme import html
 
 STUDY = "study"  # in the page's address
+GOING = "review-going"  # the study to be opened, until the browser has it in its address
 ORDER = "review-order"  # ids of the studies as they were listed last
-ROW = 30
+LAST = "review-last"  # the study that was open last: where the list is taken up again
 ROWS_SHOWN = 15
-BAR = "#6f8192"
+COLUMNS = (
+    Column("Finding", "finding", 9),
+    Column("Probability", "share", 9),
+    Column("Body part", width=6),
+    Column("Study"),
+    Column("Views", "number", 4),
+    Column("Status", width=10.5),
+    Column("Readers", width=8),
+    Column("Added", width=9.5, aside=True),
+)
 STATUS = {
     Status.NEW: "New",
     Status.AGREED: "Agreed",
@@ -69,21 +79,52 @@ def draw(store: Store) -> None:
 
 
 def open_study(study: str) -> None:
-    st.query_params[STUDY] = study
+    """Go to a study, or with "" back to the list."""
+    st.session_state[GOING] = study
+    if study:
+        st.session_state[LAST] = study
+    _address(study)
 
 
 def close_study() -> None:
-    st.query_params.pop(STUDY, None)
+    open_study("")
+
+
+def current() -> str:
+    """The study that is open, "" where it is the list.
+
+    A browser sends its address with whatever it sends, and until it has heard of a step that is the
+    address before. So the step counts until a page was drawn to its end (``arrived``).
+    """
+    going = st.session_state.get(GOING)
+    if going is None:
+        return str(st.query_params.get(STUDY, ""))
+    _address(going)
+    return str(going)
+
+
+def arrived() -> None:
+    """The page was drawn to its end: from now on the browser's address counts."""
+    st.session_state.pop(GOING, None)
+
+
+def _address(study: str) -> None:
+    if study == st.query_params.get(STUDY, ""):
+        return
+    if study:
+        st.query_params[STUDY] = study
+    else:
+        st.query_params.pop(STUDY, None)
 
 
 def _filters() -> Query:
     search, part, mine = st.columns([3, 1.5, 1.5], vertical_alignment="bottom")
-    status, finding = st.columns([4, 3])
+    status, found = st.columns([4, 3])
     text = search.text_input("Search", key="review-text", placeholder="Study or file")
     chosen = status.pills(
         "Status", list(STATUS), selection_mode="multi", format_func=STATUS.get, key="review-status"
     )
-    findings = finding.pills(
+    findings = found.pills(
         "Finding",
         list(_reading.WORDS),
         selection_mode="multi",
@@ -108,49 +149,33 @@ def _filters() -> Query:
 
 
 def _table(entries: list[Entry]) -> None:
-    rows = pd.DataFrame([_row(e) for e in entries])
-    if rows.empty:
+    if not entries:
         html("<p class='soft'>No study matches.</p>")
         return
-    key = f"worklist-{hash(tuple(e.id for e in entries))}"
-
-    def select() -> None:
-        for row, _ in st.session_state[key].selection.cells:
-            open_study(entries[row].id)
-
-    column = st.column_config
-    st.dataframe(
-        rows,
-        key=key,
-        on_select=select,
-        selection_mode="single-cell",
-        hide_index=True,
-        width="stretch",
-        row_height=ROW,
-        height=ROW * min(len(rows), ROWS_SHOWN) + 38,
-        column_config={
-            "Probability": column.ProgressColumn(
-                min_value=0, max_value=100, format="%.0f %%", color=BAR
-            ),
-            "Study": column.TextColumn(width="large"),
-            "Status": column.TextColumn(width="medium"),
-            "Added": column.DatetimeColumn(format="YYYY-MM-DD HH:mm"),
-        },
+    rows(
+        COLUMNS,
+        [_row(e) for e in entries],
+        key="worklist",
+        label="Worklist",
+        opens="Study",
+        on_open=open_study,
+        current=st.session_state.get(LAST, ""),
+        most=height(ROWS_SHOWN),
     )
 
 
-def _row(entry: Entry) -> dict[str, object]:
-    finding = _reading.WORDS[entry.finding] if entry.finding else "Not assessed"
-    return {
-        "Finding": f"{_reading.GLYPHS[entry.finding]} {finding}",
-        "Probability": math.nan if entry.probability is None else 100 * entry.probability,
-        "Body part": (entry.body_part or "").capitalize(),
-        "Study": entry.title,
-        "Views": entry.views,
-        "Status": STATUS[entry.status],
-        "Readers": ", ".join(entry.readers),
-        "Added": entry.added,
-    }
+def _row(entry: Entry) -> Row:
+    cells = (
+        finding(entry.finding),
+        None if entry.probability is None else 100 * entry.probability,
+        (entry.body_part or "").capitalize(),
+        entry.title,
+        entry.views,
+        STATUS[entry.status],
+        ", ".join(entry.readers),
+        f"{entry.added:%Y-%m-%d %H:%M}",
+    )
+    return Row(entry.id, cells)
 
 
 def _take_away(store: Store, wanted: Query) -> None:

@@ -21,6 +21,7 @@ from pages import (
     _review_report,
     _review_said,
     _theme,
+    _views,
     _worklist,
 )
 from pages._review_decision import NOTICE, OwnDecision
@@ -39,6 +40,7 @@ class StudyPage:
     def __init__(self, store: Store, study: str) -> None:
         self._store = store
         self._id = study
+        self._left = False
 
     def draw(self) -> None:
         """The pager, then picture and panel; a study that is gone leads back to the list."""
@@ -91,6 +93,7 @@ class StudyPage:
         place = order.index(self._id) + step if self._id in order else -1
         if 0 <= place < len(order):
             _review_list.open_study(order[place])
+            self._left = True
 
     # The picture
 
@@ -103,7 +106,7 @@ class StudyPage:
             return
         if len(shown) > 1:
             self._strip(shown)
-        position = self._position(shown)
+        position = _views.position(self._id, shown)
         prepared = self._prepared(views[position])
         mark = self._own.mark_on(position)
         view = self._read_as(position)
@@ -126,16 +129,7 @@ class StudyPage:
             glyph = _reading.GLYPHS[fracture.finding if fracture else None]
             return f"{glyph} View {position + 1}"
 
-        key = f"review-view-{self._id}"
-        st.session_state.setdefault(key, shown[0])
-        st.segmented_control(
-            "View",
-            shown,
-            key=key,
-            required=True,
-            format_func=label,
-            label_visibility="collapsed",
-        )
+        _views.strip(self._id, shown, label)
 
     def _read_as(self, position: int) -> ImageResult:
         """The view as the part that the reader wants to see the heatmap of."""
@@ -161,10 +155,6 @@ class StudyPage:
         )
         return results[part].views[position]
 
-    def _position(self, shown: list[int]) -> int:
-        position = st.session_state.get(f"review-view-{self._id}", shown[0])
-        return position if position in shown else shown[0]
-
     def _prepared(self, view: ImageResult) -> Prepared:
         """The picture, decoded again where this session forgot it."""
         kept: dict[object, Prepared] = st.session_state.setdefault("review-pictures", {})
@@ -176,15 +166,19 @@ class StudyPage:
         return kept[key]
 
     def _on_event(self, event: Event) -> None:
-        """What was done on the picture: a key for a step or a decision, or a mark."""
+        """What was done on the picture: a key for a step or a decision, or a mark.
+
+        A key that was pressed after the one that leaves this study, and before the next one was
+        there, decides nothing: its reader had not seen what it would have been about.
+        """
+        digests = [v.sha256 for v in self._record.result.views]
+        if event.view not in digests or self._left:
+            return
         if event.step:
             self._step(event.step)
         elif event.decision:
             self._own.decide(BY_KEY[event.decision])
         elif event.mark:
-            digests = [v.sha256 for v in self._record.result.views]
-            if event.view not in digests:
-                return
             view = digests.index(event.view)
             box = Mark(view, *(float(x) for x in event.mark.split()))
             self._own.mark(box)
@@ -192,9 +186,9 @@ class StudyPage:
     def _step(self, step: int) -> None:
         """First through the views, then to the next study."""
         shown = [n for n, stored in enumerate(self._record.stored) if stored]
-        place = shown.index(self._position(shown)) + step
+        place = shown.index(_views.position(self._id, shown)) + step
         if 0 <= place < len(shown):
-            st.session_state[f"review-view-{self._id}"] = shown[place]
+            _views.go(self._id, shown[place])
         else:
             self._go(step)
 
@@ -215,6 +209,7 @@ class StudyPage:
             _worklist.ask_reader("reader-review")
             html("<p class='soft'>To decide, say who you are.</p>")
         else:
+            _worklist.reading_as()
             self._own.draw()
         self._others()
         if record.result.body_part is not None:

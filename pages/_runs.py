@@ -15,7 +15,7 @@ import streamlit as st
 
 from core.errors import CascadeError
 from core.settings import Settings
-from pages import _curves, _theme, _worklist
+from pages import _access, _curves, _theme, _worklist
 from training.jobs import Queue, Record, State
 from training.jobs.record import PHASES, log_tail
 
@@ -47,8 +47,8 @@ def queue() -> Queue:
 
 
 def actor() -> str:
-    """Who is asking: the address of a signed-in user, else the reader's name, else "local"."""
-    return str(st.user.to_dict().get("email") or _worklist.reader() or "local")
+    """Who is asking: who signed in, else the reader's name, else "local"."""
+    return _worklist.reader() or _access.LOCAL
 
 
 def ask(action: Callable[..., object], *arguments: object) -> None:

@@ -16,7 +16,7 @@ from core.cams import METHODS
 from core.cascade import Cascade
 from core.settings import ImageLimits
 from core.types import Heatmap
-from pages import _correct, _downloads, _film, _operating, _reading, _theme, _worklist
+from pages import _correct, _downloads, _film, _operating, _reading, _theme, _views, _worklist
 from pages._correct import Study
 from pages._scoring import Session
 from pages._theme import html
@@ -116,16 +116,7 @@ class StudyCard:
             glyph = _reading.GLYPHS[fracture.finding if fracture else None]
             return f"{glyph} View {_reading.view_name(position, header)}"
 
-        key = f"view-{self._study.key}"
-        st.session_state.setdefault(key, 0)
-        st.segmented_control(
-            "View",
-            range(len(self._study.sources)),
-            key=key,
-            required=True,
-            format_func=label,
-            label_visibility="collapsed",
-        )
+        _views.strip(self._study.key, range(len(self._study.sources)), label)
 
     def _below(self, position: int, picture: Prepared) -> None:
         """What goes with the picture: the method of the heatmap, details."""
@@ -172,13 +163,13 @@ class StudyCard:
         return self._memory.heatmap(source, result, method, self._cascade, self._limits)
 
     def _position(self) -> int:
-        return int(st.session_state.get(f"view-{self._study.key}") or 0)
+        return _views.position(self._study.key, range(len(self._study.sources)))
 
     def _on_event(self, event: Event) -> None:
         """The keys for previous and next: first through the views, then to the next study."""
         there = self._position() + event.step
         if 0 <= there < len(self._study.sources):
-            st.session_state[f"view-{self._study.key}"] = there
+            _views.go(self._study.key, there)
         else:
             st.session_state["beyond"] = event.step
             st.session_state["leave"] = True

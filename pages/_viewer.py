@@ -2,16 +2,18 @@
 
 The component lies in ``pages/viewer/`` as plain files. It gets every grey value of the file, up to
 16 bit, and windows them itself: moving a slider asks nothing of the server. What goes to the
-server is an ``Event``.
+server are ``Event``s. They come as a numbered list that keeps the last ones: of two messages that
+come while a script runs Streamlit keeps the newer one, and a reader presses keys faster than that.
 """
 
 from __future__ import annotations
 
 import functools
 import json
+import secrets
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -94,15 +96,50 @@ def viewer(
     page; zoom and window are kept for each radiograph, opacity and overlay for all.
     """
 
-    def tell() -> None:
-        event = _event(st.session_state[key].get("event"))
-        if event is not None:
-            on_event(event)
+    inbox: Inbox = st.session_state.setdefault(f"{key}-inbox", Inbox())
 
+    def tell() -> None:
+        inbox.take(st.session_state[key].get("events"), on_event)
+
+    if inbox.take(st.session_state.get(key, {}).get("events"), on_event):
+        st.rerun()  # they came while another run was cut short, so that nobody was told
     options = {"alt": alt, "marks": marks, "digits": digits, "caption": caption}
-    options["mark"] = [float(x) for x in mark.split()] or None
+    options |= {"mark": [float(x) for x in mark.split()] or None, "session": inbox.session}
     message = _message(prepared, heatmap, options)
-    _component()(key=key, data=message, on_event_change=tell)
+    _component()(key=key, data=message, on_events_change=tell)
+
+
+@dataclass
+class Inbox:
+    """What one session has taken of the events of one viewer, so that each is taken once.
+
+    session: told to the browser and sent back with each event; those of another session, which a
+    browser sends again when the server was started anew, are none of ours. last: the number of the
+    newest event that was taken.
+    """
+
+    session: str = field(default_factory=lambda: secrets.token_hex(8))
+    last: int = 0
+
+    def take(self, sent: Any, on_event: Callable[[Event], None]) -> int:
+        """Hand on the events that are new, in their order; how many there were.
+
+        An event counts as taken when it was handled: where Streamlit cuts a run short in the
+        middle of it, the next run takes it again.
+        """
+        new = [e for e in sent if self._is_new(e)] if isinstance(sent, list) else []
+        for one in sorted(new, key=lambda e: int(e["number"])):
+            event = _event(one)
+            if event is not None:
+                on_event(event)
+            self.last = one["number"]
+        return len(new)
+
+    def _is_new(self, sent: Any) -> bool:
+        if not isinstance(sent, dict) or sent.get("session") != self.session:
+            return False
+        number = sent.get("number")
+        return isinstance(number, int) and number > self.last
 
 
 @functools.cache

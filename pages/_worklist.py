@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from html import escape
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, unquote
 
 import streamlit as st
 
 from core.settings import Settings
-from pages import _theme
+from pages import _access, _theme
 
 if TYPE_CHECKING:
     from core.registry import Release
@@ -17,6 +20,10 @@ if TYPE_CHECKING:
 
 PURGE_SECONDS = 3600
 NAME = "Your name or initials"
+MOST_CHARACTERS = 60
+READER = "reader"  # in the session: the name that was typed, "" where it was taken back
+COOKIE = "bone_reader"
+REMEMBERED_SECONDS = 12 * 3600
 
 
 def store() -> Store:
@@ -41,24 +48,68 @@ def _purge() -> int:
 
 
 def reader() -> str:
-    """Who reads in this session, as the decisions and the audit name them; "" if nobody said."""
-    return str(st.session_state.get("reader", "")).strip()
+    """Who reads, as the decisions and the audit name them; "" if nobody said.
+
+    With a login it is who signed in. Without one it is the name that was typed in this session, or
+    the one that the browser remembers from an earlier one.
+    """
+    if (person := _access.actor()) != _access.LOCAL:
+        return person
+    if READER in st.session_state:
+        return str(st.session_state[READER]).strip()
+    return unquote(st.context.cookies.get(COOKIE, "")).strip()[:MOST_CHARACTERS]
+
+
+def reading_as() -> None:
+    """Who reads, and a way to say that it is another."""
+    with st.container(key="reading-as", horizontal=True, vertical_alignment="center"):
+        _theme.html(f"<p class='soft'>Reading as <b>{escape(reader())}</b></p>")
+        if _access.actor() == _access.LOCAL:
+            st.button("Not you?", key="other-reader", on_click=_forget, type="tertiary")
+            _remember()
+
+
+def _forget() -> None:
+    st.session_state[READER] = ""
+
+
+def _remember() -> None:
+    """Have the browser keep what was said in this session, so that a reload does not ask again.
+
+    A cookie and nothing else that a browser keeps, because the server has it before it draws the
+    page; for the length of a shift, because the next reader may sit at the same screen.
+    """
+    if READER in st.session_state:
+        _cookie()(key="remembered", data=[COOKIE, quote(reader()), REMEMBERED_SECONDS])
+
+
+@functools.cache
+def _cookie() -> Any:
+    return st.components.v2.component(
+        "cookie",
+        js="""export default function ({ data: [name, value, seconds] }) {
+          const age = value ? seconds : 0;
+          document.cookie = `${name}=${value}; Max-Age=${age}; Path=/; SameSite=Strict`;
+        }""",
+    )
 
 
 def ask_reader(key: str) -> None:
-    """A field for the reader's name; every page of the session knows it afterwards."""
+    """A field for the reader's name; every page of this browser knows it afterwards."""
 
     def keep() -> None:
-        st.session_state["reader"] = st.session_state[key]
+        st.session_state[READER] = st.session_state[key]
 
     st.text_input(
         NAME,
         value=reader(),
         key=key,
-        max_chars=60,
+        max_chars=MOST_CHARACTERS,
         on_change=keep,
-        help="Stands beside your decisions, in the audit and in the exports.",
+        help="Stands beside your decisions, in the audit and in the exports. This browser keeps it "
+        "for twelve hours.",
     )
+    _remember()
 
 
 def add(
@@ -81,6 +132,7 @@ def add(
         return
     if reader():
         place = st.container()
+        _remember()
     else:
         place = st.popover("Add to worklist", width="stretch", disabled=disabled)
     with place, _theme.boundary():

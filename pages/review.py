@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import streamlit as st
-
 from pages import _review_list, _theme, _worklist
 
 LEAD = "Read what the release has read: agree, disagree, or ask for a second look."
@@ -12,13 +10,14 @@ LEAD = "Read what the release has read: agree, disagree, or ask for a second loo
 def body() -> None:
     """One study if the address names one, else the list."""
     store = _worklist.store()
-    study = st.query_params.get(_review_list.STUDY)
+    study = _review_list.current()
     if study:
         from pages import _review_study  # decoders and viewer, which the list does without
 
         _review_study.StudyPage(store, study).draw()
     else:
         _review_list.draw(store)
+    _review_list.arrived()
 
 
 with _theme.frame("Review", LEAD):

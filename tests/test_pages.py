@@ -35,6 +35,7 @@ from core.types import (
 )
 from pages import _cascade, _downloads, _reading, _scoring, _sources, _theme, _viewer
 from pages import _scoring as scoring
+from tests.listed import lists, viewers
 from tests.simulated import encoded, phantom
 from tests.waiting import PATIENCE
 
@@ -97,10 +98,6 @@ def test_empty_state(app: AppTest) -> None:
     assert _theme.RESEARCH_ONLY in text(app)
 
 
-def viewers(app: AppTest) -> list[object]:
-    return list(app.get("bidi_component"))
-
-
 def choice(app: AppTest, label: str) -> object:
     return next(box for box in app.selectbox if box.label.startswith(label))
 
@@ -110,7 +107,7 @@ def test_three_files_one_of_them_broken(app: AppTest) -> None:
     assert not app.exception
     page = text(app)
     assert page.count("calibrated") == 1 and len(viewers(app)) == 1
-    summary = app.dataframe[0].value
+    summary = lists(app)[0]
     assert list(summary["Study"]) == ["a.png", "broken.png", "b.png"]
     assert "not a picture" in summary["Note"][1]
     assert "Sensitivity" in page and "Specificity" in page
@@ -158,8 +155,8 @@ def test_the_first_study_is_there_while_the_others_are_read(
     page = text(app)
     assert "<b>Study of 2 views</b>" in page and "Of 1 of 2 views so far." in page
     assert len(viewers(app)) == 1 and "1 of 3 radiographs read" in app.get("progress")[0].proto.text
-    assert list(app.dataframe[0].value["Views"]) == [2, 1]
-    assert "Not read yet" in app.dataframe[0].value["Finding"][1]
+    assert list(lists(app)[0]["Views"]) == [2, 1]
+    assert "Not read yet" in lists(app)[0]["Finding"][1]
     reports = [b for b in app.get("download_button") if "Report" in b.proto.label]
     assert reports and all(b.proto.disabled for b in reports)
     # the reader goes on without waiting: the other study is read first
@@ -175,14 +172,14 @@ def test_many_files_have_a_summary_and_one_study(app: AppTest) -> None:
     files = [(f"{n}.png", picture(n)) for n in range(5)]
     upload(app, *files, ("broken.png", b"no picture"))
     assert not app.exception
-    summary = app.dataframe[0].value
+    summary = lists(app)[0]
     assert list(summary["Study"]) == ["0.png", "1.png", "2.png", "3.png", "4.png", "broken.png"]
     assert summary["Probability"].notna().sum() == 5
     assert len(viewers(app)) == 1
     app.button("next").click().run()
     assert "<b>1.png</b>" in text(app)
     app.button_group("order").set_value("Most suspected first").run()
-    ordered = app.dataframe[0].value["Probability"].dropna()
+    ordered = lists(app)[0]["Probability"].dropna()
     assert ordered.is_monotonic_decreasing
 
 
@@ -192,20 +189,20 @@ def test_views_of_one_study_come_together_and_can_be_regrouped(app: AppTest) -> 
         "XR_HAND/patient1/study1_positive/b.png",
     )
     upload(app, (names[0], picture()), (names[1], picture(1)), ("alone.png", picture(2)))
-    summary = app.dataframe[0].value
+    summary = lists(app)[0]
     assert list(summary["Views"]) == [2, 1]
     page = text(app)
     assert "Study of 2 views" in page and "The mean of 2 views." in page
     records = app.session_state["scoring"].results
     assert len(records._values) == 3
     app.button("together").click().run()
-    assert "Study of 3 views" in text(app) and not app.dataframe
+    assert "Study of 3 views" in text(app) and not lists(app)
     app.button("apart").click().run()
-    assert list(app.dataframe[0].value["Views"]) == [2, 1]
+    assert list(lists(app)[0]["Views"]) == [2, 1]
     choice(app, "View 2").select("A study of its own").run()
-    assert list(app.dataframe[0].value["Views"]) == [1, 1, 1]
+    assert list(lists(app)[0]["Views"]) == [1, 1, 1]
     choice(app, "View 1").select(choice(app, "View 1").options[-1]).run()
-    assert sorted(app.dataframe[0].value["Views"]) == [1, 2]
+    assert sorted(lists(app)[0]["Views"]) == [1, 2]
     assert not app.exception
 
 
@@ -487,6 +484,29 @@ def test_size_of_the_hottest_region_in_millimetres() -> None:
 )
 def test_what_the_browser_sends_is_checked(sent: object, event: object) -> None:
     assert _viewer._event(sent) == event
+
+
+def test_each_event_of_the_browser_is_taken_once_and_in_its_order() -> None:
+    inbox, taken = _viewer.Inbox(), []
+
+    def sent(number: int, decision: int, session: str = inbox.session) -> dict[str, object]:
+        shared = {"kind": "decision", "view": "v", "session": session}
+        return shared | {"number": number, "value": decision}
+
+    assert inbox.take([sent(8, 2), sent(7, 1)], lambda e: taken.append(e.decision)) == 2
+    assert inbox.take([sent(7, 1), sent(8, 2), sent(9, 3)], lambda e: taken.append(e.decision)) == 1
+    assert taken == [1, 2, 3]
+    of_before = [sent(10, 1, "a session that is over")]
+    for nothing in (of_before, None, "text", [None, 1, {}, {"number": "x"}]):
+        assert inbox.take(nothing, lambda e: taken.append(e.decision)) == 0
+
+    def cut_short(_: object) -> None:
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        inbox.take([sent(11, 1)], cut_short)
+    assert inbox.take([sent(11, 1)], lambda e: taken.append(e.decision)) == 1
+    assert taken == [1, 2, 3, 1]
 
 
 def test_shallow_pictures_are_shown_as_they_are_and_deep_ones_stretched() -> None:

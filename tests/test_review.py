@@ -17,8 +17,10 @@ from core.registry import Registry
 from core.settings import ROOT, Settings
 from core.store import Mark, Opinion, Status, Store, Verdict
 from core.types import BodyPart, Finding
+from pages import _worklist
 from pages._theme import percent
 from tests import worklist
+from tests.listed import lists
 
 APP = str(ROOT / "streamlit_app.py")
 AGREE = Opinion(Verdict.AGREE, BodyPart.HAND, Finding.SUSPECTED)
@@ -35,8 +37,6 @@ def store(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
     st.cache_data.clear()
     found = Store.open(Settings.from_environment())
     yield found
-    from pages import _worklist
-
     _worklist._opened().close()
     found.close()
     st.cache_resource.clear()
@@ -74,9 +74,9 @@ def test_an_empty_worklist_says_how_to_fill_it(store: Store) -> None:
 
 def test_urgent_first_and_filters(three: list[str]) -> None:
     app = page()
-    assert list(app.dataframe[0].value["Study"]) == ["urgent", "doubtful", "calm"]
+    assert list(lists(app)[0]["Study"]) == ["urgent", "doubtful", "calm"]
     app.text_input(key="review-text").input("calm").run()
-    assert list(app.dataframe[0].value["Study"]) == ["calm"]
+    assert list(lists(app)[0]["Study"]) == ["calm"]
     app.text_input(key="review-text").input("nobody").run()
     assert "No study matches" in text(app) and not app.exception
 
@@ -194,6 +194,42 @@ def test_a_report_of_a_release_that_is_gone(store: Store, three: list[str], tmp_
     assert _review_report.release_of(store.study(three[0])).stages["hand"].operating_points
 
 
+def test_the_browser_knows_who_read_before_and_another_can_say_so(
+    store: Store,
+    three: list[str],
+    cookies: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cookies[_worklist.COOKIE] = "J%C3%BCrgen%20%3Cb%3E"
+    app = page(study=three[0])
+    assert "Reading as <b>Jürgen &lt;b&gt;</b>" in text(app)
+    app.button("verdict-agree").click().run()
+    assert store.study(three[0]).decisions[0].reader == "Jürgen <b>"
+    app.button("other-reader").click().run()
+    assert "To decide, say who you are" in text(app)
+    app.text_input(key="reader-review").input("bob").run()
+    assert "Reading as <b>bob</b>" in text(app)
+    monkeypatch.setattr("pages._access.actor", lambda: "ann@example.org")
+    app.run()
+    assert "Reading as <b>ann@example.org</b>" in text(app)
+    assert not [b for b in app.button if b.key == "other-reader"]
+
+
+def test_a_step_counts_until_the_page_of_the_next_study_was_drawn(
+    three: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = page("bob", three[0])
+    with monkeypatch.context() as cut:
+        cut.setattr("pages._review_study.StudyPage.draw", lambda _: st.stop())  # by the next key
+        app.button("next").click().run()
+    app.query_params["study"] = three[0]  # what a browser sends that has not heard of the step
+    app.run()
+    assert "Study <b>2</b> of 3" in text(app)
+    app.query_params["study"] = three[0]  # the reader goes back
+    app.run()
+    assert "Study <b>1</b> of 3" in text(app)
+
+
 def test_undo_takes_back_one_step(store: Store, three: list[str]) -> None:
     app = page("bob", three[1])
     app.button("verdict-agree").click().run()
@@ -215,7 +251,7 @@ def test_next_and_previous_keep_to_the_order_of_the_list(three: list[str]) -> No
     assert app.query_params["study"] == [three[2]] or app.query_params["study"] == three[2]
     assert app.button("next").disabled and "Study <b>3</b> of 3" in text(app)
     app.button("to-list").click().run()
-    assert app.dataframe
+    assert lists(app)
 
 
 def test_other_readers_are_shown_when_one_has_decided(store: Store, three: list[str]) -> None:
@@ -281,7 +317,7 @@ def test_the_page_with_500_studies_answers_in_under_a_second(store: Store, weigh
         started = time.perf_counter()
         app.text_input(key="review-text").input(f"Study {number}").run()
         seconds.append(time.perf_counter() - started)
-        assert len(app.dataframe[0].value) == 111
+        assert len(lists(app)[0]) == 111
     assert min(seconds) < 1, seconds
 
 

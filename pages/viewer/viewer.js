@@ -4,6 +4,8 @@ const TYPING = "textarea, select, [contenteditable=true], [role=grid], [role=lis
 const ARROWS_TAKEN = "input, [role=slider], [role=radiogroup], [role=tab], [role=radio]";
 const viewers = new WeakMap();
 const views = new Map(); // what was set for each radiograph, as long as the browser's page lives
+const EVENTS_KEPT = 20; // the server asks for those that it has not seen
+const events = []; // what the reader did, numbered: two keys in quick succession are both there
 const shared = { invert: false, overlay: true, outline: false, beside: false, opacity: 50, tool: "window",
   colours: 0 };
 
@@ -17,8 +19,13 @@ class Viewer {
   }
 
   async update(message, emit) {
-    this.emit = (event) => emit({ ...event, view: this.header.id });
     const { header, blobs } = opened(message);
+    this.emit = (event) => {
+      const number = Math.max(Date.now(), (events.at(-1)?.number ?? 0) + 1);
+      events.push({ ...event, view: this.header.id, session: this.header.session, number });
+      events.splice(0, events.length - EVENTS_KEPT);
+      emit([...events]);
+    };
     const other = this.header?.key !== header.key;
     this.header = header;
     this.marks = header.mark ? [header.mark] : [];
@@ -317,10 +324,10 @@ function taken(event, target) {
   return event.key.startsWith("Arrow") && Boolean(target.closest(ARROWS_TAKEN));
 }
 
-export default function ({ data, parentElement, setTriggerValue }) {
+export default function ({ data, parentElement, setStateValue }) {
   const root = parentElement.querySelector(".viewer");
   if (!viewers.has(root)) viewers.set(root, new Viewer(root));
   const viewer = viewers.get(root);
-  viewer.update(data, (event) => setTriggerValue("event", event));
+  viewer.update(data, (list) => setStateValue("events", list));
   return () => viewer.end();
 }

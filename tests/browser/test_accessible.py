@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import TimeoutError as Late
 from playwright.sync_api import expect
 
 from core.registry import Registry
@@ -38,14 +38,14 @@ PLACES = [
     ),
 ]
 # Every control that is seen and can be used, in shadow roots too. A group in which arrow keys go
-# from one to the next (WAI-ARIA: radiogroup, tablist, grid; the chosen values of a list, which
-# Backspace removes) has one stop for all. A combobox is opened by the arrow key in its field, so
-# the button beside the field is no stop.
+# from one to the next (WAI-ARIA: radiogroup, tablist, grid; the rows of a list; its chosen values,
+# which Backspace removes) has one stop for all. A combobox is opened by the arrow key in its field,
+# so the button beside the field is no stop.
 CONTROLS = """() => {
   const every = (root) => [...root.querySelectorAll("*")].flatMap(
     (e) => (e.shadowRoot ? [e, ...every(e.shadowRoot)] : [e]));
   const kind = "a[href], button, input, select, textarea, summary, canvas[tabindex], [role=slider]";
-  const group = "[role=radiogroup], [role=tablist], [role=grid], " +
+  const group = "[role=radiogroup], [role=tablist], [role=grid], .rows, " +
     "[role=group][aria-label='Selected values']";
   const usable = (e) => e.matches(kind) && !e.disabled && !["hidden", "file"].includes(e.type) &&
     !e.matches("button[aria-haspopup=listbox][tabindex='-1']") &&
@@ -161,18 +161,24 @@ def test_one_study_under_review(visit: Visit, filled: tuple[Path, str]) -> None:
     check(page)
 
 
-def test_the_worklist(visit: Visit) -> None:
-    """Its table opens a study as soon as a cell has the focus, so Tab is not pressed through it."""
+def test_the_worklist(visit: Visit, filled: tuple[Path, str], weights: Path) -> None:
+    """Tab passes it, arrows go from study to study, Enter opens one."""
+    store, release = Store.open(Settings(home=filled[0])), Registry.open(weights).find("champion")
+    calm = worklist.put(store, release, "A calm one", 0.1, seed=70)
+    store.close()
     page = opened(visit, "review")
-    page.get_by_role("button", name="Read from the top").wait_for()
-    eventually(lambda: not serious(page), 30)
-    page.get_by_role("textbox", name="Search").focus()
-    for _ in range(20):
-        page.keyboard.press("Tab")
-        if page.evaluate("() => document.activeElement.innerText") == "Read from the top":
-            break
+    expect(page.get_by_role("button", name="Study 1, Suspected, 90 %")).to_be_visible()
+    check(page)
+    rows = page.locator(".rows button")
+    expect(rows).to_have_count(2)
+    rows.first.focus()
+    page.keyboard.press("ArrowDown")
+    expect(rows.last).to_be_focused()
     page.keyboard.press("Enter")
     page.get_by_role("textbox", name="Your name or initials").wait_for()
+    expect(page).to_have_url(re.compile(calm))
+    page.get_by_role("button", name="Worklist").click()
+    expect(page.locator(".rows tr[aria-current]")).to_contain_text("A calm one")
 
 
 def test_a_mark_without_a_mouse(visit: Visit, filled: tuple[Path, str]) -> None:
@@ -185,19 +191,8 @@ def test_a_mark_without_a_mouse(visit: Visit, filled: tuple[Path, str]) -> None:
     settled(page)
     ready(page)
     page.locator("canvas.stage").focus()
-    page.keyboard.press("+")
-    page.keyboard.press("Shift+ArrowRight")
-
-    def marked() -> bool:
-        page.locator("canvas.stage").focus()  # a rerun may draw the viewer anew, without the focus
-        page.keyboard.press("m")
-        try:
-            page.get_by_role("button", name="Remove the mark (view 1)").wait_for(timeout=10_000)
-        except Late:
-            return False
-        return True
-
-    eventually(marked)
-    page.keyboard.press("2")
+    for key in ("+", "Shift+ArrowRight", "m", "2"):  # faster than the server answers
+        page.keyboard.press(key)
+    expect(page.get_by_role("button", name="Remove the mark (view 1)")).to_be_visible()
     page.get_by_role("combobox", name="Body part").wait_for()
     clean(visit, missing)

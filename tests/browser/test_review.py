@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -167,7 +168,7 @@ def test_from_three_views_to_a_decision_that_teaches(
     eventually(lambda: store.study(store.worklist()[0].id).decisions[0].opinion.comment == REMARK)
 
     page.reload()
-    named(page, "bob")
+    expect(page.get_by_text("Reading as bob")).to_be_visible()
     expect(page.get_by_label("Comment")).to_have_value(REMARK)
     expect(page.get_by_role("button", name="Remove the mark (view 1)")).to_be_visible()
     expect(page.get_by_text("Body part named by bob")).to_be_visible()
@@ -189,6 +190,30 @@ def test_from_three_views_to_a_decision_that_teaches(
     learnt = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert "reviewed" in learnt and "elbow" in learnt
     clean(visit, missing)
+
+
+def test_keys_pressed_faster_than_the_server_answers(
+    visit: Visit, store: Store, weights: Path
+) -> None:
+    """All are taken in their order, and none decides about a study that was not seen."""
+    release = Registry.open(weights).find("champion")
+    first, second = (worklist.put(store, release, f"keys {n}", 0.99 - n / 1000) for n in range(2))
+    page, reader = visit.page, "fast"
+    page.goto(f"{visit.url}/review?study={first}")
+    named(page, reader)
+    settled(page)
+    ready(page)
+    expect(page.locator(".digits")).to_contain_text("1 agree")
+    picture(page).focus()
+    for key in ("m", "1", "ArrowRight", "ArrowRight", "3"):
+        page.keyboard.press(key)
+    expect(page).to_have_url(re.compile(second))
+    expect(page.get_by_text("Study 2 of")).to_be_visible()
+    settled(page)
+    mine = [d for d in store.study(first).history if d.reader == reader]
+    assert [d.opinion.verdict for d in mine] == [Verdict.DRAFT, Verdict.AGREE]
+    assert len(mine[-1].opinion.marks) == 1
+    assert not store.study(second).history
 
 
 def printed(paper: Path) -> str:
@@ -227,9 +252,8 @@ def test_two_browsers_review_one_study_at_once(
             return {r: o.comment for r, o in opinions.items()} == comments
 
         eventually(both)
-        for reader, page in pages.items():
+        for page in pages.values():
             page.reload()
-            named(page, reader)
             table = page.locator("table.readers")
             for words in ("ann", "carol", "Agrees", "Asks for a second look", *comments.values()):
                 expect(table).to_contain_text(words)

@@ -1,0 +1,96 @@
+"""A list of studies or files from which one is opened, by mouse or by key.
+
+A table of ``st.dataframe`` opens what has the focus, so that nobody passes it with the Tab key, and
+what is drawn on its canvas cannot be read aloud. This one is HTML, in ``pages/rows/``: Tab stops at
+it once, arrows go from row to row, Enter opens.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import streamlit as st
+
+from core.types import Finding
+from pages import _reading
+
+FOLDER = Path(__file__).with_name("rows")
+ROW = 32  # pixels, as pages/rows/rows.css draws it
+HEAD = 34
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column. kind: what its cells are; see ``Row``. width: in rem; 0 shares what is left.
+    aside: left out on a narrow screen."""
+
+    name: str
+    kind: Literal["text", "number", "share", "finding", "picture"] = "text"
+    width: float = 0
+    aside: bool = False
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line, with a cell for each column: text and number as they are, a share in per cent or
+    None, a finding as ``finding`` makes it, a picture as a data URL."""
+
+    id: str
+    cells: tuple[Any, ...]
+
+
+def finding(value: Finding | None, word: str = "Not assessed") -> dict[str, str]:
+    """The cell of a finding. word: what stands where there is none."""
+    if value is None:
+        return {"state": "none", "word": word}
+    return {"state": value.value, "word": _reading.WORDS[value]}
+
+
+def rows(
+    columns: Sequence[Column],
+    lines: Sequence[Row],
+    *,
+    key: str,
+    label: str,
+    opens: str = "",
+    on_open: Callable[[str], None] | None = None,
+    current: str = "",
+    most: str = "none",
+) -> None:
+    """Draw the list; on_open gets the id of the row that is opened, before the page runs again.
+
+    label: what the list is, for those who do not see it. opens: the column, of kind text, whose
+    cell is the row's button; "" with on_open None. current: the id of a row that stands out, and at
+    which Tab stops first. most: the greatest height, as CSS.
+    """
+    known = {line.id for line in lines}
+
+    def tell() -> None:
+        asked = st.session_state[key].get("open")
+        if on_open is not None and asked in known:  # a browser can send anything
+            on_open(asked)
+
+    message = {
+        "columns": [vars(c) for c in columns],
+        "rows": [vars(line) for line in lines],
+        "label": label,
+        "opens": opens if on_open else "",
+        "current": current,
+        "most": most,
+    }
+    _component()(key=key, data=message, on_open_change=tell)
+
+
+def height(shown: int) -> str:
+    """The height of so many rows and the head."""
+    return f"{HEAD + ROW * shown}px"
+
+
+@functools.cache
+def _component() -> Any:
+    parts = {k: (FOLDER / f"rows.{k}").read_text(encoding="utf-8") for k in ("html", "css", "js")}
+    return st.components.v2.component("rows", **parts)
