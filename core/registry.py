@@ -145,11 +145,15 @@ def _preprocessing(entry: Mapping[str, Any]) -> Preprocessing:
 
 @dataclass(frozen=True)
 class Registry:
-    """The releases of one weights folder."""
+    """The releases of one weights folder.
+
+    unreadable: a sentence for each release that this version cannot read; the others can be used.
+    """
 
     folder: Path
     aliases: dict[str, str]
     releases: dict[str, Release]
+    unreadable: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def open(cls, folder: Path) -> Registry:
@@ -159,16 +163,28 @@ class Registry:
             manifest = json.loads(path.read_text(encoding="utf-8"))
             if manifest["format"] != FORMAT:
                 raise WeightsInvalid(f"{path.name} has format {manifest['format']}, not {FORMAT}.")
-            releases = [Release.from_json(e) for e in manifest["releases"]]
-            return cls(folder, dict(manifest["aliases"]), {r.id: r for r in releases})
+            found = cls(folder, dict(manifest["aliases"]), {})
+            for entry in manifest["releases"]:
+                found._take(str(entry["id"]), entry)
+            return found
         except FileNotFoundError as error:
             raise WeightsInvalid(f"There is no {path.name} in the weights folder.") from error
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise WeightsInvalid(f"{path.name} in the weights folder cannot be read.") from error
 
+    def _take(self, release_id: str, entry: Mapping[str, Any]) -> None:
+        try:
+            self.releases[release_id] = Release.from_json(entry)
+        except (WeightsInvalid, AttributeError) as error:
+            self.unreadable[release_id] = str(error)
+
     def find(self, name: str) -> Release:
-        """The release of that id or alias; raises ReleaseNotFound."""
-        release = self.releases.get(self.aliases.get(name, name))
+        """The release of that id or alias; raises ReleaseNotFound, or WeightsInvalid for one that
+        this version cannot read."""
+        release_id = self.aliases.get(name, name)
+        release = self.releases.get(release_id)
+        if release is None and release_id in self.unreadable:
+            raise WeightsInvalid(self.unreadable[release_id])
         if release is None:
             known = ", ".join((*self.aliases, *self.releases)) or "none"
             raise ReleaseNotFound(f"There is no release {name!r}; known are: {known}.")

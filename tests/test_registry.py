@@ -65,6 +65,24 @@ def test_damaged_manifest(tmp_path, text):
         Registry.open(tmp_path)
 
 
+def test_a_release_that_cannot_be_read_leaves_the_others_usable(copy, capsys):
+    path = copy / "manifest.json"
+    manifest = json.loads(path.read_text())
+    [good] = manifest["releases"]
+    of_tomorrow = good | {"id": "tomorrow", "architecture": "something new"}
+    manifest["releases"] = [of_tomorrow, {"id": "torn"}, {"id": "odd", "files": 3}, good]
+    manifest["aliases"]["next"] = "tomorrow"
+    path.write_text(json.dumps(manifest))
+    registry = Registry.open(copy)
+    assert registry.find("champion").id == "random" and list(registry.releases) == ["random"]
+    assert set(registry.unreadable) == {"tomorrow", "torn", "odd"}
+    for name in ("next", "tomorrow"):
+        with pytest.raises(WeightsInvalid, match="something new, which this version cannot load"):
+            registry.find(name)
+    assert main(["--weights", str(copy), "verify"]) == 1
+    assert "tomorrow: Release tomorrow has the architecture" in capsys.readouterr().out
+
+
 def test_no_manifest(tmp_path):
     with pytest.raises(WeightsInvalid, match=r"no manifest\.json"):
         Registry.open(tmp_path)

@@ -17,7 +17,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(_: argparse.Namespace, settings: Settings) -> int:
     registry = Registry.open(settings.weights)
     registry.find(settings.release)
-    failed = False
+    for release_id, problem in registry.unreadable.items():
+        print(f"{release_id}: {problem}")
+    failed = bool(registry.unreadable)
     for release in registry.releases.values():
         problems = registry.verify(release)
         failed |= bool(problems)
