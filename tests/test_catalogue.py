@@ -18,7 +18,7 @@ import pytest
 from core.errors import WeightsInvalid
 from core.registry import Registry
 from tests import scored
-from training import catalogue, compare, parcel
+from training import catalogue, compare, parcel, release
 from training.catalogue import ReleaseRefused
 from training.threshold import outcome
 
@@ -216,3 +216,22 @@ def test_a_threshold_at_a_prevalence_by_hand() -> None:
     assert o.npv == pytest.approx(0.3 / (0.3 + 0.05))
     assert 1000 * o.flagged == pytest.approx(650)
     assert np.isnan(outcome(rows.positive, rows.probability, 1.1, 0.1).ppv)
+
+
+def test_a_release_that_is_replaced_takes_nothing_of_others_along(shelf: Path) -> None:
+    path = shelf / "manifest.json"
+    manifest = json.loads(path.read_text())
+    [good] = [r for r in manifest["releases"] if r["id"] == manifest["aliases"]["champion"]]
+    own, outside = shelf / "old" / "own.safetensors", shelf.parent / "outside.safetensors"
+    own.parent.mkdir()
+    for file in (own, outside, own.with_name("notes.txt")):
+        file.write_bytes(b"x")
+    listed = [{"path": f"old/{own.name}"}, {"path": f"../{outside.name}"}, good["files"][0]]
+    manifest["releases"] += [{"id": "old", "files": listed}, {"id": "..", "files": listed[1:]}]
+    path.write_text(json.dumps(manifest))
+    for gone in ("old", "..", "", good["id"], "no such release"):
+        release._remove(shelf, gone)
+    left = [r["id"] for r in json.loads(path.read_text())["releases"]]
+    assert good["id"] in left and not {"old", ".."} & set(left)
+    assert not own.exists() and own.with_name("notes.txt").exists() and outside.exists()
+    assert not catalogue.check(shelf, good["id"])

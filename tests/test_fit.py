@@ -176,3 +176,30 @@ def test_frozen_stages_strangers_and_pointing_train_to_the_end(settings, tmp_pat
         ]
         assert len(values) == counted
         assert first["score"] == pytest.approx(np.mean(values), abs=1e-5)
+
+
+def test_a_phase_without_pictures_is_skipped(settings, tmp_path):
+    fit.Run(replace(settings, out=str(tmp_path), joint_passes=0, body_part_passes=0)).fit()
+    places = [(e["phase"], e["seen"]) for e in tiny.events(tmp_path)]
+    trained = [(p, n) for p in ("elbow", "hand", "shoulder") for n in (0, 16)]
+    assert places == [("joint", 0), ("body_part", 0), *trained]
+    assert json.loads((tmp_path / "status.json").read_text())["state"] == "finished"
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"joint_passes": 0, "branch_passes": 0, "body_part_passes": 0}, "At least one phase"),
+        ({"joint_passes": -1}, "none less than 0"),
+    ],
+)
+def test_settings_that_train_nothing_are_refused(settings, changed, words):
+    with pytest.raises(ValueError, match=words):
+        replace(settings, **changed)
+
+
+def test_a_checkpoint_of_other_kinds_is_refused(settings, tmp_path):
+    run = fit.Run(replace(settings, out=str(tmp_path)))
+    torch.save({"kinds": ["elbow", "foot"]}, tmp_path / "checkpoint.pt")
+    with pytest.raises(fit.DataInvalid, match="it knew elbow, foot, and now there are"):
+        run.fit()

@@ -57,7 +57,7 @@ class Settings:
     strangers: so many drawn pictures that are no radiographs. pointing: weight of the loss that
     asks the evidence to lie in the annotated boxes. batch: of all processes together. patience: a
     phase ends after so many validations without a better score; 0: never early. precision: "bf16"
-    (autocast) or "fp32".
+    (autocast) or "fp32". A phase of 0 passes is skipped.
     """
 
     data: tuple[str, ...]
@@ -89,6 +89,9 @@ class Settings:
     def __post_init__(self) -> None:
         if self.precision not in ("bf16", "fp32"):
             raise ValueError(f"The precision must be bf16 or fp32, not {self.precision!r}.")
+        passes = (self.joint_passes, self.branch_passes, self.body_part_passes)
+        if min(passes) < 0 or not any(passes):
+            raise ValueError("At least one phase needs pictures, and none less than 0.")
 
 
 class Run:
@@ -254,7 +257,7 @@ class Run:
         self, phase: Phase, state: PhaseState, done: dict[str, dict[str, Tensor]]
     ) -> NoReturn:
         self._save(phase, state, done)
-        self.status.write("paused", state.seen / phase.passes, phase.name, seen=state.seen)
+        self.status.write("paused", phase.progress(state.seen), phase.name, seen=state.seen)
         raise Stopped(f"Paused after {state.seen} pictures of {phase.name}.")
 
     def _step(self, phase: Phase, state: PhaseState) -> float:
@@ -276,7 +279,7 @@ class Run:
         state.keep(answer.logits, index)
         value = distributed.total(mine.detach()).item()
         if not math.isfinite(value):
-            self.status.write("failed", seen / phase.passes, phase.name, seen=seen)
+            self.status.write("failed", phase.progress(seen), phase.name, seen=seen)
             raise FloatingPointError(f"The loss is {value} after {seen} pictures of {phase.name}.")
         state.descend(mine)
         return value
@@ -315,7 +318,7 @@ class Run:
         if distributed.first():
             files.append_event(self.folder / "events.jsonl", event | {"time": time.time()})
         log.info("%s", event)
-        self.status.write("running", state.seen / phase.passes, phase.name, seen=state.seen)
+        self.status.write("running", phase.progress(state.seen), phase.name, seen=state.seen)
 
     def _save(self, phase: Phase, state: PhaseState, done: dict[str, dict[str, Tensor]]) -> None:
         if not distributed.first():
@@ -323,11 +326,21 @@ class Run:
         kinds = list(self.kinds)
         complete = {"phase": phase.name, "done": done, "kinds": kinds, **state.dump()}
         files.save_checkpoint(self.folder / "checkpoint.pt", complete)
-        self.status.write("running", state.seen / phase.passes, phase.name, seen=state.seen)
+        self.status.write("running", phase.progress(state.seen), phase.name, seen=state.seen)
 
     def _checkpoint(self) -> dict[str, Any] | None:
+        """The last one; raises DataInvalid where it knows other kinds than the data has now."""
         path = self.folder / "checkpoint.pt"
-        return torch.load(path, weights_only=True) if path.exists() else None
+        if not path.exists():
+            return None
+        saved: dict[str, Any] = torch.load(path, weights_only=True)
+        known = tuple(saved.get("kinds", self.kinds))
+        if known != tuple(self.kinds):
+            raise DataInvalid(
+                f"The data has changed since the checkpoint: it knew {', '.join(known)}, and now "
+                f"there are {', '.join(self.kinds)}. Start a new run."
+            )
+        return saved
 
 
 def evidence(maps: Tensor, weight: Tensor) -> Tensor:

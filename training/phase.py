@@ -26,7 +26,8 @@ class Sampler(Protocol):
 
 @dataclass(frozen=True)
 class Phase:
-    """One stretch of training. forward: normalised Bx3xSxS -> logits and evidence by head name."""
+    """One stretch of training. forward: normalised Bx3xSxS -> logits and evidence by head name.
+    passes: pictures; with 0 the weights stay as they start, and are scored once."""
 
     name: str
     module: nn.Module
@@ -35,6 +36,10 @@ class Phase:
     passes: int
     rate: float
     heads: tuple[str, ...]
+
+    def progress(self, seen: int) -> float:
+        """The share in [0, 1] that is done."""
+        return min(1.0, seen / self.passes) if self.passes else 1.0
 
 
 class PhaseState:

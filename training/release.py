@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -71,9 +70,9 @@ def promote(run: Path, weights: Path, alias: str) -> str:
     """Copy ``run/candidate`` to ``weights`` with its test figures and its model card.
 
     The figures are those of ``run/test/metrics.json``, and of what other commands wrote beside it
-    (COMPANIONS); they must be of this very candidate. Releases that no alias names any more are
-    removed. Returns the id; raises WeightsInvalid for a damaged candidate and ValueError for
-    figures that are missing or of another release.
+    (COMPANIONS); they must be of this very candidate. The release that the alias named before is
+    removed where no other alias names it. Returns the id; raises WeightsInvalid for a damaged
+    candidate and ValueError for figures that are missing or of another release.
     """
     source = Registry.open(run / "candidate")
     found = source.find("champion")
@@ -81,10 +80,12 @@ def promote(run: Path, weights: Path, alias: str) -> str:
     entry = {k: v for k, v in found.raw.items() if k != "files"}
     entry["metrics"] = measured
     tensors = {p: load(source.read(f)) for p, f in found.files.items()}
+    manifest = weights / "manifest.json"
+    replaced = Registry.open(weights).aliases.get(alias, "") if manifest.exists() else ""
     write(weights, entry, tensors, alias)
     card = model_card(Registry.open(weights).find(alias))
     files.write_atomically(weights / found.id / "MODEL_CARD.md", lambda p: p.write_text(card))
-    _remove_unnamed(weights)
+    _remove(weights, replaced)
     return found.id
 
 
@@ -104,15 +105,26 @@ def _figures(path: Path, release: Release) -> dict[str, Any]:
     return measured
 
 
-def _remove_unnamed(weights: Path) -> None:
+def _remove(weights: Path, release_id: str) -> None:
+    """Take one release out where no alias names it: its entry, and what lies in its own folder and
+    no other release lists. Others without an alias stay: somebody added them to compare."""
     path = weights / "manifest.json"
     manifest = json.loads(path.read_text(encoding="utf-8"))
-    named = set(manifest["aliases"].values())
-    gone = [r["id"] for r in manifest["releases"] if r["id"] not in named]
-    manifest["releases"] = [r for r in manifest["releases"] if r["id"] in named]
+    gone = [r for r in manifest["releases"] if r["id"] == release_id]
+    if not gone or release_id in manifest["aliases"].values():
+        return
+    manifest["releases"] = [r for r in manifest["releases"] if r["id"] != release_id]
     files.write_json(path, manifest)  # first the list, then the files: never a listed file missing
-    for release_id in gone:
-        shutil.rmtree(weights / release_id, ignore_errors=True)
+    folder = (weights / release_id).resolve()
+    if folder.parent != weights.resolve():
+        return
+    used = {f["path"] for r in manifest["releases"] for f in r.get("files", ())}
+    listed = {f["path"] for f in gone[0]["files"]} | {f"{release_id}/MODEL_CARD.md"}
+    for name in listed - used:
+        if (weights / name).resolve().is_relative_to(folder):
+            (weights / name).unlink(missing_ok=True)
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
 
 
 def _add_to_manifest(weights: Path, entry: Mapping[str, Any], alias: str | None) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import math
-import resource
 import sys
 import time
 from pathlib import Path
@@ -87,6 +86,10 @@ def fail(folder: Path, reason: str, **more: Any) -> None:
 
 
 def memory() -> int:
-    """The most memory that this process has held, in MB."""
+    """The most memory that this process has held, in MB; 0 where the system does not say."""
+    try:
+        import resource  # of POSIX systems
+    except ImportError:
+        return 0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return round(peak / (2**20 if sys.platform == "darwin" else 2**10))
