@@ -38,15 +38,15 @@ PLACES = [
     ),
 ]
 # Every control that is seen and can be used, in shadow roots too. A group in which arrow keys go
-# from one to the next (WAI-ARIA: radiogroup, tablist, grid; the rows of a list; its chosen values,
-# which Backspace removes) has one stop for all. A combobox is opened by the arrow key in its field,
-# so the button beside the field is no stop.
+# from one to the next (WAI-ARIA: radiogroup, tablist, toolbar, grid; the rows of a list; chosen
+# values, which Backspace removes) has one stop for all. A combobox is opened by the arrow key in
+# its field, so the button beside the field is no stop.
 CONTROLS = """() => {
   const every = (root) => [...root.querySelectorAll("*")].flatMap(
     (e) => (e.shadowRoot ? [e, ...every(e.shadowRoot)] : [e]));
   const kind = "a[href], button, input, select, textarea, summary, canvas[tabindex], [role=slider]";
-  const group = "[role=radiogroup], [role=tablist], [role=grid], .rows, " +
-    "[role=group][aria-label='Selected values']";
+  const group = "[role=radiogroup], [role=tablist], [role=grid], [role=toolbar]:not(.bar), " +
+    ".rows, [role=group][aria-label='Selected values']";
   const usable = (e) => e.matches(kind) && !e.disabled && !["hidden", "file"].includes(e.type) &&
     !e.matches("button[aria-haspopup=listbox][tabindex='-1']") &&
     !e.closest("[aria-hidden=true], [inert]") && e.tabIndex > -2 &&
