@@ -144,7 +144,7 @@ def leaves(rng: np.random.Generator) -> Grey:
     page: NDArray[Any] = np.full((height, width), rng.uniform(0, 255), np.float32)
     texture: NDArray[Any] = rng.normal(0, 1, (2 * height, 2 * width)).astype(np.float32)
     texture = cv2.GaussianBlur(texture, (0, 0), rng.uniform(0.6, 4.0))
-    texture /= float(texture.std())
+    texture = texture / texture.std()
     smallest, largest = rng.uniform(4, 40), rng.uniform(0.3, 0.8) * min(height, width)
     y, x = np.mgrid[0:height, 0:width].astype(np.float32) / max(height, width)
     count = int(rng.integers(60, 500))
