@@ -120,6 +120,7 @@ class StudyPage:
                 marks=bool(_worklist.reader()),
                 mark=f"{mark.x0} {mark.y0} {mark.x1} {mark.y1}" if mark else "",
                 digits=DIGITS if _worklist.reader() else "",
+                about=self._id,
                 caption=_downloads.caption(_downloads.Record(view, view.chosen)),
             )
 
@@ -172,7 +173,7 @@ class StudyPage:
         there, decides nothing: its reader had not seen what it would have been about.
         """
         digests = [v.sha256 for v in self._record.result.views]
-        if event.view not in digests or self._left:
+        if event.about != self._id or event.view not in digests or self._left:
             return
         if event.step:
             self._step(event.step)

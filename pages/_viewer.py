@@ -66,11 +66,13 @@ class Prepared:
 class Event:
     """What the reader did that the server must know.
 
-    view: the SHA-256 of the radiograph it happened on. step: -1 or 1, to the previous or next.
-    mark: "x0 y0 x1 y1" in fractions. decision: 1, 2 or 3. Only one of them is set.
+    view: the SHA-256 of the radiograph it happened on. about: what the viewer had been told that
+    it shows. step: -1 or 1, to the previous or next. mark: "x0 y0 x1 y1" in fractions. decision: 1,
+    2 or 3. Only one of the last three is set.
     """
 
     view: str
+    about: str = ""
     step: int = 0
     mark: str = ""
     decision: int = 0
@@ -87,12 +89,14 @@ def viewer(
     mark: str = "",
     digits: str = "",
     caption: tuple[str, ...] = (),
+    about: str = "",
 ) -> None:
     """Draw the viewer; on_event is called before the page runs again.
 
     alt: the picture in words, for those who do not see it. marks: whether a rectangle can be
     drawn. mark: the one that is there. digits: what the keys 1 to 3 decide, in words; empty where
-    they decide nothing. caption: lines below a picture that is saved. A key keeps its place on the
+    they decide nothing. caption: lines below a picture that is saved. about: comes back with each
+    event, as one picture may be in two studies. A key keeps its place on the
     page; zoom and window are kept for each radiograph, opacity and overlay for all.
     """
 
@@ -105,6 +109,7 @@ def viewer(
         st.rerun()  # they came while another run was cut short, so that nobody was told
     options = {"alt": alt, "marks": marks, "digits": digits, "caption": caption}
     options |= {"mark": [float(x) for x in mark.split()] or None, "session": inbox.session}
+    options |= {"about": about}
     message = _message(prepared, heatmap, options)
     _component()(key=key, data=message, on_events_change=tell)
 
@@ -158,12 +163,13 @@ def _event(value: Any) -> Event | None:
     if not isinstance(value, dict):
         return None
     view, kind = str(value.get("view", "")), value.get("kind")
+    about = str(value.get("about", ""))
     if kind == "go" and value.get("step") in (-1, 1):
-        return Event(view, step=int(value["step"]))
+        return Event(view, about, step=int(value["step"]))
     if kind == "decision" and value.get("value") in (1, 2, 3):
-        return Event(view, decision=int(value["value"]))
+        return Event(view, about, decision=int(value["value"]))
     if kind == "mark" and _is_box(value.get("mark")):
-        return Event(view, mark=value["mark"])
+        return Event(view, about, mark=value["mark"])
     return None
 
 

@@ -22,7 +22,8 @@ class Viewer {
     const { header, blobs } = opened(message);
     this.emit = (event) => {
       const number = Math.max(Date.now(), (events.at(-1)?.number ?? 0) + 1);
-      events.push({ ...event, view: this.header.id, session: this.header.session, number });
+      const { id: view, about, session } = this.header;
+      events.push({ ...event, view, about, session, number });
       events.splice(0, events.length - EVENTS_KEPT);
       emit([...events]);
     };
