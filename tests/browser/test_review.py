@@ -197,7 +197,10 @@ def test_keys_pressed_faster_than_the_server_answers(
 ) -> None:
     """All are taken in their order, and none decides about a study that was not seen."""
     release = Registry.open(weights).find("champion")
-    first, second = (worklist.put(store, release, f"keys {n}", 0.99 - n / 1000) for n in range(2))
+    first, second = (
+        worklist.put(store, release, f"keys {n}", 0.99 - n / 1000, seed=70 + 5 * n)
+        for n in range(2)
+    )
     page, reader = visit.page, "fast"
     page.goto(f"{visit.url}/review?study={first}")
     named(page, reader)
