@@ -29,7 +29,7 @@ class Column:
     aside: left out on a narrow screen."""
 
     name: str
-    kind: Literal["text", "number", "share", "finding", "picture"] = "text"
+    kind: Literal["text", "number", "share", "finding"] = "text"
     width: float = 0
     aside: bool = False
 
@@ -37,7 +37,7 @@ class Column:
 @dataclass(frozen=True)
 class Row:
     """A line, with a cell for each column: text and number as they are, a share in per cent or
-    None, a finding as ``finding`` makes it, a picture as a data URL."""
+    None, a finding as ``finding`` makes it."""
 
     id: str
     cells: tuple[Any, ...]

@@ -34,10 +34,6 @@ const DRAWN = {
     whole.append(ground, made("b", "", percent(cell)));
     return whole;
   },
-  picture: (cell) => {
-    if (!cell) return made("span");
-    return Object.assign(made("img"), { src: cell, alt: "" });
-  },
 };
 
 // What of a cell is said with the name of its row: the finding and how probable it is.
