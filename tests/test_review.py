@@ -149,7 +149,7 @@ def made(store: Store, study: str, form: str, reader: str) -> bytes:
         record,
         record.decisions,
         _review_asked.shown(record, tuple(d.opinion for d in record.decisions if d.opinion)),
-        lambda: _review_study._radiographs(store, [str(v.sha256) for v in record.result.views]),
+        lambda: _review_study._radiographs(store, list(record.result.views)),
     )
     return _review_report._made(store, asked, form, False, "specific", 0.1, reader)
 

@@ -311,7 +311,7 @@ def test_promotion_and_roll_back_leave_who_and_why_in_the_audit(shelf: Path) -> 
         ("release.promoted", "second", "Better on elbows"),
         ("release.rolled_back", "random", "Worse on hands"),
     ]
-    assert {actor for _, actor, _ in lines} == {"test@example.com"}  # as AppTest signs in
+    assert {actor for _, actor, _ in lines} == {"local"}  # there is no login
     assert store.verify_audit().problems == ()
     store.close()
 
