@@ -10,6 +10,7 @@ import torch
 
 from core.cascade import Cascade
 from core.network import Branch, Trunk
+from tests.chromium import browser  # noqa: F401  (a fixture)
 from training import release
 
 os.environ.setdefault("BONE_ENGINE", "torch")  # the tests of engines name theirs

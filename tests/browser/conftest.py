@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import urllib.request
@@ -13,23 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import expect, sync_playwright
 
 from core.settings import ROOT
+from tests.chromium import WAIT
 from tests.ports import free_port
 from tests.waiting import eventually
-
-CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-WAIT = 180_000  # milliseconds: the first file also waits for torch and the release
 
 
 @dataclass
@@ -90,17 +77,6 @@ def _await(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
         return True
 
     eventually(answers)
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[object]:
-    if not Path(CHROMIUM).exists():
-        pytest.skip("There is no chromium: apt-get install chromium.")
-    expect.set_options(timeout=WAIT)
-    with sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture

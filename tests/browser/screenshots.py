@@ -26,8 +26,9 @@ from core.store import Mark, Opinion, Store, Verdict
 from core.study import combine
 from core.types import BodyPart, Finding
 from pages import _batches
-from tests.browser.conftest import CHROMIUM, FLAGS, WAIT, serving
+from tests.browser.conftest import serving
 from tests.browser.test_diagnose import ready, settled
+from tests.chromium import CHROMIUM, FLAGS, WAIT
 from tests.test_training_page import made_up
 
 OUT = ROOT / "docs" / "screenshots"

@@ -13,7 +13,7 @@ import pytest
 
 from core.settings import ROOT, Settings
 from core.store import Store
-from tests.browser.conftest import _await, browser  # noqa: F401
+from tests.browser.conftest import _await
 from tests.ports import free_port
 from tests.simulated import encoded, phantom
 
@@ -93,7 +93,7 @@ def sign_in(page: object, running: Running, person: str) -> None:
 
 
 def test_roles(
-    browser: object,  # noqa: F811
+    browser: object,
     serve: Callable[..., Running],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -129,7 +129,7 @@ def test_roles(
 
 
 def test_an_idle_session_ends(
-    browser: object,  # noqa: F811
+    browser: object,
     serve: Callable[..., Running],
 ) -> None:
     running = serve(BONE_IDLE_MINUTES="1")  # less than it takes to load would end it before
@@ -145,7 +145,7 @@ def test_an_idle_session_ends(
 
 
 def test_uploads_are_limited_by_session(
-    browser: object,  # noqa: F811
+    browser: object,
     serve: Callable[..., Running],
 ) -> None:
     running = serve(BONE_SESSION_MEGABYTES="0.05")

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.conftest import WAIT, browser, serving  # noqa: F401
+from tests.browser.conftest import serving
+from tests.chromium import WAIT
 from tests.simulated import encoded, phantom
 from tests.test_deploy import proxied
 
@@ -28,7 +29,7 @@ def url(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
         yield f"https://localhost:{port}"
 
 
-def test_every_page_and_an_upload_within_the_policy(browser, url, tmp_path):  # noqa: F811
+def test_every_page_and_an_upload_within_the_policy(browser, url, tmp_path):
     path = tmp_path / "wrist.png"
     path.write_bytes(encoded(phantom(300, 200), "PNG"))
     page = browser.new_page(ignore_https_errors=True)  # the certificate is signed by itself

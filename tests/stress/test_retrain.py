@@ -17,7 +17,7 @@ import pytest
 from core.settings import ROOT, Settings
 from core.store import Store
 from tests import tiny
-from tests.browser.conftest import _await, browser  # noqa: F401
+from tests.browser.conftest import _await
 from tests.ports import free_port
 from tests.simulated import encoded, phantom
 from tests.test_catalogue import linked
@@ -68,7 +68,7 @@ def url(place: dict[str, str], tmp_path: Path) -> Iterator[str]:
             queue.cancel(record.id)
 
 
-def opened(browser: Any, url: str, path: str) -> Any:  # noqa: F811
+def opened(browser: Any, url: str, path: str) -> Any:
     page = browser.new_page(viewport={"width": 1440, "height": 900})
     page.set_default_timeout(WAIT)
     page.goto(f"{url}/{path}")
@@ -157,7 +157,7 @@ def predicted(page: Any, file: Path, release: str) -> None:
 
 @pytest.mark.stress
 def test_retrain_evaluate_promote_predict_and_go_back(
-    browser: Any,  # noqa: F811
+    browser: Any,
     url: str,
     place: dict[str, str],
     tmp_path: Path,

@@ -1,0 +1,238 @@
+"""Many sessions on one server, in Chromium: nobody gets another's results, and memory stays flat.
+
+``python -m pytest -m stress tests/stress/test_sessions.py
+--log-cli-level=INFO`` prints the figures of SECURITY.md.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import logging
+import os
+import re
+import signal
+import statistics
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import psutil
+import pytest
+from playwright.sync_api import expect
+
+from core import imaging
+from core.settings import ImageLimits
+from tests.browser.conftest import serving
+from tests.chromium import WAIT
+from tests.simulated import encoded, phantom
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.stress
+log = logging.getLogger(__name__)
+PAGES = ("", "review", "batch", "training", "metrics", "releases")
+SECRET_ADDRESS = re.compile(r"/media/[0-9a-f]{32}(\.\w+)?$")
+CHOOSE, RESULTS = "input[type=file]", ("button", "CSV")
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def server(weights: Path, home: Path, tmp_path: Path) -> Iterator[str]:
+    with serving(weights, home, tmp_path / "server.log") as url:
+        yield url
+
+
+def process(url: str) -> psutil.Process:
+    """The server that listens on the port of ``url``."""
+    port = int(url.rsplit(":", 1)[1])
+    for one in psutil.process_iter():
+        try:
+            if any(c.laddr.port == port for c in one.net_connections() if c.status == "LISTEN"):
+                return one
+        except psutil.Error:
+            continue
+    raise AssertionError("nobody listens there")
+
+
+def files(folder: Path, name: str, count: int, seed: int) -> list[Path]:
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{name}-{i:03d}.png" for i in range(count)]
+    for i, path in enumerate(paths):
+        path.write_bytes(encoded(phantom(200, 160, seed=seed + i), "PNG"))
+    return paths
+
+
+def give(page: object, paths: list[Path]) -> None:
+    page.locator(CHOOSE).set_input_files([str(p) for p in paths])
+
+
+def done(page: object) -> bool:
+    return (
+        page.get_by_role(RESULTS[0], name=RESULTS[1], exact=True).count() == 1
+        and page.get_by_test_id("stProgress").count() == 0
+    )
+
+
+def rows(page: object) -> list[dict[str, str]]:
+    with page.expect_download() as download:
+        page.get_by_role("button", name="CSV", exact=True).click()
+    text = Path(download.value.path()).read_text(encoding="utf-8")
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def opened(browser: object, url: str, leave: ExitStack) -> object:
+    context = browser.new_context(viewport={"width": 1440, "height": 900})
+    leave.callback(context.close)
+    page = context.new_page()
+    page.set_default_timeout(WAIT)
+    page.goto(url)
+    page.get_by_test_id("stFileUploaderDropzone").wait_for()
+    return page
+
+
+def test_twenty_sessions_with_ten_uploads_each(browser, server, cascade, tmp_path):
+    """Row 8. The alone time is that of one session after the release was loaded."""
+    with ExitStack() as leave:
+        page = opened(browser, server, leave)
+        give(page, files(tmp_path, "warm", 1, 900))
+        eventually(lambda: done(page), 300)
+    with ExitStack() as leave:
+        page = opened(browser, server, leave)
+        started = time.monotonic()
+        give(page, files(tmp_path, "alone", 10, 1000))
+        eventually(lambda: done(page), 300)
+        alone = time.monotonic() - started
+
+    with ExitStack() as leave:
+        pages = [opened(browser, server, leave) for _ in range(20)]
+        given = [files(tmp_path, f"session{n:02d}", 10, 100 * n) for n in range(20)]
+        started, took = {}, {}
+        for n, page in enumerate(pages):
+            started[n] = time.monotonic()
+            give(page, given[n])
+
+        def all_done() -> bool:
+            for n, page in enumerate(pages):
+                if n not in took and done(page):
+                    took[n] = time.monotonic() - started[n]
+            return len(took) == 20
+
+        eventually(all_done, 1200)
+        wrong = 0
+        for page, paths in zip(pages, given):
+            found = rows(page)
+            assert [r["file"] for r in found] == [p.name for p in paths]
+            assert not page.get_by_test_id("stException").count()
+            pictures = [imaging.decode(p.read_bytes(), p.name, ImageLimits()) for p in paths]
+            for row, truth in zip(found, cascade.predict(pictures)):
+                assert row["sha256"] == truth.sha256
+                wrong += row["body_part"] != str(truth.body_part.label)
+                if truth.fracture:
+                    wrong += (
+                        abs(float(row["fracture_probability"]) - truth.fracture.probability) > 1e-3
+                    )
+    p95 = statistics.quantiles(took.values(), n=20)[-1]
+    log.info(f"20 x 10: 0 errors, {wrong} wrong of 200; alone {alone:.1f} s, p95 {p95:.1f} s")
+    assert wrong == 0
+    loads = (tmp_path / "home" / "logs" / "app.jsonl").read_text().count("release is loaded")
+    assert loads <= 1
+    # Twenty times the work on the same processors: the p95 may be twenty times that of one alone.
+    assert p95 < 20 * alone
+
+
+def test_five_hundred_images_in_one_session_leave_memory_flat(browser, server, tmp_path):
+    """Row 9: after the first hundred, at most 0.05 MB an image."""
+    with ExitStack() as leave:
+        page = opened(browser, server, leave)
+        host, used = process(server), []
+        for n in range(10):
+            give(page, files(tmp_path, f"round{n}", 50, 50 * n))
+            eventually(lambda: done(page), 600)
+            assert len(rows(page)) == 50
+            used.append(host.memory_info().rss / 2**20)
+            page.get_by_role("button", name="Clear all").click()
+            page.get_by_text("Nothing leaves this computer").wait_for()
+    each = (used[-1] - used[1]) / 400
+    log.info(f"500 images: {each:.3f} MB an image; after each fifty: {[round(u) for u in used]} MB")
+    assert each < 0.05
+
+
+def test_a_session_sees_nothing_of_another(browser, server, tmp_path):
+    """Row 13: on no page, under no address that can be guessed, in no error page.
+
+    What a download button holds lies under an address with 128 random bits, which only its own
+    session is told: SECURITY.md says so.
+    """
+    secret = files(tmp_path, "only-mine", 2, 7)
+    with ExitStack() as leave:
+        mine, addresses = opened(browser, server, leave), set()
+        mine.on("request", lambda r: addresses.add(r.url))
+        give(mine, secret)
+        eventually(lambda: done(mine), 300)
+        digests = [r["sha256"] for r in rows(mine)]
+        mine.get_by_role("button", name="Next").click()
+        expect(mine.locator(".cardname")).to_contain_text("only-mine-001")
+
+        other, hits = opened(browser, server, leave), []
+        for name in PAGES:
+            other.goto(f"{server}/{name}")
+            other.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning]")
+            hits += [(name, w) for w in ("only-mine", *digests) if w in other.content()]
+        stranger = browser.new_context()
+        leave.callback(stranger.close)
+        pictures = {p.read_bytes() for p in secret}
+        asked = [u for u in addresses if u.startswith(server) and not SECRET_ADDRESS.search(u)]
+        for url in [
+            *asked,
+            f"{server}/media/",
+            f"{server}/_stcore/upload_file",
+            f"{server}/x/../..",
+        ]:
+            answer = stranger.request.get(url)
+            body = answer.body()
+            if body in pictures or b"only-mine" in body or any(d.encode() in body for d in digests):
+                hits.append(url)
+    log.info(f"{len(PAGES)} pages, {len(asked) + 3} addresses: {len(hits)} hits")
+    assert not hits
+
+
+def test_no_image_is_left_on_the_disk(browser, server, home, tmp_path, monkeypatch):
+    """Row 14: after a quick look, and after kill -9 in the middle of one."""
+    paths = files(tmp_path / "given", "look", 30, 40)
+    pixels = [phantom(200, 160, seed=40 + i) for i in range(30)]
+    marks = [p.read_bytes()[60:124] for p in paths] + [p.tobytes()[:64] for p in pixels]
+    host = process(server)
+    temporary = [Path(p) for p in ("/tmp", "/dev/shm", "/var/tmp") if Path(p).is_dir()]
+    began = time.time()
+    with ExitStack() as leave:
+        page = opened(browser, server, leave)
+        give(page, paths[:10])
+        eventually(lambda: done(page), 300)
+        give(page, paths[10:])
+        host.send_signal(signal.SIGKILL)
+        host.wait(60)
+    left = []
+    for folder in (home, *temporary):
+        for place, _, names in os.walk(folder):
+            for name in names:
+                path = Path(place) / name
+                if (
+                    tmp_path / "given" in path.parents
+                    or "playwright" in place
+                    or "chromium" in place
+                ):
+                    continue  # the browser's own copies are of this test, not of the program
+                try:
+                    if path.stat().st_mtime < began or not path.is_file():
+                        continue
+                    data = path.read_bytes()
+                except OSError:
+                    continue
+                left += [str(path) for m in marks if m in data][:1]
+    log.info(f"{len(left)} files with image bytes")
+    assert not left
