@@ -15,7 +15,7 @@ from core.study import StudyResult, combine, group
 from core.types import Finding, ImageResult
 from pages import _downloads, _reading, _sources, _theme
 from pages._correct import Study
-from pages._rows import ROW, Column, Row, finding, height, rows
+from pages._rows import ROW, Column, Row, finding, rows
 from pages._scoring import Session
 from pages._sources import Source
 from pages._study import StudyCard
@@ -191,7 +191,7 @@ class Results:
             opens="Study",
             on_open=(lambda key: self._go(by_key[key])) if selectable else None,
             current=studies[position].key,
-            most=height(ROWS_SHOWN),
+            most=ROWS_SHOWN,
         )
 
     def _pager(self, position: int, studies: Sequence[Study]) -> None:

@@ -13,7 +13,7 @@ from core.store import Entry, Query, Status, Store, Verdict
 from core.store.export import to_csv, to_manifest
 from core.types import BodyPart
 from pages import _reading, _worklist
-from pages._rows import Column, Row, finding, height, rows
+from pages._rows import Column, Row, finding, rows
 from pages._theme import html
 
 STUDY = "study"  # in the page's address
@@ -160,7 +160,7 @@ def _table(entries: list[Entry]) -> None:
         opens="Study",
         on_open=open_study,
         current=st.session_state.get(LAST, ""),
-        most=height(ROWS_SHOWN),
+        most=ROWS_SHOWN,
     )
 
 

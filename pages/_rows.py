@@ -20,7 +20,7 @@ from pages import _reading
 
 FOLDER = Path(__file__).with_name("rows")
 ROW = 32  # pixels, as pages/rows/rows.css draws it
-HEAD = 34
+HEAD, BORDER = 34, 1
 
 
 @dataclass(frozen=True)
@@ -59,13 +59,14 @@ def rows(
     opens: str = "",
     on_open: Callable[[str], None] | None = None,
     current: str = "",
-    most: str = "none",
+    most: int,
 ) -> None:
     """Draw the list; on_open gets the id of the row that is opened, before the page runs again.
 
     label: what the list is, for those who do not see it. opens: the column, of kind text, whose
     cell is the row's button; "" with on_open None. current: the id of a row that stands out, and at
-    which Tab stops first. most: the greatest height, as CSS.
+    which Tab stops first. most: so many rows are seen at once. The height is known
+    before the browser draws the list, so that nothing below it moves when it does.
     """
     known = {line.id for line in lines}
 
@@ -80,14 +81,9 @@ def rows(
         "label": label,
         "opens": opens if on_open else "",
         "current": current,
-        "most": most,
+        "height": (height := HEAD + ROW * min(len(lines), most) + 2 * BORDER),
     }
-    _component()(key=key, data=message, on_open_change=tell)
-
-
-def height(shown: int) -> str:
-    """The height of so many rows and the head."""
-    return f"{HEAD + ROW * shown}px"
+    _component()(key=key, data=message, on_open_change=tell, height=height)
 
 
 @functools.cache

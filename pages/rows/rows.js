@@ -85,10 +85,10 @@ class Rows {
   }
 
   draw() {
-    const { columns, rows, opens, current, label, most } = this.data;
+    const { columns, rows, opens, current, label, height } = this.data;
     const table = this.root.querySelector("table");
     table.setAttribute("aria-label", label);
-    this.root.style.setProperty("--most", most);
+    this.root.style.setProperty("--height", `${height}px`);
     // Nothing in it takes the focus, so that it must itself, to be scrolled by key.
     this.root.toggleAttribute("tabindex", !opens);
     if (!opens) this.root.tabIndex = 0;

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 from playwright.sync_api import expect
 
 from tests.browser.conftest import Visit
@@ -55,10 +54,6 @@ def places(visit: Visit, files: list[str]) -> tuple[Places, Places]:
     return early, [place for reading, *place in seen if not reading]
 
 
-# In one run of five the picture stands for two frames where it would without the list of studies,
-# whose component the browser has not drawn yet. Until its height is reserved, this is no test of
-# every run.
-@pytest.mark.stress
 def test_the_first_result_comes_first_and_stays_where_it_is(visit: Visit, tmp_path: Path) -> None:
     for count in COUNTS:
         early, late = places(visit, radiographs(tmp_path, count))
