@@ -5,7 +5,8 @@ Everything is saved at once, as a new decision; the newest one counts.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import streamlit as st
 
@@ -27,6 +28,18 @@ OTHER_WAY = {
 NOTICE = "review-notice"
 
 
+@dataclass
+class _Latest:
+    """What this session knows of one reader's decision on one study.
+
+    One for all runs of the page: Streamlit may answer a touch with what an earlier run had
+    registered, and that must start from what was said last, too.
+    """
+
+    opinion: Opinion = field(default_factory=lambda: Opinion(Verdict.DRAFT))
+    revision: int = 0
+
+
 class OwnDecision:
     """The decision of ``reader`` on the study of ``record``, from which all that is saved starts.
 
@@ -39,8 +52,16 @@ class OwnDecision:
         self._reader = reader
         mine = [d for d in record.history if d.reader == reader]
         self._newest = mine[-1] if mine else None
-        self._revision = mine[-1].revision if mine else 0
-        self.opinion = (mine[-1].opinion if mine else None) or Opinion(Verdict.DRAFT)
+        self._latest: _Latest = st.session_state.setdefault(
+            f"latest-{record.id}-{reader}", _Latest()
+        )
+        if self._newest and self._newest.revision > self._latest.revision:
+            opinion = self._newest.opinion or Opinion(Verdict.DRAFT)
+            self._latest.opinion, self._latest.revision = opinion, self._newest.revision
+
+    @property
+    def opinion(self) -> Opinion:
+        return self._latest.opinion
 
     @property
     def decided(self) -> bool:
@@ -69,7 +90,7 @@ class OwnDecision:
             "Undo",
             key="undo",
             on_click=self._undo,
-            disabled=self._revision == 0,
+            disabled=self._latest.revision == 0,
             width="stretch",
         )
 
@@ -95,39 +116,52 @@ class OwnDecision:
 
     def _correct(self) -> None:
         """The right body part and finding, where the reader disagrees."""
-        opinion, place = self.opinion, f"{self._record.id}-{self._revision}"
-        part, finding = f"part-{place}", f"finding-{place}"
+        part = self._field("body_part")
         st.selectbox(
             "Body part",
             list(BodyPart),
-            index=list(BodyPart).index(opinion.body_part) if opinion.body_part else None,
+            index=None,
             format_func=str.capitalize,
             key=part,
-            on_change=lambda: self._save(
-                replace(self.opinion, body_part=BodyPart(st.session_state[part]))
-            ),
+            on_change=self._from_field,
+            args=("body_part",),
         )
+        finding = self._field("finding")
         st.segmented_control(
             "Finding",
             list(_reading.WORDS),
-            default=opinion.finding,
             format_func=_reading.WORDS.get,
             key=finding,
-            on_change=lambda: self._save(replace(self.opinion, finding=st.session_state[finding])),
+            on_change=self._from_field,
+            args=("finding",),
         )
 
     def _comment(self) -> None:
-        """The field stays whatever else is saved, so that nobody types into one that is gone."""
-        key = f"comment-{self._record.id}-{self._reader}"
-        known = f"{key}-known"
-        if key not in st.session_state or st.session_state.get(known) != self.opinion.comment:
-            st.session_state[key] = st.session_state[known] = self.opinion.comment
+        st.text_area(
+            "Comment",
+            key=self._field("comment"),
+            on_change=self._from_field,
+            args=("comment",),
+            height=90,
+            max_chars=2000,
+        )
 
-        def save() -> None:
-            st.session_state[known] = st.session_state[key]
-            self._save(replace(self.opinion, comment=st.session_state[key]))
+    def _field(self, name: str) -> str:
+        """The key of the field for one attribute of the opinion, which shows what was said last.
 
-        st.text_area("Comment", key=key, on_change=save, height=90, max_chars=2000)
+        The field stays the same one whatever else is saved: what a reader types or chooses while
+        the page runs is not lost with it.
+        """
+        key = f"{name}-{self._record.id}-{self._reader}"
+        said: Any = getattr(self.opinion, name)
+        if key not in st.session_state or st.session_state.get(f"{key}-known") != said:
+            st.session_state[key] = st.session_state[f"{key}-known"] = said
+        return key
+
+    def _from_field(self, name: str) -> None:
+        key = f"{name}-{self._record.id}-{self._reader}"
+        said = st.session_state[f"{key}-known"] = st.session_state[key]
+        self._save(replace(self.opinion, **{name: said}))
 
     def _marked(self) -> None:
         if not self.opinion.marks:
@@ -149,15 +183,19 @@ class OwnDecision:
         if opinion == self.opinion or not self._reader:
             return
         try:
-            made = self._store.decide(self._record.id, self._reader, opinion, self._revision)
+            made = self._store.decide(
+                self._record.id, self._reader, opinion, self._latest.revision
+            )
         except CascadeError as error:
             st.session_state[NOTICE] = str(error)
             return
-        # Two things done in quick succession: the second starts from the first.
-        self.opinion, self._revision = opinion, made.revision
+        self._latest.opinion, self._latest.revision = opinion, made.revision
 
     def _undo(self) -> None:
         try:
-            self._store.undo(self._record.id, self._reader, self._revision)
+            made = self._store.undo(self._record.id, self._reader, self._latest.revision)
         except CascadeError as error:
             st.session_state[NOTICE] = str(error)
+            return
+        opinion = made.opinion or Opinion(Verdict.DRAFT)
+        self._latest.opinion, self._latest.revision = opinion, made.revision

@@ -91,5 +91,6 @@ export default function ({ data, parentElement, setTriggerValue }) {
   if (!editors.has(root)) editors.set(root, new Editor(root));
   const editor = editors.get(root);
   editor.update(data, (event) => setTriggerValue("event", event));
-  return () => editor.end();
+  // Streamlit cleans up after a call that a newer one overtook, too: the editor is still there then.
+  return () => root.isConnected || editor.end();
 }

@@ -330,5 +330,6 @@ export default function ({ data, parentElement, setStateValue }) {
   if (!viewers.has(root)) viewers.set(root, new Viewer(root));
   const viewer = viewers.get(root);
   viewer.update(data, (list) => setStateValue("events", list));
-  return () => viewer.end();
+  // Streamlit cleans up after a call that a newer one overtook, too: the viewer is still there then.
+  return () => root.isConnected || viewer.end();
 }
