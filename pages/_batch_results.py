@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any
 
-import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
@@ -18,17 +17,25 @@ from core.batch import tables
 from core.batch.summary import WORDS, thumbnail
 from core.errors import ImageRejected
 from core.settings import Settings
+from core.types import Finding
 from pages import _theme
 from pages._batch_opened import Opened
 from pages._batches import Batch
+from pages._rows import Column, Row, finding, rows
 
 MOST_ROWS = 20_000  # on the page; the download has all
 A_PAGE = 25
 SIDE = 96
-BESIDE = ("Picture", "Finding", "Probability", "File")  # what stands beside an open radiograph
-ROW_HEIGHT = 56
-TABLE_HEIGHT = 640  # pixels: it scrolls in itself, so that an opened radiograph stays beside it
-GLYPHS = {"suspected": "▲ ", "doubtful": "◇ ", "not_suspected": "○ ", None: "– "}
+COLUMNS = (
+    Column("Picture", "picture", 5.5),
+    Column("Finding", "finding", 8.5),
+    Column("Probability", "share", 9),
+    Column("File"),
+    Column("Body part", width=6, aside=True),
+    Column("Note"),
+)
+BESIDE = 4  # of them stand beside an open radiograph
+AT_ONCE = 11  # rows: the list scrolls in itself, so that an opened radiograph stays beside it
 ORDERS = ("As in the folder", "Most suspected first", "Least suspected first")
 BAR = "#6f8192"
 
@@ -131,7 +138,7 @@ def _histogram(records: Sequence[dict[str, Any]]) -> None:
 
 
 def _table(records: list[dict[str, Any]], batch: Batch, seen: _Seen, settings: Settings) -> None:
-    """One page of the table; the row that is clicked is opened beside it."""
+    """One page of the table; the row that is chosen is opened beside it."""
     pages = max(1, -(-len(records) // A_PAGE))
     top = st.container(horizontal=True, vertical_alignment="center")
     page = 1
@@ -139,52 +146,41 @@ def _table(records: list[dict[str, Any]], batch: Batch, seen: _Seen, settings: S
         page = int(top.number_input("Page", 1, pages, key="batch-page", width=140))
     with top:
         more = "" if len(seen.records) < MOST_ROWS else f" The first {MOST_ROWS} are shown here."
-        hint = " Click a row to open the radiograph." if records else ""
+        hint = " A row opens its radiograph." if records else ""
         _theme.html(f"<p class='soft'>{len(records)} of {len(seen.records)} rows.{more}{hint}</p>")
     shown = records[(page - 1) * A_PAGE : page * A_PAGE]
     if not shown:
         return
-    key = f"batch-table-{batch.folder.name}-{page}"
 
-    def clicked() -> None:
-        rows = [row for row, _ in st.session_state[key].selection.cells]
-        if rows and rows[0] < len(shown):
-            seen.opened.file = shown[rows[0]]["file"]
+    def opened(file: str) -> None:
+        seen.opened.file = file
 
-    st.dataframe(
-        pd.DataFrame([_row(r, batch, seen, settings) for r in shown]),
-        hide_index=True,
-        width="stretch",
-        height=min(TABLE_HEIGHT, 38 + ROW_HEIGHT * len(shown)),
-        row_height=ROW_HEIGHT,
-        key=key,
-        on_select=clicked,
-        selection_mode="single-cell",
-        column_order=BESIDE if seen.opened.file else None,
-        column_config={
-            "Picture": st.column_config.ImageColumn(width="small"),
-            "Probability": st.column_config.ProgressColumn(
-                min_value=0, max_value=100, format="%.0f %%", color=BAR
-            ),
-            "Note": st.column_config.TextColumn(width="medium"),
-        },
+    columns = COLUMNS[:BESIDE] if seen.opened.file else COLUMNS
+    rows(
+        columns,
+        [_row(r, batch, seen, settings, len(columns)) for r in shown],
+        key=f"batch-table-{batch.folder.name}",
+        label="Radiographs of the batch",
+        opens="File",
+        on_open=opened,
+        current=seen.opened.file,
+        most=AT_ONCE,
     )
 
 
 def _row(
-    record: dict[str, Any], batch: Batch, seen: _Seen, settings: Settings
-) -> dict[str, object]:
-    finding, probability = _finding(record), _probability(record)
-    mark = "▸ " if record["file"] == seen.opened.file else ""
-    word = GLYPHS.get(finding, GLYPHS[None]) + WORDS.get(finding, "Not assessed")
-    return {
-        "Picture": _thumbnail(record, batch, seen, settings),
-        "File": mark + batch.short(record["file"]),
-        "Body part": record["body_part"]["label"].capitalize() if record["body_part"] else "",
-        "Finding": word,
-        "Probability": None if probability is None else 100 * probability,
-        "Note": record["reason"] or "",
-    }
+    record: dict[str, Any], batch: Batch, seen: _Seen, settings: Settings, columns: int
+) -> Row:
+    fracture, probability = record["fracture"], _probability(record)
+    cells = (
+        _thumbnail(record, batch, seen, settings),
+        finding(Finding(fracture["finding"]) if fracture else None),
+        None if probability is None else 100 * probability,
+        batch.short(record["file"]),
+        record["body_part"]["label"].capitalize() if record["body_part"] else "",
+        record["reason"] or "",
+    )
+    return Row(record["file"], cells[:columns])
 
 
 def _thumbnail(record: dict[str, Any], batch: Batch, seen: _Seen, settings: Settings) -> str:
@@ -212,8 +208,8 @@ def _downloads(batch: Batch, seen: _Seen) -> None:
 
     def csv() -> bytes:
         path = batch.folder / "results.csv"
-        rows = (tables.image_row(r) for _, r in batch.records())
-        tables.write(path, ".csv", rows, tables.IMAGE_COLUMNS)
+        found = (tables.image_row(r) for _, r in batch.records())
+        tables.write(path, ".csv", found, tables.IMAGE_COLUMNS)
         return path.read_bytes()
 
     def lines() -> bytes:

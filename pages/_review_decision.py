@@ -183,9 +183,7 @@ class OwnDecision:
         if opinion == self.opinion or not self._reader:
             return
         try:
-            made = self._store.decide(
-                self._record.id, self._reader, opinion, self._latest.revision
-            )
+            made = self._store.decide(self._record.id, self._reader, opinion, self._latest.revision)
         except CascadeError as error:
             st.session_state[NOTICE] = str(error)
             return

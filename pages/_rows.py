@@ -19,7 +19,7 @@ from core.types import Finding
 from pages import _reading
 
 FOLDER = Path(__file__).with_name("rows")
-ROW = 32  # pixels, as pages/rows/rows.css draws it
+ROW, TALL = 32, 56  # pixels, as pages/rows/rows.css draws them
 HEAD, BORDER = 34, 1
 
 
@@ -29,7 +29,7 @@ class Column:
     aside: left out on a narrow screen."""
 
     name: str
-    kind: Literal["text", "number", "share", "finding"] = "text"
+    kind: Literal["text", "number", "share", "finding", "picture"] = "text"
     width: float = 0
     aside: bool = False
 
@@ -37,7 +37,7 @@ class Column:
 @dataclass(frozen=True)
 class Row:
     """A line, with a cell for each column: text and number as they are, a share in per cent or
-    None, a finding as ``finding`` makes it."""
+    None, a finding as ``finding`` makes it, a picture as a data URL or ""."""
 
     id: str
     cells: tuple[Any, ...]
@@ -68,6 +68,7 @@ def rows(
     which Tab stops first. most: so many rows are seen at once. The height is known
     before the browser draws the list, so that nothing below it moves when it does.
     """
+    tall = any(column.kind == "picture" for column in columns)
     known = {line.id for line in lines}
 
     def tell() -> None:
@@ -81,7 +82,8 @@ def rows(
         "label": label,
         "opens": opens if on_open else "",
         "current": current,
-        "height": (height := HEAD + ROW * min(len(lines), most) + 2 * BORDER),
+        "tall": tall,
+        "height": (height := HEAD + (TALL if tall else ROW) * min(len(lines), most) + 2 * BORDER),
     }
     _component()(key=key, data=message, on_open_change=tell, height=height)
 

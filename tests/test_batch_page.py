@@ -22,6 +22,7 @@ from core.settings import ROOT, Settings
 from core.store import Store
 from pages import _batch_results, _batches
 from tests.batches import Stand, fill, scorer
+from tests.listed import lists
 from tests.waiting import eventually
 
 APP = str(ROOT / "streamlit_app.py")
@@ -127,15 +128,15 @@ def test_the_table_filters_and_sorts(settings, tmp_path, quiet):
     app = page()
     assert not app.exception
     assert "<b>16</b> files, <b>4</b> not assessed" in text(app)
-    table = app.dataframe[0].value
+    [table] = lists(app)
     assert len(table) == 16
     assert table["Picture"].str.startswith("data:image/jpeg").sum() == 12
-    assert (table["Finding"] == "– Not assessed").sum() == 4
+    assert (table["Finding"] == "Not assessed").sum() == 4
     app.selectbox(key="batch-order").select("Most suspected first").run()
-    values = app.dataframe[0].value["Probability"].dropna()
+    values = lists(app)[0]["Probability"].dropna()
     assert values.is_monotonic_decreasing
     app.multiselect(key="batch-finding").select("rejected").run()
-    assert len(app.dataframe[0].value) == 4
+    assert len(lists(app)[0]) == 4
     assert "Something went wrong" not in text(app)
 
 

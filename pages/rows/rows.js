@@ -34,6 +34,12 @@ const DRAWN = {
     whole.append(ground, made("b", "", percent(cell)));
     return whole;
   },
+  picture: (cell) => {
+    if (!cell) return made("span");
+    const image = made("img");
+    Object.assign(image, { src: cell, alt: "" }); // the row's button says what it is
+    return image;
+  },
 };
 
 // What of a cell is said with the name of its row: the finding and how probable it is.
@@ -85,9 +91,10 @@ class Rows {
   }
 
   draw() {
-    const { columns, rows, opens, current, label, height } = this.data;
+    const { columns, rows, opens, current, label, height, tall } = this.data;
     const table = this.root.querySelector("table");
     table.setAttribute("aria-label", label);
+    table.classList.toggle("tall", tall);
     this.root.style.setProperty("--height", `${height}px`);
     // Nothing in it takes the focus, so that it must itself, to be scrolled by key.
     this.root.toggleAttribute("tabindex", !opens);
