@@ -19,6 +19,7 @@ from core.errors import WeightsInvalid
 from core.registry import Registry
 from tests import scored
 from training import catalogue, compare, parcel, release
+from training.__main__ import main
 from training.catalogue import ReleaseRefused
 from training.threshold import outcome
 
@@ -216,6 +217,59 @@ def test_a_threshold_at_a_prevalence_by_hand() -> None:
     assert o.npv == pytest.approx(0.3 / (0.3 + 0.05))
     assert 1000 * o.flagged == pytest.approx(650)
     assert np.isnan(outcome(rows.positive, rows.probability, 1.1, 0.1).ppv)
+
+
+def candidate_of(weights: Path, run: Path, name: str) -> Path:
+    """A run that ended with a candidate of the same networks as "random", scored on test."""
+    registry = Registry.open(weights)
+    first = registry.find("random")
+    entry = {k: v for k, v in first.raw.items() if k not in ("files", "architecture")} | {
+        "id": name
+    }
+    renamed = json.loads(json.dumps(entry).replace("random/", f"{name}/"))
+    tensors = {p.replace("random/", f"{name}/"): t for p, t in registry.load(first).items()}
+    release.write(run / "candidate", renamed, {p: release.half(t) for p, t in tensors.items()})
+    sha256 = Registry.open(run / "candidate").find(name).sha256
+    (run / "test").mkdir()
+    measured = {"release_sha256": sha256, "split": "test", "figures": []}
+    (run / "test" / "metrics.json").write_text(json.dumps(measured))
+    return run
+
+
+def test_the_command_release_keeps_the_old_champion_and_removes_the_one_before(
+    weights: Path, shelf: Path, tmp_path: Path
+) -> None:
+    """Three releases by command: at each the champion becomes previous, and what was previous goes,
+    unless another alias or nobody's promotion keeps it."""
+
+    def released(name: str, alias: str = "champion") -> None:
+        run = candidate_of(weights, tmp_path / name, name)
+        words = ["release", str(run), "--weights", str(shelf), "--alias", alias]
+        assert main(words) == 0
+
+    def there() -> set[str]:
+        listed = {r.id for r in catalogue.listing(shelf)}
+        assert all(not catalogue.check(shelf, r) for r in listed)
+        assert listed == {p.name for p in shelf.iterdir() if p.is_dir()}
+        return listed
+
+    released("one")
+    assert aliases(shelf) == {"champion": "one", "previous": "random"}
+    assert there() == {"random", "one"}
+    assert catalogue.roll_back(shelf) == "random" and catalogue.roll_back(shelf) == "one"
+    released("two")
+    assert aliases(shelf) == {"champion": "two", "previous": "one"}
+    assert there() == {"one", "two"}  # random had no name any more
+    released("trial", alias="trial")
+    assert aliases(shelf) == {"champion": "two", "previous": "one", "trial": "trial"}
+    manifest = json.loads((shelf / "manifest.json").read_text())
+    manifest["aliases"]["paper"] = "one"
+    (shelf / "manifest.json").write_text(json.dumps(manifest))
+    released("three")
+    assert aliases(shelf)["previous"] == "two" and aliases(shelf)["paper"] == "one"
+    assert there() == {"one", "two", "trial", "three"}  # one has another name
+    released("tried", alias="trial")
+    assert there() == {"one", "two", "three", "tried"}
 
 
 def test_a_release_that_is_replaced_takes_nothing_of_others_along(shelf: Path) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from core import files
 from core.registry import ARCHITECTURE, FORMAT, Registry, Release
+from training import catalogue
 from training.card import model_card
 
 MAX_FILE_BYTES = 40 * 2**20
@@ -70,9 +71,10 @@ def promote(run: Path, weights: Path, alias: str) -> str:
     """Copy ``run/candidate`` to ``weights`` with its test figures and its model card.
 
     The figures are those of ``run/test/metrics.json``, and of what other commands wrote beside it
-    (COMPANIONS); they must be of this very candidate. The release that the alias named before is
-    removed where no other alias names it. Returns the id; raises WeightsInvalid for a damaged
-    candidate and ValueError for figures that are missing or of another release.
+    (COMPANIONS); they must be of this very candidate. The old champion stays as ``previous``, so
+    that rolling back is one step; what ``previous`` (or another alias) named before is removed
+    where no alias names it any more. Returns the id; raises WeightsInvalid for a damaged candidate
+    and ValueError for figures that are missing or of another release.
     """
     source = Registry.open(run / "candidate")
     found = source.find("champion")
@@ -80,13 +82,24 @@ def promote(run: Path, weights: Path, alias: str) -> str:
     entry = {k: v for k, v in found.raw.items() if k != "files"}
     entry["metrics"] = measured
     tensors = {p: load(source.read(f)) for p, f in found.files.items()}
-    manifest = weights / "manifest.json"
-    replaced = Registry.open(weights).aliases.get(alias, "") if manifest.exists() else ""
-    write(weights, entry, tensors, alias)
-    card = model_card(Registry.open(weights).find(alias))
-    files.write_atomically(weights / found.id / "MODEL_CARD.md", lambda p: p.write_text(card))
-    _remove(weights, replaced)
+    with catalogue.locked(weights):
+        replaced = _replaced(weights, alias, found.id)
+        write(weights, entry, tensors, alias)
+        card = model_card(Registry.open(weights).find(alias))
+        files.write_atomically(weights / found.id / "MODEL_CARD.md", lambda p: p.write_text(card))
+        _remove(weights, replaced)
     return found.id
+
+
+def _replaced(weights: Path, alias: str, release_id: str) -> str:
+    """The release that loses its name when ``alias`` takes ``release_id``; "" where none does."""
+    if not (weights / "manifest.json").exists():
+        return ""
+    aliases = Registry.open(weights).aliases
+    before = aliases.get(alias, "")
+    if alias != catalogue.CHAMPION or before in ("", release_id):
+        return before
+    return aliases.get(catalogue.PREVIOUS, "")
 
 
 def _figures(path: Path, release: Release) -> dict[str, Any]:
@@ -136,5 +149,8 @@ def _add_to_manifest(weights: Path, entry: Mapping[str, Any], alias: str | None)
     others = [r for r in manifest["releases"] if r["id"] != entry["id"]]
     manifest["releases"] = [*others, entry]
     if alias:
+        before = manifest["aliases"].get(alias, "")
+        if alias == catalogue.CHAMPION and before not in ("", entry["id"]):
+            manifest["aliases"][catalogue.PREVIOUS] = before
         manifest["aliases"][alias] = entry["id"]
     files.write_json(path, manifest)
