@@ -7,8 +7,11 @@ from typing import Any
 
 import streamlit as st
 
+from core.errors import WeightsInvalid
+from core.registry import Registry
 from core.settings import Settings
 from pages import _runs, _theme
+from training.catalogue import CHAMPION
 from training.data import DataInvalid
 from training.jobs import datasets, estimate, presets
 from training.jobs.datasets import DataSet, DataSets
@@ -32,18 +35,19 @@ def new_run() -> None:
         )
         return
     left, right = st.columns(2, gap="large")
-    with left:
-        names = st.multiselect("Data sets", list(known), default=list(known)[:1])
-        chosen = [known[n] for n in names]
-        ready = bool(chosen) and _data(chosen)
     with right:
         preset = st.selectbox("Preset", presets.PRESETS, format_func=lambda p: p.name)
         _theme.html(f"<p class='soft'>{preset.about}</p>")
         settings = _settings(preset)
+    with left:
+        names = st.multiselect("Data sets", list(known), default=list(known)[:1])
+        chosen = [known[n] for n in names]
+        ready = bool(chosen) and _data(chosen, str(settings["only"]))
+    with right:
         name = st.text_input("Name", preset.name, max_chars=80, key=f"name-{preset.name}")
         note = st.text_input("Note", max_chars=400, key="note-of-new-run")
         settings["data"] = [d.specification for d in chosen]
-        wrong = presets.problems(settings)
+        wrong = [*presets.problems(settings), *_refusals(settings)]
         for sentence in wrong:
             _theme.notice(sentence)
         _estimate(settings, disabled=bool(wrong))
@@ -54,6 +58,21 @@ def new_run() -> None:
             args=(name, note, settings),
             disabled=not ready or bool(wrong),
         )
+        with st.expander("The same on the command line"):
+            st.code(presets.command(settings, "runs/NAME"), language=None, wrap_lines=True)
+
+
+def _refusals(settings: dict[str, Any]) -> list[str]:
+    """What ``training.fit`` would refuse of them and of the release that they start from."""
+    from training import fit, initial
+
+    try:
+        made = fit.Settings(**{**settings, "data": tuple(settings["data"])}, out="")
+        if not made.joint_passes or made.only:
+            initial.fixed(made.init, made.size, made.only)
+    except ValueError as error:  # DataInvalid too: one sentence
+        return [str(error)]
+    return []
 
 
 def _start(name: str, note: str, settings: dict[str, Any]) -> None:
@@ -71,17 +90,18 @@ def _overview(sets: tuple[DataSet, ...]) -> datasets.Overview:
     return datasets.overview(sets)
 
 
-def _data(chosen: list[DataSet]) -> bool:
-    """What is in the data; whether a run would take it."""
+def _data(chosen: list[DataSet], only: str) -> bool:
+    """What is in the data; whether a run would take it. only: as in ``training.fit``."""
     with _theme.boundary():
         try:
             found = _overview(tuple(chosen))
         except ValueError as error:  # DataInvalid: one sentence
             _theme.notice(str(error))
             return False
-        for sentence in found.problems:
+        problems = found.problems(only)
+        for sentence in problems:
             _theme.notice(sentence)
-        if not found.problems:
+        if not problems:
             _theme.html("<p class='soft'>No patient is in two splits.</p>")
         _theme.html(
             f"<p class='soft'>{found.pictures:,} pictures of {found.patients:,} patients; split "
@@ -90,7 +110,7 @@ def _data(chosen: list[DataSet]) -> bool:
         )
         st.dataframe(found.sources, hide_index=True, width="stretch")
         st.dataframe(found.labels, hide_index=True, width="stretch", height=320)
-        return not found.problems
+        return not problems
     return False
 
 
@@ -99,14 +119,28 @@ def _settings(preset: presets.Preset) -> dict[str, Any]:
     from training.fit import Settings as Fit
 
     values: dict[str, Any] = {}
+    fields = [f for f in dataclasses.fields(Fit) if f.name not in ("data", "out")]
+    if preset.changed.get("only"):  # what this preset is about is not folded away
+        values["only"] = _widget("only", preset.changed["only"], f"{preset.name}-only")
+        fields = [f for f in fields if f.name != "only"]
     with st.expander("Full configuration"):
         columns = st.columns(2)
-        fields = [f for f in dataclasses.fields(Fit) if f.name not in ("data", "out")]
         for number, field in enumerate(fields):
             start = preset.changed.get(field.name, field.default)
+            if field.name == "size" and preset.changed.get("init") == CHAMPION:
+                start = _champion_size(start)
             with columns[number % 2]:
                 values[field.name] = _widget(field.name, start, f"{preset.name}-{field.name}")
     return values
+
+
+def _champion_size(otherwise: int) -> int:
+    """Side of the pictures that the champion reads, in pixels: what learns on reads the same."""
+    try:
+        registry = Registry.open(Settings.from_environment().weights)
+        return registry.find(CHAMPION).preprocessing.size
+    except WeightsInvalid:
+        return otherwise
 
 
 def _widget(name: str, start: Any, key: str) -> Any:
@@ -114,23 +148,22 @@ def _widget(name: str, start: Any, key: str) -> Any:
     if name in presets.CHOICES:
         options = list(presets.CHOICES[name])
         return st.selectbox(
-            name.replace("_", " ").capitalize(), options, index=options.index(start), key=key
-        )
+            presets.label(name), options, index=options.index(start), key=key,
+            format_func=lambda v: v.replace("_", " ") or "everything",
+            help=presets.TEXTS.get(name),
+        )  # fmt: skip
     if isinstance(start, bool):
-        return st.toggle(name.replace("_", " ").capitalize(), start, key=key)
+        return st.toggle(presets.label(name), start, key=key)
     if isinstance(start, int | float):
         kind = type(start)
         limit = presets.LIMITS.get(name)
-        label = limit.label if limit else name.replace("_", " ").capitalize()
         unit = f" ({limit.unit})" if limit and limit.unit else ""
         about = f"{limit.about} {limit.low:g} to {limit.high:g}." if limit else None
         return st.number_input(
-            label + unit, value=start, step=1 if kind is int else None, format=FORMATS[kind],
-            help=about, key=key,
+            presets.label(name) + unit, value=start, step=1 if kind is int else None,
+            format=FORMATS[kind], help=about, key=key,
         )  # fmt: skip
-    return st.text_input(
-        name.replace("_", " ").capitalize(), str(start), help=presets.TEXTS.get(name), key=key
-    )
+    return st.text_input(presets.label(name), str(start), help=presets.TEXTS.get(name), key=key)
 
 
 def _estimate(settings: dict[str, Any], disabled: bool) -> None:

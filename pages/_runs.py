@@ -16,8 +16,9 @@ import streamlit as st
 from core.errors import CascadeError
 from core.settings import Settings
 from pages import _access, _curves, _theme, _worklist
+from training import phases
 from training.jobs import Queue, Record, State
-from training.jobs.record import PHASES, log_tail
+from training.jobs.record import log_tail
 
 POLL_SECONDS = 2.0
 SHAPES = {
@@ -202,14 +203,13 @@ def _progress(record: Record) -> str:
 def time_left(record: Record) -> float | None:
     """Seconds until the last phase ends, at the speed of the present one; None where unknown."""
     speed, phase = record.status.get("speed"), record.status.get("phase")
-    if record.state is not State.RUNNING or not speed or phase not in PHASES:
+    passes = phases.passes(record.job.settings)
+    if record.state is not State.RUNNING or not speed or phase not in passes:
         return None
-    here = PHASES[str(phase)]
-    phases = list(PHASES)
-    behind = phases[phases.index(str(phase)) + 1 :]
-    factor = BRANCH_SPEEDUP if phase == "joint" else 1.0
-    left = float(record.job.settings[here]) - float(record.status.get("seen", 0))
-    later = sum(float(record.job.settings[PHASES[p]]) for p in behind)
+    behind = list(passes)[list(passes).index(str(phase)) + 1 :]
+    factor = BRANCH_SPEEDUP if phase == phases.JOINT else 1.0
+    left = passes[str(phase)] - float(record.status.get("seen", 0))
+    later = sum(passes[p] for p in behind)
     return left / float(speed) + later / (factor * float(speed))
 
 

@@ -190,6 +190,30 @@ def test_leaks_and_gaps_are_shown_before_a_start(home: Path, tmp_path: Path) -> 
     assert [b.disabled for b in app.button if b.label == "Start"] == [True]
 
 
+def test_one_part_is_fine_tuned_on_corrections_of_that_part_alone(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The part is asked for, the size is the champion's, and other parts need no pictures."""
+    data = tiny.write(tmp_path / "data", each=2)
+    rows = pd.read_csv(data)
+    rows[rows.part == "hand"].to_csv(data, index=False)
+    DataSets(home, [tmp_path]).add("corrected", "manifest", str(data))
+    monkeypatch.setattr(Queue, "_start", lambda self, record, lock: None)
+    app = page("training", "New run")
+    assert "lacks positives or negatives of: elbow, shoulder" in text(app)
+    preset = next(s for s in app.selectbox if s.label == "Preset")
+    one = next(p for p in presets.PRESETS if p.changed.get("only"))
+    preset.select(one.name).run()
+    assert "lacks positives or negatives of: elbow" in text(app)
+    next(s for s in app.selectbox if s.label == "Trains only").select("hand").run()
+    assert "lacks" not in text(app)
+    press(app, "Start")
+    [record] = Queue(home / "runs").records()
+    wanted = record.job.settings
+    assert (wanted["init"], wanted["only"], wanted["size"]) == ("champion", "hand", 96)
+    assert record.passes == wanted["branch_passes"]
+
+
 def test_two_clicks_on_start_are_one_run(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import tomllib
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,7 +32,7 @@ from training.data import (
     split_hash,
     stage1_class,
 )
-from training.model import BODY_PART
+from training.phases import BODY_PART
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +54,10 @@ def build(run: Path, release_id: str, flip_average: bool = False, size: int = 0)
     may do better).
     """
     config = tomllib.loads((run / "config.toml").read_text())
+    if config.get("only"):
+        from training import finetuned
+
+        return finetuned.build(run, release_id, config)
     rows = read_all(config["data"])
     trained = torch.load(run / "networks.pt", weights_only=True)
     spec = Preprocessing(size=size or trained["size"])
@@ -70,10 +75,10 @@ def build(run: Path, release_id: str, flip_average: bool = False, size: int = 0)
     real = rows[(rows.split == "val") & (rows.source != SIMULATED)]
     val, canvases = load_canvases(real, spec)
     entry["stages"] = dict(entry["stages"])
-    _calibrate_body_part(entry, cascade, val, canvases)
-    _calibrate_parts(entry, cascade, val, canvases, _share_of_positives(rows))
+    calibrate_body_part(entry, cascade, val, canvases)
+    calibrate_parts(entry, cascade, val, canvases, share_of_positives(rows))
     tensors = {p: t for p, t in tensors.items() if _used(entry, p)}
-    tensors[f"{release_id}/features.safetensors"] = _features(entry, cascade, rows, val, canvases)
+    tensors[f"{release_id}/features.safetensors"] = features(entry, cascade, rows, val, canvases)
     release.write(folder, entry, tensors)
     return folder
 
@@ -111,13 +116,18 @@ def _entry(
             "percentiles": list(spec.percentiles),
         },
         "flip_average": flip,
-        "training_data": {
-            "split_sha256": split_hash(rows),
-            "pictures": {k: int(v) for k, v in rows.split.value_counts().items()},
-            "sources": sorted(rows.source.unique()),
-        },
+        "training_data": training_data(rows),
         "licence": LICENCE,
         "intended_use": INTENDED_USE,
+    }
+
+
+def training_data(rows: pd.DataFrame) -> dict[str, Any]:
+    """What of a data set the manifest names: the hash of its split, pictures, sources."""
+    return {
+        "split_sha256": split_hash(rows),
+        "pictures": {k: int(v) for k, v in rows.split.value_counts().items()},
+        "sources": sorted(rows.source.unique()),
     }
 
 
@@ -125,7 +135,7 @@ def _used(entry: dict[str, Any], path: str) -> bool:
     return any(path in (s["trunk"], s["branch"]) for s in entry["stages"].values())
 
 
-def _calibrate_body_part(
+def calibrate_body_part(
     entry: dict[str, Any], cascade: Cascade, val: pd.DataFrame, canvases: np.ndarray
 ) -> None:
     certain = (~val.part.isin(AMBIGUOUS)).to_numpy()
@@ -146,24 +156,25 @@ def _calibrate_body_part(
     log.info("validation: body part right on %.2f %% of %d, other on %.2f %% of %d", *counts)
 
 
-def _share_of_positives(rows: pd.DataFrame) -> dict[str, float]:
+def share_of_positives(rows: pd.DataFrame) -> dict[str, float]:
     """By part, of the real radiographs of train and validation together: validation alone has too
     few to tell it."""
     known = rows[rows.split.isin(("train", "val")) & (rows.source != SIMULATED)]
     return {str(p): float(v) for p, v in known.groupby("part").positive.mean().items()}
 
 
-def _calibrate_parts(
+def calibrate_parts(
     entry: dict[str, Any],
     cascade: Cascade,
     val: pd.DataFrame,
     canvases: np.ndarray,
     share: dict[str, float],
+    parts: Sequence[str] = FOCUS,
 ) -> None:
-    """Calibrate the fracture branches; drop one where it is no better than chance."""
+    """Calibrate the fracture branches of the parts; drop one where it is no better than chance."""
     logits: dict[str, Any] = {}
     rows: dict[str, pd.DataFrame] = {}
-    for part in FOCUS:
+    for part in parts:
         here = ((val.part == part) & val.positive.notna()).to_numpy()
         rows[part] = val[here]
         truth = rows[part].positive.to_numpy()
@@ -184,7 +195,7 @@ def _calibrate_parts(
         }
 
 
-def _features(
+def features(
     entry: dict[str, Any],
     cascade: Cascade,
     rows: pd.DataFrame,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from core import files
-from training.model import BODY_PART
+from training.phases import BODY_PART
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

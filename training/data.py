@@ -34,6 +34,7 @@ from core.errors import ImageRejected
 from core.settings import ImageLimits
 from core.transforms import Preprocessing, to_canvas
 from core.types import BodyPart, Radiograph
+from training.phases import PARTS as FOCUS
 from training.sources import READERS, SPLITS, DataInvalid, read_manifest, split_of
 
 __all__ = [
@@ -48,7 +49,6 @@ COLUMNS = (
     "id", "path", "source", "part", "region", "positive", "positive_means", "patient", "study",
     "view", "boxes", "split",
 )  # fmt: skip
-FOCUS = (BodyPart.ELBOW.value, BodyPart.HAND.value, BodyPart.SHOULDER.value)
 # Pictures whose label does not say what is the main part of the picture teach stage 1 nothing.
 AMBIGUOUS = ("mixed", "arm_with_shoulder")
 FEWEST_OF_A_KIND = 10

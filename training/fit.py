@@ -41,8 +41,9 @@ from training.data import (
     split_hash,
 )
 from training.duplicates import settle
-from training.model import BODY_PART, JointNetwork
+from training.model import JointNetwork
 from training.phase import Phase, PhaseState, Sampler, rate
+from training.phases import BODY_PART, BRANCHES, JOINT, needed, passes
 from training.pictures import Answer, Logits, Pictures, figures_of, loss, pointing_loss
 from training.status import Status, Stopped
 
@@ -58,11 +59,16 @@ class Settings:
     asks the evidence to lie in the annotated boxes. batch: of all processes together. patience: a
     phase ends after so many validations without a better score; 0: never early. precision: "bf16"
     (autocast) or "fp32". A phase of 0 passes is skipped.
+
+    A release as ``init`` gives the trunk, and without a joint phase, which would change what the
+    branches see, its own branches too. only: the one branch of such a release that is trained (a
+    part of the cascade or "body_part"); everything else stays as released.
     """
 
     data: tuple[str, ...]
     out: str
     init: str = "scratch"
+    only: str = ""
     duplicates: str = "drop"
     freeze: int = 0
     strangers: int = 0
@@ -89,8 +95,12 @@ class Settings:
     def __post_init__(self) -> None:
         if self.precision not in ("bf16", "fp32"):
             raise ValueError(f"The precision must be bf16 or fp32, not {self.precision!r}.")
-        passes = (self.joint_passes, self.branch_passes, self.body_part_passes)
-        if min(passes) < 0 or not any(passes):
+        if self.only not in ("", *BRANCHES):
+            raise ValueError(f"There is no branch {self.only!r}; there are {', '.join(BRANCHES)}.")
+        if self.only and self.init in ("scratch", "imagenet"):
+            raise ValueError("A branch is fine-tuned from a release: name one as --init.")
+        asked = passes(asdict(self)).values()
+        if min(asked) < 0 or not any(asked):
             raise ValueError("At least one phase needs pictures, and none less than 0.")
 
 
@@ -105,10 +115,14 @@ class Run:
         self.folder, self.stop = Path(settings.out), stop
         self.status = Status(self.folder, distributed.first())
         self.device = devices.choose(settings.device)
-        self.spec = Preprocessing(size=settings.size)
+        self.passes = passes(asdict(settings))
+        self.init = initial.pinned(settings.init, self.folder, distributed.first())
+        self.spec, kinds = Preprocessing(size=settings.size), ()
+        if not self.passes.get(JOINT):
+            self.spec, kinds = initial.fixed(self.init, settings.size, settings.only)
         rows = self._rows()
         seen = rows[rows.split == "train"]
-        self.kinds = kinds_of([*seen.part, *[strangers.KIND] * settings.strangers])
+        self.kinds = kinds or kinds_of([*seen.part, *[strangers.KIND] * settings.strangers])
         drawn = settings.strangers, settings.seed, self.kinds
         self.train = Pictures.load(seen, self.spec, *drawn)
         real = (rows.source != SIMULATED) & ~rows.part.isin(AMBIGUOUS)
@@ -125,20 +139,25 @@ class Run:
         for split, pictures in (("train", self.train), ("val", self.val)):
             labelled = pictures.rows[pictures.rows.positive.notna()]
             kinds = labelled.groupby("part").positive.nunique()
-            missing = [p for p in FOCUS if kinds.get(p, 0) < 2]
+            missing = [p for p in needed(self.settings.only) if kinds.get(p, 0) < 2]
             if missing:
                 names = ", ".join(missing)
                 raise DataInvalid(f"The split {split} lacks positives or negatives of: {names}.")
+            if pictures.rows.empty:
+                raise DataInvalid(f"The split {split} has no radiograph to learn from.")
 
     def _rows(self) -> pd.DataFrame:
-        """All rows but those that are in two splits; settled once, as it reads every picture."""
+        """All rows but those that are in two splits; settled once, as it reads every picture.
+        Of a run that trains the branch of one part, that part's."""
         rows, listed = read_all(self.settings.data), self.folder / "rows.csv"
         if distributed.first():
             files.remove_leftovers(self.folder)
             self._write_config(rows)
-            if not listed.exists():
-                kept = settle(rows, self.settings.duplicates)[["source", "id", "split"]]
-                files.write_atomically(listed, lambda p: kept.to_csv(p, index=False))
+        if self.settings.only in FOCUS:
+            rows = rows[(rows.part == self.settings.only) & rows.positive.notna()]
+        if distributed.first() and not listed.exists():
+            kept = settle(rows, self.settings.duplicates)[["source", "id", "split"]]
+            files.write_atomically(listed, lambda p: kept.to_csv(p, index=False))
         distributed.wait()
         return rows.merge(pd.read_csv(listed, dtype=str), on=["source", "id", "split"])
 
@@ -152,20 +171,23 @@ class Run:
         """All phases, from the last checkpoint; returns the path of ``networks.pt``."""
         torch.manual_seed(self.settings.seed)
         joint = JointNetwork(self.parts, self.settings.freeze, self.kinds)
-        initial.load(joint, self.settings.init)
+        released = initial.load(joint, self.init, self.settings.only)
         distributed.synchronise(channels_last(joint.to(self.device.processor)))
         saved = self._checkpoint()
         distributed.wait()  # so that nobody reads what the first writes next
         done: dict[str, dict[str, Tensor]] = saved.get("done", {}) if saved else {}
-        best = self._phase(self._joint_phase(joint), saved, done)
-        joint.load_state_dict(best)
+        if JOINT in self.passes:
+            best = self._phase(self._joint_phase(joint), saved, done)
+            joint.load_state_dict(best)
         joint.requires_grad_(False).eval()
-        for name in (BODY_PART, *FOCUS):
-            phase = self._branch_phase(joint, name)
+        names = [n for n in BRANCHES if n in self.passes]
+        for name in names:
+            start = None if self.passes.get(JOINT) else released.get(name)
+            phase = self._branch_phase(joint, name, start)
             self._phase(phase, saved, done)
         trunk = joint.trunk.state_dict()
         if distributed.first():
-            self._finish({"trunk": trunk} | {n: done[n] for n in (BODY_PART, *FOCUS)})
+            self._finish({"trunk": trunk} | {n: done[n] for n in names})
         return self.folder / "networks.pt"
 
     def _finish(self, networks: dict[str, dict[str, Tensor]]) -> None:
@@ -185,9 +207,12 @@ class Run:
             logits, maps = network.answer(x)
             return Answer(logits, {p: evidence(maps, network.weight(p)) for p in self.parts})
 
-        return Phase("joint", joint, forward, sampler, s.joint_passes, s.joint_rate, heads)
+        return Phase(JOINT, joint, forward, sampler, s.joint_passes, s.joint_rate, heads)
 
-    def _branch_phase(self, joint: JointNetwork, name: str) -> Phase:
+    def _branch_phase(
+        self, joint: JointNetwork, name: str, start: dict[str, Tensor] | None = None
+    ) -> Phase:
+        """start: the weights it begins with, where not those of the joint phase."""
         rows, s = self.train.rows, self.settings
         sampler: Sampler = (
             sampling.BodyPartSampler(rows)
@@ -204,13 +229,11 @@ class Run:
             return Answer({name: out.logits}, shown)
 
         branch: Branch = joint.branch(name).requires_grad_(True)
+        if start is not None:
+            branch.load_state_dict(start)
         # Stage 1 has ten times the pictures of a fracture branch, and bears more training.
-        passes, learning = (
-            (s.body_part_passes, s.body_part_rate)
-            if name == BODY_PART
-            else (s.branch_passes, s.branch_rate)
-        )
-        return Phase(name, branch, forward, sampler, passes, learning, (name,))
+        learning = s.body_part_rate if name == BODY_PART else s.branch_rate
+        return Phase(name, branch, forward, sampler, self.passes[name], learning, (name,))
 
     def _phase(
         self, phase: Phase, saved: dict[str, Any] | None, done: dict[str, dict[str, Tensor]]

@@ -2,31 +2,97 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from core import files
 from core.compat import import_torchvision
 from core.errors import WeightsInvalid
-from core.registry import Registry
+from core.registry import Registry, Release
 from core.settings import Settings
+from core.transforms import Preprocessing
 from training.data import DataInvalid
-from training.model import BODY_PART, JointNetwork
+from training.model import JointNetwork
+from training.phases import BODY_PART
+
+BASE = "base.json"
 
 
-def load(joint: JointNetwork, init: str) -> None:
+def load(joint: JointNetwork, init: str, only: str = "") -> dict[str, dict[str, Tensor]]:
     """Give ``joint`` the weights that ``init`` names; raises DataInvalid where there are none.
 
     init: "scratch", "imagenet", a file (a torchvision ResNet50 state dict, or ``checkpoint.pt`` of
-    ``distill``, which has heads as well), or a release by id or alias.
+    ``distill``, which has heads as well), or a release by id or alias. only: the branch whose trunk
+    is taken, where a release has several. Returns the branches of a release by their stage, each as
+    the state dict of a ``core.network.Branch``; empty for anything else.
     """
     if init == "scratch":
-        return
+        return {}
     if (student_state := student(init)) is not None:
         joint.load_student(student_state, torch.load(init, weights_only=True)["parts"])
-    else:
+        return {}
+    if not is_release(init):
         joint.load_backbone(backbone(init))
+        return {}
+    registry, release = _find(init)
+    tensors, stages = registry.load(release), release.stages
+    first = stages[only or BODY_PART]
+    joint.load_backbone(tensors[first.trunk] | tensors[stages[BODY_PART].branch])
+    branches = {name: tensors[stage.branch] for name, stage in stages.items()}
+    joint.load_heads(branches, stages[BODY_PART].classes)
+    return branches
+
+
+def is_release(init: str) -> bool:
+    """Whether ``init`` is neither a word of its own nor a file."""
+    return init not in ("scratch", "imagenet") and not Path(init).is_file()
+
+
+def fixed(init: str, size: int, only: str = "") -> tuple[Preprocessing, tuple[str, ...]]:
+    """What stays as a release has it when its trunk does: how it reads a picture, and the classes
+    of stage 1; of anything else the preprocessing of that size (pixels), and no classes.
+
+    Raises DataInvalid where the release reads pictures of another size or lacks the branch.
+    """
+    if not is_release(init):
+        return Preprocessing(size=size), ()
+    release = _find(init)[1]
+    if only and only not in release.stages:
+        raise DataInvalid(f"Release {release.id} has no branch {only} to start from.")
+    spec = release.preprocessing
+    if spec.size != size:
+        raise DataInvalid(
+            f"Release {release.id} reads pictures of {spec.size} pixels, not {size}: without a "
+            "joint phase its trunk stays as it is, and so does the size."
+        )
+    return spec, release.stages[BODY_PART].classes
+
+
+def pinned(init: str, run: Path, first: bool = True) -> str:
+    """``init``, or the id of the release that a run began with, kept in its ``base.json``.
+
+    An alias may name another release when the run goes on. first: whether this process writes.
+    Raises DataInvalid where that release is not there any more.
+    """
+    if not is_release(init):
+        return init
+    if (known := base(run)) is None:
+        release = _find(init)[1]
+        if first:
+            files.write_json(run / BASE, {"id": release.id, "sha256": release.sha256})
+        return release.id
+    if _find(known["id"])[1].sha256 != known["sha256"]:
+        raise DataInvalid(f"Release {known['id']} is not the one that this run began with.")
+    return known["id"]
+
+
+def base(run: Path) -> dict[str, str] | None:
+    """Id and SHA-256 of the release that a run began with; None where it was none."""
+    path = run / BASE
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
 
 
 def student(init: str) -> dict[str, Tensor] | None:
@@ -70,11 +136,15 @@ def released(name: str) -> dict[str, Tensor]:
 
     Stage 1 has learned from every picture; its layer4 is what the parts' own started from.
     """
+    registry, release = _find(name)
+    tensors, stage = registry.load(release), release.stages[BODY_PART]
+    return tensors[stage.trunk] | tensors[stage.branch]
+
+
+def _find(name: str) -> tuple[Registry, Release]:
+    """A release of this installation; raises DataInvalid where there is none of that name."""
     try:
         registry = Registry.open(Settings.from_environment().weights)
-        release = registry.find(name)
-        tensors = registry.load(release)
+        return registry, registry.find(name)
     except WeightsInvalid as error:
         raise DataInvalid(f"--init {name}: no such file, and no release. {error}") from error
-    stage = release.stages[BODY_PART]
-    return tensors[stage.trunk] | tensors[stage.branch]

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from core.network import BRANCH_CHANNELS, Branch, Trunk
 from core.types import BodyPart
 from training.data import FOCUS
+from training.phases import BODY_PART
 
-BODY_PART = "body_part"
 CLASSES = tuple(p.value for p in BodyPart)
 OTHER = BodyPart.OTHER.value
 
@@ -105,6 +105,23 @@ class JointNetwork(FrozenStages):
         rows = {k: state[f"branch.fc.{k}"] for k in ("weight", "bias")}
         self.heads[BODY_PART].load_state_dict(
             {k: torch.stack([v[i].mean(0) for i in known]) for k, v in rows.items()}
+        )
+
+    def load_heads(
+        self, branches: Mapping[str, Mapping[str, Tensor]], classes: Sequence[str]
+    ) -> None:
+        """Heads of a release's branches (by their stage), where there are any of that name.
+
+        classes: of its stage 1. What that has no name for starts as its "other".
+        """
+        for name, head in self.heads.items():
+            if name == BODY_PART or name not in branches:
+                continue
+            head.load_state_dict({k: branches[name][f"fc.{k}"] for k in ("weight", "bias")})
+        rows = [classes.index(k if k in classes else OTHER) for k in self.kinds]
+        first = branches[BODY_PART]
+        self.heads[BODY_PART].load_state_dict(
+            {k: first[f"fc.{k}"][rows] for k in ("weight", "bias")}
         )
 
     def branch(self, name: str) -> Branch:

@@ -17,7 +17,8 @@ from training import strangers
 from training.augment import turn
 from training.data import AMBIGUOUS, FOCUS, load_canvases
 from training.metrics import accuracy, auroc
-from training.model import BODY_PART, CLASSES, OTHER
+from training.model import CLASSES, OTHER
+from training.phases import BODY_PART
 
 Logits = dict[str, Tensor]
 

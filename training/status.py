@@ -43,6 +43,7 @@ class Status:
         now = time.monotonic()
         if phase != self._phase:
             self._phase, self._seen, self._began, self._losses = phase, seen, now, []
+            self._known = {}
             return  # the first step of a phase also warms up
         self._losses.append(loss)
         if now - self._last < BEAT_SECONDS:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from core import files, roots
+from training import phases
 from training.data import FOCUS, SIMULATED, DataInvalid, gather, split_hash
 from training.sources import READERS, SPLITS
 
@@ -84,7 +85,8 @@ class Overview:
     """What a run would be made of.
 
     sources: pictures by source and split, patients, studies. labels: pictures by part, source and
-    label. problems: a sentence for each thing that a run would refuse.
+    label. crossing: patients who are in more than one split. gaps: by split the parts of the
+    cascade that lack positives or negatives.
     """
 
     pictures: int
@@ -92,7 +94,19 @@ class Overview:
     split_sha256: str
     sources: pd.DataFrame
     labels: pd.DataFrame
-    problems: tuple[str, ...]
+    crossing: int
+    gaps: dict[str, tuple[str, ...]]
+
+    def problems(self, only: str = "") -> list[str]:
+        """A sentence for each thing that a run would refuse; only: as in ``training.fit``."""
+        found = []
+        if self.crossing:
+            found.append(f"{self.crossing} patients have pictures in more than one split.")
+        for split, gaps in self.gaps.items():
+            if missing := [p for p in phases.needed(only) if p in gaps]:
+                names = ", ".join(missing)
+                found.append(f"The split {split} lacks positives or negatives of: {names}.")
+        return found
 
 
 def overview(sets: Sequence[DataSet]) -> Overview:
@@ -111,22 +125,17 @@ def overview(sets: Sequence[DataSet]) -> Overview:
         split_hash(rows),
         sources.reset_index(),
         labels.reset_index(),
-        tuple(_problems(rows)),
+        int((rows.groupby("patient").split.nunique() > 1).sum()),
+        _gaps(rows),
     )
 
 
-def _problems(rows: pd.DataFrame) -> list[str]:
-    found = []
-    crossing = int((rows.groupby("patient").split.nunique() > 1).sum())
-    if crossing:
-        found.append(f"{crossing} patients have pictures in more than one split.")
+def _gaps(rows: pd.DataFrame) -> dict[str, tuple[str, ...]]:
+    found = {}
     for split in ("train", "val"):
         here = rows[(rows.split == split) & rows.positive.notna()]
         if split == "val":
             here = here[here.source != SIMULATED]
         kinds = here.groupby("part").positive.nunique()
-        missing = [p for p in FOCUS if kinds.get(p, 0) < 2]
-        if missing:
-            names = ", ".join(missing)
-            found.append(f"The split {split} lacks positives or negatives of: {names}.")
+        found[split] = tuple(p for p in FOCUS if kinds.get(p, 0) < 2)
     return found

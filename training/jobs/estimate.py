@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from core.settings import ROOT
+from training import phases
 from training.data import DataInvalid
-from training.jobs.record import PHASES
 
 STEPS = 3
 WAIT_SECONDS = 180
@@ -27,11 +27,10 @@ class Speeds:
 
     def seconds(self, settings: Mapping[str, Any]) -> float:
         """What the phases of a run would take, without validations and reading the pictures."""
-        total = 0.0
-        for phase, setting in PHASES.items():
-            speed = self.joint if phase == "joint" else self.branch
-            total += float(settings[setting]) / speed
-        return total
+        return sum(
+            passes / (self.joint if phase == phases.JOINT else self.branch)
+            for phase, passes in phases.passes(settings).items()
+        )
 
 
 def ask(settings: Mapping[str, Any]) -> Speeds:
@@ -76,6 +75,7 @@ def measure(settings: Mapping[str, Any]) -> Speeds:
         def __init__(self) -> None:
             """A run of noise: every part with both labels, nothing read and nothing written."""
             self.settings, self.spec = made, Preprocessing(size=made.size)
+            self.passes = dict.fromkeys(phases.SETTINGS, STEPS * made.batch)
             self.device, self.parts = devices.choose(made.device), FOCUS
             n = 4 * len(FOCUS)
             rows = pd.DataFrame(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from typing import Any
+
+from training import phases
 
 
 @dataclass(frozen=True)
@@ -45,15 +48,30 @@ PRESETS = (
         },
     ),
     Preset(
-        "Fine-tune on my corrections",
-        "Starts from a release: a short joint phase at a low rate, then the branches. Choose the "
+        "Fine-tune one body part on my corrections",
+        "Minutes: the released branch of one part learns on, at a low rate; everything else stays "
+        "as released, byte for byte. Choose the part, the corrections, and beside them data with "
+        "enough of the part to choose on (validation).",
+        {
+            "init": "champion",
+            "only": "elbow",
+            "branch_passes": 2_000,
+            "body_part_passes": 2_000,
+            "branch_rate": 3e-5,
+            "body_part_rate": 3e-5,
+            "validations": 8,
+            "patience": 3,
+        },
+    ),
+    Preset(
+        "Fine-tune all branches on my corrections",
+        "Stage 1 and every part start from the champion and learn on; the trunk stays. Choose the "
         "corrections and, beside them, the data the release was trained on.",
         {
             "init": "champion",
-            "joint_passes": 4_000,
+            "joint_passes": 0,
             "branch_passes": 2_000,
-            "body_part_passes": 1_000,
-            "joint_rate": 3e-5,
+            "body_part_passes": 2_000,
             "branch_rate": 3e-5,
             "body_part_rate": 3e-5,
             "validations": 8,
@@ -96,11 +114,16 @@ LIMITS = {
     "minutes_between_checkpoints": Limit("Checkpoint every", "minutes", 0, 600),
 }
 CHOICES = {
+    "only": ("", *phases.BRANCHES),
     "device": ("auto", "cpu", "cuda"),
     "precision": ("bf16", "fp32"),
     "duplicates": ("drop", "refuse", "keep"),
 }
-TEXTS = {"init": "Starts from: scratch, imagenet, a release or its alias."}
+TEXTS = {
+    "init": "Starts from: scratch, imagenet, a release or its alias.",
+    "only": "The one branch that is trained; everything else stays as the release has it.",
+}
+LABELS = {"init": "Starts from", "only": "Trains only"}
 
 
 def problems(settings: dict[str, Any]) -> list[str]:
@@ -117,10 +140,17 @@ def problems(settings: dict[str, Any]) -> list[str]:
     return found
 
 
+def label(name: str) -> str:
+    """What a setting is called on the page."""
+    limit = LIMITS.get(name)
+    return limit.label if limit else LABELS.get(name, name.replace("_", " ").capitalize())
+
+
 def command(settings: dict[str, Any], out: str) -> str:
     """The command line that would do the same."""
     words = ["python -m training fit"]
     for name, value in {**settings, "out": out}.items():
         for one in value if isinstance(value, list | tuple) else (value,):
-            words.append(f"--{name.replace('_', '-')} {one}")
+            if one != "":
+                words.append(f"--{name.replace('_', '-')} {shlex.quote(str(one))}")
     return " ".join(words)

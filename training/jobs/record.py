@@ -11,18 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from core import files
+from training import phases
 from training.jobs.process import Process
 
 FILE = "job.json"
 SILENT_SECONDS = 120.0
-# The order in which ``training.fit`` trains; each phase's passes by the name of the setting.
-PHASES = {
-    "joint": "joint_passes",
-    "body_part": "body_part_passes",
-    "elbow": "branch_passes",
-    "hand": "branch_passes",
-    "shoulder": "branch_passes",
-}
 
 
 class State(StrEnum):
@@ -129,21 +122,19 @@ class Record:
     @property
     def passes(self) -> int:
         """Pictures that all phases together will see, if none ends early."""
-        return sum(int(self.job.settings.get(s, 0)) for s in PHASES.values())
+        return sum(phases.passes(self.job.settings).values())
 
     @property
     def seen(self) -> int:
         """Pictures seen so far in all phases."""
         if self.fitted:
             return self.passes
-        phase, before = self.status.get("phase"), 0
-        if phase not in PHASES:
-            return 0
-        for name, setting in PHASES.items():
-            if name == phase:
-                break
-            before += int(self.job.settings.get(setting, 0))
-        return before + int(self.status.get("seen", 0))
+        before = 0
+        for name, passes in phases.passes(self.job.settings).items():
+            if name == self.status.get("phase"):
+                return before + int(self.status.get("seen", 0))
+            before += passes
+        return 0
 
     @property
     def fitted(self) -> bool:

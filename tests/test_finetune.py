@@ -1,0 +1,231 @@
+"""Starting from a release: what learns on starts as released, what does not stays byte for byte."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from core.errors import WeightsInvalid
+from core.registry import Registry, Release
+from tests import small, tiny
+from tests.conftest import random_release
+from training import candidate, fit, initial, metrics
+from training.data import DataInvalid
+from training.jobs import Job, Record
+
+BRANCHES = ("body_part", "elbow", "hand", "shoulder")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _small() -> Iterator[None]:
+    with small.networks():
+        yield
+
+
+@pytest.fixture(scope="module")
+def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A weights folder with one release of small networks, every branch another one."""
+    folder = tmp_path_factory.mktemp("weights")
+    random_release(folder, size=32)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    [entry] = manifest["releases"]
+    registry = Registry.open(folder)
+    tensors = registry.load(registry.find("random"))
+    made = {"own/trunk.safetensors": tensors["random/trunk.safetensors"]}
+    for number, name in enumerate(BRANCHES):
+        stage, path = entry["stages"][name], f"own/{name}.safetensors"
+        made[path] = {
+            k: v + 0.01 * number if k.startswith("fc") else v
+            for k, v in tensors[stage["branch"]].items()
+        }
+        stage |= {"trunk": "own/trunk.safetensors", "branch": path, "temperature": 1.5}
+    entry |= {"id": "own", "training_data": {"split_sha256": "ab", "commands": ["the first"]}}
+    from training import release
+
+    release.write(folder, entry, {p: release.half(t) for p, t in made.items()})
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _weights(shelf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BONE_WEIGHTS", str(shelf))
+
+
+@pytest.fixture
+def own(shelf: Path) -> Release:
+    return Registry.open(shelf).find("own")
+
+
+@pytest.fixture(scope="module")
+def corrections(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Elbows only, as the corrections of a reader may be."""
+    path = tiny.write(tmp_path_factory.mktemp("corrected"), each=4)
+    rows = pd.read_csv(path)
+    rows[rows.part == "elbow"].to_csv(path, index=False)
+    return f"manifest:{path}"
+
+
+@pytest.fixture
+def settings(corrections: str, tmp_path: Path) -> fit.Settings:
+    return fit.Settings(
+        data=(corrections,),
+        out=str(tmp_path / "run"),
+        init="champion",
+        only="elbow",
+        size=32,
+        branch_passes=32,
+        branch_rate=1e-3,
+        batch=16,
+        validations=2,
+        device="cpu",
+    )
+
+
+def files_of(folder: Path, release: Release) -> dict[str, bytes]:
+    """The bytes of a release by the name of the file."""
+    return {Path(p).name: (folder / p).read_bytes() for p in release.files}
+
+
+def test_a_branch_starts_as_released_and_only_it_changes(
+    settings: fit.Settings, shelf: Path, own: Release, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its first score is the released branch's; in the candidate every other file has the same
+    bytes, every other stage the same calibration."""
+    started = []
+    make = fit.Run._branch_phase
+
+    def watched(self: fit.Run, *arguments: object) -> fit.Phase:
+        phase = make(self, *arguments)
+        started.append((phase.name, {k: v.clone() for k, v in phase.module.state_dict().items()}))
+        return phase
+
+    monkeypatch.setattr(fit.Run, "_branch_phase", watched)
+    better = iter((0.5, 0.6, 0.7))  # so that what was trained is kept, however good it is
+    monkeypatch.setattr(fit, "figures_of", lambda logits, pictures: {"elbow": next(better)})
+    fit.Run(settings).fit()
+    [(name, state)] = started
+    released = Registry.open(shelf).load(own)["own/elbow.safetensors"]
+    assert name == "elbow"
+    for key, value in released.items():
+        assert torch.equal(state[key], value), key
+    run = Path(settings.out)
+    assert [(e["phase"], e["seen"]) for e in tiny.events(run)] == [
+        ("elbow", 0),
+        ("elbow", 16),
+        ("elbow", 32),
+    ]
+    monkeypatch.setattr(metrics, "bootstrap", lambda *a, **k: metrics.Estimate(0.9, 0.8, 1.0, 8))
+    candidate.build(run, "tuned")
+    registry = Registry.open(run / "candidate")
+    tuned = registry.find("tuned")
+    assert registry.verify(tuned) == []
+    before, after = files_of(shelf, own), files_of(run / "candidate", tuned)
+    assert before.keys() == after.keys()
+    assert {n for n in before if before[n] != after[n]} == {"elbow.safetensors"}
+    for part in ("hand", "shoulder", "body_part"):
+        old, new = own.raw["stages"][part], tuned.raw["stages"][part]
+        assert {k: v for k, v in new.items() if k not in ("trunk", "branch")} == {
+            k: v for k, v in old.items() if k not in ("trunk", "branch")
+        }
+    points = {p["name"] for p in tuned.raw["stages"]["elbow"]["operating_points"]}
+    assert points == {"sensitive", "balanced", "specific"}
+    assert tuned.preprocessing == own.preprocessing
+    assert tuned.training_data["base"]["id"] == "own"
+    assert tuned.training_data["base"]["sha256"] == own.sha256
+    first, second = tuned.training_data["commands"]
+    assert first == "the first" and "--only elbow" in second
+
+
+def test_all_branches_start_as_released_where_the_trunk_stays(
+    settings: fit.Settings,
+    tmp_path: Path,
+    shelf: Path,
+    own: Release,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Stage 1 is trained, and kept where it got better; the rest comes through unchanged."""
+    data = f"manifest:{tiny.write(tmp_path / 'data', each=3)}"
+    whole = replace(settings, data=(data,), only="", joint_passes=0, body_part_passes=0)
+    scores = iter((0.0, 0.5, 0.6, *[0.0] * 3))
+    monkeypatch.setattr(fit, "figures_of", lambda logits, pictures: {"body_part": next(scores)})
+    fit.Run(replace(whole, branch_passes=0, body_part_passes=16, validations=1)).fit()
+    tensors = Registry.open(shelf).load(own)
+    networks = torch.load(Path(settings.out) / "networks.pt", weights_only=True)
+    assert networks["kinds"] == list(own.stages["body_part"].classes)
+    for name, state in networks["networks"].items():
+        released = tensors[f"own/{name}.safetensors"]
+        same = all(torch.equal(state[k], v) for k, v in released.items())
+        assert same == (name != "body_part"), name
+
+
+def test_a_joint_phase_starts_with_the_heads_of_the_release(
+    settings: fit.Settings, shelf: Path, own: Release
+) -> None:
+    from training.model import JointNetwork
+
+    kinds = ("elbow", "hand", "shoulder", "chest", "other")
+    joint = JointNetwork(("elbow", "leg"), kinds=kinds)
+    before = joint.heads["leg"].weight.clone()
+    initial.load(joint, "own")
+    tensors = Registry.open(shelf).load(own)
+    released = tensors["own/body_part.safetensors"]
+    assert torch.equal(joint.heads["elbow"].weight, tensors["own/elbow.safetensors"]["fc.weight"])
+    assert torch.equal(joint.heads["leg"].weight, before)  # no release has one
+    assert torch.equal(joint.heads["body_part"].bias, released["fc.bias"][[0, 1, 2, 3, 3]])
+
+
+def test_an_alias_that_moves_does_not_move_the_run(
+    settings: fit.Settings, shelf: Path, tmp_path: Path
+) -> None:
+    fit.Run(settings)
+    path = shelf / "manifest.json"
+    whole = path.read_text()
+    manifest = json.loads(whole)
+    try:
+        manifest["aliases"]["champion"] = "random"
+        path.write_text(json.dumps(manifest))
+        assert fit.Run(settings).init == "own"
+        other = fit.Run(replace(settings, out=str(tmp_path / "other")))
+        assert other.init == "random"
+        manifest["releases"] = [r for r in manifest["releases"] if r["id"] != "own"]
+        path.write_text(json.dumps(manifest))
+        with pytest.raises(DataInvalid, match="no release 'own'"):
+            fit.Run(settings)
+        with pytest.raises((DataInvalid, WeightsInvalid), match="is gone"):
+            from training import finetuned
+
+            finetuned.build(Path(settings.out), "tuned", {"only": "elbow", "data": settings.data})
+    finally:
+        path.write_text(whole)
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"only": "knee"}, "no branch 'knee'"),
+        ({"init": "scratch"}, "fine-tuned from a release"),
+        ({"branch_passes": 0}, "At least one phase"),
+        ({"size": 64}, "reads pictures of 32 pixels, not 64"),
+        ({"init": "nothing"}, "no such file, and no release"),
+        ({"only": "hand"}, "train lacks positives or negatives of: hand"),
+    ],
+)
+def test_what_cannot_be_fine_tuned_is_one_sentence(
+    settings: fit.Settings, changed: dict[str, object], words: str
+) -> None:
+    with pytest.raises(ValueError, match=words):
+        fit.Run(replace(settings, **changed))
+
+
+def test_progress_counts_the_one_phase(settings: fit.Settings, tmp_path: Path) -> None:
+    from dataclasses import asdict
+
+    status = {"state": "running", "phase": "elbow", "seen": 16, "speed": 8.0}
+    record = Record(tmp_path, Job("x", asdict(settings)), status, None, True)
+    assert (record.passes, record.seen) == (32, 16)

@@ -1,0 +1,131 @@
+"""From a run that trained one branch of a release to a candidate: that release with this branch.
+
+Everything else comes from the release as it is, byte for byte: trunk, other branches, their
+temperatures and operating points, and what stage 1 takes for a supported radiograph.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load
+from torch import Tensor
+
+from core.cascade import Cascade
+from core.errors import WeightsInvalid
+from core.registry import Registry, Release
+from core.settings import Settings
+from training import candidate, initial, provenance, release
+from training.data import SIMULATED, DataInvalid, load_canvases, read_all
+from training.phases import BODY_PART
+
+
+def build(run: Path, release_id: str, config: dict[str, Any]) -> Path:
+    """Write ``run/candidate``; the trained branch is calibrated on the validation split.
+
+    Raises DataInvalid where the release that the run began with is gone or has changed, and where
+    the trained branch is no better than chance.
+    """
+    registry, base = _base(run)
+    only, rows = str(config["only"]), read_all(config["data"])
+    paths = _paths(base, release_id)
+    tensors = {paths[p]: load(registry.read(f)) for p, f in base.files.items()}
+    entry = _entry(base, release_id, paths, only)
+    tensors[entry["stages"][only]["branch"]] = _trained(run, only)
+    entry["training_data"] = candidate.training_data(rows) | {
+        "commands": [
+            *base.training_data.get("commands", []),
+            *provenance.commands(run),
+        ],
+        "notes": _notes(base, only, run),
+        "base": {"id": base.id, "sha256": base.sha256, "training_data": base.training_data},
+    }
+    used = _used(entry)
+    tensors = {p: t for p, t in tensors.items() if p in used}
+    folder = run / "candidate"
+    release.write(folder, entry, tensors)
+
+    cascade = Cascade.load(folder)
+    real = rows[(rows.split == "val") & (rows.source != SIMULATED)]
+    spec = cascade.release.preprocessing
+    if only == BODY_PART:
+        val, canvases = load_canvases(real, spec)
+        candidate.calibrate_body_part(entry, cascade, val, canvases)
+        space = candidate.features(entry, cascade, rows, val, canvases)
+        tensors[entry["rejection"]["file"]] = space
+    else:
+        val, canvases = load_canvases(real[real.part == only], spec)
+        share = candidate.share_of_positives(rows)
+        candidate.calibrate_parts(entry, cascade, val, canvases, share, (only,))
+        if only not in entry["stages"]:
+            raise DataInvalid(
+                f"The fine-tuned branch {only} is no better than chance on validation, so there is "
+                f"no candidate; release {base.id} stays as it is."
+            )
+    release.write(folder, entry, tensors)
+    return folder
+
+
+def _base(run: Path) -> tuple[Registry, Release]:
+    """The release that the run began with."""
+    known = initial.base(run)
+    try:
+        registry = Registry.open(Settings.from_environment().weights)
+        found = registry.find(known["id"] if known else "")
+    except WeightsInvalid as error:
+        raise DataInvalid(f"The release that this run began with is gone. {error}") from error
+    if known and found.sha256 != known["sha256"]:
+        raise DataInvalid(f"Release {found.id} is not the one that this run began with.")
+    return registry, found
+
+
+def _trained(run: Path, only: str) -> dict[str, Tensor]:
+    trained = torch.load(run / "networks.pt", weights_only=True)
+    return release.half(trained["networks"][only])
+
+
+def _paths(base: Release, release_id: str) -> dict[str, str]:
+    """Where each file of the release lies in the new one: no release takes another's along."""
+    found: dict[str, str] = {}
+    for path in base.files:
+        name = Path(path).name
+        while f"{release_id}/{name}" in found.values():
+            name = f"of-{name}"
+        found[path] = f"{release_id}/{name}"
+    return found
+
+
+def _entry(base: Release, release_id: str, paths: dict[str, str], only: str) -> dict[str, Any]:
+    """The release's entry under another id; of the trained stage what calibration will give."""
+    entry: dict[str, Any] = json.loads(json.dumps(base.raw))
+    for gone in ("files", "architecture", "metrics"):
+        entry.pop(gone, None)
+    entry["id"], entry["created"] = release_id, datetime.now(UTC).date().isoformat()
+    for stage in entry["stages"].values():
+        stage["trunk"], stage["branch"] = paths[stage["trunk"]], paths[stage["branch"]]
+    if entry.get("rejection"):
+        entry["rejection"]["file"] = paths[entry["rejection"]["file"]]
+    kept = {k: entry["stages"][only][k] for k in ("trunk", "classes")}
+    trained = f"{release_id}/{only}.safetensors"
+    others = {s["branch"] for name, s in entry["stages"].items() if name != only}
+    while trained in others:  # where branches share a file
+        trained = trained.replace(".safetensors", "-trained.safetensors")
+    entry["stages"][only] = kept | {"branch": trained}
+    return entry
+
+
+def _used(entry: dict[str, Any]) -> set[str]:
+    """The files that the entry names."""
+    stages = entry["stages"].values()
+    named = {s["trunk"] for s in stages} | {s["branch"] for s in stages}
+    return named | ({entry["rejection"]["file"]} if entry.get("rejection") else set())
+
+
+def _notes(base: Release, only: str, run: Path) -> str:
+    what = "stage 1" if only == BODY_PART else f"the branch {only}"
+    said = f"Release {base.id} with {what} trained further; everything else is that release's."
+    return "\n\n".join(t for t in (said, provenance.notes(run)) if t)
