@@ -117,7 +117,8 @@ class Run:
         self.device = devices.choose(settings.device)
         self.passes = passes(asdict(settings))
         self.init = initial.pinned(settings.init, self.folder, distributed.first())
-        self.spec, kinds = Preprocessing(size=settings.size), ()
+        self.spec = Preprocessing(size=settings.size)
+        kinds: tuple[str, ...] = ()
         if not self.passes.get(JOINT):
             self.spec, kinds = initial.fixed(self.init, settings.size, settings.only)
         rows = self._rows()
