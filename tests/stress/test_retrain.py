@@ -141,7 +141,7 @@ def promoted(page: Any, run: str) -> None:
     page.get_by_role("button", name="Add this run").click()
     page.get_by_text("It can be promoted now").wait_for()
     view(page, "Releases")
-    page.get_by_label("Release").first.click()
+    page.get_by_role("combobox", name="Release").click()  # the file's field goes by that name, too
     page.get_by_role("option", name=run[9:]).first.click()
     fill(page, "Why", "The first that has seen discs")
     page.get_by_role("button", name="Promote to champion").click()
