@@ -46,6 +46,10 @@ def table(chosen: Evaluation) -> None:
             "<p class='soft'>On all real radiographs. The memoriser recalls a patient's label from "
             "training and sees no pixels; the majority class always gives the commoner label.</p>"
         )
+    kinds = report.by_kind(records)
+    if not kinds.empty:
+        _theme.html("<p class='cardname'><b>By view and by metal in the picture</b>, by image</p>")
+        st.dataframe(kinds, hide_index=True, width="stretch")
     every = as_table(records)
     boxes = st.columns(4)
     for place, column in zip(boxes, ("part", "source", "level", "stage")):

@@ -119,7 +119,7 @@ image_id,hand,leg,hip,shoulder,mixed,hardware,multiscan,\
 fractured,fracture_count,frontal,lateral,oblique
 IMG0000005.jpg,0,1,0,0,0,0,0,0,0,0,1,0
 IMG0000006.jpg,1,0,0,0,0,0,0,1,1,1,0,0
-IMG0000007.jpg,1,0,0,0,0,0,1,0,0,1,1,0
+IMG0000007.jpg,1,0,0,0,0,1,1,0,0,1,1,0
 IMG0000008.jpg,0,1,0,0,0,0,0,0,0,0,1,0
 IMG0000011.jpg,1,0,0,1,1,0,0,0,0,1,0,0
 IMG0000012.jpg,0,0,0,1,0,0,0,0,0,1,0,0
@@ -140,6 +140,7 @@ def test_fracatlas_as_it_is_downloaded(tmp_path):
     assert rows.positive.tolist() == [0, 1, 0, 0, 0, 0, 1, 0]
     assert set(rows.positive_means) == {"fracture"}
     assert rows["view"].iloc[2] == "frontal lateral"
+    assert rows.hardware.tolist() == [0, 0, 1, 0, 0, 0, 0, 0]
     assert rows.region.iloc[6] == "leg hip"
     assert rows.boxes.iloc[1] == "0.4000 0.3500 0.6000 0.4500;0.0000 0.0000 0.2000 0.2000"
     assert rows.boxes.isna().sum() == 7

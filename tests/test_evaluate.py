@@ -10,7 +10,7 @@ import pytest
 
 from tests import scored
 from tests.test_data import write_mura
-from training import card, evaluate, memoriser
+from training import card, evaluate, memoriser, report
 from training.__main__ import main
 from training.data import read_all
 
@@ -164,3 +164,28 @@ def test_others_that_got_a_name_are_counted_by_whether_it_is_right():
     found = figures(pd.concat([scored.rows(), others]))
     assert found["body_part", "other", "all", "image", "named right"] == pytest.approx(3 / 5)
     assert not [k for k in figures(scored.rows()) if k[-1] == "named right"]
+
+
+def test_figures_by_view_and_by_metal_where_the_data_set_tells(monkeypatch):
+    """Elbows from the side are right, those from the front wrong; metal is known of four."""
+    monkeypatch.setattr(evaluate, "FEWEST_OF_A_KIND", 3)
+    rows = scored.rows().assign(
+        view=["lateral", "frontal", "frontal", "lateral", "frontal", "frontal", "lateral"],
+        hardware=[1.0, 0.0, 0.0, 0.0, math.nan, math.nan, math.nan],
+    )
+    found = figures(rows)
+    kinds = {k[2] for k in found} - {"all", "drawn"}
+    assert kinds == {"view lateral", "view frontal", "no metal in the picture"}  # one has metal
+    lateral, frontal = (("fracture", "elbow", f"view {v}", "image") for v in ("lateral", "frontal"))
+    assert found[*lateral, "auroc"] == 1.0 and found[*frontal, "auroc"] == 0.0
+    assert found[*lateral, "sensitivity (balanced)"] == 1.0
+    assert found[*frontal, "specificity (balanced)"] == 0.0
+    assert found["body_part", "elbow", "view frontal", "image", "accuracy"] == 0.5
+    without = {k: v for k, v in found.items() if k[2] in ("all", "drawn")}
+    assert without == pytest.approx(figures(scored.rows()), nan_ok=True)
+    records = evaluate.figures(rows, scored.cascade(), draws=20)
+    table = report.by_kind(records).set_index(["part", "pictures"])
+    assert table.loc[("elbow", "view lateral"), "n"] == "3"
+    assert table.loc[("elbow", "view lateral"), "AUROC"].startswith("1.000")
+    assert report.by_kind(evaluate.figures(scored.rows(), scored.cascade(), draws=20)).empty
+    assert "By view and by metal" in report._by_kind(records)

@@ -12,6 +12,7 @@ A row is one picture:
 ``patient``         ``<source>/<patient>``, so that two data sets cannot mean the same by chance
 ``study``           of that patient, missing where the data set has none
 ``view``, ``boxes`` where known; boxes as ``x0 y0 x1 y1;…`` in fractions of width and height
+``hardware``        1 where metal is in the picture (plates, screws), 0 where not, NaN: not known
 ``split``           train, val or test
 ==================  ===============================================================================
 """
@@ -47,7 +48,7 @@ log = logging.getLogger(__name__)
 
 COLUMNS = (
     "id", "path", "source", "part", "region", "positive", "positive_means", "patient", "study",
-    "view", "boxes", "split",
+    "view", "boxes", "hardware", "split",
 )  # fmt: skip
 # Pictures whose label does not say what is the main part of the picture teach stage 1 nothing.
 AMBIGUOUS = ("mixed", "arm_with_shoulder")
@@ -95,6 +96,7 @@ def _complete(rows: pd.DataFrame, specification: str) -> pd.DataFrame:
     if not (positive.isin((0.0, 1.0)) | rows.positive.isna()).all():
         raise DataInvalid(f"{specification}: a label is neither 1, 0 nor empty.")
     rows["positive"] = positive
+    rows["hardware"] = pd.to_numeric(rows.hardware, errors="coerce").astype(float)
     rows["patient"] = rows.source + "/" + rows.patient.astype(object).fillna(rows.id).astype(str)
     missing = rows.split.isna()
     rows["split"] = rows.split.astype(object)

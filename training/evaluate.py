@@ -4,8 +4,10 @@ Every picture goes through the decode boundary and ``Cascade.predict``. Fracture
 of the picture's own part ("given the part"), so that stage 1's mistakes are not mixed in; the
 end-to-end figures count a wrong body part or a refusal as a wrong answer. Intervals are 95 %,
 from resampling patients. Where a data set tells studies, figures come by image and by study; the
-operating points are those chosen on images. A part without a branch in the release (MURA's forearm
-and humerus) has no fracture figures: stage 1 ought to refuse it, and that is what is counted.
+operating points are those chosen on images. Where it tells the view, or whether metal is in the
+picture, the chief figures come by these too, by image: they stand in the column source. A part
+without a branch in the release (MURA's forearm and humerus) has no fracture figures: stage 1 ought
+to refuse it, and that is what is counted.
 """
 
 from __future__ import annotations
@@ -32,6 +34,9 @@ from training import metrics
 from training.data import AMBIGUOUS, FOCUS, SIMULATED, split_hash, stage1_class
 
 log = logging.getLogger(__name__)
+
+VIEW, METAL, NO_METAL = "view ", "metal in the picture", "no metal in the picture"
+FEWEST_OF_A_KIND = 10  # labelled pictures of a part; fewer tell nothing of a view
 
 
 def predict(cascade: Cascade, rows: pd.DataFrame) -> pd.DataFrame:
@@ -121,6 +126,8 @@ def figures(scored: pd.DataFrame, cascade: Cascade, draws: int = 1000) -> list[d
                 where = (part.value, source, level)
                 records += _stage2(rows, where, release.stages[part.value], draws)
                 records += _memoriser(rows, where, draws)
+        for source, rows in _kinds(labelled(kinds["all"], part)).items():
+            records += _of_kind(rows, part.value, source, release.stages[part.value], draws)
     for source, rows in kinds.items():
         for level, chosen in levels(labelled(rows, *release.parts)).items():
             records += _end_to_end(chosen, source, level, cascade, draws)
@@ -139,6 +146,34 @@ def _groups(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
         groups["no copies"] = real[~real.seen]
     groups |= {str(k): v for k, v in rows.groupby("source")}
     return {k: v for k, v in groups.items() if len(v)}
+
+
+def _kinds(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """The rows by view and by metal in the picture, where that is known of enough of them."""
+    groups: dict[str, pd.DataFrame] = {}
+    if "view" in rows:
+        groups |= {f"{VIEW}{view}": group for view, group in rows.groupby("view")}
+    if "hardware" in rows:
+        groups |= {METAL: rows[rows.hardware == 1], NO_METAL: rows[rows.hardware == 0]}
+    return {k: v for k, v in groups.items() if len(v) >= FEWEST_OF_A_KIND}
+
+
+def _of_kind(
+    rows: pd.DataFrame, part: str, source: str, stage: Stage, draws: int
+) -> Iterator[dict[str, Any]]:
+    """The chief figures of one part on the pictures of one view, or with or without metal."""
+    truth, p, who = rows.positive.to_numpy(), rows.probability.to_numpy(), rows.patient
+    right = (rows.said == part).to_numpy(dtype=float)
+    decision = (p >= _balanced(stage)).astype(float)
+    share: metrics.Metric = lambda t, s: float(np.mean(s)) if len(s) else math.nan  # noqa: E731
+    for name, what, metric, score in (
+        ("body_part", "accuracy", share, right),
+        ("fracture", "auroc", metrics.auroc, p),
+        ("fracture", "sensitivity (balanced)", metrics.sensitivity, decision),
+        ("fracture", "specificity (balanced)", metrics.specificity, decision),
+    ):
+        estimate = metrics.bootstrap(metric, truth, score, who, draws)
+        yield record(name, part, source, what, estimate)
 
 
 def record(

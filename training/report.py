@@ -45,6 +45,29 @@ def at_a_glance(records: list[dict[str, Any]]) -> pd.DataFrame:
     )
 
 
+_OF_KIND: dict[str, tuple[str, str]] = {
+    "body part right": ("body_part", "accuracy"),
+    "AUROC": ("fracture", "auroc"),
+    "sensitivity": ("fracture", "sensitivity (balanced)"),
+    "specificity": ("fracture", "specificity (balanced)"),
+}
+
+
+def by_kind(records: list[dict[str, Any]]) -> pd.DataFrame:
+    """The chief figures by view and by metal in the picture, by image, at the balanced point.
+
+    A row a part and kind of picture; empty where the data set told neither.
+    """
+    found: dict[tuple[str, str], dict[str, str]] = {}
+    for r in records:
+        if not r["source"].startswith((evaluate.VIEW, evaluate.METAL, evaluate.NO_METAL)):
+            continue
+        row = found.setdefault((r["part"], r["source"]), {"n": str(r["n"])})
+        row |= {k: _text(r) for k, v in _OF_KIND.items() if v == (r["stage"], r["metric"])}
+    rows = [{"part": part, "pictures": kind, **row} for (part, kind), row in found.items()]
+    return pd.DataFrame(rows, columns=["part", "pictures", *_OF_KIND, "n"]).fillna("")
+
+
 def _text(r: dict[str, Any]) -> str:
     """``0.830 [0.781, 0.872]``; a figure read from metrics.json has None where it has no value."""
     value, low, high = (r[k] for k in ("value", "low", "high"))
@@ -122,13 +145,18 @@ def page(
         '<meta name="viewport" content="width=device-width">'
         f"<title>Evaluation of {escape(release.id)}</title><style>{_STYLE}</style>"
         f"<script>{get_plotlyjs()}</script></head><body>{_heading(about, release)}"
-        f"{_html_table(at_a_glance(records).reset_index())}"
+        f"{_html_table(at_a_glance(records).reset_index())}{_by_kind(records)}"
         f"<h2>Body part</h2>{body_part}{parts}"
         f"<details><summary>All figures ({len(records)})</summary>"
         f"{_html_table(all_figures(records))}</details>"
         f"<footer>Release {escape(release.id)} · {escape(str(about['device']))} · "
         "research use only, not a medical device</footer></body></html>"
     )
+
+
+def _by_kind(records: list[dict[str, Any]]) -> str:
+    table = by_kind(records)
+    return "" if table.empty else f"<h2>By view and by metal</h2>{_html_table(table)}"
 
 
 def _heading(about: dict[str, Any], release: Release) -> str:

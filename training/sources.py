@@ -54,8 +54,8 @@ def read_manifest(path: Path) -> pd.DataFrame:
     """Rows of a manifest.csv whose pictures lie in ``images/<source>/<id>.webp`` beside it.
 
     Columns: id, source, part, and where known file (relative to the manifest, instead of that
-    place), positive, positive_means, group (the patient), study, view, boxes, split. Rows with
-    several parts ("hand+wrist") are left out.
+    place), positive, positive_means, group (the patient), study, view, boxes, hardware (1 or 0),
+    split. Rows with several parts ("hand+wrist") are left out.
     """
     rows = pd.read_csv(path, dtype={"id": str, "group": str, "split": str})
     _columns(rows, ("id", "source", "part"), path)
@@ -170,6 +170,7 @@ def read_fracatlas(folder: Path) -> pd.DataFrame:
             "patient": "run " + first,
             "view": _flags(table, [v for v in _FRACATLAS_VIEWS if v in table]),
             "boxes": [_yolo_boxes(folder / "Annotations" / "YOLO", i) for i in table.image_id],
+            "hardware": table.get("hardware"),
         }
     )
 
