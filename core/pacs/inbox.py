@@ -54,8 +54,8 @@ class Inbox:
         """
         folder = self._folder / _safe(key)
         with self._lock:
-            if not folder.exists():
-                folder.mkdir(mode=0o700)
+            if not (folder / "study.json").exists():  # the folder may be there: a kill in between
+                folder.mkdir(mode=0o700, exist_ok=True)
                 write_json(folder / "study.json", key)
                 _sync(self._folder)
         plain = re.sub(r"[^\w.-]+", "-", name)[-80:]
@@ -65,25 +65,23 @@ class Inbox:
 
     def due(self, quiet: float) -> Iterator[Arrived]:
         """Studies with files that were not scored and none newer than ``quiet`` seconds."""
-        for folder in sorted(p for p in self._folder.iterdir() if p.is_dir()):
-            state = _state(folder)
-            files = sorted(p for p in folder.glob("*_*") if not p.name.startswith("."))
-            names = tuple(p.name for p in files)
-            if not files or list(names) == state.get("names"):
-                continue
-            attempts = state.get("attempts", 0) if list(names) == state.get("tried") else 0
-            newest = max(p.stat().st_mtime for p in files)
-            if attempts < MAX_ATTEMPTS and time.time() - newest >= quiet:
-                yield Arrived(
-                    folder, json.loads((folder / "study.json").read_text()), names, attempts
-                )
+        for study, newest in _unscored(self._folder):
+            if study.attempts < MAX_ATTEMPTS and time.time() - newest >= quiet:
+                yield study
+
+    @staticmethod
+    def counts(folder: Path) -> tuple[int, int]:
+        """(studies that wait, studies that rest) in an inbox that another process may work in."""
+        attempts = [study.attempts for study, _ in _unscored(folder)]
+        resting = sum(n >= MAX_ATTEMPTS for n in attempts)
+        return len(attempts) - resting, resting
 
     def done(self, study: Arrived) -> None:
         """Its files are scored, and what follows from them is on the disk."""
         write_json(study.folder / _SCORED, {"names": list(study.names)})
 
     def failed(self, study: Arrived) -> None:
-        """Scoring raised; after MAX_ATTEMPTS the study rests until another file comes."""
+        """Scoring raised; after MAX_ATTEMPTS the study rests until a file of it comes again."""
         state = _state(study.folder)
         tried = {"tried": list(study.names), "attempts": study.attempts + 1}
         write_json(study.folder / _SCORED, state | tried)
@@ -95,9 +93,28 @@ class Inbox:
                 shutil.rmtree(marker.parent)
 
 
+def _unscored(inbox: Path) -> Iterator[tuple[Arrived, float]]:
+    """Studies with files that were not scored, and when the newest of them came."""
+    for folder in sorted(p for p in inbox.iterdir() if p.is_dir()):
+        files = sorted(p for p in folder.glob("*_*") if not p.name.startswith("."))
+        state, names = _state(folder), [p.name for p in files]
+        if not files or names == state.get("names"):
+            continue
+        newest = max(p.stat().st_mtime for p in files)
+        again = names != state.get("tried") or newest > (folder / _SCORED).stat().st_mtime
+        attempts = 0 if again else state.get("attempts", 0)
+        yield Arrived(folder, _key(folder), tuple(names), attempts), newest
+
+
 def _state(folder: Path) -> dict[str, Any]:
     path = folder / _SCORED
     return json.loads(path.read_text()) if path.exists() else {}
+
+
+def _key(folder: Path) -> str:
+    """Of the study; an earlier version that was killed may have left none but the folder's name."""
+    path = folder / "study.json"
+    return str(json.loads(path.read_text())) if path.exists() else folder.name
 
 
 def _safe(key: str) -> str:
