@@ -1,4 +1,4 @@
-"""Whether a process of this program could work: release, store, disk and device."""
+"""Whether a process of this program could work: release, store, disk, device, PACS."""
 
 from __future__ import annotations
 
@@ -78,4 +78,26 @@ def _device(settings: Settings) -> str:
     return choose(settings.device).description
 
 
-CHECKS = {"release": _release, "store": _store, "disk": _disk, "device": _device}
+def _pacs(settings: Settings) -> str:
+    """What waits. A backlog is told and is no failure, or the pages would not start for it."""
+    from core.pacs.inbox import Inbox
+    from core.pacs.outbox import Outbox
+
+    home = settings.home / "pacs"
+    if not (home / "inbox").is_dir() or not (home / "outbox").is_dir():
+        return "not used"
+    waiting, resting = Inbox.counts(home / "inbox")
+    unsent, failed = Outbox.counts(home / "outbox")
+    return (
+        f"{waiting} studies wait to be assessed, {resting} could not be; {unsent} objects wait to "
+        f"be sent, {failed} could not be"
+    )
+
+
+CHECKS = {
+    "release": _release,
+    "store": _store,
+    "disk": _disk,
+    "device": _device,
+    "pacs": _pacs,
+}

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -81,9 +81,21 @@ def studies(folder: Path, count: int, views: int = 1, **attributes: Any) -> list
     return made
 
 
-def storescu(port: int, *paths: Path, calling: str = "ROUTER") -> subprocess.Popen[str]:
+def storescu(
+    port: int, *paths: Path, calling: str = "ROUTER", options: Sequence[str] = ()
+) -> subprocess.Popen[str]:
     """dcmtk's sender, started."""
-    command = ["storescu", "-v", "-aet", calling, "-aec", "BONE", "--scan-directories", "--recurse"]
+    command = [
+        "storescu",
+        "-v",
+        *options,
+        "-aet",
+        calling,
+        "-aec",
+        "BONE",
+        "--scan-directories",
+        "--recurse",
+    ]
     return subprocess.Popen(
         [*command, "127.0.0.1", str(port), *map(str, paths)],
         stdout=subprocess.PIPE,

@@ -22,8 +22,10 @@ from core.dicom_out.region import outline
 from core.dicom_out.source import Assessment, Signature
 from core.dicom_out.structured import structured_report
 from core.errors import ImageRejected
+from core.report import Decision
 from core.settings import ImageLimits
-from core.types import Finding, FracturePrediction, Heatmap
+from core.study import Mark
+from core.types import BodyPart, Finding, FracturePrediction, Heatmap
 from tests.simulated import dataset, dicom, encoded, part10, phantom
 
 SAMPLES = Path(__file__).parent.parent / "samples"
@@ -43,8 +45,19 @@ def problems(data: bytes, folder: Path) -> list[str]:
 
 
 def signed(assessment: Assessment) -> Assessment:
+    """By two readers, one with a word and a mark of her own, the other with a name of one part."""
     when = datetime(2026, 11, 28, 12, tzinfo=UTC)
-    return dataclasses.replace(assessment, signature=Signature("Reader^Rita", "Clinic", when))
+    first = Decision(
+        "Reader^Rita",
+        when,
+        False,
+        BodyPart.HAND,
+        Finding.DOUBTFUL,
+        "A line beside the joint.",
+        (Mark(0, 0.1, 0.2, 0.3, 0.4),),
+    )
+    second = Decision("ruben@clinic.example", when, True, None, Finding.SUSPECTED)
+    return dataclasses.replace(assessment, signature=Signature("Clinic", (first, second)))
 
 
 def suspected(assessment: Assessment) -> Assessment:
@@ -167,8 +180,21 @@ def test_dsrdump_reads_the_report(elbow: Assessment, tmp_path: Path) -> None:
     ):
         assert text in found["first"], text
     assert "PRELIMINARY" in found["first"] and "UNVERIFIED" in found["first"]
-    assert "FINAL" in found["then"] and "Reader^Rita" in found["then"]
+    assert "Predecessor" not in found["first"] and "Person" not in found["first"]
     assert "UNVERIFIED" not in found["then"]
+    for text in (
+        "FINAL",
+        "VERIFIED",
+        "Reader^Rita",
+        "ruben@clinic.example",
+        "Clinic",
+        '(disagrees,99BONE,"Disagrees")',
+        '(agrees,99BONE,"Agrees")',
+        '(doubtful,99BONE,"Finding doubtful")',
+        '"Comment")="A line beside the joint."',
+        "Predecessor Docs",
+    ):
+        assert text in found["then"], text
 
 
 def region_in(item: Dataset) -> np.ndarray:

@@ -41,11 +41,11 @@ def test_each_ill_part_is_named(
     found = health.examine(
         Settings(weights=broken, home=tmp_path / "file" / "home", device="cuda-of-the-moon")
     )
-    assert [f.name for f in found] == ["release", "store", "disk", "device"]
-    assert not any(f.ok for f in found)
+    assert [f.name for f in found] == ["release", "store", "disk", "device", "pacs"]
+    assert not any(f.ok for f in found[:4]) and found[4].detail == "not used"
     assert "trunk.safetensors" in found[0].detail
     full = health.examine(Settings(weights=weights, home=home, device="cpu"))
-    assert [f.ok for f in full] == [True, True, False, True] and "free" in full[2].detail
+    assert [f.ok for f in full] == [True, True, False, True, True] and "free" in full[2].detail
 
 
 @pytest.fixture

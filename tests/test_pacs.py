@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 import subprocess
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pydicom
 import pytest
+from pydicom.uid import ImplicitVRLittleEndian, SecondaryCaptureImageStorage
+from pynetdicom import AE, evt
 
+from core.__main__ import main
 from core.cascade import Cascade
-from core.errors import SettingsInvalid
+from core.dicom_out import reply
+from core.errors import SettingsInvalid, StoreUnavailable
 from core.pacs import outbox as outbox_module
 from core.pacs import sender, service
 from core.pacs.folder import WatchedFolder
@@ -83,6 +88,14 @@ def test_who_may_send_and_what_a_full_disk_answers(weights: Path, tmp_path: Path
         router = storescu(running.port, study)
         assert "OutOfResources" in router.communicate(timeout=120)[0]
     assert not list((tmp_path / "home").glob("pacs/inbox/*/*.dcm"))
+
+
+def test_one_listener_at_a_time(weights: Path, tmp_path: Path) -> None:
+    watched = tmp_path / "watched"
+    watched.mkdir()
+    second = pytest.raises(AssertionError, match="running with this BONE_HOME already")
+    with listening(weights, tmp_path / "home"), second:
+        Listening(weights, tmp_path / "home", "--folder", str(watched))
 
 
 def test_other_machines_only_with_a_list_of_senders(weights: Path, tmp_path: Path) -> None:
@@ -205,8 +218,11 @@ def test_a_study_that_cannot_be_scored_rests(tmp_path: Path, caplog) -> None:
         service.score_one(inbox, Broken(), study)  # type: ignore[arg-type]
     assert not list(inbox.due(0))
     assert "RuntimeError" in caplog.text and said not in caplog.text
-    inbox.put("1.2.3", "b.dcm", b"b")
+    assert Inbox.counts(tmp_path) == (0, 1)
+    inbox.put("1.2.3", "a.dcm", b"a")  # who sends it again wants it tried again
     assert len(list(inbox.due(0))) == 1
+    inbox.put("1.2.3", "b.dcm", b"b")
+    assert len(list(inbox.due(0))) == 1 and Inbox.counts(tmp_path) == (1, 0)
 
 
 def test_outbox_tries_again_and_survives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,46 +247,259 @@ def test_outbox_tries_again_and_survives(tmp_path: Path, monkeypatch: pytest.Mon
     assert not Outbox(tmp_path).waiting() and len(list((tmp_path / "failed").iterdir())) == 2
 
 
+def test_a_kill_in_the_outbox_leaves_it_usable(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path)
+    outbox.put("X@localhost:1", "1.2", b"one")
+    outbox.put("X@localhost:1", "1.3", b"two")
+    first, second = outbox.waiting()
+    first.item.unlink()  # given up, and killed before its note was removed
+    second.note.unlink()  # sent, and killed before it was removed
+    again = Outbox(tmp_path)
+    assert again.waiting() == [] and again.send(lambda _, items: [True] * len(items)) == 0
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_was_given_up_is_told_and_sent_again_when_moved_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox_module, "MAX_ATTEMPTS", 1)
+    outbox, told = Outbox(tmp_path), []
+    outbox.put("X@localhost:1", "1.2", b"one", "SR", "study")
+    outbox.send(lambda _, items: [False] * len(items), lambda event, one: told.append((event, one)))
+    [(event, one)] = told
+    assert (
+        event == "object.given_up"
+        and one.about["kind"] == "SR"
+        and outbox.counts(tmp_path) == (0, 1)
+    )
+    for path in (tmp_path / "failed").iterdir():
+        path.rename(tmp_path / path.name)
+    assert outbox.send(lambda _, items: [True] * len(items)) == 1
+
+
+def test_an_object_stays_until_the_audit_has_it(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path)
+    outbox.put("X@localhost:1", "1.2", b"one")
+
+    def broken(*_: object) -> None:
+        raise StoreUnavailable("The database is gone.")
+
+    with pytest.raises(StoreUnavailable):
+        outbox.send(lambda _, items: [True] * len(items), broken)
+    assert len(outbox.waiting()) == 1
+
+
+def test_sending_goes_on_after_anything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "TROUBLE", 0.01)
+    outbox, stop, tries = Outbox(tmp_path), threading.Event(), []
+    outbox.put("X@localhost:1", "1.2", b"one")
+
+    def send(_: str, items: Sequence[bytes]) -> list[bool]:
+        tries.append(len(items))
+        if len(tries) < 3:
+            raise RuntimeError("what a library raises")
+        stop.set()
+        return [True] * len(items)
+
+    service.keep_sending(outbox, send, stop, lambda *_: None)
+    assert len(tries) == 3 and not outbox.waiting()
+
+
+def test_inbox_after_a_kill_between_folder_and_name(tmp_path: Path) -> None:
+    """The folder of a study that was made, and nothing in it; and what an earlier version left."""
+    (tmp_path / "1.2.3").mkdir()
+    (tmp_path / "1.2.4").mkdir()
+    (tmp_path / "1.2.4" / f"{'0' * 24}_a.dcm").write_bytes(b"a")
+    inbox = Inbox(tmp_path)
+    inbox.put("1.2.3", "a.dcm", b"a")
+    assert json.loads((tmp_path / "1.2.3" / "study.json").read_text()) == "1.2.3"
+    assert {s.key for s in inbox.due(0)} == {"1.2.3", "1.2.4"}
+
+
+@pytest.mark.parametrize("trouble", [StoreUnavailable("gone"), OSError("full")])
+def test_a_database_or_disk_that_is_away_is_no_attempt(tmp_path: Path, trouble: Exception) -> None:
+    class Away:
+        def score(self, study: object) -> None:
+            raise trouble
+
+    inbox = Inbox(tmp_path)
+    inbox.put("1.2.3", "a.dcm", b"a")
+    for _ in range(2 * MAX_ATTEMPTS):
+        [study] = inbox.due(0)
+        assert not service.score_one(inbox, Away(), study)  # type: ignore[arg-type]
+    assert len(list(inbox.due(0))) == 1
+
+
 # pynetdicom 3.0.4 leaves the socket of a refused connection to the garbage collector.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_destinations() -> None:
     assert sender.peer("PACS@10.0.0.1:104") == sender.Peer("PACS", "10.0.0.1", 104)
+    assert sender.peer("PACS@host:2762:tls") == sender.Peer("PACS", "host", 2762, True)
     assert sender.peer("https://pacs.example/dicom-web/studies") is None
-    for wrong in ("PACS", "PACS@host", "@host:104", "ftp://host"):
+    urls = ("https://", "https://host:no/", "https://me:word@host/", "https://host/?key=1")
+    for wrong in ("PACS", "PACS@host", "@host:104", "PACS@host:70000", "ftp://host", *urls):
         with pytest.raises(SettingsInvalid):
             sender.peer(wrong)
     nobody = f"PACS@127.0.0.1:{free_port()}"
     assert sender.send(f"http://127.0.0.1:{free_port()}/studies", [b"x"]) == [False]
     data = (SAMPLES / "elbow_lateral_124.dcm").read_bytes()
     assert sender.send(nobody, [data, data]) == [False, False]
+    assert sender.send(f"{nobody}:tls", [data]) == [False]  # never in the clear
 
 
-def test_stow_sends_multipart() -> None:
-    got: list[tuple[str, bytes]] = []
+class Web:
+    """A server that keeps what it is sent and gives the answers one after the other."""
 
-    class Web(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            got.append((self.headers["Content-Type"], body))
-            self.send_response(200 if len(got) == 1 else 409)
-            self.end_headers()
+    def __init__(self, *answers: bytes) -> None:
+        self.got: list[tuple[dict[str, str], bytes]] = []
+        self._answers = list(answers)
 
-        def log_message(self, *_: object) -> None:
-            """Nothing on the terminal."""
+    @contextmanager
+    def running(self) -> Iterator[str]:
+        web = self
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Web) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        url = f"http://127.0.0.1:{server.server_address[1]}/studies"
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                web.got.append((dict(self.headers), body))
+                self.wfile.write(web._answers.pop(0))
+
+            def do_GET(self) -> None:
+                self.wfile.write(b"HTTP/1.0 200 OK\r\n\r\nPlease sign in.")
+
+            def log_message(self, *_: object) -> None:
+                """Nothing on the terminal."""
+
+        with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+            thread = threading.Thread(target=server.serve_forever)
+            thread.start()
+            yield f"http://127.0.0.1:{server.server_address[1]}/studies"
+            server.shutdown()
+            thread.join()
+
+
+def test_stow_sends_multipart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(sender.AUTHORIZATION, "Bearer word")
+    web = Web(b"HTTP/1.0 200 OK\r\n\r\n{}", b"HTTP/1.0 409 Conflict\r\n\r\n")
+    with web.running() as url:
         assert sender.send(url, [b"DICM-1", b"DICM-2"]) == [True, False]
-        server.shutdown()
-        thread.join()
-    kind, body = got[0]
+    headers, body = web.got[0]
+    kind = headers["Content-Type"]
     boundary = kind.partition("boundary=")[2].encode()
     assert kind.startswith('multipart/related; type="application/dicom"')
+    assert headers["Authorization"] == "Bearer word"
     head, _, content = body.partition(b"\r\n\r\n")
     assert head == b"--" + boundary + b"\r\nContent-Type: application/dicom"
     assert content == b"DICM-1\r\n--" + boundary + b"--\r\n"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.0 302 Found\r\nLocation: /login\r\n\r\n",  # its page would say 200
+        b"HTTP/1.0 200 OK\r\n\r\n" + b'{"00081198": {"vr": "SQ", "Value": [{}]}}',
+        b"what is no HTTP\r\n\r\n",
+        b"",
+    ],
+)
+def test_stow_that_was_not_stored(answer: bytes) -> None:
+    with Web(answer).running() as url:
+        assert sender.send(url, [b"DICM"]) == [False]
+
+
+def test_an_archive_that_takes_little(cascade: Cascade) -> None:
+    """Implicit VR alone, and no reports: the pictures arrive, whatever stands before them."""
+    data = (SAMPLES / "elbow_lateral_124.dcm").read_bytes()
+    made = [i for _, i in reply.objects(reply.assess(cascade, [("a", data)], LIMITS))]
+    kept: list[str] = []
+
+    def keep(event: evt.Event) -> int:
+        assert event.context.transfer_syntax == ImplicitVRLittleEndian
+        kept.append(event.dataset.Modality)
+        return 0xB000 if len(kept) == 1 else 0xA700
+
+    ae = AE("PACS")
+    ae.add_supported_context(SecondaryCaptureImageStorage, ImplicitVRLittleEndian)
+    server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, keep)])
+    to = f"PACS@127.0.0.1:{server.socket.getsockname()[1]}"
+    picture = next(reply.encoded(i) for i in made if i.Modality == "OT")
+    report = next(reply.encoded(i) for i in made if i.Modality == "SR")
+    try:
+        assert sender.send(to, [report, picture, picture]) == [False, True, False]
+    finally:
+        server.shutdown()
+    assert kept == ["OT", "OT"]
+
+
+# Encrypted
+
+
+def certificates(folder: Path) -> None:
+    """An authority (ca.pem), and name.pem with name.key for the hospital and for a stranger."""
+
+    def openssl(*arguments: str) -> None:
+        subprocess.run(["openssl", *arguments], check=True, capture_output=True, cwd=folder)
+
+    new = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1"]
+    address = ["-addext", "subjectAltName=IP:127.0.0.1"]
+    for name in ("ca", "stranger"):
+        openssl(*new, "-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.pem")
+    for name in ("bone", "router"):
+        signer = ["-CA", "ca.pem", "-CAkey", "ca.key", *address]
+        out = ["-keyout", f"{name}.key", "-out", f"{name}.pem"]
+        openssl(*new, *signer, "-subj", f"/CN={name}", *out)
+
+
+@dcmtk
+@pytest.mark.skipif(not shutil.which("openssl"), reason="openssl is not installed")
+def test_an_encrypted_association(weights: Path, tmp_path: Path) -> None:
+    """dcmtk on both sides: who has no certificate of the hospital's gets in neither way."""
+    [study] = studies(tmp_path / "sent", 1, SeriesInstanceUID="1.2.3.4")
+    certificates(tmp_path)
+    kept, port = tmp_path / "kept", free_port()
+    kept.mkdir()
+    own = ["--tls-cert", "bone.pem", "--tls-key", "bone.key", "--tls-ca", "ca.pem"]
+    own = [str(tmp_path / o) if not o.startswith("--") else o for o in own]
+    command = ["storescp", "-aet", "PACS", "-od", str(kept)]
+    with (
+        subprocess.Popen([*command, *dcmtk_tls(tmp_path, "router"), str(port)]) as pacs,
+        listening(
+            weights, tmp_path / "home", *own, "--send-to", f"PACS@127.0.0.1:{port}:tls"
+        ) as running,
+    ):
+        try:
+            silent = socket.create_connection(("127.0.0.1", running.port))
+            for wrong in ([], dcmtk_tls(tmp_path, "stranger")):
+                refused = storescu(running.port, study, options=wrong)
+                assert refused.communicate(timeout=120) and refused.returncode != 0
+            router = storescu(running.port, study, options=dcmtk_tls(tmp_path, "router"))
+            assert "Success" in router.communicate(timeout=120)[0] and router.returncode == 0
+            silent.close()
+            eventually(lambda: len(list(kept.iterdir())) >= 3)
+        finally:
+            pacs.terminate()
+            pacs.wait(60)
+
+
+def dcmtk_tls(folder: Path, name: str) -> list[str]:
+    files = [str(folder / f"{name}.key"), str(folder / f"{name}.pem")]
+    return ["+tls", *files, "+cf", str(folder / "ca.pem")]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--tls-cert", "a"],
+        ["--tls-cert", "a", "--tls-key", "b"],
+        ["--send-to", "PACS@host:104:tls"],
+        ["--sign-for", "Clinic"],
+        ["--sign-for", " ", "--send-to", "PACS@host:104"],
+        ["--folder", "/does/not/exist"],
+    ],
+)
+def test_options_that_do_not_go_together(options: list[str], capsys) -> None:
+    assert main(["listen", "--port", "0", *options]) == 1
+    assert capsys.readouterr().err.startswith("error: ")
 
 
 # The watched folder

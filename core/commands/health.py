@@ -1,4 +1,4 @@
-"""``python -m core health``: release, store, disk and device as JSON, for a supervisor."""
+"""``python -m core health``: release, store, disk, device and PACS as JSON, for a supervisor."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import json
 from core.health import examine
 from core.settings import Settings
 
-HELP = "whether release, store, disk and device are well, as JSON"
+HELP = "whether release, store, disk and device are well and what the PACS waits for, as JSON"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,12 +18,14 @@ from core.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from ssl import SSLContext
 
     from pynetdicom.transport import ThreadedAssociationServer
 
     from core.pacs.inbox import Inbox
-    from core.pacs.outbox import Outbox
+    from core.pacs.outbox import Outbox, Send
     from core.pacs.scoring import Scorer
+    from core.pacs.tls import Encryption
 
 HELP = "take radiographs from a PACS or a folder and put the results on the worklist"
 
@@ -34,7 +37,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--aet", default="BONE", help="AE title of this program")
     add("--allow", action="append", default=[], metavar="AET", help="AE title of a sender")
     add("--quiet", type=float, default=5.0, metavar="SECONDS", help="without a new view of a study")
-    add("--send-to", action="append", default=[], metavar="AET@HOST:PORT or URL of STOW-RS")
+    add("--send-to", action="append", default=[], metavar="AET@HOST:PORT[:tls] or URL of STOW-RS")
+    add("--sign-for", metavar="ORGANISATION", help="send final reports that readers sign for it")
+    add("--sign-after", type=float, default=60.0, metavar="SECONDS", help="since the decision")
+    add("--tls-cert", type=Path, metavar="PEM", help="certificate: associations are encrypted")
+    add("--tls-key", type=Path, metavar="PEM", help="its private key, without a password")
+    add("--tls-ca", type=Path, metavar="PEM", help="who signs the certificates of others")
     add("--reserve", type=float, default=1024, metavar="MB", help="of the disk that stay free")
     add("--training-copies", type=Path, metavar="DIR", help="keep copies without identity here")
     add("--folder", type=Path, metavar="DIR", help="watch a folder instead of the network")
@@ -45,21 +53,42 @@ def run(options: argparse.Namespace, settings: Settings) -> int:
     from core.pacs import sender
     from core.pacs.inbox import Inbox
     from core.pacs.outbox import Outbox
+    from core.pacs.service import alone
 
+    encryption = _checked(options)
     _keep_values_out_of_the_log()
-    for destination in options.send_to:
-        sender.peer(destination)
     stop = threading.Event()
     _on_signal(lambda: sys.exit(0))  # until there is something that must be ended in order
     home = settings.home / "pacs"
-    inbox, outbox = Inbox(home / "inbox"), Outbox(home / "outbox")
-    if options.folder:
-        return _run(options, settings, inbox, outbox, stop)
-    server = _listen(options, settings, inbox)
-    try:
-        return _run(options, settings, inbox, outbox, stop)
-    finally:
-        server.shutdown()
+    with alone(home):
+        inbox, outbox = Inbox(home / "inbox"), Outbox(home / "outbox")
+        send = partial(sender.send, calling=options.aet, tls=encryption.calling)
+        if options.folder:
+            return _run(options, settings, inbox, outbox, send, stop)
+        server = _listen(options, settings, inbox, encryption.listening)
+        try:
+            return _run(options, settings, inbox, outbox, send, stop)
+        finally:
+            server.shutdown()
+
+
+def _checked(options: argparse.Namespace) -> Encryption:
+    """Everything that can be wrong with the options, before anything is begun."""
+    from core.pacs import sender
+    from core.pacs.tls import Encryption
+
+    peers = [sender.peer(destination) for destination in options.send_to]
+    if bool(options.tls_cert) != bool(options.tls_key):
+        raise SettingsInvalid("TLS needs both --tls-cert and --tls-key.")
+    if any(p is not None and p.tls for p in peers) and not options.tls_ca:
+        raise SettingsInvalid("To send with TLS, name who signs certificates with --tls-ca.")
+    if options.sign_for is not None and not (options.sign_for.strip() and options.send_to):
+        raise SettingsInvalid("--sign-for needs an organisation, and --send-to.")
+    if options.folder and not options.folder.is_dir():
+        raise SettingsInvalid("The folder to watch does not exist.")
+    if not options.folder and not options.allow and not _is_loopback(options.host):
+        raise SettingsInvalid("To listen to other machines, name the senders with --allow AET.")
+    return Encryption.of(options.tls_cert, options.tls_key, options.tls_ca)
 
 
 def _on_signal(act: Callable[[], object]) -> None:
@@ -75,12 +104,10 @@ def _keep_values_out_of_the_log() -> None:
 
 
 def _listen(
-    options: argparse.Namespace, settings: Settings, inbox: Inbox
+    options: argparse.Namespace, settings: Settings, inbox: Inbox, context: SSLContext | None
 ) -> ThreadedAssociationServer:
     from core.pacs.listener import Door, serve
 
-    if not options.allow and not _is_loopback(options.host):
-        raise SettingsInvalid("To listen to other machines, name the senders with --allow AET.")
     door = Door(
         host=options.host,
         port=options.port,
@@ -88,6 +115,7 @@ def _listen(
         allowed=tuple(options.allow),
         reserve=int(options.reserve * 2**20),
         max_bytes=settings.limits.max_bytes,
+        tls=context,
     )
     try:
         server = serve(door, inbox, settings.home)
@@ -111,28 +139,53 @@ def _run(
     settings: Settings,
     inbox: Inbox,
     outbox: Outbox,
+    send: Send,
     stop: threading.Event,
 ) -> int:
     from core.pacs import service
-    from core.pacs.folder import WatchedFolder
+    from core.pacs.scoring import teller
 
-    poll: Callable[[], object] = lambda: None  # noqa: E731
-    if options.folder:
-        if not options.folder.is_dir():
-            raise SettingsInvalid("The folder to watch does not exist.")
-        seen = settings.home / "pacs" / "taken.jsonl"
-        folder = WatchedFolder(options.folder, seen, settings.limits)
-        print("watching the folder", flush=True)
-        poll = lambda: folder.poll(inbox)  # noqa: E731
+    polls = [_folder(options.folder, settings, inbox)] if options.folder else []
     scorer = _scorer(options, settings, outbox)
+    if options.sign_for:
+        polls.append(_signing(options, settings, scorer))
     _on_signal(stop.set)
     sending = threading.Thread(
-        target=service.keep_sending, args=(outbox, options.aet, stop), daemon=True
+        target=service.keep_sending, args=(outbox, send, stop, teller(scorer.store)), daemon=True
     )
     sending.start()
-    service.work(inbox, scorer, options.quiet, stop, poll)
+    service.work(inbox, scorer, options.quiet, stop, polls)
     sending.join(5)
     return 0
+
+
+def _folder(path: Path, settings: Settings, inbox: Inbox) -> Callable[[], object]:
+    from core.pacs.folder import WatchedFolder
+
+    folder = WatchedFolder(path, settings.home / "pacs" / "taken.jsonl", settings.limits)
+    print("watching the folder", flush=True)
+    return lambda: folder.poll(inbox)
+
+
+def _signing(
+    options: argparse.Namespace, settings: Settings, scorer: Scorer
+) -> Callable[[], object]:
+    from core.pacs.service import every
+    from core.pacs.signing import Signing
+    from core.registry import Registry
+
+    releases = Registry.open(settings.weights).releases
+    signing = Signing(
+        scorer.store,
+        scorer.outbox,
+        settings.limits,
+        tuple(options.send_to),
+        options.sign_for.strip(),
+        settings.home / "pacs" / "signed.jsonl",
+        lambda name, sha: r if (r := releases.get(name)) and r.sha256 == sha else None,
+        options.sign_after,
+    )
+    return every(5.0, signing.poll)
 
 
 def _scorer(options: argparse.Namespace, settings: Settings, outbox: Outbox) -> Scorer:

@@ -18,7 +18,16 @@ def document(assessment: Assessment) -> Dataset:
     """The PDF of the study's report; it names neither patient nor file."""
     study = combine("", [v.result for v in assessment.views], assessment.release)
     radiographs = tuple(v.radiograph for v in assessment.views)
-    page = report.pdf(report.StudyReport(study, radiographs, assessment.release, datetime.now(UTC)))
+    signed = assessment.signature
+    page = report.pdf(
+        report.StudyReport(
+            study,
+            radiographs,
+            assessment.release,
+            datetime.now(UTC),
+            decisions=signed.decisions if signed else (),
+        )
+    )
     item = SOPClass(
         sop_class_uid=EncapsulatedPDFStorage,
         modality="DOC",
@@ -29,10 +38,8 @@ def document(assessment: Assessment) -> Dataset:
     item.AcquisitionDateTime = None
     item.BurnedInAnnotation = "NO" if _nothing_burned_in(assessment) else "YES"
     item.SourceInstanceSequence = [reference(v) for v in assessment.views]
-    item.VerificationFlag = "VERIFIED" if assessment.signature else "UNVERIFIED"
-    item.DocumentTitle = "Assessment of radiographs" + (
-        "" if assessment.signature else ", preliminary"
-    )
+    item.VerificationFlag = "VERIFIED" if signed else "UNVERIFIED"
+    item.DocumentTitle = "Assessment of radiographs" + ("" if signed else ", preliminary")
     title = Dataset()
     title.CodeValue, title.CodingSchemeDesignator = "18748-4", "LN"
     title.CodeMeaning = "Diagnostic imaging study"

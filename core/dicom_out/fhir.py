@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+from core.dicom_out.codes import SITES
 from core.dicom_out.source import NOTICE, PROGRAM, Assessment, View, finding_words
-from core.dicom_out.structured import SITES
 from core.study import combine
 
 _REPORT = {"system": "http://loinc.org", "code": "18748-4", "display": "Diagnostic imaging study"}

@@ -75,7 +75,7 @@ def _annotation(
                 units=pr.AnnotationUnitsValues.PIXEL,
                 is_filled=False,
                 tracking_id=f"View {assessment.number(view)}",
-                tracking_uid=assessment.uid("tracking", view.source.SOPInstanceUID, view.frame),
+                tracking_uid=assessment.tracking_uid(view),
             )
         ],
         text_objects=[

@@ -51,6 +51,12 @@ def objects(assessment: Assessment) -> Iterator[tuple[str, Dataset]]:
     yield "report-pdf.dcm", document(assessment)
 
 
+def signed_objects(assessment: Assessment) -> Iterator[tuple[str, Dataset]]:
+    """(file name, object) of what goes into the study once readers have signed."""
+    yield "signed-sr.dcm", structured_report(assessment)
+    yield "signed-pdf.dcm", document(assessment)
+
+
 def encoded(item: Dataset) -> bytes:
     """The object as a file (PS3.10)."""
     file = io.BytesIO()

@@ -17,6 +17,7 @@ from pydicom.valuerep import DA, TM
 from core.errors import ImageRejected
 from core.lut import numbers
 from core.registry import Release
+from core.report import Decision
 from core.types import BodyPart, ImageResult, Radiograph
 
 PROGRAM = "Bone Fracture Detection"
@@ -58,11 +59,20 @@ class View:
 
 @dataclass(frozen=True)
 class Signature:
-    """The reader who stands for a result. name: DICOM person name; when: of the decision."""
+    """The readers who stand for a result, and what they said of it.
 
-    name: str
+    decisions: the earliest first, at least one; their marks are on the views of the assessment.
+    organisation: for which they sign. replaces: (series, instance) UIDs of the report that was
+    sent before; None: the preliminary one.
+    """
+
     organisation: str
-    when: datetime
+    decisions: tuple[Decision, ...]
+    replaces: tuple[str, str] | None = None
+
+    @property
+    def when(self) -> datetime:
+        return max(d.decided for d in self.decisions)
 
 
 @dataclass(frozen=True)
@@ -86,8 +96,15 @@ class Assessment:
 
     def uid(self, *what: object) -> str:
         """A UID for one object or series of this assessment, the same each time."""
+        by = self.signature
+        return self._uid(f"{by.when.isoformat()} {by.replaces}" if by else "", *what)
+
+    def tracking_uid(self, view: View) -> str:
+        """Of what was found in a view: the same before and after a reader signed."""
+        return self._uid("", "tracking", view.source.SOPInstanceUID, view.frame)
+
+    def _uid(self, signed: str, *what: object) -> str:
         instances = sorted(f"{v.source.SOPInstanceUID}/{v.frame}" for v in self.views)
-        signed = self.signature.when.isoformat() if self.signature else ""
         return derived_uid(self.study_uid, self.release.sha256, signed, *instances, *what)
 
 

@@ -6,6 +6,7 @@ the training data stands in the parameters of the algorithm.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -14,7 +15,10 @@ from highdicom.coding_schemes import CodingSchemeIdentificationItem
 from highdicom.sr import CodedConcept
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
+from pydicom.uid import ComprehensiveSRStorage
 
+from core.dicom_out.codes import SCHEME, SITES, image_of
+from core.dicom_out.reading import reading_groups, verifying_observer
 from core.dicom_out.region import outline
 from core.dicom_out.series import SERIES, common
 from core.dicom_out.source import PROGRAM, Assessment, View, derived_uid, finding_words
@@ -24,20 +28,18 @@ from core.types import BodyPart
 _Group: TypeAlias = (
     sr.PlanarROIMeasurementsAndQualitativeEvaluations | sr.MeasurementsAndQualitativeEvaluations
 )
-SCHEME = "99BONE"
 _CODES = CodingSchemeIdentificationItem(SCHEME, name=f"Codes of {PROGRAM}")
-SITES = {
-    BodyPart.ELBOW: codes.SCT.ElbowJoint,
-    BodyPart.HAND: codes.SCT.Hand,
-    BodyPart.SHOULDER: codes.SCT.Shoulder,
-}
 _PROCEDURE = CodedConcept("363680008", "SCT", "Radiographic imaging procedure")
 _RATIO = CodedConcept("1", "UCUM", "no units")
 _MODEL_UID = derived_uid(PROGRAM)
 
 
 def structured_report(assessment: Assessment) -> Dataset:
-    """One document of the whole study; preliminary and unverified until a reader signs."""
+    """One document of the whole study; preliminary and unverified until readers sign.
+
+    Then it is final and verified, names them, holds what they said, and names the report before
+    it as its predecessor.
+    """
     sources = [v.source for v in assessment.views]
     signature = assessment.signature
     arguments = common(assessment, SERIES["SR"], 1)
@@ -51,15 +53,26 @@ def structured_report(assessment: Assessment) -> Dataset:
         coding_schemes=[_CODES],
         is_complete=True,
         is_final=signature is not None,
-        is_verified=signature is not None,
-        verifying_observer_name=signature.name if signature else None,
-        verifying_organization=signature.organisation if signature else None,
+        previous_versions=[_predecessor(assessment)] if signature else None,
         **arguments,
     )
     if signature:
-        when = signature.when.strftime("%Y%m%d%H%M%S")
-        document.VerifyingObserverSequence[0].VerificationDateTime = when
+        document.VerificationFlag = "VERIFIED"
+        document.VerifyingObserverSequence = [
+            verifying_observer(d, signature.organisation) for d in signature.decisions
+        ]
     return document
+
+
+def _predecessor(assessment: Assessment) -> Dataset:
+    """What this report takes the place of (PS3.3 C.17.2.2)."""
+    preliminary = replace(assessment, signature=None)
+    found = assessment.signature and assessment.signature.replaces
+    series, instance = found or (preliminary.uid("series", "SR"), preliminary.uid("SR"))
+    before = Dataset()
+    before.SOPClassUID, before.SOPInstanceUID = ComprehensiveSRStorage, instance
+    before.StudyInstanceUID, before.SeriesInstanceUID = assessment.study_uid, series
+    return before
 
 
 def _once(sources: list[Dataset]) -> list[Dataset]:
@@ -79,7 +92,10 @@ def _report(assessment: Assessment) -> sr.MeasurementReport:
     return sr.MeasurementReport(
         observation_context=sr.ObservationContext(observer_device_context=observer),
         procedure_reported=_PROCEDURE,
-        imaging_measurements=[_group(v, assessment) for v in assessment.views],
+        imaging_measurements=[
+            *(_group(v, assessment) for v in assessment.views),
+            *reading_groups(assessment),
+        ],
         title=codes.DCM.ImagingMeasurementReport,
         language_of_content_item_and_descendants=sr.LanguageOfContentItemAndDescendants(
             CodedConcept("en", "RFC5646", "English")
@@ -91,7 +107,7 @@ def _group(view: View, assessment: Assessment) -> _Group:
     """What was found in one view, with the region where something is suspected."""
     result, release = view.result, assessment.release
     tracking = sr.TrackingIdentifier(
-        uid=assessment.uid("tracking", view.source.SOPInstanceUID, view.frame),
+        uid=assessment.tracking_uid(view),
         identifier=f"View {assessment.number(view)}",
     )
     assessed = result.part is not None and result.reason is None
@@ -104,20 +120,13 @@ def _group(view: View, assessment: Assessment) -> _Group:
     }
     region = outline(view.radiograph, result) if assessed else None
     if region is None:
-        source = sr.SourceImageForMeasurementGroup(*_reference(view))
+        source = sr.SourceImageForMeasurementGroup(*image_of(view))
         return sr.MeasurementsAndQualitativeEvaluations(source_images=[source], **shared)
-    image = sr.SourceImageForRegion(*_reference(view))
+    image = sr.SourceImageForRegion(*image_of(view))
     kind = sr.GraphicTypeValues.POLYLINE
     return sr.PlanarROIMeasurementsAndQualitativeEvaluations(
         referenced_region=sr.ImageRegion(kind, np.round(region, 1), image), **shared
     )
-
-
-def _reference(view: View) -> tuple[str, str, list[int] | None]:
-    header = view.radiograph.header
-    several = header is not None and header.frames > 1
-    source = view.source
-    return source.SOPClassUID, source.SOPInstanceUID, [view.frame] if several else None
 
 
 def _finding(view: View) -> CodedConcept:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,7 +51,8 @@ SUCCESS, OUT_OF_RESOURCES, DOES_NOT_MATCH, CANNOT_UNDERSTAND = 0x0000, 0xA700, 0
 class Door:
     """Where and whom to listen to. allowed: AE titles of senders, empty for all of them.
 
-    reserve: bytes that stay free on the disk; below it, nothing is accepted.
+    reserve: bytes that stay free on the disk; below it, nothing is accepted. tls: encrypts every
+    association; None: none.
     """
 
     host: str = "127.0.0.1"
@@ -59,6 +61,7 @@ class Door:
     allowed: tuple[str, ...] = ()
     reserve: int = 2**30
     max_bytes: int = 100 * 2**20
+    tls: ssl.SSLContext | None = None
 
 
 def serve(door: Door, inbox: Inbox, home: Path) -> ThreadedAssociationServer:
@@ -75,10 +78,21 @@ def serve(door: Door, inbox: Inbox, home: Path) -> ThreadedAssociationServer:
     server = ae.start_server(
         (door.host, door.port),
         block=False,
-        evt_handlers=[(evt.EVT_C_STORE, lambda event: _store(event, door, inbox, home))],
+        ssl_context=door.tls,
+        evt_handlers=[
+            (evt.EVT_C_STORE, lambda event: _store(event, door, inbox, home)),
+            (evt.EVT_REJECTED, _tell_refused),
+        ],
     )
     assert isinstance(server, ThreadedAssociationServer)
     return server
+
+
+def _tell_refused(event: evt.Event) -> None:
+    """What the administrator needs to know to let a sender in."""
+    asked = event.assoc.requestor
+    calling, called = str(asked.ae_title), str(event.assoc.acceptor.ae_title)
+    log.warning("An association was refused: %r at %s called %r.", calling, asked.address, called)
 
 
 def _syntaxes() -> Sequence[str]:

@@ -8,7 +8,7 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from core.files import remove_leftovers, write_atomically, write_json
@@ -18,47 +18,71 @@ log = logging.getLogger(__name__)
 FIRST_WAIT, LONGEST_WAIT = 2.0, 900.0
 """Seconds until the second try, doubled with each one up to the longest."""
 MAX_ATTEMPTS = 200  # two days
+BATCH = 16  # objects in memory at once, of 7 MB at most
 Send = Callable[[str, Sequence[bytes]], Sequence[bool]]
 """(destination, objects) -> which of them arrived."""
 
 
 @dataclass(frozen=True)
 class Waiting:
-    """One object for one destination. note: path of its JSON; the object lies beside it."""
+    """One object for one destination. note: path of its JSON; the object lies beside it.
+
+    about: what the audit says of it, without identity (``uid``, ``kind``, ``study``).
+    """
 
     note: Path
     destination: str
     attempts: int
     next_try: float
+    about: dict[str, str]
 
     @property
     def item(self) -> Path:
         return self.note.with_suffix(".dcm")
 
 
+Tell = Callable[[str, Waiting], object]
+"""("object.sent" or "object.given_up", what) is called before it leaves the outbox."""
+
+
 class Outbox:
-    """The folder ``outbox``; what was tried too often lies in its folder ``failed``."""
+    """The folder ``outbox``; what was tried too often lies in its folder ``failed``.
+
+    Any number of threads of one process may put, one sends.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         remove_leftovers(folder)
+        for item in folder.glob("*.dcm"):  # sent, or put again by its study: a kill in between
+            if not item.with_suffix(".json").exists():
+                item.unlink()
 
-    def put(self, destination: str, uid: str, data: bytes) -> None:
-        """Keep an object to send; the same UID for the same destination is there once."""
+    def put(self, destination: str, uid: str, data: bytes, kind: str = "", study: str = "") -> None:
+        """Keep an object to send; the same UID for the same destination is there once.
+
+        kind: its series (``SR``). study: id on the worklist. Neither may name a patient.
+        """
         name = hashlib.sha256(f"{destination} {uid}".encode()).hexdigest()[:32]
-        write_atomically(self._folder / f"{name}.dcm", lambda p: p.write_bytes(data))
-        self._note(self._folder / f"{name}.json", destination, 0, 0.0)
+        note = self._folder / f"{name}.json"
+        about = {"uid": uid, "kind": kind, "study": study}
+        write_atomically(note.with_suffix(".dcm"), lambda p: p.write_bytes(data))
+        _write(Waiting(note, destination, 0, 0.0, about))
 
     def waiting(self) -> list[Waiting]:
-        found = []
-        for note in sorted(self._folder.glob("*.json")):
-            said = json.loads(note.read_text())
-            found.append(Waiting(note, said["destination"], said["attempts"], said["next_try"]))
-        return found
+        return [w for w in map(_read, sorted(self._folder.glob("*.json"))) if w is not None]
 
-    def send(self, send: Send, batch: int = 50) -> int:
-        """Try what is due, by destination; how many objects arrived."""
+    @staticmethod
+    def counts(folder: Path) -> tuple[int, int]:
+        """(objects that wait, objects given up) in an outbox that another process may work in."""
+        return len(list(folder.glob("*.json"))), len(list((folder / "failed").glob("*.json")))
+
+    def send(self, send: Send, tell: Tell = lambda *_: None, batch: int = BATCH) -> int:
+        """Try what is due, by destination; how many objects arrived.
+
+        Where ``tell`` raises, the object stays and is sent again.
+        """
         by_destination: dict[str, list[Waiting]] = defaultdict(list)
         for one in self.waiting():
             if one.next_try <= time.time():
@@ -69,24 +93,40 @@ class Outbox:
             results = send(destination, [w.item.read_bytes() for w in chosen])
             for one, good in zip(chosen, results, strict=True):
                 arrived += good
-                self._arrived(one) if good else self._again(one)
+                self._arrived(one, tell) if good else self._again(one, tell)
         return arrived
 
-    def _arrived(self, one: Waiting) -> None:
+    def _arrived(self, one: Waiting, tell: Tell) -> None:
+        tell("object.sent", one)
         one.note.unlink()
         one.item.unlink()
 
-    def _again(self, one: Waiting) -> None:
+    def _again(self, one: Waiting, tell: Tell) -> None:
         attempts = one.attempts + 1
-        if attempts >= MAX_ATTEMPTS:
-            log.error("An object was not accepted %d times and is kept in 'failed'.", attempts)
-            failed = self._folder / "failed"
-            failed.mkdir(exist_ok=True)
-            one.item.rename(failed / one.item.name)
-            one.note.rename(failed / one.note.name)
+        if attempts < MAX_ATTEMPTS:
+            wait = min(LONGEST_WAIT, FIRST_WAIT * 2.0 ** min(attempts - 1, 20))
+            _write(replace(one, attempts=attempts, next_try=time.time() + wait))
             return
-        wait = min(LONGEST_WAIT, FIRST_WAIT * 2.0 ** min(attempts - 1, 20))
-        self._note(one.note, one.destination, attempts, time.time() + wait)
+        log.error("An object was not accepted %d times and is kept in 'failed'.", attempts)
+        tell("object.given_up", one)
+        failed = self._folder / "failed"
+        failed.mkdir(exist_ok=True, mode=0o700)
+        # The note first and as new: moving both files back sends them again.
+        _write(replace(one, note=failed / one.note.name, attempts=0, next_try=0.0))
+        one.item.rename(failed / one.item.name)
+        one.note.unlink()
 
-    def _note(self, path: Path, destination: str, attempts: int, next_try: float) -> None:
-        write_json(path, {"destination": destination, "attempts": attempts, "next_try": next_try})
+
+def _read(note: Path) -> Waiting | None:
+    """What waits; None where its object is gone already, which a kill can leave."""
+    if not note.with_suffix(".dcm").exists():
+        note.unlink(missing_ok=True)
+        return None
+    said = json.loads(note.read_text())
+    about = said.get("about", {})  # of an earlier version: nothing
+    return Waiting(note, said["destination"], said["attempts"], said["next_try"], about)
+
+
+def _write(one: Waiting) -> None:
+    said = {"destination": one.destination, "attempts": one.attempts, "next_try": one.next_try}
+    write_json(one.note, {**said, "about": one.about})

@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+
+from pydicom.dataset import Dataset
+from pydicom.uid import (
+    ComprehensiveSRStorage,
+    EncapsulatedPDFStorage,
+    GrayscaleSoftcopyPresentationStateStorage,
+    SecondaryCaptureImageStorage,
+)
 
 from core.cascade import Cascade
 from core.dicom_out import reply
@@ -13,15 +21,22 @@ from core.errors import ImageRejected
 from core.imaging import sha256
 from core.pacs.deidentify import TrainingCopies
 from core.pacs.inbox import Arrived
-from core.pacs.outbox import Outbox
+from core.pacs.outbox import Outbox, Tell, Waiting
 from core.pipeline import diagnose
 from core.settings import ImageLimits
 from core.store import Store
+from core.store.audit import LONGEST_FACT
 from core.study import combine
 from core.types import ImageResult
 
 log = logging.getLogger(__name__)
 ACTOR = "listener"
+KINDS = {
+    SecondaryCaptureImageStorage: "SC",
+    ComprehensiveSRStorage: "SR",
+    GrayscaleSoftcopyPresentationStateStorage: "PR",
+    EncapsulatedPDFStorage: "PDF",
+}
 
 
 @dataclass(frozen=True)
@@ -53,9 +68,10 @@ class Scorer:
                 self.copies.keep(data, self.limits)
         combined = combine(study.key, results, self.cascade.release)
         title = f"Study {study.key[-16:]}" if views else study.key[-60:]
-        self.store.add_study(title, combined, self.cascade.release, pictures, ACTOR)
+        added = self.store.add_study(title, combined, self.cascade.release, pictures, ACTOR)
         if views and self.destinations:
-            self._reply(Assessment(tuple(views), self.cascade.release))
+            objects = reply.objects(Assessment(tuple(views), self.cascade.release))
+            put_all(self.outbox, self.destinations, objects, added)
 
     def _assess(self, name: str, data: bytes) -> Sequence[View | ImageResult]:
         """The frames of a DICOM file as views; anything else, or a refused file, as a result."""
@@ -65,8 +81,27 @@ class Scorer:
             views = []
         return views or [diagnose(self.cascade, data, name, self.limits)[1]]
 
-    def _reply(self, assessment: Assessment) -> None:
-        for _, item in reply.objects(assessment):
-            data = reply.encoded(item)
-            for destination in self.destinations:
-                self.outbox.put(destination, str(item.SOPInstanceUID), data)
+
+def put_all(
+    outbox: Outbox, destinations: Sequence[str], objects: Iterable[tuple[str, Dataset]], study: str
+) -> int:
+    """Every object for every destination; how many objects there are. study: of the worklist."""
+    count = 0
+    for _, item in objects:
+        count += 1
+        data = reply.encoded(item)
+        kind = KINDS.get(item.SOPClassUID, "")
+        for destination in destinations:
+            outbox.put(destination, str(item.SOPInstanceUID), data, kind, study)
+    return count
+
+
+def teller(store: Store) -> Tell:
+    """Write into the audit what was sent or given up: which object, of which study, and where."""
+
+    def tell(event: str, one: Waiting) -> None:
+        facts = {k: v for k, v in one.about.items() if v}
+        to = one.destination[:LONGEST_FACT]
+        store.audit(event, ACTOR, destination=to, attempts=one.attempts + 1, **facts)
+
+    return tell

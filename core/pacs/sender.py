@@ -1,19 +1,26 @@
-"""Objects to an archive: C-STORE to ``AET@host:port``, STOW-RS to ``http(s)://…/studies``."""
+"""Objects to an archive: C-STORE to ``AET@host:port``, STOW-RS to ``http(s)://…/studies``.
+
+``AET@host:port:tls`` is C-STORE in an encrypted association.
+"""
 
 from __future__ import annotations
 
+import http.client
 import io
 import logging
+import os
 import re
-import urllib.error
+import ssl
+import urllib.parse
 import urllib.request
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pydicom.dataset import Dataset
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE
+from pynetdicom.association import Association
 from pynetdicom.presentation import build_context
 from pynetdicom.sop_class import (  # type: ignore[attr-defined]
     ComprehensiveSRStorage,
@@ -33,10 +40,18 @@ _CLASSES = (
     GrayscaleSoftcopyPresentationStateStorage,
     EncapsulatedPDFStorage,
 )
-_PEER = re.compile(r"(?P<aet>[^@\\]{1,16})@(?P<host>[\w.-]+|\[[0-9a-fA-F:]+\]):(?P<port>\d{1,5})")
+_PEER = re.compile(
+    r"(?P<aet>[^@\\]{1,16})@(?P<host>[\w.-]+|\[[0-9a-fA-F:]+\]):(?P<port>\d{1,5})"
+    r"(?P<tls>:tls)?"
+)
 TIMEOUT = 30.0
 # Coerced elements, elements ignored: stored all the same (PS3.4 table B.2-1).
 _STORED = (0x0000, 0xB000, 0xB006, 0xB007)
+
+
+AUTHORIZATION = "BONE_STOW_AUTHORIZATION"
+"""Variable of the environment: the header that STOW-RS is sent with, such as ``Bearer …``."""
+_FAILED_SOP_SEQUENCE = b"00081198"  # PS3.18 table 10.5.3-2: in the answer, what was not stored
 
 
 @dataclass(frozen=True)
@@ -44,51 +59,101 @@ class Peer:
     aet: str
     host: str
     port: int
+    tls: bool = False
 
 
 def peer(destination: str) -> Peer | None:
     """The peer of ``AET@host:port``, None for a URL; raises SettingsInvalid for anything else."""
     if destination.startswith(("http://", "https://")):
+        _checked_url(destination)
         return None
     found = _PEER.fullmatch(destination)
-    if not found:
-        raise SettingsInvalid(f"{destination!r} is neither AET@HOST:PORT nor a URL.")
-    return Peer(found["aet"], found["host"].strip("[]"), int(found["port"]))
+    if not found or int(found["port"]) > 65535:
+        raise SettingsInvalid(f"{destination!r} is neither AET@HOST:PORT[:tls] nor a URL.")
+    return Peer(found["aet"], found["host"].strip("[]"), int(found["port"]), bool(found["tls"]))
 
 
-def send(destination: str, items: Sequence[bytes], calling: str = "BONE") -> list[bool]:
-    """Which of the objects arrived. Never raises for what the network or the peer does."""
+def _checked_url(url: str) -> None:
+    try:
+        parts = urllib.parse.urlsplit(url)
+        usable = bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        usable = False
+        parts = urllib.parse.urlsplit("")
+    if parts.username or parts.password or parts.query:
+        raise SettingsInvalid(
+            f"A URL to send to holds no password and no query; put the header into {AUTHORIZATION}."
+        )
+    if not usable:
+        raise SettingsInvalid("The URL to send to has no valid host and port.")
+
+
+def send(
+    destination: str,
+    items: Sequence[bytes],
+    calling: str = "BONE",
+    tls: ssl.SSLContext | None = None,
+) -> list[bool]:
+    """Which of the objects arrived. Never raises for what the network or the peer does.
+
+    tls: for destinations that ask for it. STOW-RS is encrypted where its URL says https.
+    """
     to = peer(destination)
     if to is None:
         return [_stow(destination, data) for data in items]
-    return _store(to, [read_own(data) for data in items], calling)
+    return _store(to, [read_own(data) for data in items], calling, tls)
 
 
-def _store(to: Peer, items: Sequence[Dataset], calling: str) -> list[bool]:
+def _store(
+    to: Peer, items: Sequence[Dataset], calling: str, tls: ssl.SSLContext | None
+) -> list[bool]:
+    if to.tls and tls is None:  # never in the clear what was to be encrypted
+        log.error("There is no certificate to trust for an encrypted destination.")
+        return [False] * len(items)
     ae = AE(ae_title=calling)
     ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = ae.connection_timeout = TIMEOUT
-    contexts = [build_context(c, ExplicitVRLittleEndian) for c in _CLASSES]
-    association = ae.associate(to.host, to.port, contexts=contexts, ae_title=to.aet)
+    # The implicit one is DICOM's default, which must be offered (PS3.5 section 10.1).
+    syntaxes: list[str | UID] = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
+    association = ae.associate(
+        to.host,
+        to.port,
+        contexts=[build_context(c, syntaxes) for c in _CLASSES],
+        ae_title=to.aet,
+        tls_args=(tls, to.host) if to.tls and tls else None,
+    )
     if not association.is_established:
         log.warning("The archive does not answer or refuses the connection.")
         return [False] * len(items)
-    arrived = []
     try:
-        for item in items:
-            arrived.append(_is_stored(association.send_c_store(item)))
-    except (RuntimeError, ValueError) as error:  # the peer went away, or took no such class
-        log.warning("An object could not be sent: %s.", type(error).__name__)
+        return [association.is_established and _one(association, item) for item in items]
     finally:
         if association.is_established:
             association.release()
-    return [*arrived, *[False] * (len(items) - len(arrived))]
+
+
+def _one(association: Association, item: Dataset) -> bool:
+    try:
+        status = association.send_c_store(item)
+    except (RuntimeError, ValueError) as error:  # the peer went away, or takes no such class
+        kind = item.get("Modality")
+        log.warning("An object (%s) could not be sent: %s.", kind, type(error).__name__)
+        return False
+    return _is_stored(status)
 
 
 def _is_stored(status: Dataset) -> bool:
     code = status.get("Status")
     if code not in _STORED:
-        log.warning("The archive did not store an object (status %s).", code)
+        said = "no answer" if code is None else f"status {code:04X}"
+        log.warning("The archive did not store an object (%s).", said)
     return code in _STORED
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A redirected POST becomes a GET, and the page of a login would look like success."""
+
+    def redirect_request(self, *_: object) -> None:
+        return None
 
 
 def _stow(url: str, data: bytes) -> bool:
@@ -98,13 +163,16 @@ def _stow(url: str, data: bytes) -> bool:
     body = io.BytesIO(head + data + f"\r\n--{boundary}--\r\n".encode()).getvalue()
     kind = f'multipart/related; type="application/dicom"; boundary={boundary}'
     headers = {"Content-Type": kind, "Accept": "application/dicom+json"}
+    if os.environ.get(AUTHORIZATION):
+        headers["Authorization"] = os.environ[AUTHORIZATION]
     request = urllib.request.Request(url, body, headers, method="POST")
     try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
-            if answer.status == 200:
-                return True
-            log.warning("The archive did not store an object (HTTP %d).", answer.status)
-    except (OSError, urllib.error.URLError) as error:
+        with urllib.request.build_opener(_NoRedirect).open(request, timeout=TIMEOUT) as answer:
+            stored = answer.status in (200, 202) and _FAILED_SOP_SEQUENCE not in answer.read(2**20)
+            if not stored:
+                log.warning("The archive did not store an object (HTTP %d).", answer.status)
+            return bool(stored)
+    except (OSError, http.client.HTTPException, ValueError) as error:
         code = getattr(error, "code", type(error).__name__)
         log.warning("The archive did not store an object (HTTP %s).", code)
     return False

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
-from core.pacs import sender
+from core.errors import SettingsInvalid, StoreUnavailable
 from core.pacs.inbox import Arrived, Inbox
-from core.pacs.outbox import Outbox
+from core.pacs.outbox import Outbox, Send, Tell
 from core.pacs.scoring import Scorer
 
 log = logging.getLogger(__name__)
 PAUSE = 0.5
 """Seconds between two looks at the inbox, the folder and the outbox."""
+TROUBLE = 10.0
+"""Seconds until the next look when the disk or the database did not answer."""
 
 
 def work(
@@ -22,33 +27,85 @@ def work(
     scorer: Scorer,
     quiet: float,
     stop: threading.Event,
-    poll: Callable[[], object] = lambda: None,
+    polls: Sequence[Callable[[], object]] = (),
 ) -> None:
-    """Score until ``stop``; ``poll`` is called before each look at the inbox."""
+    """Score until ``stop``; each of ``polls`` is called before each look at the inbox."""
     while not stop.is_set():
-        poll()
-        for study in inbox.due(quiet):
-            score_one(inbox, scorer, study)
-            if stop.is_set():
-                return
-        inbox.forget_old()
-        stop.wait(PAUSE)
+        well = True
+        try:
+            for poll in polls:
+                poll()
+            for study in inbox.due(quiet):
+                well &= score_one(inbox, scorer, study)
+                if stop.is_set():
+                    return
+            inbox.forget_old()
+        except (OSError, StoreUnavailable) as error:
+            _complain("The inbox could not be looked through", error)
+            well = False
+        stop.wait(PAUSE if well else TROUBLE)
 
 
-def score_one(inbox: Inbox, scorer: Scorer, study: Arrived) -> None:
-    """The boundary of one study: whatever it raises, the next ones are scored."""
+def score_one(inbox: Inbox, scorer: Scorer, study: Arrived) -> bool:
+    """The boundary of one study: whatever it raises, the next ones are scored.
+
+    Returns False where the disk or the database did not answer: that is no fault of the study, so
+    it does not count as one of its attempts. Raises OSError where not even that can be written.
+    """
     try:
         scorer.score(study)
+    except (OSError, StoreUnavailable) as error:
+        _complain("A study could not be scored for now", error)
+        return False
     except Exception as error:  # noqa: BLE001 - one odd study must not stop the others
-        where = "".join(traceback.format_tb(error.__traceback__))  # no message: it may quote values
-        log.error("A study could not be scored: %s\n%s", type(error).__name__, where)
+        _complain("A study could not be scored", error)
         inbox.failed(study)
     else:
         inbox.done(study)
+    return True
 
 
-def keep_sending(outbox: Outbox, calling: str, stop: threading.Event) -> None:
+def keep_sending(outbox: Outbox, send: Send, stop: threading.Event, tell: Tell) -> None:
     """Send until ``stop``, in a thread of its own: an archive that is slow delays no result."""
     while not stop.is_set():
-        outbox.send(lambda to, items: sender.send(to, items, calling))
-        stop.wait(PAUSE)
+        pause = PAUSE
+        try:
+            outbox.send(send, tell)
+        except Exception as error:  # noqa: BLE001 - else nothing would ever be sent again
+            _complain("The outbox could not be sent", error)
+            pause = TROUBLE
+        stop.wait(pause)
+
+
+@contextmanager
+def alone(home: Path) -> Iterator[None]:
+    """One process works in ``home`` at a time; raises SettingsInvalid for a second one."""
+    import fcntl
+
+    home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with (home / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise SettingsInvalid(
+                "A listener is running with this BONE_HOME already; give each its own."
+            ) from error
+        yield  # the lock ends with the process, however it ends
+
+
+def every(seconds: float, act: Callable[[], object]) -> Callable[[], object]:
+    """``act``, but not more often than that."""
+    last = -seconds
+
+    def sometimes() -> None:
+        nonlocal last
+        if time.monotonic() - last >= seconds:
+            act()
+            last = time.monotonic()
+
+    return sometimes
+
+
+def _complain(what: str, error: Exception) -> None:
+    where = "".join(traceback.format_tb(error.__traceback__))  # no message: it may quote values
+    log.error("%s: %s\n%s", what, type(error).__name__, where)

@@ -1,0 +1,23 @@
+"""Codes and references that the structured report is made of."""
+
+from __future__ import annotations
+
+from pydicom.sr.codedict import codes
+
+from core.dicom_out.source import View
+from core.types import BodyPart
+
+SCHEME = "99BONE"
+SITES = {
+    BodyPart.ELBOW: codes.SCT.ElbowJoint,
+    BodyPart.HAND: codes.SCT.Hand,
+    BodyPart.SHOULDER: codes.SCT.Shoulder,
+}
+
+
+def image_of(view: View) -> tuple[str, str, list[int] | None]:
+    """SOP class, SOP instance, and the frame where there are several."""
+    header = view.radiograph.header
+    several = header is not None and header.frames > 1
+    source = view.source
+    return source.SOPClassUID, source.SOPInstanceUID, [view.frame] if several else None

@@ -1,0 +1,176 @@
+"""Final reports: what readers decided on the worklist, signed by them, to the archive."""
+
+from __future__ import annotations
+
+import json
+import logging
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from core import imaging
+from core.dicom_out import reply
+from core.dicom_out.source import Assessment, Signature, View, source_of
+from core.errors import ImageRejected, StoreUnavailable
+from core.files import append_event
+from core.pacs.outbox import Outbox
+from core.pacs.scoring import ACTOR, put_all
+from core.report import Decision as Said
+from core.settings import ImageLimits
+from core.store import Decision, Entry, Query, Status, Store, StudyRecord, Verdict
+from core.study import Mark
+from core.types import Radiograph
+
+if TYPE_CHECKING:
+    from core.registry import Release
+
+log = logging.getLogger(__name__)
+_AGREES = {Verdict.AGREE: True, Verdict.DISAGREE: False}
+
+
+@dataclass
+class Signing:
+    """Sends a final report of each study that the listener received and its readers decided.
+
+    Readers who say different things, or ask for a second look, sign nothing. wait: seconds that a
+    decision must be old, so that one undone at once is never sent. sent: the file that tells what
+    was. release_of: the release with this id and SHA-256, None where it is no longer there.
+    """
+
+    store: Store
+    outbox: Outbox
+    limits: ImageLimits
+    destinations: Sequence[str]
+    organisation: str
+    sent: Path
+    release_of: Callable[[str, str], Release | None]
+    wait: float = 60.0
+    _last: dict[str, tuple[str, tuple[str, str]]] = field(default_factory=dict, init=False)
+    _others: set[str] = field(default_factory=set, init=False)
+
+    def __post_init__(self) -> None:
+        for line in self.sent.read_text().splitlines() if self.sent.exists() else ():
+            try:
+                said = json.loads(line)
+                self._last[said["study"]] = said["when"], tuple(said["report"])
+            except (ValueError, KeyError, TypeError):  # cut short by a crash: signed once more
+                continue
+
+    def poll(self, now: datetime | None = None) -> int:
+        """Put what is newly decided into the outbox; how many studies. Raises StoreUnavailable."""
+        count = 0
+        limit = (now or datetime.now(UTC)).timestamp() - self.wait
+        for entry in self.store.worklist(Query(status=(Status.AGREED, Status.DISAGREED))):
+            newest = max(d.made for d in _decided(entry))
+            known = self._last.get(entry.id)
+            if entry.id in self._others or newest.timestamp() > limit:
+                continue
+            if known is None or known[0] != newest.isoformat():
+                count += self._tried(entry.id)
+        return count
+
+    def _tried(self, study: str) -> bool:
+        """The boundary of one study: what cannot be signed waits for the next start."""
+        try:
+            return self._sign(self.store.study(study))
+        except (OSError, StoreUnavailable):
+            raise
+        except Exception as error:  # noqa: BLE001 - one odd study must not stop the others
+            where = "".join(traceback.format_tb(error.__traceback__))  # no message: it may quote
+            log.error("A study could not be reported: %s\n%s", type(error).__name__, where)
+            self._others.add(study)
+            return False
+
+    def _sign(self, record: StudyRecord) -> bool:
+        release = self.release_of(record.release, record.release_sha256)
+        if record.added_by != ACTOR or release is None:
+            if release is None:
+                log.error("A decided study is not reported: its release is no longer there.")
+            self._others.add(record.id)
+            return False
+        try:
+            found = dict(_views(record, self.store, self.limits))
+        except (ImageRejected, StoreUnavailable):
+            log.error("A decided study is not reported: its pictures cannot be read again.")
+            found = {}
+        if not found:  # no DICOM, or purged: nothing to put a report beside
+            self._others.add(record.id)
+            return False
+        before = self._last.get(record.id)
+        signature = Signature(
+            self.organisation,
+            tuple(_said(record, d, list(found)) for d in _decided(record)),
+            before[1] if before else None,
+        )
+        assessment = Assessment(tuple(found.values()), release, signature)
+        objects = reply.signed_objects(assessment)
+        count = put_all(self.outbox, self.destinations, objects, record.id)
+        when = signature.when.isoformat()
+        report = assessment.uid("series", "SR"), assessment.uid("SR")
+        readers = len(signature.decisions)
+        self.store.audit("report.signed", ACTOR, study=record.id, readers=readers, objects=count)
+        append_event(self.sent, {"study": record.id, "when": when, "report": report})
+        self._last[record.id] = when, report
+        return True
+
+
+def _decided(of: Entry | StudyRecord) -> list[Decision]:
+    """The decisions in force that are more than a draft."""
+    return [d for d in of.decisions if d.opinion and d.opinion.verdict in _AGREES]
+
+
+def _views(record: StudyRecord, store: Store, limits: ImageLimits) -> Iterator[tuple[int, View]]:
+    """(position in the record, view) of what can be put beside its source, made again.
+
+    Frames of one file stand in the record in their order.
+    """
+    frames: dict[str, Iterator[Radiograph]] = {}
+    for position, result in enumerate(record.result.views):
+        if result.sha256 is None or not record.stored[position]:
+            continue
+        data = store.pictures.get(result.sha256)
+        try:
+            source = source_of(imaging.dicom_header(data, limits))
+        except ImageRejected:
+            continue
+        if result.sha256 not in frames:
+            frames[result.sha256] = _frames(data, result.file, limits)
+        radiograph = next(frames[result.sha256], None)
+        if radiograph is not None:
+            yield position, View(source, radiograph, result)
+
+
+def _frames(data: bytes, name: str, limits: ImageLimits) -> Iterator[Radiograph]:
+    """Those frames that can be decoded, as ``reply.views_of`` assessed them."""
+    first = imaging.decode(data, name, limits)
+    count = first.header.frames if first.header else 1
+    for frame in range(1, min(count, reply.MAX_FRAMES) + 1):
+        try:
+            yield imaging.decode(data, name, limits, frame)
+        except ImageRejected:
+            continue
+
+
+def _said(record: StudyRecord, decision: Decision, positions: list[int]) -> Said:
+    """The decision as a report has it, its marks on the views that are in it.
+
+    Who agrees without a word of their own says what the program said.
+    """
+    opinion = decision.opinion
+    assert opinion is not None  # those without one were left out
+    agrees = _AGREES[opinion.verdict]
+    marks: list[Mark] = [
+        replace(m, view=positions.index(m.view)) for m in opinion.marks if m.view in positions
+    ]
+    return Said(
+        decision.reader,
+        decision.made,
+        agrees,
+        opinion.body_part or (record.result.body_part if agrees else None),
+        opinion.finding or (record.result.finding if agrees else None),
+        opinion.comment,
+        tuple(marks),
+    )

@@ -1,0 +1,237 @@
+"""Final reports: what readers decide goes to the archive under their names, and only that."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from pydicom.dataset import Dataset
+
+from core.cascade import Cascade
+from core.dicom_out.reading import person_name
+from core.pacs.inbox import Inbox
+from core.pacs.outbox import Outbox
+from core.pacs.scoring import Scorer, teller
+from core.pacs.service import score_one
+from core.pacs.signing import Signing
+from core.settings import ImageLimits, Settings
+from core.store import Mark, Opinion, Store, Verdict
+from core.types import BodyPart, Finding
+from tests.simulated import dicom, phantom
+from tests.test_dicom_out import problems, several_frames
+
+LIMITS = ImageLimits()
+ELBOW = Path(__file__).parent.parent / "samples" / "elbow_lateral_124.dcm"
+TO = "PACS@127.0.0.1:104"
+AGREE = Opinion(Verdict.AGREE)
+
+
+class Hospital:
+    """A listener's parts, and the archive as a list of what it was sent."""
+
+    def __init__(self, cascade: Cascade, home: Path) -> None:
+        self.home, self.cascade = home, cascade
+        self.store = Store.open(Settings(home=home))
+        self.inbox, self.outbox = Inbox(home / "inbox"), Outbox(home / "outbox")
+        self.signing = self.started()
+
+    def started(self) -> Signing:
+        release = self.cascade.release
+        return Signing(
+            self.store,
+            self.outbox,
+            LIMITS,
+            [TO],
+            "Clinic",
+            self.home / "signed.jsonl",
+            lambda name, sha: release if (name, sha) == (release.id, release.sha256) else None,
+        )
+
+    def arrives(self, data: bytes, uid: str = "1.2.3") -> str:
+        """Scored, and its preliminary objects sent; the id on the worklist."""
+        self.inbox.put(uid, "a.dcm", data)
+        scorer = Scorer(self.cascade, self.store, self.outbox, LIMITS, [TO])
+        for study in self.inbox.due(0):
+            assert score_one(self.inbox, scorer, study)
+        return self.store.worklist()[0].id
+
+    def sent(self) -> dict[str, Dataset]:
+        """What waits, by what it is; then it is gone."""
+        found: dict[str, Dataset] = {}
+
+        def send(_: str, items: list[bytes]) -> list[bool]:
+            for data in items:
+                read = pydicom.dcmread(io.BytesIO(data))
+                found[f"{read.Modality} {read.get('VerificationFlag', '')}".strip()] = read
+            return [True] * len(items)
+
+        self.outbox.send(send, teller(self.store))
+        return found
+
+    def later(self) -> int:
+        return self.signing.poll(datetime.now(UTC) + timedelta(minutes=2))
+
+
+@pytest.fixture
+def hospital(cascade: Cascade, tmp_path: Path) -> Iterator[Hospital]:
+    made = Hospital(cascade, tmp_path)
+    yield made
+    made.store.close()
+
+
+def names(report: Dataset) -> list[str]:
+    return [str(o.VerifyingObserverName) for o in report.VerifyingObserverSequence]
+
+
+def items(report: Dataset, meaning: str) -> list[Dataset]:
+    return [
+        e
+        for e in walk(report)
+        if "ConceptNameCodeSequence" in e and e.ConceptNameCodeSequence[0].CodeMeaning == meaning
+    ]
+
+
+def walk(item: Dataset) -> Iterator[Dataset]:
+    yield item
+    for child in item.get("ContentSequence", []):
+        yield from walk(child)
+
+
+def test_a_decision_is_sent_as_a_final_report(hospital: Hospital, tmp_path: Path) -> None:
+    study = hospital.arrives(ELBOW.read_bytes())
+    preliminary = hospital.sent()["SR UNVERIFIED"]
+    assert hospital.later() == 0 and not hospital.sent()
+    opinion = Opinion(
+        Verdict.DISAGREE, BodyPart.HAND, Finding.DOUBTFUL, "Look.", (Mark(0, 0.1, 0.2, 0.3, 0.4),)
+    )
+    hospital.store.decide(study, "Rita Reader", opinion, 0)
+    assert hospital.signing.poll() == 0  # it may still be undone
+    assert hospital.later() == 1
+    sent = hospital.sent()
+    report = sent.pop("SR VERIFIED")
+    assert report.PreliminaryFlag == "FINAL" and report.CompletionFlag == "COMPLETE"
+    assert names(report) == ["Rita Reader^"]
+    assert report.VerifyingObserverSequence[0].VerifyingOrganization == "Clinic"
+    assert report.StudyInstanceUID == pydicom.dcmread(ELBOW).StudyInstanceUID
+    [before] = report.PredecessorDocumentsSequence[0].ReferencedSeriesSequence
+    assert before.SeriesInstanceUID == preliminary.SeriesInstanceUID
+    [instance] = before.ReferencedSOPSequence
+    assert instance.ReferencedSOPInstanceUID == preliminary.SOPInstanceUID
+    [comment] = items(report, "Comment")
+    assert comment.TextValue == "Look."
+    findings = [i.ConceptCodeSequence[0].CodeValue for i in items(report, "Finding")]
+    assert findings[-2:] == ["doubtful", "doubtful"]  # the reader's, and on the mark
+    rows, columns = pydicom.dcmread(ELBOW).pixel_array.shape
+    [mark] = [i for i in walk(report) if i.get("GraphicType")][-1:]
+    box = np.array(mark.GraphicData).reshape(-1, 2)
+    np.testing.assert_allclose(box.min(0), [0.1 * columns, 0.2 * rows], atol=0.06)
+    np.testing.assert_allclose(box.max(0), [0.3 * columns, 0.4 * rows], atol=0.06)
+    assert list(sent) == ["DOC VERIFIED"]
+    assert b"%PDF" in sent["DOC VERIFIED"].EncapsulatedDocument[:8]
+    if shutil.which("dciodvfy"):
+        for item in (report, sent["DOC VERIFIED"]):
+            file = io.BytesIO()
+            item.save_as(file)
+            assert problems(file.getvalue(), tmp_path) == []
+
+
+def test_it_is_sent_once_and_after_a_restart_not_again(hospital: Hospital) -> None:
+    study = hospital.arrives(ELBOW.read_bytes())
+    hospital.store.decide(study, "Rita", AGREE, 0)
+    assert hospital.later() == 1 and hospital.later() == 0
+    hospital.signing = hospital.started()
+    assert hospital.later() == 0
+    with hospital.signing.sent.open("a") as file:
+        file.write('{"study": "cut sho')
+    assert hospital.started().poll() == 0
+
+
+def test_after_an_undo_only_the_next_decision_is_sent(hospital: Hospital) -> None:
+    study = hospital.arrives(ELBOW.read_bytes())
+    hospital.store.decide(study, "Rita", AGREE, 0)
+    hospital.store.undo(study, "Rita", 1)
+    assert hospital.later() == 0
+    hospital.store.decide(study, "Rita", AGREE, 2)
+    assert hospital.later() == 1
+    first = hospital.sent()["SR VERIFIED"]
+    hospital.store.decide(study, "Rita", Opinion(Verdict.DISAGREE), 3)
+    assert hospital.later() == 1
+    second = hospital.sent()["SR VERIFIED"]
+    assert second.SOPInstanceUID != first.SOPInstanceUID
+    [before] = second.PredecessorDocumentsSequence[0].ReferencedSeriesSequence
+    assert before.ReferencedSOPSequence[0].ReferencedSOPInstanceUID == first.SOPInstanceUID
+
+
+def test_readers_sign_together_or_not_at_all(hospital: Hospital) -> None:
+    study = hospital.arrives(ELBOW.read_bytes())
+    hospital.store.decide(study, "Rita", AGREE, 0)
+    hospital.store.decide(study, "Ruben", Opinion(Verdict.DISAGREE), 0)
+    assert hospital.later() == 0  # they say different things
+    hospital.store.decide(study, "Ruben", AGREE, 1)
+    assert hospital.later() == 1
+    assert names(hospital.sent()["SR VERIFIED"]) == ["Rita^", "Ruben^"]
+
+
+@pytest.mark.parametrize("verdict", [Verdict.DRAFT, Verdict.SECOND_LOOK])
+def test_what_is_no_decision_signs_nothing(hospital: Hospital, verdict: Verdict) -> None:
+    study = hospital.arrives(ELBOW.read_bytes())
+    hospital.store.decide(study, "Rita", Opinion(verdict), 0)
+    assert hospital.later() == 0
+
+
+def test_what_cannot_be_put_beside_its_source(hospital: Hospital, cascade: Cascade) -> None:
+    """No UIDs, pictures that are gone, and a study that somebody put on the list by hand."""
+    nameless = hospital.arrives(dicom(phantom()), "1.2.9")
+    hospital.store.decide(nameless, "Rita", AGREE, 0)
+    assert hospital.later() == 0 and not hospital.sent()
+    study = hospital.arrives(ELBOW.read_bytes())
+    [study] = {e.id for e in hospital.store.worklist()} - {nameless} or {study}
+    hospital.store.decide(study, "Rita", AGREE, 0)
+    hospital.store.pictures.keep_only(())
+    assert hospital.later() == 0
+    assert set(hospital.sent()) >= {"SR UNVERIFIED"}
+
+
+def test_frames_keep_their_numbers(hospital: Hospital) -> None:
+    study = hospital.arrives(several_frames())
+    marks = (Mark(1, 0.1, 0.1, 0.5, 0.5),)
+    hospital.store.decide(study, "Rita", Opinion(Verdict.AGREE, marks=marks), 0)
+    assert hospital.later() == 1
+    report = hospital.sent()["SR VERIFIED"]
+    regions = [i for i in walk(report) if i.get("GraphicType")]
+    [image] = regions[-1].ContentSequence
+    assert image.ReferencedSOPSequence[0].ReferencedFrameNumber == 2
+
+
+def test_the_audit_tells_what_was_sent_and_names_nobody(hospital: Hospital) -> None:
+    study = hospital.arrives(ELBOW.read_bytes())
+    count = len(hospital.outbox.waiting())
+    sent = hospital.sent()
+    hospital.store.decide(study, "Rita", AGREE, 0)
+    hospital.later()
+    lines = [a for a in hospital.store.audit_lines() if a.event == "object.sent"]
+    assert len(lines) == count and {a.actor for a in lines} == {"listener"}
+    facts = [json.loads(a.facts) for a in lines]
+    assert {f["study"] for f in facts} == {study} and {f["destination"] for f in facts} == {TO}
+    assert {"SC", "SR", "PDF"} <= {f["kind"] for f in facts}
+    assert {str(d.SOPInstanceUID) for d in sent.values()} <= {f["uid"] for f in facts}
+    assert "report.signed" in {a.event for a in hospital.store.audit_lines()}
+    header = pydicom.dcmread(ELBOW)
+    said = repr(hospital.store.audit_lines())
+    assert str(header.PatientName) not in said and str(header.PatientID) not in said
+    assert hospital.store.verify_audit().problems == ()
+
+
+def test_names_of_readers() -> None:
+    assert person_name("Rita Reader") == "Rita Reader^"
+    assert person_name("Reader^Rita") == "Reader^Rita"
+    assert person_name("a\\b=c\n^^^^^^") == "a b c^"
+    assert person_name("") == "Unknown^"
+    assert len(person_name("x" * 200)) <= 64
