@@ -19,8 +19,14 @@ stress: $(VENV)/.dev
 bench: $(VENV)/.dev
 	$(BIN)/python -m bench
 
+# Keys and tokens by the form that their issuers give them, and words in quotes that are called secret.
+SECRETS := AKIA[0-9A-Z]{16}|gh[pousr]_[A-Za-z0-9]{36}|xox[abprs]-[0-9A-Za-z-]{10}|-----BEGIN [A-Z ]*PRIVATE KEY
+SECRETS := $(SECRETS)|AIza[0-9A-Za-z_-]{35}|sk-[A-Za-z0-9]{32}|hf_[A-Za-z0-9]{34}
+SECRETS := $(SECRETS)|(password|passwd|secret|token|api_?key)["]? *[:=] *["][^" ]{12,}
+
 # --strict: a package that could not be looked up is an error, not a clean one.
 audit: $(VENV)/.dev
+	! git log --all -p -- . ':!*.safetensors' | grep -iE '^[+].*($(SECRETS))'
 	$(BIN)/pip-licenses --from=mixed --order=license
 	$(BIN)/pip-audit --strict --progress-spinner off
 
