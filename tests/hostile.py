@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import functools
 import io
+import resource
 import struct
 import sys
 import warnings
@@ -346,7 +347,9 @@ def main(what: str, n: str, seed: str) -> None:
     """``python -m tests.hostile pictures|dicoms N SEED``: one line of what came of it."""
     warnings.simplefilter("ignore")
     files = {"pictures": pictures, "dicoms": dicoms}[what]()
-    sys.stdout.write(f"{what}: {attack(files, int(n), int(seed))}\n")
+    toll = attack(files, int(n), int(seed))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    sys.stdout.write(f"{what}: {toll}, {peak} MB at most in the whole process\n")
 
 
 if __name__ == "__main__":

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,7 @@ from dicomanonymizer.dicom_anonymization_databases import dicomfields_2026c as t
 from pydicom.datadict import DicomDictionary
 from pydicom.dataset import Dataset
 
-from core import imaging
+from core import imaging, report
 from core.cascade import Cascade
 from core.pacs.deidentify import TrainingCopies, deidentified
 from core.pacs.inbox import Inbox
@@ -21,10 +23,15 @@ from core.pacs.outbox import Outbox
 from core.pacs.scoring import Scorer
 from core.pacs.service import score_one
 from core.settings import ImageLimits, Settings
-from core.store import Store
+from core.store import Opinion, Store, Verdict, export
+from core.types import BodyPart, Finding
+from tests.listening import listening, storescu
+from tests.ports import free_port
 from tests.simulated import dataset, part10, phantom
+from tests.waiting import eventually
 
 LIMITS = ImageLimits()
+dcmtk = pytest.mark.skipif(not shutil.which("storescu"), reason="dcmtk is not installed")
 MARKER = "ZQMARKER"
 GREY = phantom(64, 56, bits=12)
 TEXT = ("AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UT")
@@ -81,6 +88,41 @@ def test_the_marker_is_nowhere(
     assert MARKER not in str(copy) and MARKER not in caplog.text
     assert MARKER not in repr(store.audit_lines()) and MARKER not in repr(store.worklist())
     store.close()
+
+
+@dcmtk
+def test_the_marker_is_in_no_log_and_no_export_of_a_real_listener(
+    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Sent by dcmtk, assessed, signed by a reader and given to an archive that takes nothing."""
+    home, sent = tmp_path / "listening", tmp_path / "sent.dcm"
+    sent.write_bytes(marked(SOPInstanceUID="1.2.3.4.5"))
+    options = ["--send-to", f"X@127.0.0.1:{free_port()}", "--sign-for", "Clinic"]
+    options += ["--sign-after", "0", "--training-copies", str(tmp_path / "copies")]
+    with listening(weights, home, *options) as running:
+        said, _ = storescu(running.port, sent).communicate(timeout=120)
+        assert "Success" in said
+        store = Store.open(Settings(home=home))
+        [entry] = eventually(store.worklist)
+        opinion = Opinion(Verdict.AGREE, BodyPart.ELBOW, Finding.SUSPECTED)
+        store.decide(entry.id, "Rita", opinion, 0)
+        eventually(lambda: "report.signed" in {a.event for a in store.audit_lines()})
+        eventually(lambda: "does not answer" in running.log.read_text())
+    log = running.log.read_text() + "".join(p.read_text() for p in home.glob("logs/*"))
+    records = store.studies()
+    exports = export.to_csv(records, False) + export.to_manifest(records, store.pictures)
+    [view] = records[0].result.views
+    made = report.StudyReport(
+        records[0].result, (None,), Cascade.load(weights, device="cpu").release, records[0].added
+    )
+    exports += json.dumps(report.as_json(made))
+    audit = repr(store.audit_lines())
+    store.close()
+    for what in (log, exports, audit, said):
+        assert what and MARKER not in what
+    for path in (tmp_path / "copies").rglob("*.dcm"):
+        assert MARKER.encode() not in path.read_bytes() and MARKER not in str(path)
+    assert records[0].id in exports and view.sha256 in audit + exports
 
 
 def copied(tmp_path: Path, data: bytes) -> Dataset:

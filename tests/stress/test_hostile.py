@@ -41,6 +41,7 @@ def test_mutations(what: str, n: int) -> None:
     log.info("%s", told)
     assert f"n={n}:" in told
     assert float(told.partition("slowest ")[2].split()[0]) < 2.0
+    assert int(told.partition(", ")[2].rpartition(" MB at most")[0].split()[-1]) < 500
 
 
 @pytest.mark.stress
