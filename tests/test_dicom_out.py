@@ -17,6 +17,7 @@ from pydicom.uid import XRayAngiographicImageStorage
 from core.__main__ import main
 from core.cascade import Cascade
 from core.dicom_out import reply
+from core.dicom_out.encoding import encoded as encoded_file
 from core.dicom_out.fhir import diagnostic_report
 from core.dicom_out.region import outline
 from core.dicom_out.source import Assessment, Signature
@@ -123,7 +124,7 @@ def test_no_object_has_an_error(cascade: Cascade, tmp_path: Path, source, change
     assessment = change(reply.assess(cascade, [("a.dcm", source())], LIMITS))
     names = []
     for name, item in reply.objects(assessment):
-        assert problems(reply.encoded(item), tmp_path) == [], name
+        assert problems(encoded_file(item), tmp_path) == [], name
         names.append(name.split("-")[0])
     expected = 2 if source is several_frames else 1
     assert names.count("capture") == expected and names.count("report") == 2
@@ -154,7 +155,7 @@ def test_a_later_view_makes_new_objects(cascade: Cascade, elbow: Assessment) -> 
 def test_names_leave_in_unicode(cascade: Cascade) -> None:
     assessment = reply.assess(cascade, [("a.dcm", odd_header())], LIMITS)
     for _, item in reply.objects(suspected(assessment)):
-        read = pydicom.dcmread(pydicom.filebase.DicomBytesIO(reply.encoded(item)))
+        read = pydicom.dcmread(pydicom.filebase.DicomBytesIO(encoded_file(item)))
         assert read.SpecificCharacterSet == "ISO_IR 192"
         assert "山田" in str(read.PatientName)
 
@@ -164,7 +165,7 @@ def test_dsrdump_reads_the_report(elbow: Assessment, tmp_path: Path) -> None:
     path = tmp_path / "sr.dcm"
     found = {}
     for name, assessment in (("first", suspected(elbow)), ("then", signed(suspected(elbow)))):
-        path.write_bytes(reply.encoded(structured_report(assessment)))
+        path.write_bytes(encoded_file(structured_report(assessment)))
         command = ["dsrdump", "+Pl", path]
         found[name] = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     for text in (

@@ -22,6 +22,7 @@ from pynetdicom import AE, evt
 from core.__main__ import main
 from core.cascade import Cascade
 from core.dicom_out import reply
+from core.dicom_out.encoding import encoded as encoded_file
 from core.errors import SettingsInvalid, StoreUnavailable
 from core.pacs import outbox as outbox_module
 from core.pacs import sender, service
@@ -61,7 +62,7 @@ def test_ten_studies_over_two_associations_with_a_kill(weights: Path, tmp_path: 
     sent = studies(tmp_path / "sent", 10, views=2)
     home = tmp_path / "home"
     first = Listening(weights, home)
-    echo = ["echoscu", "-aec", "BONE", "127.0.0.1", str(first.port)]
+    echo = ["echoscu", "-aet", "ROUTER", "-aec", "BONE", "127.0.0.1", str(first.port)]
     assert subprocess.run(echo, check=False).returncode == 0
     senders = [storescu(first.port, *sent[:5]), storescu(first.port, *sent[5:])]
     for one in senders:
@@ -202,6 +203,17 @@ def test_inbox_waits_until_a_study_is_quiet(tmp_path: Path) -> None:
     inbox.put("1.2.3", "c.dcm", b"c")
     late = next(s for s in inbox.due(0) if s.key == "1.2.3")
     assert len(late.names) == 2  # scored again, with the first one
+
+
+def test_an_object_that_comes_again_corrected_is_no_second_view(tmp_path: Path) -> None:
+    inbox = Inbox(tmp_path)
+    inbox.put("1.2.3", "1.5.dcm", b"a", instead=True)
+    inbox.put("1.2.3", "1.1.5.dcm", b"other", instead=True)
+    [study] = inbox.due(0)
+    inbox.done(study)
+    inbox.put("1.2.3", "1.5.dcm", b"a corrected", instead=True)
+    [again] = inbox.due(0)
+    assert sorted(again.contents()) == [("1.1.5.dcm", b"other"), ("1.5.dcm", b"a corrected")]
 
 
 def test_a_study_that_cannot_be_scored_rests(tmp_path: Path, caplog) -> None:
@@ -380,7 +392,10 @@ class Web:
 
 def test_stow_sends_multipart(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(sender.AUTHORIZATION, "Bearer word")
-    web = Web(b"HTTP/1.0 200 OK\r\n\r\n{}", b"HTTP/1.0 409 Conflict\r\n\r\n")
+    stored = (
+        b'{"00081198": {"vr": "SQ"}, "00081199": {"vr": "SQ", "Value": [{}]}}'  # as Orthanc does
+    )
+    web = Web(b"HTTP/1.0 200 OK\r\n\r\n" + stored, b"HTTP/1.0 409 Conflict\r\n\r\n")
     with web.running() as url:
         assert sender.send(url, [b"DICM-1", b"DICM-2"]) == [True, False]
     headers, body = web.got[0]
@@ -422,8 +437,8 @@ def test_an_archive_that_takes_little(cascade: Cascade) -> None:
     ae.add_supported_context(SecondaryCaptureImageStorage, ImplicitVRLittleEndian)
     server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, keep)])
     to = f"PACS@127.0.0.1:{server.socket.getsockname()[1]}"
-    picture = next(reply.encoded(i) for i in made if i.Modality == "OT")
-    report = next(reply.encoded(i) for i in made if i.Modality == "SR")
+    picture = next(encoded_file(i) for i in made if i.Modality == "OT")
+    report = next(encoded_file(i) for i in made if i.Modality == "SR")
     try:
         assert sender.send(to, [report, picture, picture]) == [False, True, False]
     finally:

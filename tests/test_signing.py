@@ -117,6 +117,7 @@ def test_a_decision_is_sent_as_a_final_report(hospital: Hospital, tmp_path: Path
     sent = hospital.sent()
     report = sent.pop("SR VERIFIED")
     assert report.PreliminaryFlag == "FINAL" and report.CompletionFlag == "COMPLETE"
+    assert report.SeriesDescription == f"{preliminary.SeriesDescription}, signed"
     assert names(report) == ["Rita Reader^"]
     assert report.VerifyingObserverSequence[0].VerifyingOrganization == "Clinic"
     assert report.StudyInstanceUID == pydicom.dcmread(ELBOW).StudyInstanceUID

@@ -51,9 +51,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, settings: Settings) -> int:
     from core.pacs import sender
-    from core.pacs.inbox import Inbox
+    from core.pacs.inbox import Inbox, alone
     from core.pacs.outbox import Outbox
-    from core.pacs.service import alone
 
     encryption = _checked(options)
     _keep_values_out_of_the_log()

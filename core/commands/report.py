@@ -93,7 +93,8 @@ def _structured(images: Sequence[Path], cascade: Cascade, settings: Settings) ->
     """A DICOM structured report: it belongs into the study of its pictures, so these are DICOM."""
     from core import imaging
     from core.dicom_out import reply
+    from core.dicom_out.encoding import encoded
     from core.dicom_out.structured import structured_report
 
     files = [(p.name, imaging.load(p, settings.limits)) for p in images]
-    return reply.encoded(structured_report(reply.assess(cascade, files, settings.limits)))
+    return encoded(structured_report(reply.assess(cascade, files, settings.limits)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from core import imaging
 from core.cascade import Cascade
 from core.dicom_out.capture import capture
 from core.dicom_out.document import document
+from core.dicom_out.encoding import encoded
 from core.dicom_out.fhir import diagnostic_report
 from core.dicom_out.presentation import presentation_state
 from core.dicom_out.source import Assessment, View, source_of
@@ -57,13 +57,6 @@ def signed_objects(assessment: Assessment) -> Iterator[tuple[str, Dataset]]:
     yield "signed-pdf.dcm", document(assessment)
 
 
-def encoded(item: Dataset) -> bytes:
-    """The object as a file (PS3.10)."""
-    file = io.BytesIO()
-    item.save_as(file, enforce_file_format=True)
-    return file.getvalue()
-
-
 def write(assessment: Assessment, folder: Path) -> list[Path]:
     """All objects and ``report-fhir.json`` into a folder; their paths."""
     paths: list[Path] = []
@@ -93,10 +86,3 @@ def assess(cascade: Cascade, files: Sequence[tuple[str, bytes]], limits: ImageLi
     if len({v.source.StudyInstanceUID for v in views}) > 1:
         raise ImageRejected("The files belong to several studies; give one at a time.")
     return Assessment(tuple(views), cascade.release)
-
-
-def read_own(data: bytes) -> Dataset:
-    """An object that ``encoded`` wrote, for the network."""
-    from core import dicom
-
-    return dicom.whole(data)

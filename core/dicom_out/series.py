@@ -58,10 +58,11 @@ def common(
 
 def device(assessment: Assessment, series: Series, number: int) -> dict[str, Any]:
     """The part of ``common`` that objects need which copy the rest from their source."""
+    signed = ", signed" if assessment.signature else ""
     return {
         "series_instance_uid": assessment.uid("series", series.kind),
         "series_number": series.number,
-        "series_description": series.description,
+        "series_description": series.description + signed,
         "instance_number": number,
         "manufacturer": PROGRAM,
         "manufacturer_model_name": PROGRAM,

@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydicom.datadict import dictionary_VR
 from pydicom.dataset import Dataset
@@ -17,8 +17,10 @@ from pydicom.valuerep import DA, TM
 from core.errors import ImageRejected
 from core.lut import numbers
 from core.registry import Release
-from core.report import Decision
 from core.types import BodyPart, ImageResult, Radiograph
+
+if TYPE_CHECKING:
+    from core.report import Decision
 
 PROGRAM = "Bone Fracture Detection"
 NOTICE = "Research tool that supports a reader. Not a medical device."

@@ -21,7 +21,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
 from core import imaging
-from core.dicom_out.reply import encoded
+from core.dicom_out.encoding import encoded
 from core.errors import ImageRejected
 from core.files import write_atomically
 from core.header import header_of

@@ -10,10 +10,12 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from core.errors import SettingsInvalid
 from core.files import remove_leftovers, write_atomically, write_json
 
 _PLAIN = re.compile(r"[0-9.]{1,64}")
@@ -47,10 +49,11 @@ class Inbox:
         for left in (folder, *(p for p in folder.iterdir() if p.is_dir())):
             remove_leftovers(left)
 
-    def put(self, key: str, name: str, data: bytes) -> None:
+    def put(self, key: str, name: str, data: bytes, instead: bool = False) -> None:
         """Keep a file of the study ``key``, on the disk when this returns. Raises OSError.
 
         The same content twice is there once. name: for display; only its plain characters remain.
+        instead: it takes the place of what has this name and another content.
         """
         folder = self._folder / _safe(key)
         with self._lock:
@@ -61,6 +64,9 @@ class Inbox:
         plain = re.sub(r"[^\w.-]+", "-", name)[-80:]
         path = folder / f"{hashlib.sha256(data).hexdigest()[:24]}_{plain}"
         write_atomically(path, lambda p: p.write_bytes(data))
+        for other in folder.glob(f"*_{plain}") if instead else ():
+            if other.name.partition("_")[2] == plain and other != path:
+                other.unlink(missing_ok=True)
         _sync(folder)
 
     def due(self, quiet: float) -> Iterator[Arrived]:
@@ -91,6 +97,22 @@ class Inbox:
         for marker in self._folder.glob(f"*/{_SCORED}"):
             if time.time() - marker.stat().st_mtime > KEEP_SECONDS:
                 shutil.rmtree(marker.parent)
+
+
+@contextmanager
+def alone(home: Path) -> Iterator[None]:
+    """One process works in ``home`` at a time; raises SettingsInvalid for a second one."""
+    import fcntl
+
+    home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with (home / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise SettingsInvalid(
+                "A listener is running with this BONE_HOME already; give each its own."
+            ) from error
+        yield  # the lock ends with the process, however it ends
 
 
 def _unscored(inbox: Path) -> Iterator[tuple[Arrived, float]]:

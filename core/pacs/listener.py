@@ -125,5 +125,6 @@ def _write(event: evt.Event, max_bytes: int, inbox: Inbox) -> int:
     if instance != announced or not study:
         return DOES_NOT_MATCH
     if header.get("Manufacturer") != PROGRAM:  # else our own reply, routed back to us
-        inbox.put(study, f"{instance}.dcm", data)
+        # An object that comes again, corrected or compressed, is not a second view.
+        inbox.put(study, f"{instance}.dcm", data, instead=True)
     return SUCCESS

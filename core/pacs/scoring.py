@@ -16,6 +16,7 @@ from pydicom.uid import (
 
 from core.cascade import Cascade
 from core.dicom_out import reply
+from core.dicom_out.encoding import encoded
 from core.dicom_out.source import Assessment, View
 from core.errors import ImageRejected
 from core.imaging import sha256
@@ -89,7 +90,7 @@ def put_all(
     count = 0
     for _, item in objects:
         count += 1
-        data = reply.encoded(item)
+        data = encoded(item)
         kind = KINDS.get(item.SOPClassUID, "")
         for destination in destinations:
             outbox.put(destination, str(item.SOPInstanceUID), data, kind, study)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import http.client
 import io
+import json
 import logging
 import os
 import re
@@ -29,7 +30,7 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
     SecondaryCaptureImageStorage,
 )
 
-from core.dicom_out.reply import read_own
+from core.dicom_out.encoding import read_own
 from core.errors import SettingsInvalid
 
 log = logging.getLogger(__name__)
@@ -51,7 +52,7 @@ _STORED = (0x0000, 0xB000, 0xB006, 0xB007)
 
 AUTHORIZATION = "BONE_STOW_AUTHORIZATION"
 """Variable of the environment: the header that STOW-RS is sent with, such as ``Bearer …``."""
-_FAILED_SOP_SEQUENCE = b"00081198"  # PS3.18 table 10.5.3-2: in the answer, what was not stored
+_FAILED_SOP_SEQUENCE = "00081198"  # PS3.18 table 10.5.3-2: in the answer, what was not stored
 
 
 @dataclass(frozen=True)
@@ -156,6 +157,14 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         return None
 
 
+def _failed(answer: bytes) -> bool:
+    """Whether it names objects that were not stored; an answer in another form names none."""
+    try:
+        return bool(json.loads(answer)[_FAILED_SOP_SEQUENCE]["Value"])
+    except (ValueError, LookupError, TypeError):  # Orthanc has the sequence always, empty
+        return False
+
+
 def _stow(url: str, data: bytes) -> bool:
     """One object by STOW-RS (PS3.18 section 10.5)."""
     boundary = uuid.uuid4().hex
@@ -168,10 +177,10 @@ def _stow(url: str, data: bytes) -> bool:
     request = urllib.request.Request(url, body, headers, method="POST")
     try:
         with urllib.request.build_opener(_NoRedirect).open(request, timeout=TIMEOUT) as answer:
-            stored = answer.status in (200, 202) and _FAILED_SOP_SEQUENCE not in answer.read(2**20)
+            stored = answer.status in (200, 202) and not _failed(answer.read(2**20))
             if not stored:
                 log.warning("The archive did not store an object (HTTP %d).", answer.status)
-            return bool(stored)
+            return stored
     except (OSError, http.client.HTTPException, ValueError) as error:
         code = getattr(error, "code", type(error).__name__)
         log.warning("The archive did not store an object (HTTP %s).", code)

@@ -6,11 +6,9 @@ import logging
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable, Sequence
 
-from core.errors import SettingsInvalid, StoreUnavailable
+from core.errors import StoreUnavailable
 from core.pacs.inbox import Arrived, Inbox
 from core.pacs.outbox import Outbox, Send, Tell
 from core.pacs.scoring import Scorer
@@ -75,22 +73,6 @@ def keep_sending(outbox: Outbox, send: Send, stop: threading.Event, tell: Tell) 
             _complain("The outbox could not be sent", error)
             pause = TROUBLE
         stop.wait(pause)
-
-
-@contextmanager
-def alone(home: Path) -> Iterator[None]:
-    """One process works in ``home`` at a time; raises SettingsInvalid for a second one."""
-    import fcntl
-
-    home.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with (home / "lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise SettingsInvalid(
-                "A listener is running with this BONE_HOME already; give each its own."
-            ) from error
-        yield  # the lock ends with the process, however it ends
 
 
 def every(seconds: float, act: Callable[[], object]) -> Callable[[], object]:
