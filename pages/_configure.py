@@ -17,6 +17,7 @@ from training.jobs import datasets, estimate, presets
 from training.jobs.datasets import DataSet, DataSets
 
 CORRECTIONS = "corrections"
+PRESET, DATA, NOTE = "preset-of-new-run", "data-of-new-run", "note-of-new-run"
 # How the widget shows numbers; small ones by their powers of ten.
 FORMATS = {int: "%d", float: "%g"}
 
@@ -36,16 +37,16 @@ def new_run() -> None:
         return
     left, right = st.columns(2, gap="large")
     with right:
-        preset = st.selectbox("Preset", presets.PRESETS, format_func=lambda p: p.name)
+        preset = st.selectbox("Preset", presets.PRESETS, format_func=lambda p: p.name, key=PRESET)
         _theme.html(f"<p class='soft'>{preset.about}</p>")
         settings = _settings(preset)
     with left:
-        names = st.multiselect("Data sets", list(known), default=list(known)[:1])
+        names = st.multiselect("Data sets", list(known), default=list(known)[:1], key=DATA)
         chosen = [known[n] for n in names]
         ready = bool(chosen) and _data(chosen, str(settings["only"]))
     with right:
-        name = st.text_input("Name", preset.name, max_chars=80, key=f"name-{preset.name}")
-        note = st.text_input("Note", max_chars=400, key="note-of-new-run")
+        st.text_input("Name", preset.name, max_chars=80, key=f"name-{preset.name}")
+        st.text_input("Note", max_chars=400, key=NOTE)
         settings["data"] = [d.specification for d in chosen]
         wrong = [*presets.problems(settings), *_refusals(settings)]
         for sentence in wrong:
@@ -54,8 +55,8 @@ def new_run() -> None:
         st.button(
             "Start",
             type="primary",
-            on_click=_start,
-            args=(name, note, settings),
+            on_click=_runs.ask,
+            args=(_start,),
             disabled=not ready or bool(wrong),
         )
         with st.expander("The same on the command line"):
@@ -75,14 +76,26 @@ def _refusals(settings: dict[str, Any]) -> list[str]:
     return []
 
 
-def _start(name: str, note: str, settings: dict[str, Any]) -> None:
-    """Into the queue, and to the run: a second click finds the run of the first."""
+def _start() -> None:
+    """Into the queue, and to the run: a second click finds the run of the first.
 
-    def submit() -> None:
-        st.session_state["run"] = _runs.queue().submit(name, settings, note, _runs.actor())
-        st.session_state["view"] = "Runs"
-
-    _runs.ask(submit)
+    What is started is what the fields hold at the click. What this script read of them is older
+    where numbers were typed faster than it could follow.
+    """
+    state = st.session_state
+    preset = next(p for p in presets.PRESETS if p.name == state[PRESET].name)
+    settings = {
+        f.name: state.get(f"{preset.name}-{f.name}", _start_value(preset, f)) for f in _fields()
+    }
+    known = {d.name: d.specification for d in registered().all()}
+    settings["data"] = [known[n] for n in state[DATA] if n in known]
+    if not settings["data"]:
+        raise DataInvalid("A run needs a data set.")
+    if wrong := [*presets.problems(settings), *_refusals(settings)]:
+        raise DataInvalid(wrong[0])
+    name, note = state.get(f"name-{preset.name}", preset.name), state.get(NOTE, "")
+    state["run"] = _runs.queue().submit(name, settings, note, _runs.actor())
+    _runs.show("Runs")
 
 
 @st.cache_data(ttl=120, max_entries=16, show_spinner="Reading the lists of the data sets.")
@@ -114,23 +127,38 @@ def _data(chosen: list[DataSet], only: str) -> bool:
     return False
 
 
-def _settings(preset: presets.Preset) -> dict[str, Any]:
-    """Every setting of ``training.fit`` but data and folder, as the form has it."""
+def _fields() -> list[dataclasses.Field[Any]]:
+    """The settings of ``training.fit`` that the form has: all but data and folder."""
     from training.fit import Settings as Fit
 
+    return [f for f in dataclasses.fields(Fit) if f.name not in ("data", "out")]
+
+
+def _start_value(preset: presets.Preset, field: dataclasses.Field[Any]) -> Any:
+    """What a preset begins with."""
+    start = preset.changed.get(field.name, field.default)
+    if field.name == "size" and preset.changed.get("init") == CHAMPION:
+        return _champion_size(start)
+    return start
+
+
+def _settings(preset: presets.Preset) -> dict[str, Any]:
+    """Every setting of the form as this script reads it."""
     values: dict[str, Any] = {}
-    fields = [f for f in dataclasses.fields(Fit) if f.name not in ("data", "out")]
-    if preset.changed.get("only"):  # what this preset is about is not folded away
-        values["only"] = _widget("only", preset.changed["only"], f"{preset.name}-only")
-        fields = [f for f in fields if f.name != "only"]
+
+    def ask(field: dataclasses.Field[Any]) -> None:
+        key = f"{preset.name}-{field.name}"
+        values[field.name] = _widget(field.name, _start_value(preset, field), key)
+
+    # what a preset is about is not folded away
+    first = [f for f in _fields() if f.name == "only" and preset.changed.get("only")]
+    for field in first:
+        ask(field)
     with st.expander("Full configuration"):
         columns = st.columns(2)
-        for number, field in enumerate(fields):
-            start = preset.changed.get(field.name, field.default)
-            if field.name == "size" and preset.changed.get("init") == CHAMPION:
-                start = _champion_size(start)
+        for number, field in enumerate(f for f in _fields() if f not in first):
             with columns[number % 2]:
-                values[field.name] = _widget(field.name, start, f"{preset.name}-{field.name}")
+                ask(field)
     return values
 
 

@@ -52,6 +52,16 @@ def actor() -> str:
     return _worklist.reader() or _access.LOCAL
 
 
+def show(view: str) -> None:
+    """For a button: go to another view of the page.
+
+    The choice of views gets another key: what a browser sends that has not heard of it yet, such as
+    a second click, names the old view under the old key, and takes nobody back.
+    """
+    st.session_state["view"] = view
+    st.session_state["view-turn"] = st.session_state.get("view-turn", 0) + 1
+
+
 def ask(action: Callable[..., object], *arguments: object) -> None:
     """For a button: do it, and keep a refusal for the page to show."""
     try:

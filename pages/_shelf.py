@@ -20,6 +20,7 @@ from training.catalogue import CHAMPION, Listed
 
 LONGEST_REASON = 200  # characters: the audit takes no more
 MAX_PARCEL_MB = 160
+SHOWN, ADDED, PARCEL = "release-shown", "run-to-add", "parcel"  # the fields by their keys
 
 
 def listed(settings: Settings, releases: list[Listed]) -> None:
@@ -31,9 +32,7 @@ def listed(settings: Settings, releases: list[Listed]) -> None:
     st.dataframe(rows, hide_index=True, width="stretch")
     by_id = {r.id: r for r in releases}
     first = next((r.id for r in releases if CHAMPION in r.aliases), releases[0].id)
-    chosen = by_id[
-        st.selectbox("Release", list(by_id), index=list(by_id).index(first), key="release-shown")
-    ]
+    chosen = by_id[st.selectbox("Release", list(by_id), index=list(by_id).index(first), key=SHOWN)]
     left, right = st.columns([3, 2], gap="large")
     with left:
         _card(settings.weights, chosen)
@@ -121,9 +120,8 @@ def _actions(settings: Settings, chosen: Listed) -> None:
         "Promote to champion",
         type="primary",
         disabled=bool(problems) or champion,
-        on_click=_do,
-        args=("release.promoted", partial(catalogue.promote, settings.weights, chosen.id)),
-        kwargs={"release": chosen.id},
+        on_click=_promote,
+        args=(settings.weights,),
     )
     st.button(
         f"Roll back to {back}" if back else "Roll back",
@@ -146,6 +144,12 @@ def _actions(settings: Settings, chosen: Listed) -> None:
     )
     if not why.strip():
         _theme.html("<p class='soft'>A reason is asked for before anything changes.</p>")
+
+
+def _promote(weights: Path) -> None:
+    """The release that the field names at the click, which this script may not have seen yet."""
+    release = str(st.session_state[SHOWN])
+    _do("release.promoted", partial(catalogue.promote, weights, release), release)
 
 
 def _do(event: str, action: Callable[[], str], release: str) -> None:
@@ -220,26 +224,28 @@ def add(settings: Settings, _: list[Listed]) -> None:
             r.folder for r in _runs.queue().records()
             if (r.folder / "candidate" / "manifest.json").exists()
         ]  # fmt: skip
-        run = st.selectbox("Run", runs, format_func=lambda p: p.name) if runs else None
-        st.button("Add this run", disabled=run is None, on_click=_added, args=(_from_run, run))
+        names = [r.name for r in runs]
+        run = st.selectbox("Run", names, key=ADDED) if names else None
+        st.button("Add this run", disabled=run is None, on_click=_added, args=(_from_run,))
     with right:
         _theme.html("<p class='cardname'><b>From a file</b> that was exported</p>")
-        given = st.file_uploader("Release", type="zip", max_upload_size=MAX_PARCEL_MB, key="parcel")
-        st.button("Import", disabled=given is None, on_click=_added, args=(_from_file, given))
+        given = st.file_uploader("Release", type="zip", max_upload_size=MAX_PARCEL_MB, key=PARCEL)
+        st.button("Import", disabled=given is None, on_click=_added, args=(_from_file,))
 
 
-def _from_run(run: Path) -> str:
-    return catalogue.add_run(run, Settings.from_environment().weights)
+def _from_run() -> str:
+    folder = _runs.queue().record(str(st.session_state[ADDED])).folder
+    return catalogue.add_run(folder, Settings.from_environment().weights)
 
 
-def _from_file(given: object) -> str:
-    return parcel.unpack(given, Settings.from_environment().weights)
+def _from_file() -> str:
+    return parcel.unpack(st.session_state[PARCEL], Settings.from_environment().weights)
 
 
-def _added(how: Callable[[object], str], what: object) -> None:
+def _added(how: Callable[[], str]) -> None:
     """Add a release, and write down that it was."""
     try:
-        release = how(what)
+        release = how()
         audit("release.added", release=release)
     except CascadeError as error:
         st.session_state["refused"] = str(error)

@@ -12,10 +12,16 @@ VIEWS = ("Runs", "New run", "Compare", "Data sets")
 
 def body() -> None:
     """One view at a time, so that only what is looked at is drawn."""
-    st.session_state.setdefault("view", VIEWS[0])
+    state = st.session_state
     view = st.segmented_control(
-        "View", VIEWS, key="view", required=True, label_visibility="collapsed"
+        "View",
+        VIEWS,
+        default=state.get("view", VIEWS[0]),
+        key=f"view-{state.get('view-turn', 0)}",
+        required=True,
+        label_visibility="collapsed",
     )
+    state["view"] = view
     if view == "New run":
         _runs.refused()
         _configure.new_run()

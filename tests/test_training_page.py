@@ -214,6 +214,31 @@ def test_one_part_is_fine_tuned_on_corrections_of_that_part_alone(
     assert record.passes == wanted["branch_passes"]
 
 
+def test_what_is_started_is_what_the_fields_hold_at_the_click(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A number that was typed just before the click, which no script has drawn, is not lost; one
+    that is out of its range starts nothing."""
+    DataSets(home, [tmp_path]).add("drawn", "manifest", str(tiny.write(tmp_path / "d", each=2)))
+    monkeypatch.setattr(Queue, "_start", lambda self, record, lock: None)
+    app, key = page("training", "New run"), presets.PRESETS[0].name
+    app.number_input(key=f"{key}-batch").set_value(4)
+    app.number_input(key=f"{key}-size").set_value(64)
+    app.text_input(key=f"name-{key}").set_value("in haste")
+    press(app, "Start")
+    [record] = Queue(home / "runs").records()
+    wanted = record.job.settings
+    assert (record.job.name, wanted["batch"], wanted["size"]) == ("in haste", 4, 64)
+    assert wanted["joint_passes"] == presets.PRESETS[0].changed["joint_passes"]
+    app = page("training", "New run")
+    app.number_input(key=f"{key}-joint_passes").set_value(0)
+    app.number_input(key=f"{key}-branch_passes").set_value(0)
+    app.number_input(key=f"{key}-body_part_passes").set_value(0)
+    press(app, "Start")
+    assert "At least one phase needs pictures" in text(app)
+    assert len(Queue(home / "runs").records()) == 1
+
+
 def test_two_clicks_on_start_are_one_run(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import expect
 
 from core.settings import ROOT, Settings
 from core.store import Store
@@ -101,7 +102,7 @@ def fill(page: Any, label: str, value: str) -> None:
     box = number.or_(words).first
     box.fill(value)
     box.press("Tab")
-    page.wait_for_timeout(500)
+    expect(box).to_have_value(value)
 
 
 def started(page: Any, data: Path) -> None:
