@@ -11,11 +11,14 @@ from pathlib import Path
 
 from pydicom.uid import (
     AllTransferSyntaxes,
+    ComprehensiveSRStorage,
     ComputedRadiographyImageStorage,
     DigitalIntraOralXRayImageStorageForPresentation,
     DigitalMammographyXRayImageStorageForPresentation,
     DigitalXRayImageStorageForPresentation,
     DigitalXRayImageStorageForProcessing,
+    EncapsulatedPDFStorage,
+    GrayscaleSoftcopyPresentationStateStorage,
     MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
     MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
     SecondaryCaptureImageStorage,
@@ -43,6 +46,13 @@ _CLASSES = (
     MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
     MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
 )
+_DROPPED = (
+    ComprehensiveSRStorage,
+    EncapsulatedPDFStorage,
+    GrayscaleSoftcopyPresentationStateStorage,
+)
+"""What our replies are made of beside pictures. A router sends them back with their study, and
+stops there, before the next radiograph, where nobody takes them."""
 # PS3.4 table B.2-1 and PS3.7 annex C
 SUCCESS, OUT_OF_RESOURCES, DOES_NOT_MATCH, CANNOT_UNDERSTAND = 0x0000, 0xA700, 0xA900, 0xC000
 
@@ -73,7 +83,7 @@ def serve(door: Door, inbox: Inbox, home: Path) -> ThreadedAssociationServer:
     ae.require_calling_aet = list(door.allowed)
     ae.maximum_associations = 20
     ae.add_supported_context(Verification)
-    for kind in _CLASSES:
+    for kind in (*_CLASSES, *_DROPPED):
         ae.add_supported_context(kind, _syntaxes())
     server = ae.start_server(
         (door.host, door.port),
@@ -116,6 +126,8 @@ def _store(event: evt.Event, door: Door, inbox: Inbox, home: Path) -> int:
 
 
 def _write(event: evt.Event, max_bytes: int, inbox: Inbox) -> int:
+    if event.context.abstract_syntax in _DROPPED:
+        return SUCCESS
     data = event.encoded_dataset()
     if len(data) > max_bytes:
         return CANNOT_UNDERSTAND
