@@ -28,11 +28,11 @@ A_PAGE = 25
 SIDE = 96
 COLUMNS = (
     Column("Picture", "picture", 5.5),
-    Column("Finding", "finding", 8.5),
+    Column("Finding", "finding", 9.5),
     Column("Probability", "share", 9),
     Column("File"),
-    Column("Body part", width=6, aside=True),
-    Column("Note"),
+    Column("Body part", width=6),
+    Column("Note", aside=True),
 )
 BESIDE = 4  # of them stand beside an open radiograph
 AT_ONCE = 11  # rows: the list scrolls in itself, so that an opened radiograph stays beside it
@@ -86,7 +86,7 @@ def _filtered(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Widgets for finding, part, folder, probability and order; the records that are left."""
     parts = sorted({r["body_part"]["label"] for r in records if r["body_part"]})
     folders = sorted({str(PurePath(r["file"]).parent) for r in records})
-    one, two, three, four, five = st.columns([3, 2, 3, 3, 2], vertical_alignment="bottom")
+    one, two, three, four, five = st.columns([3, 2, 2.5, 2.5, 3], vertical_alignment="bottom")
     names = [*WORDS, "rejected"]
     findings = one.multiselect(
         "Finding", names, format_func=lambda f: WORDS.get(f, "Not assessed"), key="batch-finding"
