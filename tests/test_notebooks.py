@@ -8,8 +8,10 @@ from pathlib import Path
 import nbformat
 import pytest
 from nbclient import NotebookClient
+from streamlit.testing.v1 import AppTest
 
 from tests import tiny
+from training.__main__ import main
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "notebooks"
@@ -76,8 +78,9 @@ def test_train(execute, tmp_path):
     assert manifest["releases"][0]["id"] == "notebook-1"
 
 
-def test_evaluate(execute, weights, tmp_path):
-    manifest, out = tiny.write(tmp_path / "data", each=2), tmp_path / "out"
+def test_evaluate(execute, weights, home, tmp_path):
+    """It draws and writes what it promises; the page says the same to the last digit."""
+    manifest, out = tiny.write(tmp_path / "data", each=2), home / "runs" / "notebook" / "val"
     shown = execute(
         "evaluate.ipynb",
         DATA=f"manifest:{manifest}",
@@ -87,5 +90,15 @@ def test_evaluate(execute, weights, tmp_path):
     )
     assert shown == 1 + 3 * 4  # body part, and four for each of three parts
     assert {p.name for p in out.iterdir()} == {"metrics.json", "scores.csv", "report.html"}
-    stages = {f["stage"] for f in json.loads((out / "metrics.json").read_text())["figures"]}
+    written = json.loads((out / "metrics.json").read_text())
+    stages = {f["stage"] for f in written["figures"]}
     assert stages == {"body_part", "fracture", "memoriser", "end_to_end"}
+    words = ["--data", f"manifest:{manifest}", "--weights", str(weights), "--device", "cpu"]
+    assert main(["evaluate", *words, "--draws", "20", "--out", str(tmp_path / "command")]) == 0
+    assert json.loads((tmp_path / "command" / "metrics.json").read_text()) == written
+    shown = AppTest.from_file(str(ROOT / "pages" / "metrics.py"), default_timeout=180).run()
+    table = shown.dataframe[-1].value
+    assert len(table) == len(written["figures"])
+    for row, figure in zip(table.to_dict("records"), written["figures"]):
+        for key in ("value", "low", "high", "n"):
+            assert row[key] == ("" if figure[key] is None else json.dumps(figure[key]))
