@@ -54,6 +54,8 @@ def _single(table: pd.DataFrame, title: str, names: list[str]) -> go.Figure:
         if shares and f"{TRAINING}{name}" in table:
             _line(made, table, f"{TRAINING}{name}", f"{label}, training", colour, "dot")
         _line(made, table, name, f"{label}, validation" if shares else label, colour, "solid")
+    if not shares:
+        made.update_yaxes(rangemode="tozero")
     for phase, rows in table.groupby("phase", sort=False):
         made.add_vline(
             x=rows.total.min(),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from html import escape
 from pathlib import Path
@@ -62,6 +62,18 @@ def boundary() -> Iterator[None]:
         number = secrets.token_hex(4)
         log.exception("Unexpected error %s", number, extra={"error": number})
         notice(f"Something went wrong and was not expected. It is in the log as error {number}.")
+
+
+@contextmanager
+def one_of(views: Iterable[str], chosen: str) -> Iterator[None]:
+    """Draw the chosen view of a page, and take away at once what another one has left.
+
+    Each view has a place of its own: in one that they shared, what the old one had drawn would
+    stand in the new one's columns until the new one is whole.
+    """
+    places = {view: st.empty() for view in views}
+    with places[chosen].container():
+        yield
 
 
 def html(markup: str) -> None:

@@ -35,7 +35,8 @@ def body() -> None:
         "View", list(VIEWS), default="Figures", required=True, key="metrics-view"
     )
     _about(chosen)
-    VIEWS[view](chosen)
+    with _theme.one_of(VIEWS, view):
+        VIEWS[view](chosen)
 
 
 def _about(chosen: Evaluation) -> None:

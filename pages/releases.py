@@ -28,7 +28,8 @@ def body() -> None:
     except WeightsInvalid as error:
         _theme.notice(str(error))
         releases = []
-    VIEWS[view](settings, releases)
+    with _theme.one_of(VIEWS, view):
+        VIEWS[view](settings, releases)
 
 
 with _theme.frame("Releases", LEAD):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import streamlit as st
 
 from pages import _configure, _curves, _runs, _theme
@@ -22,22 +24,25 @@ def body() -> None:
         label_visibility="collapsed",
     )
     state["view"] = view
-    if view == "New run":
-        _runs.refused()
-        _configure.new_run()
-    elif view == "Compare":
-        _compare()
-    elif view == "Data sets":
-        _configure.data_sets()
-    else:
-        _runs.listed()
+    with _theme.one_of(VIEWS, view):
+        if view == "New run":
+            _runs.refused()
+            _configure.new_run()
+        elif view == "Compare":
+            _compare()
+        elif view == "Data sets":
+            _configure.data_sets()
+        else:
+            _runs.listed()
 
 
 def _compare() -> None:
     """Runs laid over each other, smoothed, and all of it as CSV."""
     records = _runs.queue().records()
     tables = {r.id: _runs.history(r.folder) for r in records}
-    names = {r.id: f"{r.job.name} ({r.id[:13]})" for r in records if tables[r.id] is not None}
+    names = {r.id: f"{r.job.name} ({r.id[:15]})" for r in records if tables[r.id] is not None}
+    twice = [n for n, count in Counter(names.values()).items() if count > 1]
+    names = {i: f"{n}, {i}" if n in twice else n for i, n in names.items()}
     if not names:
         _theme.html("<p class='lead'>No run has been scored yet.</p>")
         return
