@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import ipaddress
 import logging
+import os
 import signal
-import sys
 import threading
 import warnings
 from functools import partial
@@ -57,7 +57,9 @@ def run(options: argparse.Namespace, settings: Settings) -> int:
     encryption = _checked(options)
     _keep_values_out_of_the_log()
     stop = threading.Event()
-    _on_signal(lambda: sys.exit(0))  # until there is something that must be ended in order
+    # Until there is something that must be ended in order; what was answered for is on the disk.
+    # An exception in the middle of torch's import may be lost there, or end in a crash.
+    _on_signal(lambda: os._exit(0))
     home = settings.home / "pacs"
     with alone(home):
         inbox, outbox = Inbox(home / "inbox"), Outbox(home / "outbox")
