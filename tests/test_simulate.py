@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import csv
 import importlib.util
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ if MISSING:
 import cv2  # noqa: E402
 import pydicom  # noqa: E402
 
+from tests.test_dicom_out import problems  # noqa: E402
 from training.simulate import cli, export, findings, physics, render  # noqa: E402
 from training.simulate.anatomy import Skeleton, close, orient, subdivide  # noqa: E402
 from training.simulate.parts import SUPPORTED  # noqa: E402
@@ -156,6 +158,19 @@ def test_metal_says_nothing_about_the_finding(skeleton: Skeleton) -> None:
         assert "cast" in case.hardware and case.hardware.split(",")[0]
 
 
+@pytest.mark.parametrize(
+    ("axes", "side", "letters"),
+    [
+        ([[1, 0, 0], [0, 0, -1], [0, 1, 0]], "R", ("L", "F")),  # a body from the front
+        ([[1, 0, 0], [0, 0, -1], [0, 1, 0]], "L", ("L", "F")),
+        ([[0, -1, 0], [0.2, 0, -0.9], [1, 0, 0]], "R", ("A", "F")),  # from its left side
+        ([[0, -1, 0], [0, 0, 1], [1, 0, 0]], "L", ("P", "H")),  # mirrored, and upside down
+    ],
+)
+def test_where_the_picture_points(axes, side, letters) -> None:
+    assert render.orientation_of(np.array(axes, float), side) == letters
+
+
 def test_dicom_is_12_bit_inverted_and_nobody(skeleton: Skeleton, tmp_path: Path) -> None:
     case = simulate(skeleton, Order(6, 0, SMALL, "shoulder", positive=True))
     for inverted in (False, True):
@@ -167,6 +182,8 @@ def test_dicom_is_12_bit_inverted_and_nobody(skeleton: Skeleton, tmp_path: Path)
         assert data.PhotometricInterpretation == f"MONOCHROME{1 if inverted else 2}"
         assert (data.BitsStored, data.Modality) == (12, "DX")
         assert data.PatientName == "SIMULATED^RADIOGRAPH" and not data.PatientBirthDate
+        if shutil.which("dciodvfy"):
+            assert problems(path.read_bytes(), tmp_path) == []
     other = export.dicom_file(case, "y", False)
     assert other.SOPInstanceUID != data.SOPInstanceUID
 

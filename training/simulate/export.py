@@ -12,6 +12,7 @@ import numpy as np
 import pydicom
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.sr.codedict import codes
 from pydicom.uid import (
     DigitalXRayImageStorageForPresentation,
     ExplicitVRLittleEndian,
@@ -29,6 +30,11 @@ SOURCE = "simulated"
 BODY_PARTS = {
     "elbow": "ELBOW", "hand": "HAND", "shoulder": "SHOULDER", "forearm": "FOREARM",
     "humerus": "HUMERUS", "foot": "FOOT", "knee": "KNEE", "skull": "SKULL",
+}  # fmt: skip
+REGIONS = {
+    "elbow": codes.SCT.ElbowJoint, "hand": codes.SCT.Hand, "shoulder": codes.SCT.Shoulder,
+    "forearm": codes.SCT.Forearm, "humerus": codes.SCT.Humerus, "foot": codes.SCT.Foot,
+    "knee": codes.SCT.Knee, "skull": codes.SCT.Skull,
 }  # fmt: skip
 VIEW_POSITIONS = {"AP": "AP", "PA": "PA", "wrist PA": "PA", "lateral": "LL"}
 
@@ -91,10 +97,15 @@ def describe(data: Dataset, case: Case, name: str) -> None:
     data.DerivationDescription = "Computed from surface meshes; shows no person"
     data.ImageComments = "SIMULATED, not for diagnosis"
     data.BodyPartExamined = BODY_PARTS[case.part]
+    region, code = Dataset(), REGIONS[case.part]
+    region.CodeValue, region.CodingSchemeDesignator = code.value, code.scheme_designator
+    region.CodeMeaning = code.meaning
+    data.AnatomicRegionSequence = [region]
+    data.DetectorType, data.PositionerType, data.AcquisitionContextSequence = "", "", []
     data.ViewPosition = VIEW_POSITIONS.get(case.view, "")
     data.ImageLaterality = case.side
     data.PresentationIntentType, data.BurnedInAnnotation = "FOR PRESENTATION", "YES"
-    data.PatientOrientation, data.LossyImageCompression = "", "00"
+    data.PatientOrientation, data.LossyImageCompression = list(case.orientation), "00"
 
 
 def row_of(case: Case, name: str, file: str, mask: str, split: str) -> dict[str, str | int | float]:

@@ -49,7 +49,8 @@ class Case:
     pixels: HxW uint16 in [0, 4095], bright where dense. mask: HxW uint8, 255 on the crack.
     boxes: x0 y0 x1 y1 in fractions of width and height. side: "L" or "R". finding: kind and place
     in words, empty where there is none. severity: as drawn, 0 barely visible to 1 obvious.
-    spacing: mm per pixel at the detector.
+    spacing: mm per pixel at the detector. orientation: where the picture's right and its lower edge
+    point on a standing body, as in DICOM's Patient Orientation (PS3.3 C.7.6.1.1.1).
     """
 
     pixels: NDArray[np.uint16]
@@ -64,6 +65,7 @@ class Case:
     severity: float
     hardware: str
     spacing: float
+    orientation: tuple[str, str]
 
 
 @dataclass(frozen=True)
@@ -353,6 +355,22 @@ def boxes_of(mask: NDArray[np.uint8]) -> tuple[tuple[float, float, float, float]
     return ((x.min() / w, y.min() / h, (x.max() + 1) / w, (y.max() + 1) / h),)
 
 
+def orientation_of(axes: Points, side: str) -> tuple[str, str]:
+    """The letters of the picture's right and downward directions; axes: 3x3, of the right limb.
+
+    A picture of a left limb is mirrored, and so is the body that it shows.
+    """
+    right, down = axes[0], axes[1]
+    if side == "L":
+        right, down = right * (1.0, -1.0, -1.0), down * (-1.0, 1.0, 1.0)
+
+    def letter(direction: Points) -> str:
+        axis = int(np.argmax(np.abs(direction)))
+        return ("RL", "AP", "FH")[axis][int(direction[axis] > 0)]
+
+    return letter(right), letter(down)
+
+
 def simulate(skeleton: Skeleton, order: Order) -> Case:
     """One case, fully determined by the order."""
     rng = np.random.default_rng([order.seed, order.index])
@@ -389,6 +407,7 @@ def simulate(skeleton: Skeleton, order: Order) -> Case:
         severity=scene.severity,
         hardware=names,
         spacing=scene.camera.pitch,
+        orientation=orientation_of(scene.camera.axes, side),
     )
 
 
