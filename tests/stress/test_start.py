@@ -47,14 +47,16 @@ def test_twenty_tabs_press_start_and_one_run_starts(
         lambda: (times := [p.evaluate("window.pressed") for p in tabs]) and all(times) and times
     )
     assert max(pressed) - min(pressed) < 1000
-    for page in tabs:
+    for page in tabs[
+        1:
+    ]:  # each asks the server every two seconds, so it makes place for the others
         says(page, "running")
+        page.close()
+    says(tabs[0], "running")
     [record] = queue.records()
     assert record.state is State.RUNNING
     starts = (record.folder / "log.txt").read_text().count("'seen': 0")
     assert starts <= 1 and json.loads((record.folder / "job.json").read_text())["wanted"] == "run"
-    for page in tabs[1:]:  # each asks the server every two seconds
-        page.close()
     queue.cancel(record.id)
     says(tabs[0], "cancelled")
     tabs[0].close()
