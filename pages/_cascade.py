@@ -9,6 +9,7 @@ two radiographs of one case are those of one release. It is told, and changes wh
 
 from __future__ import annotations
 
+import gc
 import json
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -95,4 +96,9 @@ def retry() -> None:
 def _load(settings: Settings) -> Cascade:
     from core.engines import choice
 
-    return choice.load(settings)
+    cascade = choice.load(settings)
+    # Streamlit collects garbage after every run of a page, and looked each time at all that torch
+    # and others had made when they were imported: 400,000 objects, a quarter of a second.
+    gc.collect()
+    gc.freeze()
+    return cascade
