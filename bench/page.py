@@ -46,7 +46,8 @@ def latency(settings: Settings, rounds: int) -> Iterator[str]:
         return
     from playwright.sync_api import sync_playwright
 
-    from tests.browser.conftest import CHROMIUM, FLAGS, serving
+    from tests.browser.conftest import serving
+    from tests.chromium import CHROMIUM, FLAGS
 
     if not Path(CHROMIUM).exists():
         yield "the page: left out, there is no chromium (apt-get install chromium)."

@@ -13,7 +13,7 @@ edges round, and by most of its points, so that a finger on it does not move it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import combinations, product
+from itertools import combinations
 from typing import Any, TypeAlias
 
 import cv2
@@ -167,9 +167,7 @@ def _best(
     if len(across) < 2 or len(down) < 2:
         return None
     height, width = gradient.shape[:2]
-    pairs = list(product(combinations(range(len(across)), 2), combinations(range(len(down)), 2)))
-    grid = _crossings(across, down)
-    quads = np.array([_ordered(grid, a, d) for a, d in pairs])
+    quads = _ordered(_crossings(across, down))
     share = area(quads) / (height * width)
     slack = 0.02 * max(height, width)
     inside = (quads > -slack).all((1, 2)) & (quads < np.array([width, height]) + slack).all((1, 2))
@@ -199,11 +197,15 @@ def _crossings(across: Points, down: Points) -> Points:
     return np.stack([x, y], -1)
 
 
-def _ordered(grid: Points, across: tuple[int, int], down: tuple[int, int]) -> Points:
-    quad = grid[np.ix_(across, down)]
-    rows = quad if quad[0, :, 1].sum() < quad[1, :, 1].sum() else quad[::-1]
-    columns = rows if rows[:, 0, 0].sum() < rows[:, 1, 0].sum() else rows[:, ::-1]
-    return np.asarray(np.array([columns[0, 0], columns[0, 1], columns[1, 1], columns[1, 0]]))
+def _ordered(grid: Points) -> NDArray[np.float64]:
+    """Every quadrilateral of two lines across and two down, from AxDx2 crossings: Nx4x2."""
+    across, down = (np.array(list(combinations(range(n), 2))) for n in grid.shape[:2])
+    quads = grid[across[:, None, :, None], down[None, :, None, :]].reshape(-1, 2, 2, 2)
+    upside_down = quads[:, 0, :, 1].sum(1) >= quads[:, 1, :, 1].sum(1)
+    quads = np.where(upside_down[:, None, None, None], quads[:, ::-1], quads)
+    mirrored = quads[:, :, 0, 0].sum(1) >= quads[:, :, 1, 0].sum(1)
+    quads = np.where(mirrored[:, None, None, None], quads[:, :, ::-1], quads)
+    return np.stack([quads[:, 0, 0], quads[:, 0, 1], quads[:, 1, 1], quads[:, 1, 0]], 1)
 
 
 def _cross(a: Points, b: Points) -> NDArray[np.float64]:

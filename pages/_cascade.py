@@ -9,11 +9,13 @@ two radiographs of one case are those of one release. It is told, and changes wh
 
 from __future__ import annotations
 
+import functools
 import gc
 import json
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import streamlit as st
@@ -69,11 +71,18 @@ def _shared(release: str, _settings: Settings) -> Loader:
 
 def named(settings: Settings) -> str:
     """The id that the release's alias names now; empty where the manifest does not say."""
+    path = settings.weights / "manifest.json"
     try:
-        text = (settings.weights / "manifest.json").read_text(encoding="utf-8")
-        return str(json.loads(text)["aliases"].get(settings.release, settings.release))
+        found = path.stat()
+        return _named(path, settings.release, (found.st_mtime_ns, found.st_ino, found.st_size))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return ""
+
+
+@functools.lru_cache(maxsize=8)
+def _named(path: Path, alias: str, version: tuple[int, int, int]) -> str:
+    """version: of the file, which is replaced as a whole; every run of a page asks."""
+    return str(json.loads(path.read_text(encoding="utf-8"))["aliases"].get(alias, alias))
 
 
 def newer() -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import functools
+import io
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,6 +12,7 @@ from itertools import zip_longest
 from pathlib import Path
 
 import streamlit as st
+from PIL import Image
 
 from core.settings import ROOT, ImageLimits
 from pages._theme import style
@@ -22,6 +25,7 @@ MOST_PHOTOGRAPHS = 20
 CAMERA = "Camera"
 CAMERA_WIDTH = 480  # pixels
 SAMPLES_A_ROW = 6
+THUMBNAIL_SIDE = 440  # pixels: twice what is seen of it
 MOST_NAMED = 3  # of more files than these, the drop zone shows one line; the list has their names
 DROP_ZONE = '.st-key-drop [data-testid="stFileUploaderDropzone"]'
 
@@ -57,16 +61,29 @@ class Sample:
         return cls(row["id"], row["part"], title, truth, SAMPLES / row["file"])
 
     @property
-    def thumbnail(self) -> Path:
-        """A PNG file to show: the sample itself, or for DICOM the small copy beside it."""
-        if self.path.suffix == ".png":
-            return self.path
-        return self.path.parent / "thumbs" / f"{self.path.stem}.png"
+    def thumbnail(self) -> bytes:
+        """A small JPEG file to show; of DICOM that of the copy beside it."""
+        png = self.path.parent / "thumbs" / f"{self.path.stem}.png"
+        return _small(self.path if self.path.suffix == ".png" else png)
 
     @property
     def source(self) -> Source:
         truth = self.truth or "without a description"
         return Source(f"sample-{self.id}", self.path.name, self.path.read_bytes, truth)
+
+
+@functools.cache
+def _small(path: Path) -> bytes:
+    """A picture of the project's own, small; Streamlit would encode the large one in every run.
+
+    Not by the decode boundary: that imports more than the first page needs.
+    """
+    file = io.BytesIO()
+    with Image.open(path, formats=["PNG"]) as picture:
+        small = picture.convert("L")
+        small.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
+        small.save(file, "JPEG", quality=85)
+    return file.getvalue()
 
 
 def samples() -> list[Sample]:

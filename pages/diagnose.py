@@ -72,7 +72,7 @@ def _empty_state() -> None:
 
 def _thumbnail(sample: Sample) -> None:
     with st.container(key=f"sample-{sample.id}"):
-        st.image(str(sample.thumbnail), width="stretch", alt=sample.title)
+        st.image(sample.thumbnail, width="stretch", alt=sample.title)
         st.button(
             sample.title,
             key=f"try-{sample.id}",

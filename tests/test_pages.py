@@ -342,7 +342,7 @@ def test_every_sample_has_a_thumbnail_that_shows_something(
     found = _sources.samples()
     assert {s.path.suffix for s in found} == {".png", ".dcm"}
     for sample in found:
-        grey = np.asarray(Image.open(sample.thumbnail).convert("L"))
+        grey = np.asarray(Image.open(io.BytesIO(sample.thumbnail)).convert("L"))
         assert grey.std() > 20, sample.id
 
 
