@@ -93,7 +93,7 @@ def _go(source: Source, memory: Session, way: film.Way) -> None:
 
 @functools.cache
 def _component() -> Any:
-    scripts = [VIEWER / "decode.js", FOLDER / "film.js"]
+    scripts = [VIEWER / "calls.js", VIEWER / "decode.js", FOLDER / "film.js"]
     return st.components.v2.component(
         "film",
         html=(FOLDER / "film.html").read_text(encoding="utf-8"),

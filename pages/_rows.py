@@ -19,6 +19,7 @@ from core.types import Finding
 from pages import _reading
 
 FOLDER = Path(__file__).with_name("rows")
+VIEWER = Path(__file__).with_name("viewer")
 ROW, TALL = 32, 56  # pixels, as pages/rows/rows.css draws them
 HEAD, BORDER = 34, 1
 
@@ -91,4 +92,5 @@ def rows(
 @functools.cache
 def _component() -> Any:
     parts = {k: (FOLDER / f"rows.{k}").read_text(encoding="utf-8") for k in ("html", "css", "js")}
+    parts["js"] = (VIEWER / "calls.js").read_text(encoding="utf-8") + parts["js"]
     return st.components.v2.component("rows", **parts)

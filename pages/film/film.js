@@ -90,7 +90,5 @@ export default function ({ data, parentElement, setTriggerValue }) {
   const root = parentElement.querySelector(".film");
   if (!editors.has(root)) editors.set(root, new Editor(root));
   const editor = editors.get(root);
-  editor.update(data, (event) => setTriggerValue("event", event));
-  // Streamlit cleans up after a call that a newer one overtook, too: the editor is still there then.
-  return () => root.isConnected || editor.end();
+  return called(editor, root, [data, (event) => setTriggerValue("event", event)], () => editor.end());
 }

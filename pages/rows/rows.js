@@ -132,5 +132,5 @@ const lists = new WeakMap();
 export default function ({ data, parentElement, setTriggerValue }) {
   const root = parentElement.querySelector(".rows");
   if (!lists.has(root)) lists.set(root, new Rows(root));
-  lists.get(root).update(data, (id) => setTriggerValue("open", id));
+  return called(lists.get(root), root, [data, (id) => setTriggerValue("open", id)]);
 }

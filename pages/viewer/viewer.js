@@ -329,7 +329,5 @@ export default function ({ data, parentElement, setStateValue }) {
   const root = parentElement.querySelector(".viewer");
   if (!viewers.has(root)) viewers.set(root, new Viewer(root));
   const viewer = viewers.get(root);
-  viewer.update(data, (list) => setStateValue("events", list));
-  // Streamlit cleans up after a call that a newer one overtook, too: the viewer is still there then.
-  return () => root.isConnected || viewer.end();
+  return called(viewer, root, [data, (list) => setStateValue("events", list)], () => viewer.end());
 }

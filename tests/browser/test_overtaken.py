@@ -17,17 +17,18 @@ from pages import _film, _viewer
 from pages._viewer import Prepared, framed
 from tests.simulated import encoded, phantom
 
-OVERTAKEN = """async ([html, script, message]) => {
+OVERTAKEN = """async ([html, script, messages, late]) => {
   document.body.innerHTML = html;
   const url = URL.createObjectURL(new Blob([script], { type: "text/javascript" }));
   const component = (await import(url)).default;
   window.sent = [];
   const tell = (name, value) => window.sent.push(JSON.parse(JSON.stringify(value)));
-  const call = () => component({ data: Uint8Array.from(message), parentElement: document.body,
-    setStateValue: tell, setTriggerValue: tell });
-  const [overtaken, last] = [call(), call()];
-  overtaken();
-  window.again = () => void call();
+  const call = (n) => component({ data: Uint8Array.from(messages.at(n)),
+    parentElement: document.body, setStateValue: tell, setTriggerValue: tell });
+  const calls = late ? [call(-1), call(0)].reverse() : [call(0), call(-1)];
+  const [overtaken, last] = calls;
+  await overtaken();
+  window.again = () => void call(-1);
   window.unmounted = () => { document.body.replaceChildren(); last(); };
 }"""
 
@@ -39,23 +40,34 @@ def page(browser):
         yield page
 
 
-def overtaken(page, folder: Path, scripts: tuple[str, ...], message: bytes) -> None:
+def overtaken(
+    page, folder: Path, scripts: tuple[str, ...], messages: list[bytes], late: bool = False
+) -> None:
+    """Called with each message, and cleaned up after the first.
+
+    late: the first message comes after the last one.
+    """
     html = (folder / f"{folder.name}.html").read_text(encoding="utf-8")
     parts = [(folder / name).read_text(encoding="utf-8") for name in scripts]
-    page.evaluate(OVERTAKEN, [html, "\n".join(parts), list(message)])
+    page.evaluate(OVERTAKEN, [html, "\n".join(parts), [list(m) for m in messages], late])
 
 
-def viewer(page) -> None:
-    """Of two calls the first one was overtaken, and cleaned up after."""
+def viewer(page, late: bool = False) -> None:
+    """Of two calls the first one was overtaken; only the other one takes marks."""
     radiograph = imaging.decode(encoded(phantom(60, 40), "PNG"), "a.png", ImageLimits())
-    options = {"alt": "", "marks": True, "digits": "1 agree", "mark": None, "session": "a"}
-    message = _viewer._message(Prepared.of(radiograph), None, options | {"about": "b"})
-    overtaken(page, _viewer.FOLDER, _viewer.SCRIPTS, message)
+    options = {"alt": "", "mark": None, "session": "a", "about": "b"}
+    messages = [
+        _viewer._message(Prepared.of(radiograph), None, options | {"marks": m, "digits": d})
+        for m, d in ((False, ""), (True, "1 agree"))
+    ]
+    overtaken(page, _viewer.FOLDER, _viewer.SCRIPTS, messages, late)
     expect(page.locator(".viewer")).to_have_attribute("data-ready", "true")
 
 
-def test_the_viewer_still_takes_keys_and_each_once(page) -> None:
-    viewer(page)
+@pytest.mark.parametrize("late", [False, True])
+def test_the_viewer_still_takes_keys_and_each_once(page, late: bool) -> None:
+    viewer(page, late)
+    expect(page.get_by_role("button", name="Mark", exact=True)).to_be_visible()
     page.keyboard.press("2")
     page.evaluate("window.again()")
     page.get_by_role("button", name="Invert").click()
@@ -74,7 +86,8 @@ def test_the_corners_of_a_film_still_move_and_each_once(page) -> None:
     corners = [[0.1, 0.1], [0.9, 0.1], [0.9, 0.9], [0.1, 0.9]]
     header = {"id": "a", "corners": corners, "alt": ""}
     message = framed(header, [encoded(phantom(60, 40), "JPEG")])
-    overtaken(page, _film.FOLDER, ("../viewer/decode.js", "film.js"), message)
+    scripts = ("../viewer/calls.js", "../viewer/decode.js", "film.js")
+    overtaken(page, _film.FOLDER, scripts, [message, message])
     page.evaluate("window.again()")
     page.get_by_role("button", name="Top left").press("Shift+ArrowRight")
     page.wait_for_function("window.sent.length > 0")
