@@ -107,7 +107,7 @@ def _load(settings: Settings) -> Cascade:
 
     cascade = choice.load(settings)
     # Streamlit collects garbage after every run of a page, and looked each time at all that torch
-    # and others had made when they were imported: 400,000 objects, a quarter of a second.
+    # and others had made when they were imported.
     gc.collect()
     gc.freeze()
     return cascade

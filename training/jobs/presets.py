@@ -18,6 +18,15 @@ class Preset:
     changed: dict[str, Any]
 
 
+_FINE: dict[str, Any] = {
+    "init": "champion",
+    "branch_passes": 2_000,
+    "body_part_passes": 2_000,
+    "branch_rate": 3e-5,
+    "body_part_rate": 3e-5,
+    "validations": 8,
+    "patience": 3,
+}
 PRESETS = (
     Preset(
         "Quick look on the CPU",
@@ -53,14 +62,8 @@ PRESETS = (
         "as released, byte for byte. Choose the part, the corrections, and beside them data with "
         "enough of the part to choose on (validation).",
         {
-            "init": "champion",
+            **_FINE,
             "only": "elbow",
-            "branch_passes": 2_000,
-            "body_part_passes": 2_000,
-            "branch_rate": 3e-5,
-            "body_part_rate": 3e-5,
-            "validations": 8,
-            "patience": 3,
         },
     ),
     Preset(
@@ -68,14 +71,8 @@ PRESETS = (
         "Stage 1 and every part start from the champion and learn on; the trunk stays. Choose the "
         "corrections and, beside them, the data the release was trained on.",
         {
-            "init": "champion",
+            **_FINE,
             "joint_passes": 0,
-            "branch_passes": 2_000,
-            "body_part_passes": 2_000,
-            "branch_rate": 3e-5,
-            "body_part_rate": 3e-5,
-            "validations": 8,
-            "patience": 3,
         },
     ),
 )
