@@ -9,13 +9,12 @@ torchvision itself is not imported here: it adds seconds to the first prediction
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -112,6 +111,8 @@ def split_state_dict(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], di
 
 
 def _initialise(module: nn.Module) -> None:
+    if torch.get_default_device().type == "meta":
+        return  # nothing to fill, and torch would import its compiler for it: one second
     for m in module.modules():
         if isinstance(m, nn.Conv2d):
             nn.init.kaiming_normal_(m.weight, mode="fan_out", nonlinearity="relu")
@@ -125,16 +126,18 @@ def channels_last(module: M) -> M:
     return module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-def fold(module: nn.Module) -> nn.Module:
-    """An evaluation copy in which every batch norm is folded into the convolution before it.
+def fold(module: M) -> M:
+    """The module itself, with every batch norm folded into the convolution before it.
 
-    The copy gives the same output as ``module.eval()`` up to rounding and cannot be trained.
+    It gives the same output as ``module.eval()`` did, up to rounding, and cannot be trained.
     """
-    folded = copy.deepcopy(module).eval().requires_grad_(False)
-    for owner in folded.modules():
+    module.eval().requires_grad_(False)
+    for owner in module.modules():
         for conv, norm in (("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3"), ("0", "1")):
-            pair = owner._modules.get(conv), owner._modules.get(norm)
-            if isinstance(pair[0], nn.Conv2d) and isinstance(pair[1], nn.BatchNorm2d):
-                owner._modules[conv] = fuse_conv_bn_eval(pair[0], pair[1])
+            c, n = owner._modules.get(conv), owner._modules.get(norm)
+            if isinstance(c, nn.Conv2d) and isinstance(n, nn.BatchNorm2d):
+                c.weight, c.bias = fuse_conv_bn_weights(
+                    c.weight, c.bias, n.running_mean, n.running_var, n.eps, n.weight, n.bias
+                )
                 owner._modules[norm] = nn.Identity()
-    return folded
+    return module
