@@ -49,21 +49,30 @@ class Placement:
     width: int
 
 
+LARGE = 1_000_000  # pixels; above it the percentiles are of every 4th pixel each way
+"""The same percentiles to a thousandth of the range, at a sixteenth of the time."""
+
+
 def autocontrast(pixels: NDArray[Any], percentiles: tuple[float, float]) -> NDArray[np.float32]:
     """Stretch grey values (HxW, any real dtype) linearly to float32 in [0, 1].
 
     A picture without any contrast becomes black.
     """
-    # Every 4th pixel of a large picture gives the same percentiles at a sixteenth of the time.
-    step = 4 if pixels.size > 1_000_000 else 1
-    low, high = np.percentile(pixels[::step, ::step], percentiles)
-    if high <= low:
-        low, high = float(pixels.min()), float(pixels.max())
+    low, high = _ends(pixels, percentiles)
     if high <= low:
         return np.zeros(pixels.shape, np.float32)
     if pixels.dtype == np.uint8:  # the same numbers by a table, at a third of the time
         return cv2.LUT(pixels, _stretched(np.arange(256), low, high))  # type: ignore[return-value]
     return _stretched(pixels, low, high)
+
+
+def _ends(pixels: NDArray[Any], percentiles: tuple[float, float]) -> tuple[float, float]:
+    """The grey values that become 0 and 1; equal where there is no contrast."""
+    step = 4 if pixels.size > LARGE else 1
+    low, high = np.percentile(pixels[::step, ::step], percentiles)
+    if high <= low:
+        return float(pixels.min()), float(pixels.max())
+    return float(low), float(high)
 
 
 def _stretched(pixels: NDArray[Any], low: float, high: float) -> NDArray[np.float32]:
@@ -72,6 +81,32 @@ def _stretched(pixels: NDArray[Any], low: float, high: float) -> NDArray[np.floa
     stretched -= np.float32(low)
     stretched /= np.float32(high - low)
     return np.clip(stretched, 0.0, 1.0, out=stretched)
+
+
+def _shrunk(
+    pixels: NDArray[Any], height: int, width: int, percentiles: tuple[float, float]
+) -> NDArray[np.float32]:
+    """``autocontrast`` and INTER_AREA of a large picture in one pass, a third of the time.
+
+    A band of rows at a time stays in the cache while it is clipped and averaged, and the linear
+    part of the contrast is left to the few pixels that remain. HxW -> height x width float32 in
+    [0, 1], equal to the two steps up to rounding.
+    """
+    low, high = _ends(pixels, percentiles)
+    if high <= low:
+        return np.zeros((height, width), np.float32)
+    rows = np.empty((height, pixels.shape[1]), np.float32)
+    edges = np.arange(height + 1) * (pixels.shape[0] / height)
+    for n, (top, bottom) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
+        first, last = int(top), min(int(np.ceil(bottom)), pixels.shape[0])
+        each = np.arange(first, last)
+        weights = np.minimum(each + 1, bottom) - np.maximum(each, top)
+        band = pixels[first:last].astype(np.float32)
+        np.clip(band, low, high, out=band)
+        # einsum, not a matrix product: that may split its sums by the number of threads.
+        np.einsum("i,ij->j", (weights / weights.sum()).astype(np.float32), band, out=rows[n])
+    small = cv2.resize(rows, (width, height), interpolation=cv2.INTER_AREA)
+    return _stretched(small, low, high)
 
 
 def placement(height: int, width: int, size: int) -> Placement:
@@ -85,12 +120,14 @@ def to_canvas(pixels: NDArray[Any], spec: Preprocessing) -> Canvas:
     """Grey pixels (HxW, any real dtype, bright = dense) -> size x size uint8 canvas."""
     height, width = pixels.shape
     place = placement(height, width, spec.size)
-    shrink = place.height < pixels.shape[0]
-    resized = cv2.resize(
-        autocontrast(pixels, spec.percentiles),
-        (place.width, place.height),
-        interpolation=cv2.INTER_AREA if shrink else cv2.INTER_LINEAR,
-    )
+    if pixels.size > LARGE and place.height < height and place.width < width:
+        resized = _shrunk(pixels, place.height, place.width, spec.percentiles)
+    else:
+        resized = cv2.resize(
+            autocontrast(pixels, spec.percentiles),
+            (place.width, place.height),
+            interpolation=cv2.INTER_AREA if place.height < height else cv2.INTER_LINEAR,
+        )
     canvas = np.zeros((spec.size, spec.size), np.uint8)
     inside = np.s_[place.top : place.top + place.height, place.left : place.left + place.width]
     canvas[inside] = np.rint(resized * 255.0).astype(np.uint8)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -59,6 +60,26 @@ def test_few_bright_pixels_are_not_lost():
     picture = np.zeros((100, 100), np.uint8)
     picture[50, 50] = 9
     assert autocontrast(picture, (0.5, 99.5)).max() == 1.0
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize(("height", "width"), [(1500, 1201), (1031, 1999), (4000, 300)])
+def test_a_large_picture_gives_the_canvas_of_the_two_steps(dtype, height, width):
+    rng = np.random.default_rng(0)
+    top = np.iinfo(dtype).max
+    coarse = cv2.resize(rng.random((9, 9), np.float32), (width, height))
+    pixels = ((coarse + 0.1 * rng.random((height, width))) / 1.2 * top).astype(dtype)
+    place = placement(height, width, 224)
+    one = cv2.resize(
+        autocontrast(pixels, (0.5, 99.5)),
+        (place.width, place.height),
+        interpolation=cv2.INTER_AREA,
+    )
+    canvas = to_canvas(pixels, Preprocessing(size=224))
+    inside = canvas[place.top :][: place.height, place.left :][:, : place.width]
+    difference = np.abs(inside - one * 255.0)
+    assert difference.max() < 0.501  # what rounding to 8 bit may do, and no more
+    assert canvas.sum() == inside.sum()
 
 
 def test_tensor_is_normalised_and_repeated():
