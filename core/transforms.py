@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -97,7 +98,7 @@ def _shrunk(
         return np.zeros((height, width), np.float32)
     rows = np.empty((height, pixels.shape[1]), np.float32)
     edges = np.arange(height + 1) * (pixels.shape[0] / height)
-    for n, (top, bottom) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
+    for n, (top, bottom) in enumerate(pairwise(edges)):
         first, last = int(top), min(int(np.ceil(bottom)), pixels.shape[0])
         each = np.arange(first, last)
         weights = np.minimum(each + 1, bottom) - np.maximum(each, top)
