@@ -6,7 +6,7 @@ PORT ?= 8501
 
 .PHONY: app test check bench stress audit
 
-app: $(VENV)/.app
+app: $(VENV)/.app $(VENV)/.engine
 	$(BIN)/streamlit run streamlit_app.py --server.port $(PORT)
 
 # Files of tests side by side, each with a processor of its own: torch would take all for each.
@@ -35,6 +35,11 @@ check: $(VENV)/.dev
 
 $(VENV)/.app: requirements.txt | $(VENV)/pyvenv.cfg
 	$(BIN)/python -m pip install --quiet -r requirements.txt
+	touch $@
+
+# The networks are converted for this processor, half a minute once a release; the app would also run without.
+$(VENV)/.engine: weights/manifest.json $(VENV)/.app
+	$(BIN)/python -m core batch --engine-info || true
 	touch $@
 
 $(VENV)/.dev: requirements-dev.txt requirements-train.txt $(VENV)/.app

@@ -7,7 +7,9 @@ rounded once, which is faster, nearer to float32, and bit for bit what OpenVINO 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -39,6 +41,10 @@ class TorchEngine:
         self._preprocessing = preprocessing
         self._trunks = {path: _runner(m, device) for path, m in trunks.items()}
         self._branches = {stage: _runner(m, device) for stage, m in branches.items()}
+        # Each calling thread has its own team of as many threads as there are cores, and the teams
+        # of twenty sessions fight for them: taking turns, a pass costs half. CUDA has its queue.
+        cpu = device.processor.type == "cpu"
+        self._turn: AbstractContextManager[object] = threading.Lock() if cpu else nullcontext()
 
     def smaller(self) -> TorchEngine | None:
         """The same networks with half as many pictures in a pass; None where it is one already."""
@@ -65,7 +71,9 @@ class TorchEngine:
         missing = device.batch - len(x)
         if missing:
             x = torch.cat([x, x.new_zeros((missing, *x.shape[1:]))])
-        return network(x.contiguous(memory_format=torch.channels_last))[: len(chunk)]
+        x = x.contiguous(memory_format=torch.channels_last)
+        with self._turn:
+            return network(x)[: len(chunk)]
 
 
 def _runner(module: nn.Module, device: Device) -> Network:
