@@ -16,6 +16,7 @@ from pathlib import Path
 
 from core.errors import CascadeError
 from core.settings import Settings
+from core.types import Mode
 
 COMMANDS = (
     "audit",
@@ -48,6 +49,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m core", description="Read bone radiographs.")
     parser.add_argument("--weights", type=Path, help="folder of manifest.json")
     parser.add_argument("--release", help="release id or alias (default: champion)")
+    parser.add_argument(
+        "--mode", type=Mode, choices=[*Mode], help="fast or ensemble (default: as the release says)"
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name in COMMANDS:
         module = importlib.import_module(f"core.commands.{name}")
@@ -58,7 +62,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _settings(options: argparse.Namespace) -> Settings:
-    given = {k: getattr(options, k, None) for k in ("weights", "release", "device", "engine")}
+    names = ("weights", "release", "mode", "device", "engine")
+    given = {k: getattr(options, k, None) for k in names}
     return replace(Settings.from_environment(), **{k: v for k, v in given.items() if v})
 
 

@@ -21,13 +21,13 @@ from numpy.typing import NDArray
 from torch import nn
 
 from core import device as devices
-from core import quality, stages
+from core import members, quality, stages
 from core.cams import LibraryCam
 from core.engines import Engine
 from core.engines.native import TorchEngine
 from core.errors import DeviceUnavailable, WeightsInvalid
 from core.explain import grad_cam
-from core.network import Branch, Trunk
+from core.network import Branch
 from core.recovery import Recovery, failed
 from core.registry import Registry, Release
 from core.transforms import Canvas, to_canvas
@@ -39,6 +39,7 @@ from core.types import (
     FracturePrediction,
     Heatmap,
     ImageResult,
+    Mode,
     Radiograph,
 )
 
@@ -66,6 +67,7 @@ class Cascade:
         self.device = device
         self._networks = networks
         self._engine = engine or TorchEngine(device, release.preprocessing, *self.modules)
+        self._elsewhere = elsewhere
         self._recovery = Recovery(self, elsewhere) if elsewhere else None
         self._feature_space = feature_space
         self._cams: dict[BodyPart, LibraryCam] = {}
@@ -73,20 +75,14 @@ class Cascade:
 
     @classmethod
     def load(cls, weights: Path, release: str = "champion", device: str = "auto") -> Cascade:
-        """Verify and load a release; raises WeightsInvalid or DeviceUnavailable."""
+        """Verify and load a release, in its default mode; raises WeightsInvalid or
+        DeviceUnavailable."""
         target = devices.choose(device)
         registry = Registry.open(weights)
         found = registry.find(release)
         tensors = registry.load(found)
-        try:
-            trunks = {
-                path: stages.prepare(Trunk, tensors[path], target)
-                for path in {s.trunk for s in found.stages.values()}
-            }
-            networks = {
-                name: stages.network(stage, trunks[stage.trunk], tensors[stage.branch], target)
-                for name, stage in found.stages.items()
-            }
+        try:  # with all members, so that a mode can be chosen later
+            networks = stages.networks(found.in_mode(found.largest_mode), tensors, target)
         except (KeyError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and failed(error):
                 raise DeviceUnavailable(
@@ -131,13 +127,31 @@ class Cascade:
 
     @property
     def modules(self) -> tuple[dict[str, nn.Module], dict[str, nn.Module]]:
-        """The folded networks: trunks by file, branches (layer4 alone) by stage. Read-only."""
-        trunks = {n.stage.trunk: n.trunk for n in self._networks.values()}
-        return trunks, {name: n.branch for name, n in self._networks.items()}
+        """The folded networks: trunks by file, branches (layer4 alone) by key. Read-only."""
+        every = [m for n in self._networks.values() for m in (n, *n.members)]
+        trunks = {n.stage.trunk: n.trunk for n in every}
+        return trunks, {n.key: n.branch for n in every if n.branch is not None}
 
     def with_engine(self, engine: Engine) -> Cascade:
         """The same release run by another engine."""
         return Cascade(self.release, self._networks, self.device, self._feature_space, engine)
+
+    def in_mode(self, mode: Mode | None) -> Cascade:
+        """The same networks used in another mode; raises WeightsInvalid where there is no such.
+
+        mode: None is the one that the cascade has.
+        """
+        if mode is None or mode == self.release.mode:
+            return self
+        release, elsewhere = self.release.in_mode(mode), self._elsewhere
+        return Cascade(
+            release,
+            self._networks,
+            self.device,
+            self._feature_space,
+            self._engine,
+            (lambda: elsewhere().in_mode(mode)) if elsewhere else None,
+        )
 
     def predict(
         self, radiographs: Sequence[Radiograph], part: BodyPart | None = None
@@ -176,7 +190,10 @@ class Cascade:
         for name in dict.fromkeys(w for w in wanted if w):
             index = [i for i, w in enumerate(wanted) if w == name]
             found = self._run(name.value, stacked, features, index)
-            second |= {i: self._fracture(name, a) for i, a in zip(index, found)}
+            others = self._others(name, stacked[index])
+            second |= {
+                i: self._fracture(name, a, *rest) for i, a, *rest in zip(index, found, *others)
+            }
         return [
             Assessment(body, reason, fracture, heatmap, part)
             for body, reason, (fracture, heatmap) in zip(
@@ -205,7 +222,8 @@ class Cascade:
         """A heatmap of one part's fracture model by another method; see ``core.cams.METHODS``.
 
         "Grad-CAM" is the closed form that ``predict`` returns. The others take two to six times as
-        long, and one caller at a time. Raises KeyError for an unknown part or method.
+        long, one caller at a time, and of an ensemble they show the ResNet50. Raises KeyError for
+        an unknown part or method.
         """
         return self._ask(lambda cascade: cascade._explain(radiograph, part, method))
 
@@ -214,9 +232,11 @@ class Cascade:
         canvas = to_canvas(radiograph.pixels, self.release.preprocessing)[None]
         network = self._networks[part.value]
         [activations] = self._run(part.value, canvas, features, [0])
-        prediction, heatmap = self._fracture(part, activations)
+        rest = [found for [found] in self._others(part, canvas)]
+        prediction, heatmap = self._fracture(part, activations, *rest)
         if method == heatmap.method:
             return heatmap
+        assert network.branch is not None
         with self._cams_lock:
             if part not in self._cams:
                 self._cams[part] = LibraryCam(network.branch, network.weight, network.bias)
@@ -224,30 +244,46 @@ class Cascade:
         return self._cams[part].heatmap(seen, prediction.probability, method)
 
     def with_random_branches(self, seed: int = 0) -> Cascade:
-        """A control that has seen nothing: the same trunk, fracture branches of random weights."""
+        """A control that has seen nothing: the same trunk, fracture branches of random weights,
+        in the mode fast."""
         torch.manual_seed(seed)
         networks = dict(self._networks)
         for part in self.release.parts:
             network = networks[part.value]
-            branch = Branch(len(network.stage.classes))
+            branch = Branch(len(network.weight))
             networks[part.value] = replace(
                 network,
                 branch=stages.ready(branch.layer4, self.device),
                 weight=branch.fc.weight.detach().numpy(),
                 bias=branch.fc.bias.detach().numpy(),
             )
-        return Cascade(self.release, networks, self.device)
+        return Cascade(self.release.in_mode(Mode.FAST), networks, self.device)
 
     def logits_and_features(
-        self, stage: str, canvases: NDArray[np.uint8]
+        self, stage: str, canvases: NDArray[np.uint8], member: str = ""
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """What calibration is fitted on: raw logits (NxC) and pooled features (NxD), float32.
 
         The logits of stage 1 are those of its own classes, see ``quality.collapse``.
-        stage: "body_part" or a part of the release. canvases: NxSxS uint8, N at least 1.
+        stage: "body_part" or a part of the release. canvases: NxSxS uint8, N at least 1. member:
+        the name of one beside the stage's own network, in any mode; KeyError for an unknown one.
         """
-        found = self._ask(lambda c: c._run(stage, canvases, {}, range(len(canvases))))
+        if member:
+            network = next((m for m in self._networks[stage].members if m.name == member), None)
+            if network is None:
+                raise KeyError(member)
+            found = self._ask(lambda c: c._pass(network, c._features(network, canvases)))
+        else:
+            found = self._ask(lambda c: c._run(stage, canvases, {}, range(len(canvases))))
         return np.stack([a.logits for a in found]), np.stack([a.pooled for a in found])
+
+    def _others(
+        self, part: BodyPart, canvases: NDArray[np.uint8]
+    ) -> list[list[stages.Activations]]:
+        """Of each member beside the part's own network, one for each canvas; none in mode fast."""
+        if self.release.stages[part.value].ensemble is None:
+            return []
+        return [self._pass(m, self._features(m, canvases)) for m in self._networks[part].members]
 
     def _run(
         self,
@@ -260,19 +296,29 @@ class Cascade:
         network = self._networks[name]
         key = network.stage.trunk
         if key not in features:
-            views = [canvases]
-            if self.release.flip_average:
-                views.append(canvases[:, :, ::-1])
-            features[key] = torch.stack([self._engine.trunk(key, v) for v in views])
-        chosen = features[key][:, list(index)]
-        maps = np.stack([self._engine.branch(name, view) for view in chosen])
+            features[key] = self._features(network, canvases)
+        return self._pass(network, features[key][:, list(index)])
+
+    def _features(self, network: stages.Network, canvases: NDArray[np.uint8]) -> torch.Tensor:
+        """The trunk's output on N canvases: VxNxCxhxw, of V views (2 with the mirror image)."""
+        views = [canvases]
+        if self.release.flip_average:
+            views.append(canvases[:, :, ::-1])
+        return torch.stack([self._engine.trunk(network.stage.trunk, v) for v in views])
+
+    def _pass(self, network: stages.Network, features: torch.Tensor) -> list[stages.Activations]:
+        """From a trunk's output (VxNxCxhxw) to maps and logits of each of the N."""
+        if network.branch is None:
+            maps = features.float().cpu().numpy()
+        else:
+            maps = np.stack([self._engine.branch(network.key, view) for view in features])
         if self.release.flip_average:
             maps[1] = maps[1, ..., ::-1].copy()
         bias = network.bias
         return [stages.Activations(network.weight @ m.mean((1, 2)) + bias, m) for m in maps.mean(0)]
 
     def _body_part(self, activations: stages.Activations) -> BodyPartPrediction:
-        stage = self._networks["body_part"].stage
+        stage = self.release.stages["body_part"]
         shifted = activations.logits + stage.shifts
         logits = quality.collapse(shifted, stage.classes)
         values = quality.softmax(logits, stage.temperature)
@@ -307,10 +353,12 @@ class Cascade:
         return None
 
     def _fracture(
-        self, part: BodyPart, activations: stages.Activations
+        self, part: BodyPart, activations: stages.Activations, *rest: stages.Activations
     ) -> tuple[FracturePrediction, Heatmap]:
-        network = self._networks[part.value]
-        stage = network.stage
+        """rest: what ``_others`` gave."""
+        network, stage = self._networks[part.value], self.release.stages[part.value]
+        if rest:
+            return members.combine(stage, network, (activations, *rest))
         logit = float(activations.logits[0])
         probability = quality.sigmoid(logit, stage.temperature, stage.bias)
         prediction = FracturePrediction(

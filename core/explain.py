@@ -8,6 +8,7 @@ al. 2016, arXiv:1512.04150): no hook, no backward pass, nothing left behind on a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -32,7 +33,27 @@ def grad_cam(
 
     The map's maximum is ``probability``; without positive evidence it is all zero.
     """
-    cam = np.maximum(np.tensordot(weight, activations, axes=1), 0.0)
+    return _scaled(np.tensordot(weight, activations, axes=1), probability)
+
+
+def joint_grad_cam(
+    evidence: Sequence[NDArray[np.float32]], weights: Sequence[float], probability: float
+) -> Heatmap:
+    """The maps of several networks as one, on the finest of their grids.
+
+    evidence: of each network the sum of weight x activation (hxw), in units of its calibrated
+    logit. weights: as their logits are averaged, so the mean over the cells of what is summed here
+    is the average's logit without its biases.
+    """
+    height, width = max(e.shape for e in evidence)
+    joint = np.zeros((height, width), np.float32)
+    for values, weight in zip(evidence, weights, strict=True):
+        joint += np.float32(weight) * cv2.resize(values, (width, height))
+    return _scaled(joint, probability)
+
+
+def _scaled(evidence: NDArray[np.float32], probability: float) -> Heatmap:
+    cam = np.maximum(evidence, 0.0)
     peak = cam.max()
     values = cam * (probability / peak) if peak > 0 else np.zeros_like(cam)
     return Heatmap(np.ascontiguousarray(values, np.float32), "Grad-CAM")

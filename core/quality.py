@@ -72,14 +72,38 @@ def deciding(points: Sequence[OperatingPoint]) -> list[OperatingPoint]:
     return sorted(named, key=lambda p: p.threshold)
 
 
-def finding_of(probability: float, points: Sequence[OperatingPoint]) -> Finding:
-    """The three-state finding; without operating points a half decides."""
-    thresholds = [p.threshold for p in deciding(points)] or [0.5]
+def finding_of(
+    probability: float, points: Sequence[OperatingPoint], members: Sequence[float] = ()
+) -> Finding:
+    """The three-state finding; without operating points a half decides.
+
+    members: what each network of an ensemble says; where they contradict each other, it is
+    doubtful whatever their average is.
+    """
+    thresholds = _thresholds(points)
+    if contradict(members, points):
+        return Finding.DOUBTFUL
     if probability >= thresholds[-1]:
         return Finding.SUSPECTED
     if probability < thresholds[0]:
         return Finding.NOT_SUSPECTED
     return Finding.DOUBTFUL
+
+
+def contradict(members: Sequence[float], points: Sequence[OperatingPoint]) -> bool:
+    """Whether one member alone would call it suspected and another one not suspected.
+
+    That has no limit of its own to be fitted, and a reader can follow it. It only ever turns a
+    clear answer into a doubtful one.
+    """
+    thresholds = _thresholds(points)
+    if not members:
+        return False
+    return max(members) >= thresholds[-1] and min(members) < thresholds[0]
+
+
+def _thresholds(points: Sequence[OperatingPoint]) -> list[float]:
+    return [p.threshold for p in deciding(points)] or [0.5]
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from core.architectures import NAMES
 from core.errors import ReleaseNotFound, WeightsInvalid
 from core.transforms import Preprocessing
-from core.types import STRANGER, BodyPart, OperatingPoint
+from core.types import STRANGER, BodyPart, Mode, OperatingPoint
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,6 +39,42 @@ class WeightsFile:
 
 
 @dataclass(frozen=True)
+class Member:
+    """One more network of a part's ensemble, beside the ResNet50.
+
+    trunk: file of its feature extractor, whose architecture the release names. branch: file of its
+    linear layer. temperature, bias: as in ``Stage``. weight: of its calibrated logit in the
+    average, in [0, 1]; the ResNet50 has what is left.
+    """
+
+    name: str
+    trunk: str
+    branch: str
+    temperature: float = 1.0
+    bias: float = 0.0
+    weight: float = 0.5
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """What joins a ResNet50 to the members beside it. The average of the calibrated logits is
+    calibrated once more: what two networks agree on is surer than either of them.
+
+    temperature, bias: of the average.
+    """
+
+    members: tuple[Member, ...]
+    temperature: float = 1.0
+    bias: float = 0.0
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """The ResNet50's, then that of each member; they add up to 1."""
+        rest = [m.weight for m in self.members]
+        return (max(0.0, 1.0 - sum(rest)), *rest)
+
+
+@dataclass(frozen=True)
 class Stage:
     """One network of the cascade: a trunk and a branch, and how its output is read.
 
@@ -49,7 +86,8 @@ class Stage:
         supported radiographs are taken for something else.
     stranger_shift: added to that of STRANGER instead; None: as the others, which is how releases
         up to 2026.11-3 were calibrated.
-    operating_points: "sensitive" and "specific" (stage 2 only).
+    operating_points: "sensitive" and "specific" (stage 2 only), of the release's mode.
+    ensemble: whose average is read; None in the mode fast, and where a part has one network.
     label_means: what a positive label meant in the training data, a phrase.
     """
 
@@ -62,6 +100,7 @@ class Stage:
     stranger_shift: float | None = None
     operating_points: tuple[OperatingPoint, ...] = ()
     label_means: str = ""
+    ensemble: Ensemble | None = None
 
     @property
     def shifts(self) -> NDArray[np.float64]:
@@ -75,7 +114,12 @@ class Stage:
 
 @dataclass(frozen=True)
 class Release:
-    """One entry of the manifest. ``stages`` has "body_part" and one entry a supported part."""
+    """One entry of the manifest, as it is used in one mode.
+
+    stages: "body_part" and one entry a supported part. architectures: of trunks that are no
+    ResNet50's, by file (``core.architectures``). modes: those it can be used in, the default first.
+    sha256: each mode has its own, for each has other operating points.
+    """
 
     id: str
     created: str
@@ -88,6 +132,9 @@ class Release:
     licence: str
     intended_use: str
     flip_average: bool = False
+    architectures: dict[str, str] = field(default_factory=dict)
+    mode: Mode = Mode.FAST
+    modes: tuple[Mode, ...] = (Mode.FAST,)
     sha256: str = ""
     raw: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
@@ -96,28 +143,51 @@ class Release:
         """The body parts that have a fracture model in this release."""
         return tuple(p for p in BodyPart if p.value in self.stages)
 
+    @property
+    def largest_mode(self) -> Mode:
+        """The one in which every network of the release is run."""
+        return Mode.ENSEMBLE if Mode.ENSEMBLE in self.modes else Mode.FAST
+
+    def in_mode(self, mode: Mode) -> Release:
+        """The same release used in another mode; raises WeightsInvalid where it has no such."""
+        if mode == self.mode:
+            return self
+        if mode not in self.modes:
+            raise WeightsInvalid(f"Release {self.id} has no mode {mode}: a part has one network.")
+        return self.from_json(self.raw, mode)
+
+    def with_digest(self, sha256: str) -> Release | None:
+        """The release in the mode that has this digest; None where there is no such."""
+        return next((r for r in map(self.in_mode, self.modes) if r.sha256 == sha256), None)
+
     @classmethod
-    def from_json(cls, entry: Mapping[str, Any]) -> Release:
-        """Parse one manifest entry; raises WeightsInvalid if it is of another kind."""
+    def from_json(cls, entry: Mapping[str, Any], mode: Mode | None = None) -> Release:
+        """Parse one manifest entry, in its default mode if none is named; raises WeightsInvalid if
+        it is of another kind."""
         try:
             if entry["architecture"] != ARCHITECTURE:
                 raise WeightsInvalid(
                     f"Release {entry['id']} has the architecture {entry['architecture']}, "
                     f"which this version cannot load."
                 )
+            modes = _modes(entry)
+            mode = mode or modes[0]
             return cls(
                 id=entry["id"],
                 created=entry["created"],
                 files={f["path"]: WeightsFile(**f) for f in entry["files"]},
-                stages={name: _stage(s) for name, s in entry["stages"].items()},
+                stages={name: _stage(s, mode) for name, s in entry["stages"].items()},
                 preprocessing=_preprocessing(entry["preprocessing"]),
                 rejection=dict(entry.get("rejection", {})),
-                metrics=dict(entry.get("metrics", {})),
+                metrics=_figures(entry, mode == modes[0]),
                 training_data=dict(entry.get("training_data", {})),
                 licence=entry["licence"],
                 intended_use=entry["intended_use"],
                 flip_average=bool(entry.get("flip_average", False)),
-                sha256=_digest(entry),
+                architectures=_architectures(entry),
+                mode=mode,
+                modes=modes,
+                sha256=_digest(entry if mode == modes[0] else {**entry, "mode": mode}),
                 raw=dict(entry),
             )
         except (KeyError, TypeError, ValueError) as error:
@@ -130,10 +200,52 @@ def _digest(entry: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
 
 
-def _stage(entry: Mapping[str, Any]) -> Stage:
-    points = tuple(OperatingPoint(**p) for p in entry.get("operating_points", ()))
-    rest = {k: v for k, v in entry.items() if k not in ("operating_points", "classes")}
-    return Stage(classes=tuple(entry["classes"]), operating_points=points, **rest)
+def _modes(entry: Mapping[str, Any]) -> tuple[Mode, ...]:
+    """Those that a release can be used in, its default first."""
+    default = Mode(entry.get("default", Mode.FAST))
+    if not any(stage.get("members") for stage in entry["stages"].values()):
+        return (Mode.FAST,)
+    return tuple(sorted(Mode, key=lambda mode: mode != default))
+
+
+def _figures(entry: Mapping[str, Any], default: bool) -> dict[str, Any]:
+    """The figures were measured in the default mode; of another one only those hold that every
+    mode shares."""
+    metrics = dict(entry.get("metrics", {}))
+    if not default and "figures" in metrics:
+        shared = ("body_part", "members")
+        metrics["figures"] = [f for f in metrics["figures"] if f["stage"] in shared]
+    return metrics
+
+
+def _architectures(entry: Mapping[str, Any]) -> dict[str, str]:
+    found = dict(entry.get("architectures", {}))
+    for path, name in found.items():
+        if name not in NAMES:
+            raise WeightsInvalid(
+                f"Release {entry['id']} has a network of the architecture {name} ({path}), which "
+                f"this version cannot load."
+            )
+    return found
+
+
+def _stage(entry: Mapping[str, Any], mode: Mode) -> Stage:
+    apart = ("operating_points", "classes", "members", "ensemble")
+    rest = {k: v for k, v in entry.items() if k not in apart}
+    points, ensemble = entry.get("operating_points", ()), None
+    if mode is Mode.ENSEMBLE and entry.get("members"):
+        joined = dict(entry["ensemble"])
+        points = joined.pop("operating_points")
+        ensemble = Ensemble(tuple(Member(**m) for m in entry["members"]), **joined)
+        whole = sum(ensemble.weights)
+        if len(entry["classes"]) != 1 or not 0.999 < whole < 1.001 or min(ensemble.weights) < 0:
+            raise ValueError("members have one output each, and weights that add up to 1")
+    return Stage(
+        classes=tuple(entry["classes"]),
+        operating_points=tuple(OperatingPoint(**p) for p in points),
+        ensemble=ensemble,
+        **rest,
+    )
 
 
 def _preprocessing(entry: Mapping[str, Any]) -> Preprocessing:
@@ -178,9 +290,10 @@ class Registry:
         except (WeightsInvalid, AttributeError) as error:
             self.unreadable[release_id] = str(error)
 
-    def find(self, name: str) -> Release:
-        """The release of that id or alias; raises ReleaseNotFound, or WeightsInvalid for one that
-        this version cannot read."""
+    def find(self, name: str, mode: Mode | None = None) -> Release:
+        """The release of that id or alias, in its default mode or the one named; raises
+        ReleaseNotFound, or WeightsInvalid for one that this version cannot read or that has no such
+        mode."""
         release_id = self.aliases.get(name, name)
         release = self.releases.get(release_id)
         if release is None and release_id in self.unreadable:
@@ -188,7 +301,7 @@ class Registry:
         if release is None:
             known = ", ".join((*self.aliases, *self.releases)) or "none"
             raise ReleaseNotFound(f"There is no release {name!r}; known are: {known}.")
-        return release
+        return release.in_mode(mode or release.mode)
 
     def read(self, file: WeightsFile) -> bytes:
         """The bytes of one file, checked; raises WeightsInvalid naming the file."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from core.errors import SettingsInvalid
+from core.types import Mode
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -30,17 +31,19 @@ class Settings:
     """The whole configuration of one process.
 
     BONE_DEVICE: auto, cpu or cuda. BONE_ENGINE: one of ENGINES. BONE_RELEASE: a release id or
-    alias. BONE_WEIGHTS: folder of manifest.json. BONE_HOME: folder of what the program keeps
-    (database, pictures of the worklist, runs, logs). BONE_ROOTS: folders on this machine that the
-    pages may read from, separated as in PATH; nothing outside of them is ever opened from a page.
-    DATABASE_URL: where the worklist is; empty for SQLite in BONE_HOME. BONE_RETENTION_DAYS: after
-    how many days the pictures, names and comments of a study on the worklist are removed; None
-    keeps them. BONE_MAX_MEGABYTES, BONE_MAX_SIDE, BONE_MAX_MEGAPIXELS: limits of one file.
+    alias. BONE_MODE: fast or ensemble; None is what the release has as its default. BONE_WEIGHTS:
+    folder of manifest.json. BONE_HOME: folder of what the program keeps (database, pictures of the
+    worklist, runs, logs). BONE_ROOTS: folders on this machine that the pages may read from,
+    separated as in PATH; nothing outside of them is ever opened from a page. DATABASE_URL: where
+    the worklist is; empty for SQLite in BONE_HOME. BONE_RETENTION_DAYS: after how many days the
+    pictures, names and comments of a study on the worklist are removed; None keeps them.
+    BONE_MAX_MEGABYTES, BONE_MAX_SIDE, BONE_MAX_MEGAPIXELS: limits of one file.
     """
 
     device: str = "auto"
     engine: str = "auto"
     release: str = "champion"
+    mode: Mode | None = None
     weights: Path = ROOT / "weights"
     home: Path = ROOT / "data"
     roots: tuple[Path, ...] = ()
@@ -57,6 +60,9 @@ class Settings:
         engine = environment.get("BONE_ENGINE", "auto")
         if engine not in ENGINES:
             raise SettingsInvalid(f"BONE_ENGINE must be {', '.join(ENGINES)}, not {engine!r}.")
+        mode = environment.get("BONE_MODE") or None
+        if mode and mode not in [*Mode]:
+            raise SettingsInvalid(f"BONE_MODE must be {' or '.join(Mode)}, not {mode!r}.")
         default = ImageLimits()
         limits = ImageLimits(
             max_bytes=_positive(environment, "BONE_MAX_MEGABYTES", default.max_bytes, 2**20),
@@ -67,6 +73,7 @@ class Settings:
             device=device,
             engine=engine,
             release=environment.get("BONE_RELEASE", "champion"),
+            mode=Mode(mode) if mode else None,
             weights=Path(environment.get("BONE_WEIGHTS", ROOT / "weights")),
             home=Path(environment.get("BONE_HOME", ROOT / "data")),
             roots=tuple(Path(p) for p in environment.get("BONE_ROOTS", "").split(os.pathsep) if p),

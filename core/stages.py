@@ -3,31 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from core import architectures
 from core import device as devices
 from core.network import Branch, channels_last, fold
-from core.registry import Stage
+from core.registry import Member, Release, Stage
 
 
 @dataclass(frozen=True)
 class Network:
-    """One stage, ready to run. branch: its layer4. weight (CxD), bias (C): its linear layer.
+    """One stage or member, ready to run. weight (CxD), bias (C): its linear layer.
 
     The linear layer stays in float32 outside torch: pooling and one product cost nothing, and a
     probability is not rounded to half precision.
+
+    key: by which an engine knows the branch. name: of a member, empty of a stage's own. branch:
+    layer4 of a ResNet50; None where the trunk gives the maps that are pooled. members: the other
+    networks of the stage's ensemble.
     """
 
-    stage: Stage
+    key: str
+    stage: Stage | Member
     trunk: nn.Module
-    branch: nn.Module
+    branch: nn.Module | None
     weight: NDArray[np.float32]
     bias: NDArray[np.float32]
+    members: tuple[Network, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return self.stage.name if isinstance(self.stage, Member) else ""
 
 
 @dataclass(frozen=True)
@@ -57,12 +69,36 @@ def ready(module: nn.Module, target: devices.Device) -> nn.Module:
     return channels_last(fold(module).to(target.processor, target.dtype))
 
 
-def network(
-    stage: Stage, trunk: nn.Module, tensors: dict[str, torch.Tensor], target: devices.Device
-) -> Network:
+def networks(
+    release: Release, tensors: dict[str, dict[str, torch.Tensor]], target: devices.Device
+) -> dict[str, Network]:
+    """All networks of a release by stage; raises KeyError or RuntimeError where a file does not
+    fit. A trunk that several name is made once."""
+    trunks: dict[str, nn.Module] = {}
+
+    def trunk(path: str) -> nn.Module:
+        if path not in trunks:
+            name = release.architectures.get(path, architectures.RESNET50)
+            make = partial(architectures.make, name, release.preprocessing)
+            trunks[path] = prepare(make, tensors[path], target)
+        return trunks[path]
+
+    def network(key: str, stage: Stage | Member, outputs: int) -> Network:
+        state = tensors[stage.branch]
+        weight, bias = state["fc.weight"].numpy(), state["fc.bias"].numpy()
+        if len(weight) != outputs:
+            raise KeyError(f"{stage.branch} has {len(weight)} outputs")
+        return Network(key, stage, trunk(stage.trunk), _layer4(state, target), weight, bias)
+
+    found = {}
+    for name, stage in release.stages.items():
+        joined = stage.ensemble.members if stage.ensemble else ()
+        others = tuple(network(f"{name} {m.name}", m, 1) for m in joined)
+        found[name] = replace(network(name, stage, len(stage.classes)), members=others)
+    return found
+
+
+def _layer4(tensors: dict[str, torch.Tensor], target: devices.Device) -> nn.Module | None:
     prefix = "layer4."
     state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-    weight, bias = tensors["fc.weight"].numpy(), tensors["fc.bias"].numpy()
-    if weight.shape[0] != len(stage.classes):
-        raise KeyError(f"{stage.branch} has {weight.shape[0]} outputs")
-    return Network(stage, trunk, prepare(lambda: Branch(1).layer4, state, target), weight, bias)
+    return prepare(lambda: Branch(1).layer4, state, target) if state else None

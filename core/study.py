@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from core.quality import finding_of
-from core.types import BodyPart, Finding, ImageResult
+from core.quality import contradict, finding_of
+from core.types import BodyPart, Finding, FracturePrediction, ImageResult, MemberPrediction
 
 if TYPE_CHECKING:
     from core.registry import Release
@@ -39,6 +39,7 @@ class StudyResult:
     body_part: the part that most views were assessed as. probability: mean calibrated probability
     of the views of that part, in [0, 1]. finding: of that mean, by the part's operating points.
     All three are None where no view was assessed. notes: what a reader must know, a sentence each.
+    members: of an ensemble, each with the mean of its probabilities.
     """
 
     id: str
@@ -47,6 +48,7 @@ class StudyResult:
     probability: float | None = None
     finding: Finding | None = None
     notes: tuple[str, ...] = ()
+    members: tuple[MemberPrediction, ...] = ()
 
     @property
     def counted(self) -> tuple[ImageResult, ...]:
@@ -79,14 +81,17 @@ def combine(id: str, views: Sequence[ImageResult], release: Release) -> StudyRes
         return StudyResult(id, tuple(views), notes=(*_photographs(views), *_left_out(views)))
     counted = [v.fracture for v in views if v.part == part and v.fracture is not None]
     probability = sum(f.probability for f in counted) / len(counted)
-    finding = finding_of(probability, release.stages[part.value].operating_points)
+    points, members = release.stages[part.value].operating_points, _members(counted)
+    said = [m.probability for m in members]
+    finding = finding_of(probability, points, said)
     notes = (
         *_photographs(views),
         *_parts(views),
+        *([_contradiction(members)] if contradict(said, points) else []),
         *_findings([f.finding for f in counted]),
         *_left_out(views),
     )
-    return StudyResult(id, tuple(views), part, probability, finding, notes)
+    return StudyResult(id, tuple(views), part, probability, finding, notes, members)
 
 
 def key_of(path_or_name: str, study_uid: str | None = None) -> str:
@@ -148,6 +153,22 @@ def _findings(findings: Sequence[Finding]) -> list[str]:
         return []
     said = ", ".join(f"{words} {counts[f]}" for f, words in _IN_WORDS.items() if counts[f])
     return [f"The views disagree: {said}."]
+
+
+def _members(views: Sequence[FracturePrediction]) -> tuple[MemberPrediction, ...]:
+    """Each member's mean over the views; none where not all views were read by the same ones."""
+    names = {tuple(m.name for m in v.members) for v in views}
+    if len(names) != 1:
+        return ()
+    return tuple(
+        MemberPrediction(same[0].name, sum(m.probability for m in same) / len(same), same[0].weight)
+        for same in zip(*(v.members for v in views))
+    )
+
+
+def _contradiction(members: Sequence[MemberPrediction]) -> str:
+    said = ", ".join(f"{m.name} {m.probability:.0%}" for m in members)
+    return f"The networks contradict each other ({said}), so the finding is doubtful."
 
 
 def _photographs(views: Sequence[ImageResult]) -> list[str]:

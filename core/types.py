@@ -22,6 +22,13 @@ class BodyPart(StrEnum):
 STRANGER = "stranger"  # the kind of OTHER that is no radiograph at all
 
 
+class Mode(StrEnum):
+    """How a release is used: its ResNet50 alone, or the average of all members of a part."""
+
+    FAST = "fast"
+    ENSEMBLE = "ensemble"
+
+
 class Finding(StrEnum):
     """What stage 2 says, between the two operating points of the part."""
 
@@ -142,14 +149,6 @@ class OperatingPoint:
 
 
 @dataclass(frozen=True)
-class FracturePrediction:
-    """Stage 2: calibrated probability of the positive label, and the finding."""
-
-    probability: float
-    finding: Finding
-
-
-@dataclass(frozen=True)
 class Heatmap:
     """Where the positive evidence of stage 2 lies.
 
@@ -165,6 +164,62 @@ class Heatmap:
     @property
     def has_evidence(self) -> bool:
         return bool(self.values.max() > 0)
+
+
+@dataclass(frozen=True)
+class MemberPrediction:
+    """What one member of an ensemble says. probability: calibrated, its own. weight: in [0, 1], of
+    its logit in the average. heatmap: its own; None where it was not kept."""
+
+    name: str
+    probability: float
+    weight: float
+    heatmap: Heatmap | None = field(default=None, repr=False, compare=False)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "probability": round(self.probability, 6),
+            "weight": round(self.weight, 6),
+        }
+
+
+@dataclass(frozen=True)
+class FracturePrediction:
+    """Stage 2: calibrated probability of the positive label, and the finding.
+
+    members: of an ensemble, the ResNet50 first; empty where one network said it.
+    """
+
+    probability: float
+    finding: Finding
+    members: tuple[MemberPrediction, ...] = ()
+
+    @property
+    def disagreement(self) -> float:
+        """The largest difference between two members' probabilities; 0 for one network."""
+        said = [m.probability for m in self.members]
+        return max(said) - min(said) if said else 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """``members`` and ``disagreement`` are there only where an ensemble said it."""
+        found: dict[str, Any] = {
+            "probability": round(self.probability, 6),
+            "finding": self.finding.value,
+        }
+        if self.members:
+            found["members"] = [m.to_json() for m in self.members]
+            found["disagreement"] = round(self.disagreement, 6)
+        return found
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> FracturePrediction:
+        """What ``to_json`` wrote; heatmaps are not in it."""
+        members = tuple(
+            MemberPrediction(m["name"], m["probability"], m["weight"])
+            for m in record.get("members", ())
+        )
+        return cls(record["probability"], Finding(record["finding"]), members)
 
 
 @dataclass(frozen=True)
@@ -228,11 +283,7 @@ class ImageResult:
                 "probability": round(part.probability, 6),
                 "probabilities": {k.value: round(v, 6) for k, v in part.probabilities.items()},
             },
-            "fracture": self.fracture
-            and {
-                "probability": round(self.fracture.probability, 6),
-                "finding": self.fracture.finding.value,
-            },
+            "fracture": self.fracture and self.fracture.to_json(),
             "release": self.release,
             "release_sha256": self.release_sha256,
             "milliseconds": round(self.milliseconds, 1),

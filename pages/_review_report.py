@@ -60,8 +60,9 @@ def release_of(record: StudyRecord) -> Release:
         found = Registry.open(Settings.from_environment().weights).releases.get(record.release)
     except WeightsInvalid:
         found = None
-    if found is not None and found.sha256 == record.release_sha256:
-        return found
+    as_used = found.with_digest(record.release_sha256) if found is not None else None
+    if as_used is not None:
+        return as_used
     part = record.result.body_part
     stages = {part.value: Stage("", "", (), label_means=record.label_means)} if part else {}
     return Release(

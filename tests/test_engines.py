@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 import torch
 
+from core.architectures import LITE2
 from core.cascade import Cascade
 from core.engines import choice, vino
 from core.engines.native import TorchEngine
 from core.errors import EngineUnavailable
 from core.transforms import to_canvas, to_tensor
+from core.types import Mode
+from tests.ensembles import NAMES, with_members
 from tests.simulated import phantom
 
 pytest.importorskip("openvino")
@@ -125,3 +128,42 @@ def test_auto_is_torch_without_openvino_or_a_conversion(cascade, tmp_path, monke
     monkeypatch.setattr(vino, "library", missing)
     chosen, reason = choice.choose(cascade, "auto", tmp_path)
     assert chosen is cascade and "not installed" in reason
+
+
+@pytest.fixture(scope="module")
+def ensemble(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Cascade:
+    folder = tmp_path_factory.mktemp("ensemble")
+    with_members(weights, folder, *NAMES)
+    return Cascade.load(folder, device="cpu").in_mode(Mode.ENSEMBLE)
+
+
+def test_every_member_is_the_same_in_openvino(ensemble, canvases, tmp_path):
+    folder, spec = _folder(ensemble, tmp_path), ensemble.release.preprocessing
+    trunks, _ = ensemble.modules
+    others = {path: trunks[path] for path in ensemble.release.architectures}
+    assert len(others) == len(NAMES)
+    vino.convert(folder, spec.size, folder.name.rpartition("-")[2], others, {})
+    engine = vino.OpenVinoEngine(folder, spec)
+    for path in others:
+        one = ensemble.engine.trunk(path, np.stack(canvases)).float()
+        two = engine.trunk(path, np.stack(canvases)).float()
+        pooled = [m.mean((2, 3)) for m in (one, two)]
+        # of the logit of a linear layer of weights in [-1, 1] / sqrt(D), as torch begins with
+        apart = (pooled[0] - pooled[1]).norm(dim=1) / one.shape[1] ** 0.5
+        assert float(apart.max()) < 4e-3, path
+        assert np.abs((one - two).numpy()).mean() < 2e-2 * one.abs().mean()
+
+
+def test_fused_lite2_is_not_farther_from_float32_than_eager(ensemble, canvases):
+    if ensemble.device.dtype is not torch.bfloat16:
+        pytest.skip("This processor has no bf16, so nothing is fused.")
+    path = next(p for p, n in ensemble.release.architectures.items() if n == LITE2)
+    trunk, spec = ensemble.modules[0][path], ensemble.release.preprocessing
+    fused = ensemble.engine.trunk(path, np.stack(canvases)).float()
+    with torch.inference_mode():
+        x = to_tensor(np.stack(canvases), spec)
+        eager = torch.cat([trunk(c.bfloat16()) for c in x.split(1)]).float()
+        exact = copy.deepcopy(trunk).float()(x)
+    error = [float((y - exact).norm() / exact.norm()) for y in (fused, eager)]
+    assert error[0] <= error[1] * 1.02
+    assert error[0] < 0.2  # linear bottlenecks round more than a ResNet's blocks do

@@ -49,6 +49,7 @@ def _parser(wanted: str) -> argparse.ArgumentParser:
         ("distill", "pre-train a ResNet50 from an ImageNet teacher", _distill_arguments, _distill),
         ("fit", "train the trunk and all branches", _fit_arguments, _fit),
         ("calibrate", "make a candidate release from a run", _calibrate_arguments, _calibrate),
+        ("member", "add a network to a release's ensemble", _member_arguments, _member),
         ("evaluate", "score a release on one split", _evaluate_arguments, _evaluate),
         ("joint", "score the heads of a run's joint phase", _joint_arguments, _joint),
         ("heatmaps", "do the heatmaps point at what was found?", _heatmaps_arguments, _heatmaps),
@@ -138,6 +139,19 @@ def _calibrate(options: argparse.Namespace) -> None:
     from training import candidate
 
     print(candidate.build(options.run_folder, options.id, options.flip_average, options.size))
+
+
+def _member_arguments(parser: argparse.ArgumentParser) -> None:
+    from training.member import Settings
+
+    _settings_arguments(parser, Settings)
+
+
+def _member(options: argparse.Namespace) -> None:
+    from core.settings import Settings
+    from training import member
+
+    print(member.build(_collect(options, member.Settings), Settings.from_environment()))
 
 
 def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:

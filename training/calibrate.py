@@ -113,6 +113,36 @@ def platt(
     return {n: (float(np.exp(-found[0])), float(b)) for n, b in zip(names, found[1:])}
 
 
+def member_weights(logits: Sequence[Array], truth: Sequence[Array]) -> Array:
+    """Weights of K members, at least 0 and adding up to 1: lowest cross-entropy of the average.
+
+    logits: of each part NxK, calibrated. truth: of each part N. All parts share the weights: each
+    has a few dozen pictures, and the best weights of so few are an accident. Each part counts the
+    same, however many pictures it has.
+    """
+    count = logits[0].shape[1]
+
+    def nll(parameters: Array) -> float:
+        weights = _shares(parameters)
+        losses = []
+        for x, t in zip(logits, truth, strict=True):
+            z = x @ weights
+            losses.append(float(np.mean(np.logaddexp(0, z) - t * z)))
+        return float(np.mean(losses))
+
+    options = {"maxiter": 4000, "xatol": 1e-4, "fatol": 1e-8}
+    found = minimize(nll, np.zeros(count - 1), method="Nelder-Mead", options=options)
+    return _shares(np.clip(found.x, -10, 10))
+
+
+def _shares(parameters: Array) -> Array:
+    """K - 1 numbers -> K positive ones that add up to 1; the first is what the others are
+    measured by."""
+    free = np.exp(np.concatenate([[0.0], parameters]))
+    shares: Array = free / free.sum()
+    return shares
+
+
 def operating_points(probability: Array, truth: Array) -> list[dict[str, Any]]:
     """Three thresholds on calibrated probabilities.
 

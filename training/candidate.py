@@ -22,7 +22,7 @@ from core import quality
 from core.cascade import Cascade
 from core.transforms import Preprocessing
 from core.types import BodyPart
-from training import calibrate, metrics, provenance, release
+from training import calibrate, metrics, provenance, release, taken
 from training.data import (
     AMBIGUOUS,
     FOCUS,
@@ -77,7 +77,8 @@ def build(run: Path, release_id: str, flip_average: bool = False, size: int = 0)
     entry["stages"] = dict(entry["stages"])
     calibrate_body_part(entry, cascade, val, canvases)
     calibrate_parts(entry, cascade, val, canvases, share_of_positives(rows))
-    tensors = {p: t for p, t in tensors.items() if _used(entry, p)}
+    used = taken.used(entry)
+    tensors = {p: t for p, t in tensors.items() if p in used}
     tensors[f"{release_id}/features.safetensors"] = features(entry, cascade, rows, val, canvases)
     release.write(folder, entry, tensors)
     return folder
@@ -129,10 +130,6 @@ def training_data(rows: pd.DataFrame) -> dict[str, Any]:
         "pictures": {k: int(v) for k, v in rows.split.value_counts().items()},
         "sources": sorted(rows.source.unique()),
     }
-
-
-def _used(entry: dict[str, Any], path: str) -> bool:
-    return any(path in (s["trunk"], s["branch"]) for s in entry["stages"].values())
 
 
 def calibrate_body_part(

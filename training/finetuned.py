@@ -6,8 +6,6 @@ temperatures and operating points, and what stage 1 takes for a supported radiog
 
 from __future__ import annotations
 
-import json
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +17,7 @@ from core.cascade import Cascade
 from core.errors import WeightsInvalid
 from core.registry import Registry, Release
 from core.settings import Settings
-from training import candidate, initial, provenance, release
+from training import candidate, initial, provenance, release, taken
 from training.data import SIMULATED, DataInvalid, load_canvases, read_all
 from training.phases import BODY_PART
 
@@ -32,7 +30,7 @@ def build(run: Path, release_id: str, config: dict[str, Any]) -> Path:
     """
     registry, base = _base(run)
     only, rows = str(config["only"]), read_all(config["data"])
-    paths = _paths(base, release_id)
+    paths = taken.paths(base, release_id)
     tensors = {paths[p]: load(registry.read(f)) for p, f in base.files.items()}
     entry = _entry(base, release_id, paths, only)
     tensors[entry["stages"][only]["branch"]] = _trained(run, only)
@@ -44,7 +42,7 @@ def build(run: Path, release_id: str, config: dict[str, Any]) -> Path:
         "notes": _notes(base, only, run),
         "base": {"id": base.id, "sha256": base.sha256, "training_data": base.training_data},
     }
-    used = _used(entry)
+    used = taken.used(entry)
     tensors = {p: t for p, t in tensors.items() if p in used}
     folder = run / "candidate"
     release.write(folder, entry, tensors)
@@ -88,27 +86,13 @@ def _trained(run: Path, only: str) -> dict[str, Tensor]:
     return release.half(trained["networks"][only])
 
 
-def _paths(base: Release, release_id: str) -> dict[str, str]:
-    """Where each file of the release lies in the new one: no release takes another's along."""
-    found: dict[str, str] = {}
-    for path in base.files:
-        name = Path(path).name
-        while f"{release_id}/{name}" in found.values():
-            name = f"of-{name}"
-        found[path] = f"{release_id}/{name}"
-    return found
-
-
 def _entry(base: Release, release_id: str, paths: dict[str, str], only: str) -> dict[str, Any]:
-    """The release's entry under another id; of the trained stage what calibration will give."""
-    entry: dict[str, Any] = json.loads(json.dumps(base.raw))
-    for gone in ("files", "architecture", "metrics"):
-        entry.pop(gone, None)
-    entry["id"], entry["created"] = release_id, datetime.now(UTC).date().isoformat()
-    for stage in entry["stages"].values():
-        stage["trunk"], stage["branch"] = paths[stage["trunk"]], paths[stage["branch"]]
-    if entry.get("rejection"):
-        entry["rejection"]["file"] = paths[entry["rejection"]["file"]]
+    """The release's entry under another id; of the trained stage what calibration will give.
+
+    Members beside the branch that was trained are left out: their weights were fitted to another
+    one (``python -m training member`` fits them again).
+    """
+    entry = taken.entry(base, release_id, paths)
     kept = {k: entry["stages"][only][k] for k in ("trunk", "classes")}
     trained = f"{release_id}/{only}.safetensors"
     others = {s["branch"] for name, s in entry["stages"].items() if name != only}
@@ -116,13 +100,6 @@ def _entry(base: Release, release_id: str, paths: dict[str, str], only: str) -> 
         trained = trained.replace(".safetensors", "-trained.safetensors")
     entry["stages"][only] = kept | {"branch": trained}
     return entry
-
-
-def _used(entry: dict[str, Any]) -> set[str]:
-    """The files that the entry names."""
-    stages = entry["stages"].values()
-    named = {s["trunk"] for s in stages} | {s["branch"] for s in stages}
-    return named | ({entry["rejection"]["file"]} if entry.get("rejection") else set())
 
 
 def _notes(base: Release, only: str, run: Path) -> str:

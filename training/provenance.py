@@ -23,7 +23,7 @@ def commands(run: Path) -> list[str]:
         else:
             break
         settings = fit.Settings if kind == "fit" else distill.Settings
-        chain.insert(0, _command(kind, config, settings))
+        chain.insert(0, command(kind, config, settings))
         init = config.get("init") or ""
         folder = Path(init).parent if "/" in init else None
     return chain
@@ -35,7 +35,7 @@ def notes(run: Path) -> str:
     return path.read_text(encoding="utf-8").strip() if path.exists() else ""
 
 
-def _command(kind: str, config: dict[str, Any], settings: type[Any]) -> str:
+def command(kind: str, config: dict[str, Any], settings: type[Any]) -> str:
     """The command line with the options that differ from their defaults."""
     words = [f"python -m training {kind}"]
     for field in dataclasses.fields(settings):

@@ -41,7 +41,7 @@ class RayScorer:
 
     @property
     def release(self) -> Release:
-        return Registry.open(self.settings.weights).find(self.settings.release)
+        return Registry.open(self.settings.weights).find(self.settings.release, self.settings.mode)
 
     @property
     def engine(self) -> str:

@@ -15,7 +15,6 @@ from core.study import combine, key_of
 from core.types import (
     BodyPart,
     BodyPartPrediction,
-    Finding,
     FracturePrediction,
     ImageResult,
     Photograph,
@@ -127,7 +126,7 @@ def result_of(record: Record) -> ImageResult:
             part["probability"],
             {BodyPart(k): v for k, v in part["probabilities"].items()},
         ),
-        fracture and FracturePrediction(fracture["probability"], Finding(fracture["finding"])),
+        fracture and FracturePrediction.from_json(fracture),
         photograph=Photograph.from_json(record.get("photograph")),
     )
 

@@ -183,7 +183,7 @@ def _signing(
         tuple(options.send_to),
         options.sign_for.strip(),
         settings.home / "pacs" / "signed.jsonl",
-        lambda name, sha: r if (r := releases.get(name)) and r.sha256 == sha else None,
+        lambda name, sha: r.with_digest(sha) if (r := releases.get(name)) else None,
         options.sign_after,
     )
     return every(5.0, signing.poll)
@@ -200,7 +200,7 @@ def _scorer(options: argparse.Namespace, settings: Settings, outbox: Outbox) -> 
     if options.training_copies:
         copies = TrainingCopies(options.training_copies, settings.home / "pacs" / "key")
     return Scorer(
-        Cascade.load(settings.weights, settings.release, settings.device),
+        Cascade.load(settings.weights, settings.release, settings.device).in_mode(settings.mode),
         Store.open(settings),
         outbox,
         settings.limits,

@@ -22,7 +22,8 @@ class Engine(Protocol):
     description: str
 
     def trunk(self, path: str, canvases: NDArray[np.uint8]) -> torch.Tensor:
-        """The trunk of that file on NxSxS canvases, N at least 1: Nx1024x(S/16)x(S/16)."""
+        """The trunk of that file on NxSxS canvases, N at least 1: of a ResNet50
+        Nx1024x(S/16)x(S/16), of another architecture the maps that its branch pools."""
 
     def branch(self, stage: str, features: torch.Tensor) -> NDArray[np.float32]:
-        """layer4 of that stage on a trunk's output: Nx2048x(S/32)x(S/32)."""
+        """layer4 of that stage (``Network.key``) on a trunk's output: Nx2048x(S/32)x(S/32)."""

@@ -50,7 +50,7 @@ def load(settings: Settings, convert: bool = False, many: bool = False) -> Casca
     cascade = Cascade.load(settings.weights, settings.release, settings.device)
     chosen, reason = choose(cascade, settings.engine, settings.home, convert, many)
     log.info("%s: %s", chosen.engine.description, reason)
-    return chosen
+    return chosen.in_mode(settings.mode)
 
 
 def choose(
@@ -132,7 +132,8 @@ def _agreement(folder: Path, one: Cascade, other: Cascade) -> Agreement:
     path = folder / "agreement.json"
     if path.exists():
         return Agreement(**json.loads(path.read_text(encoding="utf-8")))
-    found = compare(one, other, _samples(one))
+    mode = one.release.largest_mode  # whatever mode it is used in, all of its networks agree
+    found = compare(one.in_mode(mode), other.in_mode(mode), _samples(one))
     write_json(path, asdict(found))
     return found
 
@@ -149,6 +150,8 @@ def _difference(a: Assessment, b: Assessment) -> float:
     parts = [abs(p - b.body_part.probabilities[k]) for k, p in a.body_part.probabilities.items()]
     if a.fracture and b.fracture and a.body_part.label == b.body_part.label:
         parts.append(abs(a.fracture.probability - b.fracture.probability))
+        both = zip(a.fracture.members, b.fracture.members, strict=True)
+        parts += [abs(m.probability - n.probability) for m, n in both]
     return max(parts)
 
 

@@ -9,6 +9,7 @@ of one release, one version of OpenVINO and one processor, whose instructions ma
 from __future__ import annotations
 
 import json
+import shutil
 import warnings
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -114,14 +115,20 @@ def quantise(source: Path, folder: Path, canvases: NDArray[np.uint8], release: R
 
     source: what ``vino.convert`` wrote. canvases: NxSxS uint8, on which the ranges of the
     activations are measured; they need no labels and must not be those of the check. Raises
-    EngineUnavailable where NNCF is not installed.
+    EngineUnavailable where NNCF is not installed. What only an ensemble runs stays as it is: the
+    check is of the release's own cascade.
     """
     openvino, nncf = vino.library(), _nncf()
     facts = json.loads((source / "files.json").read_text(encoding="utf-8"))
     engine, core = vino.OpenVinoEngine(source, release.preprocessing), openvino.Core()
+    ours = {*release.stages, *(stage.trunk for stage in release.stages.values())}
     with vino.replaced(folder) as made:
         for name, file in facts["networks"].items():
             kind, _, key = name.partition(" ")
+            if key not in ours:
+                for part in (made / file, made / file.replace(".xml", ".bin")):
+                    shutil.copyfile(source / part.name, part)
+                continue
             if kind == "trunk":
                 given = to_tensor(canvases, release.preprocessing)
             else:

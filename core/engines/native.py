@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import max_pool2d
 
+from core.architectures.lite2 import Block, EfficientNetLite2, SameConv2d
 from core.device import Device
 from core.network import Bottleneck, Trunk
 from core.transforms import Preprocessing, to_tensor
@@ -82,7 +84,12 @@ def _runner(module: nn.Module, device: Device) -> Network:
         return module
     if not torch.backends.mkldnn.is_available():
         return module
+    if isinstance(module, EfficientNetLite2):
+        return partial(_lite2, module)
     blocks = [m for m in module.modules() if isinstance(m, Bottleneck)]
+
+    if not blocks:
+        return module  # a transformer: its products have no kernel with anything fused to them
 
     def run(x: Tensor) -> Tensor:
         if isinstance(module, Trunk):
@@ -105,8 +112,28 @@ def _block(block: Bottleneck, x: Tensor) -> Tensor:
     )
 
 
+def _lite2(network: EfficientNetLite2, x: Tensor) -> Tensor:
+    """A folded EfficientNet-Lite2, each convolution with its ReLU6 or its shortcut."""
+    x = _convolved(network.conv1, x, "hardtanh")
+    for block in network.blocks:
+        assert isinstance(block, Block)
+        y = x if block.conv1 is None else _convolved(block.conv1, x, "hardtanh")
+        y = _convolved(block.conv2, y, "hardtanh")
+        if block.shortcut:
+            x = torch.ops.mkldnn._convolution_pointwise.binary(
+                y, x, *_arguments(block.conv3), "add", 1.0, None, [], ""
+            )
+        else:
+            x = _convolved(block.conv3, y, "none")
+    return _convolved(network.conv2, x, "hardtanh")
+
+
 def _convolved(conv: nn.Module, x: Tensor, then: str) -> Tensor:
-    return torch.ops.mkldnn._convolution_pointwise(x, *_arguments(conv), then, [], "")
+    """then: "none", "relu", or "hardtanh", which is ReLU6 between these limits."""
+    limits = [0.0, 6.0] if then == "hardtanh" else []
+    if isinstance(conv, SameConv2d):
+        x = conv.padded(x).contiguous(memory_format=torch.channels_last)
+    return torch.ops.mkldnn._convolution_pointwise(x, *_arguments(conv), then, limits, "")
 
 
 def _arguments(conv: nn.Module) -> tuple[object, ...]:

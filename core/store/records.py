@@ -186,6 +186,7 @@ def pack(result: ImageResult) -> dict[str, Any]:
         "body_part": part and part.label.value,
         "fracture": result.fracture and result.fracture.probability,
         "finding": result.fracture and result.fracture.finding.value,
+        "members": result.fracture and [m.to_json() for m in result.fracture.members],
         "chosen": result.chosen,
         "photograph": result.photograph and result.photograph.to_json(),
         "heatmap": heat and {"method": heat.method, "values": np.round(heat.values, 6).tolist()},
@@ -202,7 +203,8 @@ def unpack(
         label = BodyPart(record["body_part"])
         part = BodyPartPrediction(label, odds.get(label, 0.0), odds)
     if record["fracture"] is not None:
-        fracture = FracturePrediction(record["fracture"], Finding(record["finding"]))
+        said = {"probability": record["fracture"], "finding": record["finding"]}
+        fracture = FracturePrediction.from_json(said | {"members": record.get("members") or ()})
     if record["heatmap"]:
         values = np.array(record["heatmap"]["values"], np.float32)
         heat = Heatmap(values, record["heatmap"]["method"])

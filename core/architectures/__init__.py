@@ -1,0 +1,41 @@
+"""The networks that a member of an ensemble may be, each behind one interface.
+
+An architecture makes, from the release's preprocessing, a module that takes canvases normalised as
+the release has it (Bx3xSxS) and gives maps (BxDxhxw) whose mean over the cells a linear layer
+reads. What comes before the maps lies in one file (the trunk), the linear layer in another
+(the branch), so Grad-CAM has the closed form of ``core.explain`` for all of them. A ResNet50 alone
+has a part of its maps' way, layer4, in the branch.
+
+Nothing is imported here that a release without such a member does not need.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from core.transforms import Preprocessing
+
+if TYPE_CHECKING:
+    from torch import nn
+
+RESNET50 = "resnet50"
+LITE2 = "efficientnet-lite2"
+VIT_TINY, VIT_SMALL = "vit-tiny-patch16", "vit-small-patch16"
+NAMES = (RESNET50, LITE2, VIT_TINY, VIT_SMALL)
+
+
+def make(name: str, spec: Preprocessing) -> nn.Module:
+    """The feature extractor of an architecture; KeyError for a name that is not in NAMES."""
+    if name == LITE2:
+        from core.architectures.lite2 import EfficientNetLite2
+
+        return EfficientNetLite2(spec)
+    if name in (VIT_TINY, VIT_SMALL):
+        from core.architectures.vit import SIZES, VisionTransformer
+
+        return VisionTransformer(spec.size, *SIZES[name])
+    if name == RESNET50:
+        from core.network import Trunk
+
+        return Trunk()
+    raise KeyError(name)

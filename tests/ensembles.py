@@ -1,0 +1,62 @@
+"""A release with members of random weights beside its ResNet50."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from core import architectures
+from core.registry import Registry
+from training import release
+
+NAMES = {
+    "EfficientNet-Lite2": architectures.LITE2,
+    "Vision Transformer": architectures.VIT_TINY,
+}
+POINTS = [
+    {"name": "sensitive", "threshold": 0.35, "sensitivity": 0.96, "specificity": 0.6, "n": 40},
+    {"name": "specific", "threshold": 0.65, "sensitivity": 0.6, "specificity": 0.91, "n": 40},
+]
+
+
+def lively(module: nn.Module, seed: int = 0) -> nn.Module:
+    """With batch norms that do something, as in a network that has learned."""
+    torch.manual_seed(seed)
+    for m in module.modules():
+        if isinstance(m, nn.BatchNorm2d):
+            nn.init.normal_(m.weight, 1.0, 0.1)
+            nn.init.normal_(m.bias, 0.0, 0.2)
+        elif isinstance(m, nn.Conv2d):
+            nn.init.kaiming_normal_(m.weight, mode="fan_in")
+    return module.eval()
+
+
+def with_members(source: Path, folder: Path, *names: str, default: str = "fast") -> dict[str, Any]:
+    """Write the release of ``source`` into ``folder`` with these members; its manifest entry."""
+    registry = Registry.open(source)
+    found = registry.find("champion")
+    tensors = {path: release.half(state) for path, state in registry.load(found).items()}
+    entry = {k: v for k, v in found.raw.items() if k not in ("files", "architecture")}
+    entry |= {"default": default, "architectures": {}}
+    entry["stages"] = json.loads(json.dumps(entry["stages"]))
+    for n, name in enumerate(names):
+        trunk, branch = (f"{found.id}/{NAMES[name]}{end}.safetensors" for end in ("", "-branch"))
+        module = lively(architectures.make(NAMES[name], found.preprocessing), seed=n)
+        size = found.preprocessing.size
+        with torch.inference_mode():
+            width = module(torch.zeros(1, 3, size, size)).shape[1]
+        entry["architectures"][trunk] = NAMES[name]
+        tensors[trunk] = release.half(module.state_dict())
+        tensors[branch] = release.half(nn.Linear(width, 1).state_dict())
+        tensors[branch] = {f"fc.{k}": v for k, v in tensors[branch].items()}
+        for part, stage in entry["stages"].items():
+            if part != "body_part":
+                member = {"name": name, "trunk": trunk, "branch": branch, "temperature": 1.5}
+                stage.setdefault("members", []).append(member | {"bias": 0.1, "weight": 0.25})
+                stage["ensemble"] = {"operating_points": POINTS, "temperature": 0.9, "bias": 0.05}
+    release.write(folder, entry, tensors)
+    return entry

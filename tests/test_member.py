@@ -1,0 +1,119 @@
+"""A member is fitted and joined by weights; in the mode fast the release stays what it was."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from core.cascade import Cascade
+from core.registry import Registry
+from core.transforms import Preprocessing
+from core.types import Mode
+from tests import tiny
+from training import calibrate, member
+from training.__main__ import main
+from training.data import DataInvalid
+
+NAME = "EfficientNet-Lite2"
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.write(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="module")
+def run(weights: Path, manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    command = ["member", "--base", str(weights), "--data", f"manifest:{manifest}"]
+    command += ["--out", str(folder), "--id", "joined", "--views", "2", "--duplicates", "keep"]
+    assert main([*command, "--default", "ensemble"]) == 0
+    return folder
+
+
+def test_a_member_is_fitted_and_joined(run):
+    release = Registry.open(run / "candidate").find("champion")
+    assert release.id == "joined" and release.mode is Mode.ENSEMBLE
+    assert set(release.architectures.values()) == {"efficientnet-lite2"}
+    assert all(path.startswith("joined/") for path in release.files)
+    for part in release.parts:
+        ensemble = release.stages[part.value].ensemble
+        assert ensemble is not None
+        [one] = ensemble.members
+        assert one.name == NAME and one.temperature > 0
+        assert sum(ensemble.weights) == pytest.approx(1)
+        assert {p.name for p in release.stages[part.value].operating_points} == {
+            "sensitive",
+            "specific",
+            "balanced",
+        }
+    shared = {s.ensemble.weights for s in release.stages.values() if s.ensemble}
+    assert len(shared) == 1  # all parts share the weights
+    [command] = release.training_data["commands"]
+    assert command.startswith("python -m training member") and "--views 2" in command
+
+
+def test_fast_is_the_base_as_it_was(run, weights, manifest):
+    base, joined = Cascade.load(weights, device="cpu"), Cascade.load(run / "candidate")
+    rng = np.random.default_rng(0)
+    canvases = [np.pad(tiny.picture("hand", True, rng), ((3, 3), (13, 13))) for _ in range(2)]
+    fast = joined.in_mode(Mode.FAST).assess(canvases, base.release.parts[1])
+    for one, other in zip(base.assess(canvases, base.release.parts[1]), fast, strict=True):
+        assert one.fracture == other.fracture
+
+
+def test_the_features_of_a_network_that_sees_the_bar_tell_it(run, manifest):
+    """ImageNet's Lite2 tells a drawing with a bar from one without; a random ResNet50 hardly."""
+    from training import data, metrics
+
+    cascade = Cascade.load(run / "candidate")
+    rows = data.read(f"manifest:{manifest}")
+    for part in cascade.release.parts:
+        val = rows[(rows.split == "val") & (rows.part == part.value)]
+        val, canvases = data.load_canvases(val, cascade.release.preprocessing)
+        logits, _ = cascade.logits_and_features(part.value, canvases, NAME)
+        assert metrics.auroc(val.positive, logits[:, 0]) > 0.9
+
+
+def test_the_same_member_again_takes_the_place_of_the_first(run, manifest, tmp_path):
+    command = ["member", "--base", str(run), "--data", f"manifest:{manifest}", "--views", "1"]
+    assert main([*command, "--out", str(tmp_path), "--duplicates", "keep"]) == 0
+    release = Registry.open(tmp_path / "candidate").find("champion", Mode.ENSEMBLE)
+    assert release.modes == (Mode.FAST, Mode.ENSEMBLE) and release.id == "joined"
+    assert [m.name for m in release.stages["hand"].ensemble.members] == [NAME]
+    before = json.loads((run / "candidate" / "manifest.json").read_text())["releases"][0]
+    assert {f["path"] for f in before["files"]} == set(release.files)
+
+
+def test_what_cannot_be_fitted_is_said(weights, manifest, tmp_path):
+    rows = pd.read_csv(manifest)
+    rows = rows[~((rows.part == "hand") & (rows.split == "val") & (rows.positive == 1))]
+    rows.to_csv(manifest.with_name("fewer.csv"), index=False)
+    settings = member.Settings(
+        str(weights), (f"manifest:{manifest.with_name('fewer.csv')}",), str(tmp_path)
+    )
+    from core.settings import Settings
+
+    with pytest.raises(DataInvalid, match="val lacks positives or negatives of: hand"):
+        member.build(settings, Settings.from_environment())
+    with pytest.raises(DataInvalid, match="no weights of vit-tiny-patch16"):
+        member.features_of("vit-tiny-patch16", Preprocessing())
+    with pytest.raises(ValueError, match="no architecture 'swin'"):
+        member.Settings("a", (), "b", arch="swin")
+
+
+def test_weights_follow_who_is_right():
+    rng = np.random.default_rng(0)
+    truth = [rng.integers(0, 2, 400).astype(float) for _ in range(2)]
+    good = [2.0 * (2 * t - 1) + rng.normal(0, 1.5, 400) for t in truth]
+    noise = [rng.normal(0, 2, 400) for _ in truth]
+    weights = calibrate.member_weights(
+        [np.column_stack(both) for both in zip(good, noise, strict=True)], truth
+    )
+    assert weights.sum() == pytest.approx(1) and weights[0] > 0.8
+    same = calibrate.member_weights([np.column_stack([g, g[::-1]]) for g in good], truth)
+    assert same[0] > 0.8

@@ -1,0 +1,309 @@
+"""Add a member to a release: a frozen network's features, a linear head for each part, weights.
+
+The feature extractor stays as ImageNet left it; what is fitted is a logistic regression on the
+pooled features of several views of each training radiograph, its strength chosen by
+cross-validation over patients. Features are those of the release's own engine on the release's own
+canvases, so the head belongs to the numbers that it will be given. Calibration, the weights of the
+members and the operating points of their average come from the validation split.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, GroupKFold
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch import Tensor
+
+import core.settings
+from core import architectures, quality
+from core.cascade import Cascade
+from core.engines import choice
+from core.registry import Registry, Release
+from core.transforms import Preprocessing
+from core.types import Mode
+from training import calibrate, candidate, metrics, provenance, release, taken
+from training.augment import vary
+from training.data import FOCUS, SIMULATED, DataInvalid, load_canvases, read_all, split_hash
+from training.duplicates import settle
+
+log = logging.getLogger(__name__)
+
+Array = NDArray[np.float64]
+
+_STRENGTHS = {"logisticregression__C": [1e-5, 1e-4, 1e-3, 1e-2, 1e-1]}
+BATCH = 64
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a member is made from.
+
+    base: a run folder with a candidate, or a folder with a manifest. release: which of its
+    releases. out: the run folder whose ``candidate`` is written. id: of the new release; empty: the
+    base's own. arch: one of ``core.architectures``. init: a safetensors file with the state dict of
+    the feature extractor by the names of ``core.architectures``; empty: ImageNet's EfficientNet-
+    Lite2. views: of each training picture: as it is, mirrored, then varied. default: the mode that
+    the release is used in where nobody says which.
+    """
+
+    base: str
+    data: tuple[str, ...]
+    out: str
+    arch: str = architectures.LITE2
+    init: str = ""
+    release: str = "champion"
+    id: str = ""
+    name: str = ""
+    duplicates: str = "drop"
+    views: int = 4
+    default: str = Mode.FAST
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.arch not in architectures.NAMES or self.arch == architectures.RESNET50:
+            raise ValueError(f"There is no architecture {self.arch!r} for a member.")
+        if self.default not in [*Mode]:
+            raise ValueError(f"The default must be {' or '.join(Mode)}, not {self.default!r}.")
+        if self.views < 1:
+            raise ValueError("Each picture needs at least one view.")
+
+
+TITLES = {
+    architectures.LITE2: "EfficientNet-Lite2",
+    architectures.VIT_TINY: "Vision Transformer",
+    architectures.VIT_SMALL: "Vision Transformer",
+}
+
+
+def build(settings: Settings, program: core.settings.Settings) -> Path:
+    """Write ``out/candidate``: the release with one more member, and return that folder.
+
+    A member of the same name takes the place of the one before. program: whose engine runs the
+    networks. Raises DataInvalid where a part has too few pictures of either label.
+    """
+    registry, base = _base(settings)
+    entry, tensors = _begun(settings, registry, base)
+    name = settings.name or TITLES[settings.arch]
+    rows = settle(_rows(settings, entry), settings.duplicates)
+    folder = Path(settings.out) / "candidate"
+    release.write(folder, entry, tensors)
+    loaded = Cascade.load(folder, device=program.device)
+    cascade, why = choice.choose(loaded, program.engine, program.home, convert=True, many=True)
+    log.info("%s: %s", cascade.engine.description, why)
+
+    heads = {}
+    for part in _parts(entry):
+        train, canvases = _of(rows, "train", part, base.preprocessing)
+        heads[part] = _head(cascade, part, name, train, canvases, settings)
+        tensors[_member(entry, part, name)["branch"]] = heads[part]
+    _join(entry, cascade, name, heads, rows)
+    entry.setdefault("training_data", {})["commands"] = [
+        *base.training_data.get("commands", ()),
+        provenance.command("member", asdict(settings), Settings),
+    ]
+    release.write(folder, entry, tensors)
+    return folder
+
+
+def _base(settings: Settings) -> tuple[Registry, Release]:
+    folder = Path(settings.base)
+    registry = Registry.open(folder / "candidate" if (folder / "candidate").is_dir() else folder)
+    return registry, registry.find(settings.release)
+
+
+def _begun(
+    settings: Settings, registry: Registry, base: Release
+) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]]:
+    """The base's entry and tensors with the new member in them, its heads still empty."""
+    release_id = settings.id or base.id
+    paths = taken.paths(base, release_id)
+    entry = taken.entry(base, release_id, paths)
+    tensors = {paths[p]: load(registry.read(f)) for p, f in base.files.items()}
+    name = settings.name or TITLES[settings.arch]
+    trunk = f"{release_id}/{settings.arch}.safetensors"
+    state = features_of(settings.arch, base.preprocessing, settings.init)
+    width = _width(settings.arch, state, base.preprocessing)
+    tensors[trunk] = release.half(state)
+    entry["architectures"] = entry.get("architectures", {}) | {trunk: settings.arch}
+    entry["default"] = settings.default
+    for part in _parts(entry):
+        stage, branch = entry["stages"][part], f"{release_id}/{part}-{settings.arch}.safetensors"
+        others = [m for m in stage.get("members", ()) if m["name"] != name]
+        stage["members"] = [*others, {"name": name, "trunk": trunk, "branch": branch}]
+        stage["ensemble"] = {"operating_points": stage["operating_points"]}
+        for member in stage["members"]:
+            member["weight"] = 1 / (1 + len(stage["members"]))
+        tensors[branch] = {"fc.weight": torch.zeros(1, width), "fc.bias": torch.zeros(1)}
+    used = taken.used(entry)
+    return entry, {p: t for p, t in tensors.items() if p in used}
+
+
+def features_of(arch: str, spec: Preprocessing, init: str = "") -> dict[str, Tensor]:
+    """The state dict of a feature extractor for canvases normalised as ``spec``."""
+    if init:
+        state = load(Path(init).read_bytes())
+        if arch in (architectures.VIT_TINY, architectures.VIT_SMALL):
+            from core.architectures import vit
+
+            state = vit.resized(state, spec.size)
+        return state
+    if arch != architectures.LITE2:
+        raise DataInvalid(f"There are no weights of {arch} here: name a file of them as --init.")
+    from core.architectures import lite2
+    from training.teacher import Lite2
+
+    return lite2.adapted(lite2.from_package(Lite2(spec.size).net.state_dict()), spec)
+
+
+def _width(arch: str, state: dict[str, Tensor], spec: Preprocessing) -> int:
+    """How many maps the extractor gives; raises RuntimeError where the state does not fit."""
+    network = architectures.make(arch, spec).eval()
+    network.load_state_dict(state)
+    with torch.inference_mode():
+        return int(network(torch.zeros(1, 3, spec.size, spec.size)).shape[1])
+
+
+def _rows(settings: Settings, entry: dict[str, Any]) -> pd.DataFrame:
+    """Labelled real pictures of the release's parts, without those of the test split; raises
+    DataInvalid where there are too few."""
+    rows = read_all(settings.data)
+    known = rows[rows.part.isin(_parts(entry)) & rows.positive.notna() & rows.split.ne("test")]
+    known = known[known.source != SIMULATED]
+    for split in ("train", "val"):
+        counts = known[known.split == split].groupby("part").positive.nunique()
+        missing = [p for p in _parts(entry) if counts.get(p, 0) < 2]
+        if missing:
+            names = ", ".join(missing)
+            raise DataInvalid(f"The split {split} lacks positives or negatives of: {names}.")
+    log.info("%d labelled pictures; split %s", len(known), split_hash(rows)[:12])
+    return known.reset_index(drop=True)
+
+
+def _parts(entry: dict[str, Any]) -> list[str]:
+    return [p for p in FOCUS if p in entry["stages"]]
+
+
+def _member(entry: dict[str, Any], part: str, name: str) -> dict[str, Any]:
+    found: dict[str, Any] = next(m for m in entry["stages"][part]["members"] if m["name"] == name)
+    return found
+
+
+def _head(
+    cascade: Cascade,
+    part: str,
+    name: str,
+    rows: pd.DataFrame,
+    canvases: NDArray[np.uint8],
+    settings: Settings,
+) -> dict[str, Tensor]:
+    """A linear layer for one part's member, fitted on all views of its training pictures."""
+    found = [_features(cascade, part, name, v) for v in views(canvases, settings)]
+    count = len(found)
+    truth = np.tile(rows.positive.to_numpy(), count)
+    patients = np.tile(rows.patient.to_numpy(), count)
+    model = _fitted(np.concatenate(found), truth, patients, part)
+    scaler, regression = model[0], model[-1]
+    weight = regression.coef_ / scaler.scale_
+    bias = regression.intercept_ - weight @ scaler.mean_
+    layer = {"fc.weight": torch.tensor(weight), "fc.bias": torch.tensor(bias)}
+    return release.half(layer)  # float16, and the bias float32, as in the file
+
+
+def views(canvases: NDArray[np.uint8], settings: Settings) -> list[NDArray[np.uint8]]:
+    """NxSxS as they are, mirrored, and varied as ``fit`` varies them: ``settings.views`` in all."""
+    found = [canvases, np.ascontiguousarray(canvases[:, :, ::-1])]
+    grey = torch.from_numpy(canvases).float().div_(255)[:, None]
+    for n in range(2, settings.views):
+        seeds = np.random.default_rng((settings.seed, n)).integers(2**31, size=len(canvases))
+        varied = vary(grey, seeds.tolist())[:, 0].clamp(0, 1).mul(255).round()
+        found.append(varied.to(torch.uint8).numpy())
+    return found[: settings.views]
+
+
+def _features(
+    cascade: Cascade, part: str, name: str, canvases: NDArray[np.uint8]
+) -> NDArray[np.float32]:
+    chunks = (canvases[i : i + BATCH] for i in range(0, len(canvases), BATCH))
+    return np.concatenate([cascade.logits_and_features(part, c, name)[1] for c in chunks])
+
+
+def _fitted(x: Array, truth: Array, patients: NDArray[Any], part: str) -> Pipeline:
+    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
+    search = GridSearchCV(model, _STRENGTHS, cv=GroupKFold(5), scoring="neg_log_loss")
+    search.fit(x, truth, groups=patients)
+    strength = search.best_params_["logisticregression__C"]
+    log.info("%s: C=%g, log loss %.3f over 5 folds", part, strength, -search.best_score_)
+    best: Pipeline = search.best_estimator_
+    return best
+
+
+def _join(
+    entry: dict[str, Any],
+    cascade: Cascade,
+    name: str,
+    heads: dict[str, dict[str, Tensor]],
+    rows: pd.DataFrame,
+) -> None:
+    """Fit on validation: the new member's calibration, all weights, and what joins them."""
+    share = candidate.share_of_positives(rows)
+    raw, truth, patients = {}, {}, {}
+    joined: dict[str, Array] = {}
+    for part, head in heads.items():
+        val, canvases = _of(rows, "val", part, cascade.release.preprocessing)
+        truth[part], patients[part] = val.positive.to_numpy(), val.patient
+        joined[part] = _calibrated(entry["stages"][part], cascade, part, name, canvases)
+        layer = {k: v.double().numpy() for k, v in head.items()}
+        pooled = _features(cascade, part, name, canvases).astype(float)
+        raw[part] = (pooled @ layer["fc.weight"].T + layer["fc.bias"])[:, 0]
+    for part, (temperature, bias) in calibrate.platt(raw, truth, share).items():
+        _member(entry, part, name).update({"temperature": temperature, "bias": bias})
+        new = raw[part] / temperature + bias
+        joined[part] = np.column_stack([joined[part], new])
+    weights = calibrate.member_weights(list(joined.values()), list(truth.values()))
+    average = {part: logits @ weights for part, logits in joined.items()}
+    for part, (temperature, bias) in calibrate.platt(average, truth, share).items():
+        stage = entry["stages"][part]
+        for member, weight in zip(stage["members"], weights[1:], strict=True):
+            member["weight"] = float(weight)
+        probability = np.array([quality.sigmoid(x, temperature, bias) for x in average[part]])
+        stage["ensemble"] = {
+            "temperature": temperature,
+            "bias": bias,
+            "operating_points": calibrate.operating_points(probability, truth[part]),
+        }
+        for title, score in zip(
+            ("ResNet50", *(m["name"] for m in stage["members"]), "ensemble"),
+            (*joined[part].T, average[part]),
+        ):
+            estimate = metrics.bootstrap(metrics.auroc, truth[part], score, patients[part])
+            log.info("validation: %s %s AUROC %s", part, title, estimate)
+    log.info("weights: %s", ", ".join(f"{w:.2f}" for w in weights))
+
+
+def _calibrated(
+    stage: dict[str, Any], cascade: Cascade, part: str, name: str, canvases: NDArray[np.uint8]
+) -> Array:
+    """Calibrated logits of the ResNet50 and of every member but the new one, NxK."""
+    others = [("", stage), *((m["name"], m) for m in stage["members"] if m["name"] != name)]
+    columns = []
+    for member, read in others:
+        logits = cascade.logits_and_features(part, canvases, member)[0][:, 0].astype(float)
+        columns.append(logits / read.get("temperature", 1.0) + read.get("bias", 0.0))
+    return np.column_stack(columns)
+
+
+def _of(
+    rows: pd.DataFrame, split: str, part: str, spec: Preprocessing
+) -> tuple[pd.DataFrame, NDArray[np.uint8]]:
+    return load_canvases(rows[(rows.split == split) & (rows.part == part)], spec)
