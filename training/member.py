@@ -95,7 +95,7 @@ def build(settings: Settings, program: core.settings.Settings) -> Path:
     registry, base = _base(settings)
     entry, tensors = _begun(settings, registry, base)
     name = settings.name or TITLES[settings.arch]
-    rows = settle(_rows(settings, entry), settings.duplicates)
+    rows = _rows(settings, entry)
     folder = Path(settings.out) / "candidate"
     release.write(folder, entry, tensors)
     loaded = Cascade.load(folder, device=program.device)
@@ -176,8 +176,16 @@ def _width(arch: str, state: dict[str, Tensor], spec: Preprocessing) -> int:
 
 def _rows(settings: Settings, entry: dict[str, Any]) -> pd.DataFrame:
     """Labelled real pictures of the release's parts, without those of the test split; raises
-    DataInvalid where there are too few."""
-    rows = read_all(settings.data)
+    DataInvalid where there are too few.
+
+    Those that the base's run was fitted on, where the base is a run: which pictures are copies of
+    each other is found there already, and takes long to find.
+    """
+    data, listed = read_all(settings.data), Path(settings.base) / "rows.csv"
+    if listed.exists():
+        rows = data.merge(pd.read_csv(listed, dtype=str)[["source", "id", "split"]])
+    else:
+        rows = settle(data, settings.duplicates)
     known = rows[rows.part.isin(_parts(entry)) & rows.positive.notna() & rows.split.ne("test")]
     known = known[known.source != SIMULATED]
     for split in ("train", "val"):
@@ -186,7 +194,7 @@ def _rows(settings: Settings, entry: dict[str, Any]) -> pd.DataFrame:
         if missing:
             names = ", ".join(missing)
             raise DataInvalid(f"The split {split} lacks positives or negatives of: {names}.")
-    log.info("%d labelled pictures; split %s", len(known), split_hash(rows)[:12])
+    log.info("%d labelled pictures; split %s", len(known), split_hash(data)[:12])
     return known.reset_index(drop=True)
 
 

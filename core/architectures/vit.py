@@ -83,7 +83,7 @@ class VisionTransformer(nn.Module):
             raise ValueError(f"a Vision Transformer needs a side that is a multiple of {PATCH}")
         self.side = size // PATCH
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
-        self.pos_embed = nn.Parameter(0.02 * torch.randn(1, 1 + self.side**2, width))
+        self.pos_embed = nn.Parameter(torch.zeros(1, 1 + self.side**2, width))
         self.patch_embed = Patches(width)
         self.blocks = nn.Sequential(*(Block(width, heads) for _ in range(depth)))
         self.norm = nn.LayerNorm(width, _EPSILON)
