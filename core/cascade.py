@@ -189,7 +189,7 @@ class Cascade:
         second: dict[int, tuple[FracturePrediction, Heatmap]] = {}
         for name in dict.fromkeys(w for w in wanted if w):
             index = [i for i, w in enumerate(wanted) if w == name]
-            found = self._run(name.value, stacked, features, index)
+            found = self._run(name, stacked, features, index)
             others = self._others(name, stacked[index])
             second |= {
                 i: self._fracture(name, a, *rest) for i, a, *rest in zip(index, found, *others)
@@ -230,8 +230,8 @@ class Cascade:
     def _explain(self, radiograph: Radiograph, part: BodyPart, method: str) -> Heatmap:
         features: dict[str, torch.Tensor] = {}
         canvas = to_canvas(radiograph.pixels, self.release.preprocessing)[None]
-        network = self._networks[part.value]
-        [activations] = self._run(part.value, canvas, features, [0])
+        network = self._networks[part]
+        [activations] = self._run(part, canvas, features, [0])
         rest = [found for [found] in self._others(part, canvas)]
         prediction, heatmap = self._fracture(part, activations, *rest)
         if method == heatmap.method:
@@ -249,9 +249,9 @@ class Cascade:
         torch.manual_seed(seed)
         networks = dict(self._networks)
         for part in self.release.parts:
-            network = networks[part.value]
+            network = networks[part]
             branch = Branch(len(network.weight))
-            networks[part.value] = replace(
+            networks[part] = replace(
                 network,
                 branch=stages.ready(branch.layer4, self.device),
                 weight=branch.fc.weight.detach().numpy(),
@@ -281,7 +281,7 @@ class Cascade:
         self, part: BodyPart, canvases: NDArray[np.uint8]
     ) -> list[list[stages.Activations]]:
         """Of each member beside the part's own network, one for each canvas; none in mode fast."""
-        if self.release.stages[part.value].ensemble is None:
+        if self.release.stages[part].ensemble is None:
             return []
         return [self._pass(m, self._features(m, canvases)) for m in self._networks[part].members]
 
@@ -319,13 +319,14 @@ class Cascade:
 
     def _body_part(self, activations: stages.Activations) -> BodyPartPrediction:
         stage = self.release.stages["body_part"]
-        shifted = activations.logits + stage.shifts
-        logits = quality.collapse(shifted, stage.classes)
+        parts = self.release.parts
+        shifted = activations.logits + stage.shifts(parts)
+        logits = quality.collapse(shifted, stage.classes, parts)
         values = quality.softmax(logits, stage.temperature)
-        probabilities = {p: float(v) for p, v in zip(BodyPart, values, strict=True)}
+        probabilities = {p: float(v) for p, v in zip((*parts, BodyPart.OTHER), values, strict=True)}
         label = max(probabilities, key=lambda c: probabilities[c])
-        other = label is BodyPart.OTHER
-        name = quality.most_like(shifted, stage.classes) if other else ""
+        other = label == BodyPart.OTHER
+        name = quality.most_like(shifted, stage.classes, parts) if other else ""
         return BodyPartPrediction(label, probabilities[label], probabilities, name)
 
     def _refusal(self, part: BodyPartPrediction, activations: stages.Activations) -> str | None:
@@ -335,8 +336,8 @@ class Cascade:
             return NOT_A_RADIOGRAPH
         if part.looks_like == STRANGER:
             return NOT_A_RADIOGRAPH
-        if part.label is BodyPart.OTHER:
-            supported = ", ".join(p.value for p in self.release.parts) or "none"
+        if part.label == BodyPart.OTHER:
+            supported = ", ".join(p.words for p in self.release.parts) or "none"
             if part.looks_like:
                 return (
                     f"This looks like the {part.looks_like}, which has no fracture model here "
@@ -346,17 +347,13 @@ class Cascade:
                 "This does not look like a body part that has a fracture model here "
                 f"({supported}), so it was not assessed."
             )
-        if part.label not in self.release.parts:
-            return (
-                f"This looks like the {part.label}, for which this release has no fracture model."
-            )
         return None
 
     def _fracture(
         self, part: BodyPart, activations: stages.Activations, *rest: stages.Activations
     ) -> tuple[FracturePrediction, Heatmap]:
         """rest: what ``_others`` gave."""
-        network, stage = self._networks[part.value], self.release.stages[part.value]
+        network, stage = self._networks[part], self.release.stages[part]
         if rest:
             return members.combine(stage, network, (activations, *rest))
         logit = float(activations.logits[0])

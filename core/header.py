@@ -7,7 +7,7 @@ could be a name, so it is dropped here, before it reaches a note, a log or a res
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pydicom.dataset import Dataset
@@ -16,23 +16,30 @@ from core.types import BodyPart, DicomHeader
 
 _UID = re.compile(r"[0-9]+(\.[0-9]+)+")
 
-# Body Part Examined (PS3.16 annex L, and spellings that devices use) and the class that stage 1
-# has for it. MURA counts finger and wrist with the hand; see training/sources.py.
+# Body Part Examined (PS3.16 annex L, and spellings that devices use) and the part that a release
+# would have a model of. MURA counts finger and wrist with the hand; see training/sources.py.
 _PARTS: Mapping[str, BodyPart] = {
     **dict.fromkeys(("ELBOW", "ELBOW JOINT"), BodyPart.ELBOW),
     **dict.fromkeys(
         ("HAND", "WRIST", "FINGER", "THUMB", "WRIST JOINT", "HANDWRIST"), BodyPart.HAND
     ),
     **dict.fromkeys(("SHOULDER", "CLAVICLE", "SCAPULA", "ACJOINT"), BodyPart.SHOULDER),
+    **dict.fromkeys(("FOREARM", "RADIUS", "RADIUSULNA", "ULNA"), BodyPart("forearm")),
+    **dict.fromkeys(("HUMERUS", "UPPER ARM", "UPARM"), BodyPart("humerus")),
+    **dict.fromkeys(("FOOT", "TOE", "HEEL", "CALCANEUS"), BodyPart("foot")),
+    **dict.fromkeys(("ANKLE", "ANKLE JOINT"), BodyPart("ankle")),
+    **dict.fromkeys(("KNEE", "KNEE JOINT", "PATELLA"), BodyPart("knee")),
+    **dict.fromkeys(
+        ("LEG", "LOWER LEG", "LOWLEG", "TIBIA", "FIBULA", "TIBIAFIBULA"), BodyPart("leg")
+    ),
+    **dict.fromkeys(("HIP", "HIP JOINT"), BodyPart("hip")),
+    **dict.fromkeys(("CHEST",), BodyPart("chest")),
     **dict.fromkeys(
         (
-            *("ABDOMEN", "ABDOMENPELVIS", "ANKLE", "ANKLE JOINT", "ARM", "BREAST", "CALCANEUS"),
-            *("CHEST", "COCCYX", "CSPINE", "EXTREMITY", "FEMUR", "FIBULA", "FOOT", "FOREARM"),
-            *("HEAD", "HEEL", "HIP", "HIP JOINT", "HUMERUS", "JAW", "KNEE", "KNEE JOINT", "LEG"),
-            *("LSPINE", "LOWER LEG", "LOWLEG", "MAXILLA", "MANDIBLE", "NECK", "NOSE", "ORBIT"),
-            *("PATELLA", "PELVIS", "RADIUS", "RADIUSULNA", "RIB", "SKULL", "SSPINE", "SPINE"),
-            *("STERNUM", "THIGH", "TIBIA", "TIBIAFIBULA", "TLSPINE", "TOE", "TSPINE", "ULNA"),
-            *("UPPER ARM", "UPARM", "ZYGOMA", "WHOLEBODY"),
+            *("ABDOMEN", "ABDOMENPELVIS", "ARM", "BREAST", "COCCYX", "CSPINE", "EXTREMITY"),
+            *("FEMUR", "HEAD", "JAW", "LSPINE", "MAXILLA", "MANDIBLE", "NECK", "NOSE", "ORBIT"),
+            *("PELVIS", "RIB", "SKULL", "SSPINE", "SPINE", "STERNUM", "THIGH", "TLSPINE"),
+            *("TSPINE", "ZYGOMA", "WHOLEBODY"),
         ),
         BodyPart.OTHER,
     ),
@@ -86,14 +93,24 @@ def header_of(dataset: Dataset, frame: int = 1) -> DicomHeader:
     )
 
 
-def disagreement(header: DicomHeader | None, seen: BodyPart) -> str | None:
-    """One sentence where the header's body part is not the one that stage 1 saw, else None."""
+def disagreement(
+    header: DicomHeader | None, seen: BodyPart, parts: Sequence[BodyPart]
+) -> str | None:
+    """One sentence where the header's body part is not the one that stage 1 saw, or has no model.
+
+    parts: that have one. None where there is nothing to say.
+    """
     said = _PARTS.get(header.body_part) if header else None
-    if header is None or said is None or said is seen:
+    if header is None or said is None:
         return None
-    looks = "like another body part" if seen is BodyPart.OTHER else f"like the {seen}"
+    word = header.body_part.lower()
+    if said == seen and said in parts:
+        return None
+    if said not in parts and seen == BodyPart.OTHER:
+        return f"The file's header says {word}, a body part that has no fracture model here."
+    looks = "like another body part" if seen == BodyPart.OTHER else f"like the {seen.words}"
     return (
-        f"The file's header says {header.body_part.lower()}, but the picture looks {looks}: "
+        f"The file's header says {word}, but the picture looks {looks}: "
         "please check which is right."
     )
 
@@ -110,11 +127,6 @@ def remarks(header: DicomHeader, dataset: Dataset) -> Iterator[str]:
         )
     elif _code(dataset, "Modality") and not header.modality:
         yield "The file comes from another kind of examination (an unknown modality)."
-    if _PARTS.get(header.body_part) is BodyPart.OTHER:
-        yield (
-            f"The file's header says {header.body_part.lower()}, a body part that has no "
-            "fracture model here."
-        )
     if dataset.get("PresentationIntentType") == "FOR PROCESSING":
         yield "The file holds raw detector data, not the picture meant for reading."
     if dataset.get("LossyImageCompression") == "01":

@@ -136,6 +136,7 @@ def fold(module: M) -> M:
         for conv, norm in (("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3"), ("0", "1")):
             c, n = owner._modules.get(conv), owner._modules.get(norm)
             if isinstance(c, nn.Conv2d) and isinstance(n, nn.BatchNorm2d):
+                assert n.running_mean is not None and n.running_var is not None
                 c.weight, c.bias = fuse_conv_bn_weights(
                     c.weight, c.bias, n.running_mean, n.running_var, n.eps, n.weight, n.bias
                 )

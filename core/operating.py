@@ -37,12 +37,12 @@ class Performance:
 
 def performance(release: Release, part: BodyPart, name: str) -> Performance | None:
     """The figures of the operating point ``name`` of a part; None if the release has no such."""
-    stage = release.stages.get(part.value)
+    stage = release.stages.get(part)
     point = next((p for p in stage.operating_points if p.name == name), None) if stage else None
     if point is None:
         return None
-    sensitivity = _figure(release, "fracture", part.value, f"sensitivity ({name})")
-    specificity = _figure(release, "fracture", part.value, f"specificity ({name})")
+    sensitivity = _figure(release, "fracture", part, f"sensitivity ({name})")
+    specificity = _figure(release, "fracture", part, f"specificity ({name})")
     if sensitivity is None or specificity is None:
         found = Estimate(point.sensitivity), Estimate(point.specificity)
         return Performance(point, *found, "validation", point.n)

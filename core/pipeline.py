@@ -35,16 +35,16 @@ def diagnose(
         digest = hashlib.sha256(data).hexdigest()
         return None, rejected(cascade, name, digest, error.reason, started)
     result = cascade.predict([radiograph], part)[0]
-    return _compared(radiograph, result), result
+    return _compared(radiograph, result, cascade), result
 
 
-def _compared(radiograph: Radiograph, result: ImageResult) -> Radiograph:
+def _compared(radiograph: Radiograph, result: ImageResult, cascade: Cascade) -> Radiograph:
     """With a note where the file's header names another body part than the network."""
     if radiograph.header is None or result.body_part is None:
         return radiograph
     from core.header import disagreement  # pydicom, which has read this file already
 
-    note = disagreement(radiograph.header, result.body_part.label)
+    note = disagreement(radiograph.header, result.body_part.label, cascade.release.parts)
     return replace(radiograph, notes=(*radiograph.notes, note)) if note else radiograph
 
 
@@ -59,7 +59,7 @@ def read_and_diagnose(
         digest = digest_of(path, limits)
         return None, rejected(cascade, str(path), digest, error.reason, started)
     result = cascade.predict([radiograph])[0]
-    return _compared(radiograph, result), replace(result, file=str(path))
+    return _compared(radiograph, result, cascade), replace(result, file=str(path))
 
 
 def rejected(

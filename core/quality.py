@@ -26,15 +26,16 @@ def softmax(logits: NDArray[np.floating], temperature: float = 1.0) -> Array:
     return scaled / scaled.sum(-1, keepdims=True)
 
 
-def collapse(logits: NDArray[np.floating], classes: Sequence[str]) -> Array:
-    """Logits of stage 1's own classes (...xK) -> of ``BodyPart`` in its order (...x4), float64.
+def collapse(
+    logits: NDArray[np.floating], classes: Sequence[str], parts: Sequence[BodyPart]
+) -> Array:
+    """Logits of stage 1's own classes (...xK) -> of the P parts and OTHER (...xP+1), float64.
 
     A release may know more kinds of other radiographs by name (forearm, chest, ...) than the
     cascade has models for. Their probabilities add up to that of OTHER, so their logits join as
     the logarithm of a sum of exponentials. A part that is no class has -inf.
     """
     values = np.asarray(logits, np.float64)
-    parts = [p.value for p in BodyPart if p is not BodyPart.OTHER]
     nothing = np.full(values.shape[:-1], -np.inf)
     columns = [values[..., classes.index(p)] if p in classes else nothing for p in parts]
     rest = [i for i, name in enumerate(classes) if name not in parts]
@@ -42,19 +43,20 @@ def collapse(logits: NDArray[np.floating], classes: Sequence[str]) -> Array:
     return np.stack([*columns, other], -1)
 
 
-def most_like(logits: NDArray[np.floating], classes: Sequence[str]) -> str:
+def most_like(
+    logits: NDArray[np.floating], classes: Sequence[str], parts: Sequence[BodyPart]
+) -> str:
     """The kind of "other" that has more than half of what all of them have; "" where none has.
 
     logits: K. The name as a reader would say it: underscores are blanks.
     """
-    known = {p.value for p in BodyPart}
-    rest = [i for i, name in enumerate(classes) if name not in known - {BodyPart.OTHER.value}]
+    rest = [i for i, name in enumerate(classes) if name not in parts]
     if not rest:
         return ""
     share = softmax(np.asarray(logits)[rest])
     best = int(share.argmax())
     name = classes[rest[best]]
-    return name.replace("_", " ") if share[best] > 0.5 and name not in known else ""
+    return BodyPart(name).words if share[best] > 0.5 and name != BodyPart.OTHER else ""
 
 
 def sigmoid(logit: float, temperature: float = 1.0, bias: float = 0.0) -> float:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 _LFS_POINTER = b"version https://git-lfs"
 ARCHITECTURE = "resnet50-trunk-branch"
+BODY_PART = "body_part"  # the stage that says which part it is
 
 
 @dataclass(frozen=True)
@@ -78,11 +79,11 @@ class Ensemble:
 class Stage:
     """One network of the cascade: a trunk and a branch, and how its output is read.
 
-    classes: names of the branch's outputs in order; one name means a logit for a sigmoid. Names
-        that are no ``BodyPart`` (stage 1 only) are kinds of "other", see ``quality.collapse``.
+    classes: names of the branch's outputs in order; one name means a logit for a sigmoid. Those of
+        stage 1 that have no stage of their own are kinds of "other", see ``quality.collapse``.
     temperature, bias: the calibrated logit is ``logit / temperature + bias``; the bias, only used
         with one output, corrects the share of positives (Platt scaling).
-    other_shift: added to the logits of what is no ``BodyPart`` (stage 1 only), so that few
+    other_shift: added to the logits of what is no part of the release (stage 1 only), so that few
         supported radiographs are taken for something else.
     stranger_shift: added to that of STRANGER instead; None: as the others, which is how releases
         up to 2026.11-3 were calibrated.
@@ -102,13 +103,12 @@ class Stage:
     label_means: str = ""
     ensemble: Ensemble | None = None
 
-    @property
-    def shifts(self) -> NDArray[np.float64]:
+    def shifts(self, parts: Sequence[BodyPart]) -> NDArray[np.float64]:
         """What is added to the logit of each class, see ``quality.collapse``."""
         kinds = dict.fromkeys(self.classes, self.other_shift)
         if self.stranger_shift is not None:
             kinds[STRANGER] = self.stranger_shift
-        kinds |= {p.value: 0.0 for p in BodyPart if p is not BodyPart.OTHER}
+        kinds |= dict.fromkeys(parts, 0.0)
         return np.array([kinds[c] for c in self.classes])
 
 
@@ -140,8 +140,8 @@ class Release:
 
     @property
     def parts(self) -> tuple[BodyPart, ...]:
-        """The body parts that have a fracture model in this release."""
-        return tuple(p for p in BodyPart if p.value in self.stages)
+        """The body parts that have a fracture model in this release, by the alphabet."""
+        return tuple(BodyPart(name) for name in sorted(self.stages) if name != BODY_PART)
 
     @property
     def largest_mode(self) -> Mode:

@@ -81,7 +81,7 @@ def combine(id: str, views: Sequence[ImageResult], release: Release) -> StudyRes
         return StudyResult(id, tuple(views), notes=(*_photographs(views), *_left_out(views)))
     counted = [v.fracture for v in views if v.part == part and v.fracture is not None]
     probability = sum(f.probability for f in counted) / len(counted)
-    points, members = release.stages[part.value].operating_points, _members(counted)
+    points, members = release.stages[part].operating_points, _members(counted)
     said = [m.probability for m in members]
     finding = finding_of(probability, points, said)
     notes = (

@@ -124,7 +124,7 @@ def to_canvas(pixels: NDArray[Any], spec: Preprocessing) -> Canvas:
     if pixels.size > LARGE and place.height < height and place.width < width:
         resized = _shrunk(pixels, place.height, place.width, spec.percentiles)
     else:
-        resized = cv2.resize(
+        resized = cv2.resize(  # type: ignore[assignment]
             autocontrast(pixels, spec.percentiles),
             (place.width, place.height),
             interpolation=cv2.INTER_AREA if place.height < height else cv2.INTER_LINEAR,

@@ -2,21 +2,43 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 
-class BodyPart(StrEnum):
-    """Classes of stage 1. OTHER is every radiograph that has no fracture model."""
+class BodyPart(str):
+    """A body part by name. The words are open: a release says which it has a fracture model for.
 
-    ELBOW = "elbow"
-    HAND = "hand"
-    SHOULDER = "shoulder"
-    OTHER = "other"
+    Any word of small letters, digits and underscores. OTHER is every radiograph that has no
+    fracture model; the three parts that every release so far has are named for convenience.
+    Raises ValueError for what is no such word.
+    """
+
+    __slots__ = ()
+    ELBOW: ClassVar[BodyPart]
+    HAND: ClassVar[BodyPart]
+    SHOULDER: ClassVar[BodyPart]
+    OTHER: ClassVar[BodyPart]
+
+    def __new__(cls, name: str) -> BodyPart:
+        if not _PART.fullmatch(name):
+            raise ValueError(f"{name!r} is no name of a body part")
+        return super().__new__(cls, name)
+
+    @property
+    def words(self) -> str:
+        """As a reader would say it."""
+        return self.replace("_", " ")
+
+
+_PART = re.compile(r"[a-z][a-z0-9_]{0,39}")
+BodyPart.ELBOW, BodyPart.HAND = BodyPart("elbow"), BodyPart("hand")
+BodyPart.SHOULDER, BodyPart.OTHER = BodyPart("shoulder"), BodyPart("other")
 
 
 STRANGER = "stranger"  # the kind of OTHER that is no radiograph at all
@@ -279,9 +301,9 @@ class ImageResult:
             "reason": self.reason,
             "body_part": part
             and {
-                "label": part.label.value,
+                "label": part.label,
                 "probability": round(part.probability, 6),
-                "probabilities": {k.value: round(v, 6) for k, v in part.probabilities.items()},
+                "probabilities": {k: round(v, 6) for k, v in part.probabilities.items()},
             },
             "fracture": self.fracture and self.fracture.to_json(),
             "release": self.release,
@@ -298,7 +320,7 @@ class ImageResult:
             "sha256": self.sha256,
             "status": self.status,
             "reason": self.reason,
-            "body_part": self.body_part.label.value if ok and self.body_part else None,
+            "body_part": self.body_part.label if ok and self.body_part else None,
             "body_part_probability": self.body_part.probability if ok and self.body_part else None,
             "fracture_probability": self.fracture.probability if self.fracture else None,
             "finding": self.fracture.finding.value if self.fracture else None,

@@ -33,7 +33,7 @@ def facts(digest: str, result: ImageResult) -> dict[str, str]:
     said = {"sha256": digest, "release": result.release}
     if result.body_part is None or result.fracture is None:
         return said | {"finding": "refused"}
-    part, finding = result.body_part.label.value, result.fracture.finding.value
+    part, finding = result.body_part.label, result.fracture.finding.value
     return said | {"part": part, "finding": finding}
 
 

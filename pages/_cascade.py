@@ -20,7 +20,10 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from core.errors import ReleaseNotFound, WeightsInvalid
+from core.registry import Registry
 from core.settings import Settings
+from core.types import BodyPart
 
 if TYPE_CHECKING:
     from core.cascade import Cascade
@@ -83,6 +86,22 @@ def named(settings: Settings) -> str:
 def _named(path: Path, alias: str, version: tuple[int, int, int]) -> str:
     """version: of the file, which is replaced as a whole; every run of a page asks."""
     return str(json.loads(path.read_text(encoding="utf-8"))["aliases"].get(alias, alias))
+
+
+def parts() -> tuple[BodyPart, ...]:
+    """The parts that the release in use has a fracture model for; empty where it is unreadable."""
+    settings = Settings.from_environment()
+    try:
+        found = (settings.weights / "manifest.json").stat()
+        version = (found.st_mtime_ns, found.st_ino, found.st_size)
+        return _parts(settings.weights, settings.release, version)
+    except (OSError, WeightsInvalid, ReleaseNotFound):
+        return ()
+
+
+@functools.lru_cache(maxsize=8)
+def _parts(weights: Path, alias: str, version: tuple[int, int, int]) -> tuple[BodyPart, ...]:
+    return Registry.open(weights).find(alias).parts
 
 
 def newer() -> str:

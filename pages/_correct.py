@@ -55,7 +55,7 @@ def draw(study: Study, cascade: Cascade, memory: Session, others: dict[str, str]
 def _part(study: Study, cascade: Cascade, memory: Session) -> None:
     chosen = {memory.chosen.get(s.id) for s in study.sources}
     now = next(iter(chosen)) if len(chosen) == 1 else None
-    options = [RECOGNISED, *(part.value for part in cascade.release.parts)]
+    options = [RECOGNISED, *cascade.release.parts]
     first = next((v.body_part for v in study.result.views if v.body_part), None)
     said = f" ({first.label})" if first else ""
     key = f"part-{study.key}"

@@ -67,7 +67,7 @@ def _stages(chosen: Evaluation) -> dict[str, Stage]:
     """The fracture branches whose operating points are known."""
     if chosen.release is None:
         return {}
-    return {p.value: chosen.release.stages[p.value] for p in chosen.release.parts}
+    return {p: chosen.release.stages[p] for p in chosen.release.parts}
 
 
 def _part(chosen: Evaluation, key: str) -> tuple[pd.DataFrame, Stage, str] | None:

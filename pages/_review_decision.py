@@ -13,7 +13,7 @@ import streamlit as st
 from core.errors import CascadeError
 from core.store import Mark, Opinion, Store, StudyRecord, Verdict
 from core.types import BodyPart, Finding
-from pages import _reading
+from pages import _cascade, _reading
 from pages._theme import html
 
 BUTTONS = {
@@ -119,9 +119,9 @@ class OwnDecision:
         part = self._field("body_part")
         st.selectbox(
             "Body part",
-            list(BodyPart),
+            self._parts(),
             index=None,
-            format_func=str.capitalize,
+            format_func=lambda p: p.words.capitalize(),
             key=part,
             on_change=self._from_field,
             args=("body_part",),
@@ -135,6 +135,13 @@ class OwnDecision:
             on_change=self._from_field,
             args=("finding",),
         )
+
+    def _parts(self) -> list[BodyPart]:
+        """What a reader can name: the parts of the release in use and of the opinions there are."""
+        opinions = [d.opinion for d in self._record.decisions if d.opinion]
+        named = [self._record.result.body_part, *(o.body_part for o in opinions)]
+        known = {*_cascade.parts(), *(p for p in named if p)} - {BodyPart.OTHER}
+        return [*sorted(known), BodyPart.OTHER]
 
     def _comment(self) -> None:
         st.text_area(

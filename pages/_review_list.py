@@ -12,7 +12,7 @@ from core.agreement import Agreement, Figure, between_readers, with_readers
 from core.store import Entry, Query, Status, Store, Verdict
 from core.store.export import to_csv, to_manifest
 from core.types import BodyPart
-from pages import _reading, _worklist
+from pages import _cascade, _reading, _worklist
 from pages._rows import Column, Row, finding, rows
 from pages._theme import html
 
@@ -133,8 +133,8 @@ def _filters() -> Query:
     )
     parts = part.selectbox(
         "Body part",
-        [None, *BodyPart],
-        format_func=lambda p: p.capitalize() if p else "All",
+        [None, *_cascade.parts(), BodyPart.OTHER],
+        format_func=lambda p: p.words.capitalize() if p else "All",
         key="review-part",
     )
     reader = _worklist.reader()

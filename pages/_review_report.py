@@ -64,7 +64,7 @@ def release_of(record: StudyRecord) -> Release:
     if as_used is not None:
         return as_used
     part = record.result.body_part
-    stages = {part.value: Stage("", "", (), label_means=record.label_means)} if part else {}
+    stages = {part: Stage("", "", (), label_means=record.label_means)} if part else {}
     return Release(
         record.release,
         "unknown date",

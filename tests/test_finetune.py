@@ -208,7 +208,7 @@ def test_an_alias_that_moves_does_not_move_the_run(
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
-        ({"only": "knee"}, "no branch 'knee'"),
+        ({"only": "knee"}, "does not know the knee by name"),
         ({"init": "scratch"}, "fine-tuned from a release"),
         ({"branch_passes": 0}, "At least one phase"),
         ({"size": 64}, "reads pictures of 32 pixels, not 64"),

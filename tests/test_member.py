@@ -41,12 +41,12 @@ def test_a_member_is_fitted_and_joined(run):
     assert set(release.architectures.values()) == {"efficientnet-lite2"}
     assert all(path.startswith("joined/") for path in release.files)
     for part in release.parts:
-        ensemble = release.stages[part.value].ensemble
+        ensemble = release.stages[part].ensemble
         assert ensemble is not None
         [one] = ensemble.members
         assert one.name == NAME and one.temperature > 0
         assert sum(ensemble.weights) == pytest.approx(1)
-        assert {p.name for p in release.stages[part.value].operating_points} == {
+        assert {p.name for p in release.stages[part].operating_points} == {
             "sensitive",
             "specific",
             "balanced",
@@ -73,9 +73,9 @@ def test_the_features_of_a_network_that_sees_the_bar_tell_it(run, manifest):
     cascade = Cascade.load(run / "candidate")
     rows = data.read(f"manifest:{manifest}")
     for part in cascade.release.parts:
-        val = rows[(rows.split == "val") & (rows.part == part.value)]
+        val = rows[(rows.split == "val") & (rows.part == part)]
         val, canvases = data.load_canvases(val, cascade.release.preprocessing)
-        logits, _ = cascade.logits_and_features(part.value, canvases, NAME)
+        logits, _ = cascade.logits_and_features(part, canvases, NAME)
         assert metrics.auroc(val.positive, logits[:, 0]) > 0.9
 
 

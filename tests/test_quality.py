@@ -7,7 +7,7 @@ import pytest
 
 from core.quality import FeatureSpace, collapse, finding_of, most_like, sigmoid, softmax
 from core.registry import Stage
-from core.types import STRANGER, Finding, OperatingPoint
+from core.types import STRANGER, BodyPart, Finding, OperatingPoint
 from training import calibrate
 
 
@@ -45,20 +45,23 @@ def test_softmax_and_sigmoid_are_stable():
     assert sigmoid(2.0, temperature=2.0, bias=-1.0) == 0.5
 
 
+PARTS = (BodyPart.ELBOW, BodyPart.HAND, BodyPart.SHOULDER)
 KINDS = ("elbow", "hand", "shoulder", "chest", "lower_leg", "stranger", "other")
 
 
 def test_kinds_of_other_add_up():
     logits = np.random.default_rng(0).normal(0, 3, (5, len(KINDS)))
-    fine, coarse = softmax(logits), softmax(collapse(logits, KINDS))
+    fine, coarse = softmax(logits), softmax(collapse(logits, KINDS, PARTS))
     np.testing.assert_allclose(coarse[:, :3], fine[:, :3], atol=1e-12)
     np.testing.assert_allclose(coarse[:, 3], fine[:, 3:].sum(1), atol=1e-12)
 
 
 def test_four_classes_collapse_to_themselves():
     logits = np.array([0.5, -2.0, 800.0, -900.0])
-    np.testing.assert_array_equal(collapse(logits, ("elbow", "hand", "shoulder", "other")), logits)
-    moved = collapse(logits, ("other", "elbow", "hand"))  # another order, and no shoulder
+    np.testing.assert_array_equal(
+        collapse(logits, ("elbow", "hand", "shoulder", "other"), PARTS), logits
+    )
+    moved = collapse(logits, ("other", "elbow", "hand"), PARTS)  # another order, and no shoulder
     np.testing.assert_array_equal(moved, [-2.0, 800.0, -np.inf, 0.5])
 
 
@@ -72,7 +75,7 @@ def test_four_classes_collapse_to_themselves():
     ],
 )
 def test_what_an_other_looks_like(logits, name):
-    assert most_like(np.array(logits, float), KINDS) == name
+    assert most_like(np.array(logits, float), KINDS, PARTS) == name
 
 
 def test_temperature_and_platt_recover_what_was_put_in():
@@ -157,16 +160,23 @@ def test_what_is_no_radiograph_keeps_its_logit_where_others_are_lowered():
     logits = rng.normal(0, 1, (700, 6))
     logits[np.arange(700), kinds] += 6
     logits[:300, 3] += 5  # hands look like feet
-    found = calibrate.shifts(logits, kinds == 1, classes)
+    found = calibrate.shifts(logits, kinds == 1, classes, PARTS)
     assert found["stranger_shift"] == 0.0
     assert found["other_shift"] < -1.0
     stage = Stage("t", "b", classes, **found)
-    assert stage.shifts.tolist() == [0, 0, 0, *[found["other_shift"]], 0, found["other_shift"]]
-    said = collapse(logits + stage.shifts, classes).argmax(1)
+    assert stage.shifts(PARTS).tolist() == [
+        0,
+        0,
+        0,
+        *[found["other_shift"]],
+        0,
+        found["other_shift"],
+    ]
+    said = collapse(logits + stage.shifts(PARTS), classes, PARTS).argmax(1)
     assert (said[:300] == 3).sum() <= 3
     assert (said[600:] == 3).mean() == 1.0
     old = Stage("t", "b", classes, other_shift=found["other_shift"])
-    assert old.shifts[4] == found["other_shift"]  # as it was before there were two
+    assert old.shifts(PARTS)[4] == found["other_shift"]  # as it was before there were two
 
 
 def test_the_balanced_point_does_not_follow_one_picture():

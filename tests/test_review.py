@@ -93,7 +93,7 @@ def test_a_reader_disagrees_and_it_is_there_after_a_reload(store: Store, three: 
     app.text_area[0].input("seen elsewhere").run()
     decision = store.study(three[0]).decisions[0]
     assert decision.reader == "bob" and decision.opinion is not None
-    assert decision.opinion.body_part is BodyPart.ELBOW
+    assert decision.opinion.body_part == BodyPart.ELBOW
     assert decision.opinion.comment == "seen elsewhere"
     again = page("bob", three[0])
     assert again.text_area[0].value == "seen elsewhere"
@@ -110,8 +110,8 @@ def test_a_part_named_by_a_reader_is_asked_and_both_answers_stay(
     assert not app.exception
     record = store.study(three[0])
     (asked,) = record.reassessments
-    assert record.result.body_part is BodyPart.HAND and record.result.probability == 0.95
-    assert asked.result.body_part is BodyPart.ELBOW and asked.asked_by == "bob"
+    assert record.result.body_part == BodyPart.HAND and record.result.probability == 0.95
+    assert asked.result.body_part == BodyPart.ELBOW and asked.asked_by == "bob"
     assert [v.chosen for v in asked.result.views] == [BodyPart.ELBOW] * 2
     shown = text(app)
     assert "95&nbsp;%" in shown and "Body part named by bob" in shown
@@ -137,7 +137,7 @@ def test_a_part_without_a_model_is_not_asked(store: Store, three: list[str]) -> 
     app.button("verdict-disagree").click().run()
     app.selectbox[0].select(BodyPart.OTHER).run()
     assert not app.exception and store.study(three[0]).reassessments == ()
-    assert store.study(three[0]).decisions[0].opinion.body_part is BodyPart.OTHER
+    assert store.study(three[0]).decisions[0].opinion.body_part == BodyPart.OTHER
 
 
 def made(store: Store, study: str, form: str, reader: str) -> bytes:

@@ -166,7 +166,7 @@ def test_from_a_run_to_a_release(manifest, run, tmp_path, capsys):
     assert "| heatmap | Grad-CAM | drawn | pointing game |" in card
     assert POINTED in release.metrics["figures"]
     for part in release.parts:
-        assert {p.name for p in release.stages[part.value].operating_points} == {
+        assert {p.name for p in release.stages[part].operating_points} == {
             "sensitive",
             "specific",
             "balanced",

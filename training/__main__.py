@@ -210,8 +210,8 @@ def _heatmaps(options: argparse.Namespace) -> None:
     from training import heatmaps
     from training.data import read_all
 
-    rows = heatmaps.chosen(read_all(options.data), options.split)
     cascade = Cascade.load(options.weights, options.release, options.device)
+    rows = heatmaps.chosen(read_all(options.data), cascade.release.parts, options.split)
     _show(heatmaps.measure(cascade, rows, options.draws), cascade, options.out, "heatmaps.json")
 
 
@@ -239,8 +239,9 @@ def _robustness(options: argparse.Namespace) -> None:
     from training import robustness
     from training.data import read_all
 
-    rows = robustness.chosen(read_all(options.data), options.split, options.count)
     cascade = Cascade.load(options.weights, options.release, options.device)
+    parts = cascade.release.parts
+    rows = robustness.chosen(read_all(options.data), parts, options.split, options.count)
     _show(robustness.measure(cascade, rows, options.draws), cascade, options.out, "robustness.json")
 
 
@@ -259,7 +260,8 @@ def _photographs(options: argparse.Namespace) -> None:
 
     rows = read_all(options.data)
     cascade = Cascade.load(options.weights, options.release, options.device)
-    chosen = robustness.chosen(rows, options.split, options.count)
+    parts = cascade.release.parts
+    chosen = robustness.chosen(rows, parts, options.split, options.count)
     records = photographs.measure(cascade, chosen, options.draws, options.seed)
     plain = photographs.plain(rows, options.split, options.plain)
     records += photographs.false_alarms(plain, options.draws)

@@ -14,7 +14,6 @@ from scipy.stats import norm
 
 from core.types import STRANGER, OperatingPoint
 from training import metrics
-from training.data import FOCUS
 
 Array = NDArray[np.float64]
 LOST = 0.01  # share of the supported radiographs of validation that may be called something else
@@ -56,13 +55,17 @@ def shift(
     return float(np.clip(limit - 1e-6, -5.0, 5.0))
 
 
-def shifts(logits: Array, supported: NDArray[np.bool_], classes: Sequence[str]) -> dict[str, float]:
+def shifts(
+    logits: Array, supported: NDArray[np.bool_], classes: Sequence[str], models: Sequence[str]
+) -> dict[str, float]:
     """``other_shift`` and, where stage 1 has the class, ``stranger_shift`` (``registry.Stage``).
+
+    models: the classes that are parts of the release.
 
     A stranger is told from a radiograph more surely than one body part from another, so its logit
     is lowered only as far as keeps it from taking a third of what may be lost.
     """
-    parts = np.array([c in FOCUS for c in classes])
+    parts = np.array([c in models for c in classes])
     stranger = np.array([c == STRANGER for c in classes])
     found: dict[str, float] = {}
     moved = logits.copy()

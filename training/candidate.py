@@ -137,15 +137,16 @@ def calibrate_body_part(
 ) -> None:
     certain = (~val.part.isin(AMBIGUOUS)).to_numpy()
     fine, _ = cascade.logits_and_features(BODY_PART, canvases[certain])
-    classes = [p.value for p in BodyPart]
-    truth = val.part[certain].map(lambda p: classes.index(stage1_class(p))).to_numpy()
-    other = classes.index(BodyPart.OTHER.value)
+    parts = cascade.release.parts
+    classes: list[str] = [*parts, BodyPart.OTHER]
+    truth = np.array([classes.index(stage1_class(p, parts)) for p in val.part[certain]])
+    other = classes.index(BodyPart.OTHER)
     stage = cascade.release.stages[BODY_PART]
-    found = calibrate.shifts(fine.astype(float), truth != other, stage.classes)
+    found = calibrate.shifts(fine.astype(float), truth != other, stage.classes, parts)
     stage = replace(
         stage, other_shift=found["other_shift"], stranger_shift=found.get("stranger_shift")
     )
-    logits = quality.collapse(fine + stage.shifts, stage.classes)
+    logits = quality.collapse(fine + stage.shifts(parts), stage.classes, parts)
     temperature = calibrate.temperature(logits, truth)
     entry["stages"][BODY_PART] |= found | {"temperature": temperature}
     focus, right = truth != other, logits.argmax(1) == truth
@@ -204,7 +205,7 @@ def features(
     sample = train.sample(min(FEATURE_ROWS, len(train)), random_state=0)
     _, drawn = load_canvases(sample, cascade.release.preprocessing)
     space = quality.FeatureSpace.fit(cascade.logits_and_features(BODY_PART, drawn)[1])
-    focus = val.part.isin(FOCUS).to_numpy()
+    focus = val.part.isin(cascade.release.parts).to_numpy()
     distances = [
         space.distance(f) for f in cascade.logits_and_features(BODY_PART, canvases[focus])[1]
     ]

@@ -36,7 +36,7 @@ _ROWS = (
 def model_card(release: Release) -> str:
     """Markdown: what it is, what it was trained on, and how good it is on the test split."""
     data = release.training_data
-    parts = ", ".join(p.value for p in release.parts)
+    parts = ", ".join(p for p in release.parts)
     sections = [
         f"# Model card: release {release.id}",
         f"Two-stage ResNet50 cascade. Stage 1: elbow, hand, shoulder or other. Stage 2, one branch "
@@ -84,9 +84,9 @@ def _meaning(release: Release) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     for part in release.parts:
-        stage = release.stages[part.value]
+        stage = release.stages[part]
         lines += [
-            f"| {part.value} | {stage.label_means} | {o.name} | {o.threshold:.3f} | "
+            f"| {part} | {stage.label_means} | {o.name} | {o.threshold:.3f} | "
             f"{o.sensitivity:.2f} | {o.specificity:.2f} | {o.n} |"
             for o in stage.operating_points
         ]

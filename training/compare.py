@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from training import metrics
-from training.data import AMBIGUOUS, FOCUS, SIMULATED
+from training.data import AMBIGUOUS, SIMULATED
 
 Array = NDArray[np.float64]
 FIGURES = {"auroc": metrics.auroc, "auprc": metrics.auprc, "brier": metrics.brier}
@@ -46,7 +46,9 @@ def differences(
 ) -> list[Difference]:
     """Body part and each part's figures; rows as in ``scores.csv``; empty with none in common."""
     both = paired(first, second)
-    known = both[both.part.isin(FOCUS) & ~both.part.isin(AMBIGUOUS)]
+    scored = both.probability_1.notna() | both.probability_2.notna()
+    parts = sorted(set(both.part[scored]) - set(AMBIGUOUS))
+    known = both[both.part.isin(parts)]
     found = []
     if len(known):
         right = [(known[f"said_{k}"] == known.part).to_numpy(float) for k in (1, 2)]
@@ -56,7 +58,7 @@ def differences(
                 "all", "body part right", metrics.accuracy, ones, right, known.patient, draws
             )
         )
-    for part in FOCUS:
+    for part in parts:
         here = both[(both.part == part) & both.positive.notna()]
         here = here[here.probability_1.notna() & here.probability_2.notna()]
         if here.empty:

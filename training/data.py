@@ -123,9 +123,9 @@ def split_hash(rows: pd.DataFrame) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def stage1_class(part: str) -> str:
-    """The class of stage 1 for a data set's word for the body part."""
-    return part if part in FOCUS else BodyPart.OTHER.value
+def stage1_class(part: str, parts: Sequence[str] = FOCUS) -> str:
+    """The class of the cascade for a data set's word for the body part; parts: it has models of."""
+    return part if part in parts else BodyPart.OTHER
 
 
 def kinds_of(parts: Iterable[str]) -> tuple[str, ...]:
@@ -135,9 +135,9 @@ def kinds_of(parts: Iterable[str]) -> tuple[str, ...]:
     then "other" for the rest. Told apart by name, others are learned better than as one heap of
     everything from a forearm to a skull.
     """
-    counts = Counter(p for p in parts if p not in (*FOCUS, *AMBIGUOUS, BodyPart.OTHER.value))
+    counts = Counter(p for p in parts if p not in (*FOCUS, *AMBIGUOUS, BodyPart.OTHER))
     named = sorted(p for p, n in counts.items() if n >= FEWEST_OF_A_KIND and "+" not in p)
-    return (*FOCUS, *named, BodyPart.OTHER.value)
+    return (*FOCUS, *named, BodyPart.OTHER)
 
 
 def radiographs(rows: pd.DataFrame) -> Iterator[tuple[Any, Radiograph]]:

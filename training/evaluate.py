@@ -31,7 +31,7 @@ from core.registry import Stage
 from core.settings import ImageLimits
 from core.types import BodyPart
 from training import metrics
-from training.data import AMBIGUOUS, FOCUS, SIMULATED, split_hash, stage1_class
+from training.data import AMBIGUOUS, SIMULATED, split_hash, stage1_class
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ def predict(cascade: Cascade, rows: pd.DataFrame) -> pd.DataFrame:
     columns = ["said", "named", "looks_like", "probability", "finding"]
     said = pd.DataFrame([_score(cascade, path, part) for path, part in bar], columns=columns)
     out = rows.reset_index(drop=True).join(said)
-    out["truth"] = out.part.map(stage1_class)
+    out["truth"] = [stage1_class(p, cascade.release.parts) for p in out.part]
     return out[out.said != "unreadable"].reset_index(drop=True)
 
 
@@ -64,10 +64,10 @@ def _score(cascade: Cascade, path: str, part: str) -> tuple[str, str, str, float
         return "unreadable", "", "", math.nan, ""
     [result] = cascade.predict([radiograph])
     assert result.body_part is not None
-    named = result.body_part.label.value
+    named = result.body_part.label
     said = named if result.reason is None else "rejected"
     fracture, like = result.fracture, result.body_part.looks_like
-    if part not in cascade.release.stages or part not in FOCUS:
+    if part not in cascade.release.parts:
         return said, named, like, math.nan, ""
     if said != part:
         fracture = cascade.predict([radiograph], BodyPart(part))[0].fracture
@@ -107,7 +107,7 @@ def levels(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 def labelled(scored: pd.DataFrame, *parts: BodyPart) -> pd.DataFrame:
     """Those of the parts whose label is known."""
-    return scored[scored.part.isin([p.value for p in parts]) & scored.positive.notna()]
+    return scored[scored.part.isin(parts) & scored.positive.notna()]
 
 
 def figures(scored: pd.DataFrame, cascade: Cascade, draws: int = 1000) -> list[dict[str, Any]]:
@@ -123,11 +123,11 @@ def figures(scored: pd.DataFrame, cascade: Cascade, draws: int = 1000) -> list[d
     for part in release.parts:
         for source, chosen in _groups(labelled(scored, part)).items():
             for level, rows in levels(chosen).items():
-                where = (part.value, source, level)
-                records += _stage2(rows, where, release.stages[part.value], draws)
+                where = (part, source, level)
+                records += _stage2(rows, where, release.stages[part], draws)
                 records += _memoriser(rows, where, draws)
         for source, rows in _kinds(labelled(kinds["all"], part)).items():
-            records += _of_kind(rows, part.value, source, release.stages[part.value], draws)
+            records += _of_kind(rows, part, source, release.stages[part], draws)
     for source, rows in kinds.items():
         for level, chosen in levels(labelled(rows, *release.parts)).items():
             records += _end_to_end(chosen, source, level, cascade, draws)
@@ -191,17 +191,18 @@ def confusion(scored: pd.DataFrame) -> dict[str, Any]:
     not certain is left out.
     """
     certain = scored[~scored.part.isin(AMBIGUOUS) & (scored.source != SIMULATED)]
-    parts = [p for p in FOCUS if (certain.part == p).any()]
-    parts += sorted(set(certain.part) - set(FOCUS))
-    said = [*FOCUS, "rejected"]
+    supported = sorted({*certain.part[certain.truth == certain.part], *certain.said} - {"rejected"})
+    parts = [p for p in supported if (certain.part == p).any()]
+    parts += sorted(set(certain.part) - set(supported))
+    said = [*supported, "rejected"]
     counts = pd.crosstab(certain.part, certain.said).reindex(parts, columns=said, fill_value=0)
     return {"part": parts, "said": said, "counts": counts.to_numpy(int).tolist()}
 
 
 def _stage1(scored: pd.DataFrame, source: str, draws: int) -> Iterator[dict[str, Any]]:
     certain = scored[~scored.part.isin(AMBIGUOUS)]
-    focus = certain[certain.part.isin(FOCUS)]
-    other = certain[~certain.part.isin(FOCUS)]
+    supported = certain.truth == certain.part
+    focus, other = certain[supported], certain[~supported]
 
     def share(rows: pd.DataFrame, right: pd.Series) -> metrics.Estimate:
         mean = lambda t, s: float(np.mean(s)) if len(s) else math.nan  # noqa: E731
@@ -212,12 +213,8 @@ def _stage1(scored: pd.DataFrame, source: str, draws: int) -> Iterator[dict[str,
         return
     yield record("body_part", "all", source, "accuracy", share(focus, right))
     yield record("body_part", "all", source, "refused", share(focus, focus.said == "rejected"))
-    for part in FOCUS:
-        of_part = focus[focus.part == part]
-        if len(of_part):
-            yield record(
-                "body_part", part, source, "accuracy", share(of_part, of_part.said == part)
-            )
+    for part, of_part in focus.groupby("part"):
+        yield record("body_part", part, source, "accuracy", share(of_part, of_part.said == part))
     if len(other):
         yield record(
             "body_part", "other", source, "refused", share(other, other.said == "rejected")
@@ -273,7 +270,7 @@ def _end_to_end(
     if rows.empty:
         return
     stages = cascade.release.stages
-    balanced = {p.value: _balanced(stages[p.value]) for p in cascade.release.parts}
+    balanced = {p: _balanced(stages[p]) for p in cascade.release.parts}
     decision = (rows.probability >= rows.part.map(balanced)).astype(float)
     decision = decision.where(rows.said == rows.part, 1.0 - rows.positive)
     estimate = metrics.bootstrap(metrics.accuracy, rows.positive, decision, rows.patient, draws)

@@ -1,7 +1,8 @@
 """From a run that trained one branch of a release to a candidate: that release with this branch.
 
-Everything else comes from the release as it is, byte for byte: trunk, other branches, their
-temperatures and operating points, and what stage 1 takes for a supported radiograph.
+The branch may be of a part that the release has none for: then it has one more. Everything else
+comes from the release as it is, byte for byte: trunk, other branches, their temperatures and
+operating points, and what stage 1 takes for a radiograph.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ def build(run: Path, release_id: str, config: dict[str, Any]) -> Path:
         candidate.calibrate_parts(entry, cascade, val, canvases, share, (only,))
         if only not in entry["stages"]:
             raise DataInvalid(
-                f"The fine-tuned branch {only} is no better than chance on validation, so there is "
+                f"The branch {only} is no better than chance on validation, so there is "
                 f"no candidate; release {base.id} stays as it is."
             )
     release.write(folder, entry, tensors)
@@ -93,7 +94,8 @@ def _entry(base: Release, release_id: str, paths: dict[str, str], only: str) -> 
     one (``python -m training member`` fits them again).
     """
     entry = taken.entry(base, release_id, paths)
-    kept = {k: entry["stages"][only][k] for k in ("trunk", "classes")}
+    known = entry["stages"].get(only) or entry["stages"][BODY_PART] | {"classes": ["positive"]}
+    kept = {k: known[k] for k in ("trunk", "classes")}
     trained = f"{release_id}/{only}.safetensors"
     others = {s["branch"] for name, s in entry["stages"].items() if name != only}
     while trained in others:  # where branches share a file
@@ -104,5 +106,6 @@ def _entry(base: Release, release_id: str, paths: dict[str, str], only: str) -> 
 
 def _notes(base: Release, only: str, run: Path) -> str:
     what = "stage 1" if only == BODY_PART else f"the branch {only}"
-    said = f"Release {base.id} with {what} trained further; everything else is that release's."
+    how = f"{what} trained further" if only in base.stages else f"a fracture model of the {only}"
+    said = f"Release {base.id} with {how}; everything else is that release's."
     return "\n\n".join(t for t in (said, provenance.notes(run)) if t)

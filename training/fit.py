@@ -29,6 +29,7 @@ from core import device as devices
 from core import files
 from core.network import Branch, channels_last
 from core.transforms import Preprocessing, to_tensor
+from core.types import BodyPart
 from training import curves, distributed, initial, sampling, strangers
 from training.augment import vary
 from training.data import (
@@ -43,7 +44,7 @@ from training.data import (
 from training.duplicates import settle
 from training.model import JointNetwork
 from training.phase import Phase, PhaseState, Sampler, rate
-from training.phases import BODY_PART, BRANCHES, JOINT, needed, passes
+from training.phases import BODY_PART, JOINT, needed, passes
 from training.pictures import Answer, Logits, Pictures, figures_of, loss, pointing_loss
 from training.status import Status, Stopped
 
@@ -61,8 +62,9 @@ class Settings:
     (autocast) or "fp32". A phase of 0 passes is skipped.
 
     A release as ``init`` gives the trunk, and without a joint phase, which would change what the
-    branches see, its own branches too. only: the one branch of such a release that is trained (a
-    part of the cascade or "body_part"); everything else stays as released.
+    branches see, its own branches too. only: the one branch of such a release that is trained,
+    "body_part" or a part; everything else stays as released. A part that the release has no branch
+    for is added to it: its branch starts from stage 1's, which has seen radiographs of all parts.
     """
 
     data: tuple[str, ...]
@@ -95,8 +97,8 @@ class Settings:
     def __post_init__(self) -> None:
         if self.precision not in ("bf16", "fp32"):
             raise ValueError(f"The precision must be bf16 or fp32, not {self.precision!r}.")
-        if self.only not in ("", *BRANCHES):
-            raise ValueError(f"There is no branch {self.only!r}; there are {', '.join(BRANCHES)}.")
+        if self.only:
+            BodyPart(self.only)  # a ValueError that says so where it is no name
         if self.only and self.init in ("scratch", "imagenet"):
             raise ValueError("A branch is fine-tuned from a release: name one as --init.")
         asked = passes(asdict(self)).values()
@@ -154,7 +156,7 @@ class Run:
         if distributed.first():
             files.remove_leftovers(self.folder)
             self._write_config(rows)
-        if self.settings.only in FOCUS:
+        if self.settings.only not in ("", BODY_PART):
             rows = rows[(rows.part == self.settings.only) & rows.positive.notna()]
         if distributed.first() and not listed.exists():
             kept = settle(rows, self.settings.duplicates)[["source", "id", "split"]]
@@ -181,7 +183,7 @@ class Run:
             best = self._phase(self._joint_phase(joint), saved, done)
             joint.load_state_dict(best)
         joint.requires_grad_(False).eval()
-        names = [n for n in BRANCHES if n in self.passes]
+        names = [n for n in self.passes if n != JOINT]
         for name in names:
             start = None if self.passes.get(JOINT) else released.get(name)
             phase = self._branch_phase(joint, name, start)
@@ -326,7 +328,8 @@ class Run:
         chunks = distributed.unite(chunks)
         figures = figures_of({h: torch.cat([c[h] for c in chunks]) for h in phase.heads}, val)
         # What the joint phase keeps is a trunk for radiographs; strangers are stage 1's business.
-        counted = [BODY_PART, "other", *FOCUS] + [strangers.KIND] * (phase.name == BODY_PART)
+        counted = [BODY_PART, "other", *FOCUS, phase.name]
+        counted += [strangers.KIND] * (phase.name == BODY_PART)
         score = float(np.mean([v for k, v in figures.items() if k in counted]))
         state.waited += 1
         if state.best is None or score > state.score:

@@ -8,6 +8,7 @@ branch, which has seen nothing (Adebayo et al. 2018, "sanity checks").
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from core.cascade import Cascade
 from core.explain import on_picture
 from core.types import BodyPart, Heatmap, Radiograph
 from training import metrics
-from training.data import FOCUS, radiographs
+from training.data import radiographs
 from training.evaluate import record
 
 TOLERANCE = 0.05
@@ -85,7 +86,7 @@ def _maps(
     return maps | {CENTRE: centre}
 
 
-def chosen(rows: pd.DataFrame, split: str) -> pd.DataFrame:
-    """The positives of the three parts with boxes."""
-    here = (rows.split == split) & rows.part.isin(FOCUS) & (rows.positive == 1)
+def chosen(rows: pd.DataFrame, parts: Sequence[str], split: str) -> pd.DataFrame:
+    """The positives of the parts with boxes."""
+    here = (rows.split == split) & rows.part.isin(parts) & (rows.positive == 1)
     return rows[here & rows.boxes.notna()]

@@ -39,7 +39,7 @@ def load(joint: JointNetwork, init: str, only: str = "") -> dict[str, dict[str, 
         return {}
     registry, release = _find(init)
     tensors, stages = registry.load(release), release.stages
-    first = stages[only or BODY_PART]
+    first = stages.get(only, stages[BODY_PART])
     joint.load_backbone(tensors[first.trunk] | tensors[stages[BODY_PART].branch])
     branches = {name: tensors[stage.branch] for name, stage in stages.items()}
     joint.load_heads(branches, stages[BODY_PART].classes)
@@ -55,20 +55,24 @@ def fixed(init: str, size: int, only: str = "") -> tuple[Preprocessing, tuple[st
     """What stays as a release has it when its trunk does: how it reads a picture, and the classes
     of stage 1; of anything else the preprocessing of that size (pixels), and no classes.
 
-    Raises DataInvalid where the release reads pictures of another size or lacks the branch.
+    Raises DataInvalid where the release reads pictures of another size or does not know the part.
     """
     if not is_release(init):
         return Preprocessing(size=size), ()
     release = _find(init)[1]
-    if only and only not in release.stages:
-        raise DataInvalid(f"Release {release.id} has no branch {only} to start from.")
+    classes = release.stages[BODY_PART].classes
+    if only and only not in (*release.stages, *classes):
+        raise DataInvalid(
+            f"Stage 1 of release {release.id} does not know the {only} by name, so it would never "
+            f"ask a model of it. Train its stage 1 first, with --only {BODY_PART}."
+        )
     spec = release.preprocessing
     if spec.size != size:
         raise DataInvalid(
             f"Release {release.id} reads pictures of {spec.size} pixels, not {size}: without a "
             "joint phase its trunk stays as it is, and so does the size."
         )
-    return spec, release.stages[BODY_PART].classes
+    return spec, classes
 
 
 def pinned(init: str, run: Path, first: bool = True) -> str:

@@ -199,7 +199,7 @@ def _rows(settings: Settings, entry: dict[str, Any]) -> pd.DataFrame:
 
 
 def _parts(entry: dict[str, Any]) -> list[str]:
-    return [p for p in FOCUS if p in entry["stages"]]
+    return sorted(p for p in entry["stages"] if p != BODY_PART)
 
 
 def _member(entry: dict[str, Any], part: str, name: str) -> dict[str, Any]:

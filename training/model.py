@@ -19,8 +19,8 @@ from core.types import BodyPart
 from training.data import FOCUS
 from training.phases import BODY_PART
 
-CLASSES = tuple(p.value for p in BodyPart)
-OTHER = BodyPart.OTHER.value
+CLASSES = (*FOCUS, BodyPart.OTHER)
+OTHER = BodyPart.OTHER
 
 
 class FrozenStages(nn.Module):

@@ -11,7 +11,7 @@ from typing import Any
 from core.types import BodyPart
 
 BODY_PART = "body_part"
-PARTS = (BodyPart.ELBOW.value, BodyPart.HAND.value, BodyPart.SHOULDER.value)
+PARTS = (BodyPart.ELBOW, BodyPart.HAND, BodyPart.SHOULDER)
 JOINT = "joint"
 # Each phase's passes by the name of the setting.
 SETTINGS = {JOINT: "joint_passes", BODY_PART: "body_part_passes"} | dict.fromkeys(
@@ -21,13 +21,10 @@ BRANCHES = (BODY_PART, *PARTS)
 
 
 def passes(settings: Mapping[str, Any]) -> dict[str, int]:
-    """Pictures by phase; of a run that fine-tunes one branch (``only``) there is no other phase."""
+    """Pictures by phase; of a run that trains one branch (``only``, any part) there is no other."""
     only = settings.get("only") or ""
-    return {
-        phase: int(settings.get(setting, 0))
-        for phase, setting in SETTINGS.items()
-        if only in ("", phase)
-    }
+    wanted = {only: SETTINGS.get(only, "branch_passes")} if only else SETTINGS
+    return {phase: int(settings.get(setting, 0)) for phase, setting in wanted.items()}
 
 
 def needed(only: str) -> tuple[str, ...]:

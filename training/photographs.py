@@ -40,7 +40,7 @@ def measure(
 
     Parts that the release has no model for are left out. seed: of what the photographs look like.
     """
-    known = rows[rows.part.isin([p.value for p in cascade.release.parts])]
+    known = rows[rows.part.isin(cascade.release.parts)]
     found: list[dict[str, Any]] = []
     for number, (row, read) in enumerate(radiographs(known)):
         grey, part = as_8_bit(read), BodyPart(row.part)

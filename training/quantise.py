@@ -113,13 +113,13 @@ def _auroc(
     """Of each part's labelled pictures, by its own model, whatever stage 1 takes them for."""
     found = {}
     for part in before.release.parts:
-        here = ((rows.part == part.value) & rows.positive.notna()).to_numpy()
+        here = ((rows.part == part) & rows.positive.notna()).to_numpy()
         truth = rows.positive.to_numpy()[here].astype(float)
         if len(set(truth)) < 2:
             log.warning("%s: no figure, its labels are all the same", part)
             continue
         scores = [_probabilities(c, canvases[here], part) for c in (before, after)]
-        found[part.value] = (metrics.auroc(truth, scores[0]), metrics.auroc(truth, scores[1]))
+        found[str(part)] = (metrics.auroc(truth, scores[0]), metrics.auroc(truth, scores[1]))
     return found
 
 

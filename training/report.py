@@ -137,7 +137,7 @@ def page(
     from plotly.offline import get_plotlyjs
 
     matrix = evaluate.confusion(scored)
-    parts = "".join(_part(plots.real(scored, p), p, release.stages[p.value]) for p in release.parts)
+    parts = "".join(_part(plots.real(scored, p), p, release.stages[p]) for p in release.parts)
     body_part = _panel("Body part by what stage 1 said", plots.confusion(matrix))
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
@@ -161,7 +161,7 @@ def _by_kind(records: list[dict[str, Any]]) -> str:
 
 def _heading(about: dict[str, Any], release: Release) -> str:
     meaning = "; ".join(
-        f"{release.stages[p.value].label_means or 'not stated'} ({p.value})" for p in release.parts
+        f"{release.stages[p].label_means or 'not stated'} ({p})" for p in release.parts
     )
     return (
         f"<h1>Evaluation of release {escape(release.id)} on the {escape(about['split'])} split</h1>"
@@ -172,7 +172,7 @@ def _heading(about: dict[str, Any], release: Release) -> str:
 
 
 def _part(rows: pd.DataFrame, part: BodyPart, stage: Stage) -> str:
-    head = f"<h2>{part.value.capitalize()}</h2>"
+    head = f"<h2>{part.capitalize()}</h2>"
     if rows.empty:
         return f'{head}<p class="soft">No real radiograph of this part has a label here.</p>'
     panels = "".join(_panel(title, figure) for title, figure in plots.of_part(rows, stage).items())

@@ -13,7 +13,7 @@ A map that explains this answer has little in common with them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -26,7 +26,7 @@ from scipy.stats import spearmanr
 from core.cascade import Cascade
 from core.types import BodyPart, Finding, Heatmap, ImageResult, Radiograph
 from training import metrics
-from training.data import FOCUS, SIMULATED, radiographs
+from training.data import SIMULATED, radiographs
 from training.evaluate import record
 
 Grey = NDArray[np.uint8]
@@ -83,9 +83,11 @@ DISTURBANCES: dict[str, Callable[[Grey], Grey]] = {
 CONTROLS = ("control: random branch", "control: another part", "control: another picture")
 
 
-def chosen(rows: pd.DataFrame, split: str, count: int, seed: int = 0) -> pd.DataFrame:
-    """At most ``count`` labelled real radiographs of the three parts, drawn from the split."""
-    here = (rows.split == split) & rows.part.isin(FOCUS) & rows.positive.notna()
+def chosen(
+    rows: pd.DataFrame, parts: Sequence[str], split: str, count: int, seed: int = 0
+) -> pd.DataFrame:
+    """At most ``count`` labelled real radiographs of the parts, drawn from the split."""
+    here = (rows.split == split) & rows.part.isin(parts) & rows.positive.notna()
     real = rows[here & (rows.source != SIMULATED)]
     return real.sample(min(count, len(real)), random_state=seed)
 
@@ -100,7 +102,7 @@ def measure(cascade: Cascade, rows: pd.DataFrame, draws: int = 1000) -> list[dic
     changes: list[dict[str, Any]] = []
     alike: list[dict[str, Any]] = []
     last: Heatmap | None = None
-    known = rows[rows.part.isin([p.value for p in cascade.release.parts])]
+    known = rows[rows.part.isin(cascade.release.parts)]
     for row, read in radiographs(known):
         part, patient, grey = BodyPart(row.part), str(row.patient), as_8_bit(read)
         radiograph = replace(read, pixels=grey)

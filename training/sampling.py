@@ -53,7 +53,7 @@ class BodyPartSampler:
         found = sorted(set(kinds))
         self.classes = [Cells(rows[kinds == k], ["part", "source"], 0.5) for k in found]
         others = len(FOCUS) - (STRANGER in found)
-        share = {BodyPart.OTHER.value: others} | dict.fromkeys((*FOCUS, STRANGER), 1)
+        share = {BodyPart.OTHER: others} | dict.fromkeys((*FOCUS, STRANGER), 1)
         weight = np.array([share[k] for k in found])
         self.weight = weight / weight.sum()
 

@@ -9,8 +9,15 @@ from core.types import BodyPart
 
 SCHEME = "99BONE"
 SITES = {
+    BodyPart("ankle"): codes.SCT.AnkleJoint,
     BodyPart.ELBOW: codes.SCT.ElbowJoint,
+    BodyPart("foot"): codes.SCT.Foot,
+    BodyPart("forearm"): codes.SCT.Forearm,
     BodyPart.HAND: codes.SCT.Hand,
+    BodyPart("hip"): codes.SCT.Hip,
+    BodyPart("humerus"): codes.SCT.Humerus,
+    BodyPart("knee"): codes.SCT.Knee,
+    BodyPart("leg"): codes.SCT.LowerLeg,
     BodyPart.SHOULDER: codes.SCT.Shoulder,
 }
 

@@ -67,7 +67,7 @@ def _observation(view: View, number: int, assessment: Assessment) -> dict[str, A
         _number("Calibrated probability of a finding", result.fracture.probability),
         *(
             _number(f"{what.capitalize()} of the operating point {p.name}", getattr(p, what))
-            for p in assessment.release.stages[result.part.value].operating_points
+            for p in assessment.release.stages[result.part].operating_points
             if p.name in ("sensitive", "specific")
             for what in ("threshold", "sensitivity", "specificity")
         ),

@@ -197,7 +197,7 @@ def sentences(view: View, assessment: Assessment) -> list[str]:
         lines = [f"Not assessed. {result.reason or ''}".strip()]
     else:
         part = result.part or result.body_part.label
-        seen = f"{part.value.capitalize()} ({result.body_part.probability:.0%})"
+        seen = f"{part.capitalize()} ({result.body_part.probability:.0%})"
         lines = [f"{seen}: {finding_words(result)}, probability {result.fracture.probability:.0%}"]
         lines += operating_lines(part, release)
     signed = assessment.signature
@@ -206,7 +206,7 @@ def sentences(view: View, assessment: Assessment) -> list[str]:
 
 
 def operating_lines(part: BodyPart, release: Release) -> list[str]:
-    stage = release.stages[part.value]
+    stage = release.stages[part]
     return [
         f"Operating point {p.name}: from {p.threshold:.0%} on; sensitivity {p.sensitivity:.0%}, "
         f"specificity {p.specificity:.0%} (n = {p.n})"

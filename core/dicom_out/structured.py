@@ -136,7 +136,7 @@ def _finding(view: View) -> CodedConcept:
 
 
 def _algorithm(release: Release, part: BodyPart | None) -> sr.AlgorithmIdentification:
-    stage = release.stages.get(part.value) if part else None
+    stage = release.stages.get(part) if part else None
     parameters = [f"release SHA-256: {release.sha256}"]
     if stage and stage.label_means:
         parameters.append(f"a positive label meant in training: {stage.label_means}"[:64])
@@ -153,7 +153,7 @@ def _measurements(view: View, release: Release) -> list[sr.Measurement]:
     if part is None or found is None:
         return []
     values = [("probability", "Calibrated probability of a finding", found.probability)]
-    for point in release.stages[part.value].operating_points:
+    for point in release.stages[part].operating_points:
         if point.name in ("sensitive", "specific"):
             short, word = point.name[:4], f"operating point {point.name}"
             values += [

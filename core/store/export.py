@@ -64,7 +64,7 @@ def _manifest_lines(record: StudyRecord, pictures: Pictures) -> Iterator[dict[st
     if opinion is None or opinion.body_part is None or record.purged:
         return
     patient = _PATIENT.search(record.key)
-    has_model = opinion.body_part is not BodyPart.OTHER
+    has_model = opinion.body_part != BodyPart.OTHER
     label = _LABEL.get(opinion.finding, "") if opinion.finding and has_model else ""
     marks = [m for d in record.decisions if d.opinion for m in d.opinion.marks]
     for position, (view, stored) in enumerate(zip(record.result.views, record.stored)):
@@ -73,7 +73,7 @@ def _manifest_lines(record: StudyRecord, pictures: Pictures) -> Iterator[dict[st
         yield {
             "id": f"{record.id[:12]}_{position}",
             "source": SOURCE,
-            "part": opinion.body_part.value,
+            "part": opinion.body_part,
             "positive": label,
             "positive_means": record.label_means if label != "" else "",
             "group": patient[0].lower() if patient else record.id,

@@ -182,8 +182,8 @@ def pack(result: ImageResult) -> dict[str, Any]:
     return {
         "reason": result.reason,
         "milliseconds": result.milliseconds,
-        "probabilities": part and {p.value: v for p, v in part.probabilities.items()},
-        "body_part": part and part.label.value,
+        "probabilities": part and dict(part.probabilities),
+        "body_part": part and part.label,
         "fracture": result.fracture and result.fracture.probability,
         "finding": result.fracture and result.fracture.finding.value,
         "members": result.fracture and [m.to_json() for m in result.fracture.members],

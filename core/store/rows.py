@@ -32,7 +32,7 @@ def _cut(view: ImageResult) -> str:
 def study_row(
     title: str, result: StudyResult, release: Release, content: str, actor: str
 ) -> t.Study:
-    stage = release.stages.get(result.body_part.value) if result.body_part else None
+    stage = release.stages.get(result.body_part) if result.body_part else None
     return t.Study(
         id=uuid.uuid4().hex,
         key=result.id,

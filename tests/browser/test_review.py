@@ -181,7 +181,7 @@ def test_from_three_views_to_a_decision_that_teaches(
     assert (opinion.verdict, opinion.body_part) == (Verdict.DISAGREE, BodyPart.ELBOW)
     assert (opinion.marks[0].x0 + opinion.marks[0].x1) / 2 == pytest.approx(0.5, abs=0.1)
     assert [r.result.body_part for r in record.reassessments] == [BodyPart.ELBOW]
-    assert record.result.body_part is BodyPart.HAND
+    assert record.result.body_part == BodyPart.HAND
 
     said = printed(downloaded(page, "Report (PDF)", tmp_path / "report.pdf"))
     for words in ("Reader disagrees: bob", "Marked on view 1", REMARK, "Assessed as elbow"):

@@ -137,5 +137,5 @@ def _gaps(rows: pd.DataFrame) -> dict[str, tuple[str, ...]]:
         if split == "val":
             here = here[here.source != SIMULATED]
         kinds = here.groupby("part").positive.nunique()
-        found[split] = tuple(p for p in FOCUS if kinds.get(p, 0) < 2)
+        found[split] = tuple(str(p) for p in FOCUS if kinds.get(p, 0) < 2)
     return found
