@@ -20,8 +20,6 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from core.errors import ReleaseNotFound, WeightsInvalid
-from core.registry import Registry
 from core.settings import Settings
 from core.types import BodyPart
 
@@ -91,17 +89,21 @@ def _named(path: Path, alias: str, version: tuple[int, int, int]) -> str:
 def parts() -> tuple[BodyPart, ...]:
     """The parts that the release in use has a fracture model for; empty where it is unreadable."""
     settings = Settings.from_environment()
+    path = settings.weights / "manifest.json"
     try:
-        found = (settings.weights / "manifest.json").stat()
-        version = (found.st_mtime_ns, found.st_ino, found.st_size)
-        return _parts(settings.weights, settings.release, version)
-    except (OSError, WeightsInvalid, ReleaseNotFound):
+        found = path.stat()
+        version = found.st_mtime_ns, found.st_ino, found.st_size
+        return _parts(path, named(settings), version)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, StopIteration):
         return ()
 
 
 @functools.lru_cache(maxsize=8)
-def _parts(weights: Path, alias: str, version: tuple[int, int, int]) -> tuple[BodyPart, ...]:
-    return Registry.open(weights).find(alias).parts
+def _parts(path: Path, release: str, version: tuple[int, int, int]) -> tuple[BodyPart, ...]:
+    """As ``Release.parts``, whose module imports OpenCV: the first page does without."""
+    releases = json.loads(path.read_text(encoding="utf-8"))["releases"]
+    stages = next(r["stages"] for r in releases if r["id"] == release)
+    return tuple(BodyPart(name) for name in sorted(stages) if name != "body_part")
 
 
 def newer() -> str:

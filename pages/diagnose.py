@@ -55,8 +55,10 @@ def _unavailable(failure: BaseException) -> None:
 
 def _empty_state() -> None:
     """What the page is for and what to do first."""
+    named = [f"the {part.words}" for part in _cascade.parts()]
+    parts = " and ".join(", ".join(named).rsplit(", ", 1)) or "bones"
     _theme.html(
-        "<p class='lead'>For radiographs of the elbow, the hand and the shoulder, as PNG, JPEG, "
+        f"<p class='lead'>For radiographs of {parts}, as PNG, JPEG, "
         "TIFF, WebP or DICOM. Each gets its body part, a finding with its probability, and a "
         "heatmap. Nothing leaves this computer.</p>"
     )

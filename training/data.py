@@ -34,7 +34,8 @@ from core import imaging
 from core.errors import ImageRejected
 from core.settings import ImageLimits
 from core.transforms import Preprocessing, to_canvas
-from core.types import BodyPart, Radiograph
+from core.types import Radiograph
+from training.phases import OTHER
 from training.phases import PARTS as FOCUS
 from training.sources import READERS, SPLITS, DataInvalid, read_manifest, split_of
 
@@ -125,7 +126,7 @@ def split_hash(rows: pd.DataFrame) -> str:
 
 def stage1_class(part: str, parts: Sequence[str] = FOCUS) -> str:
     """The class of the cascade for a data set's word for the body part; parts: it has models of."""
-    return part if part in parts else BodyPart.OTHER
+    return part if part in parts else OTHER
 
 
 def kinds_of(parts: Iterable[str]) -> tuple[str, ...]:
@@ -135,9 +136,9 @@ def kinds_of(parts: Iterable[str]) -> tuple[str, ...]:
     then "other" for the rest. Told apart by name, others are learned better than as one heap of
     everything from a forearm to a skull.
     """
-    counts = Counter(p for p in parts if p not in (*FOCUS, *AMBIGUOUS, BodyPart.OTHER))
+    counts = Counter(p for p in parts if p not in (*FOCUS, *AMBIGUOUS, OTHER))
     named = sorted(p for p, n in counts.items() if n >= FEWEST_OF_A_KIND and "+" not in p)
-    return (*FOCUS, *named, BodyPart.OTHER)
+    return (*FOCUS, *named, OTHER)
 
 
 def radiographs(rows: pd.DataFrame) -> Iterator[tuple[Any, Radiograph]]:

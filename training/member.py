@@ -34,8 +34,9 @@ from core.transforms import Preprocessing
 from core.types import Mode
 from training import calibrate, candidate, metrics, provenance, release, taken
 from training.augment import vary
-from training.data import FOCUS, SIMULATED, DataInvalid, load_canvases, read_all, split_hash
+from training.data import SIMULATED, DataInvalid, load_canvases, read_all, split_hash
 from training.duplicates import settle
+from training.phases import BODY_PART
 
 log = logging.getLogger(__name__)
 

@@ -15,12 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from core.network import BRANCH_CHANNELS, Branch, Trunk
-from core.types import BodyPart
 from training.data import FOCUS
-from training.phases import BODY_PART
+from training.phases import BODY_PART, OTHER
 
-CLASSES = (*FOCUS, BodyPart.OTHER)
-OTHER = BodyPart.OTHER
+CLASSES = (*FOCUS, OTHER)
 
 
 class FrozenStages(nn.Module):

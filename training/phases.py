@@ -11,7 +11,9 @@ from typing import Any
 from core.types import BodyPart
 
 BODY_PART = "body_part"
-PARTS = (BodyPart.ELBOW, BodyPart.HAND, BodyPart.SHOULDER)
+# Plain strings, as they stand in checkpoints, which hold nothing else.
+PARTS = tuple(str(p) for p in (BodyPart.ELBOW, BodyPart.HAND, BodyPart.SHOULDER))
+OTHER = str(BodyPart.OTHER)
 JOINT = "joint"
 # Each phase's passes by the name of the setting.
 SETTINGS = {JOINT: "joint_passes", BODY_PART: "body_part_passes"} | dict.fromkeys(

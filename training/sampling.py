@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from core.types import STRANGER, BodyPart
+from core.types import STRANGER
 from training.data import AMBIGUOUS, FOCUS, stage1_class
+from training.phases import OTHER
 
 
 class Cells:
@@ -53,7 +54,7 @@ class BodyPartSampler:
         found = sorted(set(kinds))
         self.classes = [Cells(rows[kinds == k], ["part", "source"], 0.5) for k in found]
         others = len(FOCUS) - (STRANGER in found)
-        share = {BodyPart.OTHER: others} | dict.fromkeys((*FOCUS, STRANGER), 1)
+        share = {OTHER: others} | dict.fromkeys((*FOCUS, STRANGER), 1)
         weight = np.array([share[k] for k in found])
         self.weight = weight / weight.sum()
 
