@@ -17,8 +17,8 @@ from training import strangers
 from training.augment import turn
 from training.data import AMBIGUOUS, FOCUS, load_canvases
 from training.metrics import accuracy, auroc
-from training.model import CLASSES, OTHER
-from training.phases import BODY_PART
+from training.model import CLASSES
+from training.phases import BODY_PART, OTHER
 
 Logits = dict[str, Tensor]
 
