@@ -95,6 +95,19 @@ def test_precision_is_not_defined_where_nothing_is_called_positive():
     assert math.isnan(metrics.precision([1, 0], [0, 0]))
 
 
+def test_a_calibrated_model_has_an_ece_too():
+    """Of few pictures a large one; labels drawn from the probabilities lie within its interval."""
+    p = np.random.default_rng(0).uniform(0.05, 0.95, 60)
+    few, many = metrics.ece_of_calibrated(p), metrics.ece_of_calibrated(np.tile(p, 30), draws=100)
+    assert few.n == 60 and 0.08 < few.value < 0.2
+    assert many.value < 0.03
+    rng = np.random.default_rng(1)
+    inside = [few.low <= metrics.ece(rng.random(60) < p, p) <= few.high for _ in range(200)]
+    assert 0.9 < np.mean(inside) <= 1.0
+    assert metrics.ece(np.zeros(60), p) > few.high  # a model that is wrong is told apart
+    assert math.isnan(metrics.ece_of_calibrated([]).value)
+
+
 def test_the_interval_of_ece_has_its_value_inside():
     """Where all is calibrated what is measured is bias alone, and every draw has it twice."""
     rng, outside = np.random.default_rng(5), 0

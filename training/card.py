@@ -10,6 +10,7 @@ _ROWS = (
     "accuracy",
     "auroc",
     "ece",
+    "ece of a calibrated model",
     "accuracy of the majority class",
     "accuracy (balanced)",
     "kappa (balanced)",
@@ -36,11 +37,11 @@ _ROWS = (
 def model_card(release: Release) -> str:
     """Markdown: what it is, what it was trained on, and how good it is on the test split."""
     data = release.training_data
-    parts = ", ".join(p for p in release.parts)
+    parts = ", ".join(p.words for p in release.parts)
     sections = [
         f"# Model card: release {release.id}",
-        f"Two-stage ResNet50 cascade. Stage 1: elbow, hand, shoulder or other. Stage 2, one branch "
-        f"each: {parts}. Created {release.created}.",
+        f"Two-stage ResNet50 cascade. Stage 1: {parts} or other. Stage 2, one branch "
+        f"each. Created {release.created}.",
         f"**Intended use.** {release.intended_use} It was not tested on the cameras, detectors and "
         f"patients of your hospital; measure it on your own radiographs first.",
         f"**Licence.** {release.licence}",

@@ -242,6 +242,8 @@ def _stage2(
     yield measure("auprc", metrics.auprc, p)
     yield measure("brier", metrics.brier, p)
     yield measure("ece", metrics.ece, p, biased=True)
+    calibrated = metrics.ece_of_calibrated(p, draws)
+    yield record("fracture", part, source, "ece of a calibrated model", calibrated, level)
     majority = np.full(len(rows), float(truth.mean() >= 0.5))
     yield measure("accuracy of the majority class", metrics.accuracy, majority)
     for point in stage.operating_points:

@@ -116,6 +116,21 @@ def ece(truth: ArrayLike, probability: ArrayLike, bins: int = 10) -> float:
     return sum(b.n * abs(b.share - b.mean) for b in found) / sum(b.n for b in found)
 
 
+def ece_of_calibrated(probability: ArrayLike, draws: int = 1000, seed: int = 0) -> Estimate:
+    """The ECE that a perfectly calibrated model would have on pictures of these probabilities.
+
+    Labels are drawn from the probabilities themselves. With few pictures it is far from 0: an ECE
+    within this interval shows no miscalibration (Vaicenavicius et al. 2019, arXiv:1902.06977).
+    """
+    p = np.asarray(probability, float)
+    if not len(p):
+        return Estimate(math.nan, math.nan, math.nan, 0)
+    rng = np.random.default_rng(seed)
+    values = [ece(rng.random(len(p)) < p, p) for _ in range(draws)]
+    low, high = np.percentile(values, (2.5, 97.5))
+    return Estimate(float(np.mean(values)), float(low), float(high), len(p))
+
+
 def bootstrap(
     metric: Metric,
     truth: ArrayLike,
