@@ -70,6 +70,7 @@ class Cascade:
         self._elsewhere = elsewhere
         self._recovery = Recovery(self, elsewhere) if elsewhere else None
         self._feature_space = feature_space
+        self._in_modes: dict[Mode, Cascade] = {release.mode: self}
         self._cams: dict[BodyPart, LibraryCam] = {}
         self._cams_lock = threading.Lock()
 
@@ -141,10 +142,10 @@ class Cascade:
 
         mode: None is the one that the cascade has.
         """
-        if mode is None or mode == self.release.mode:
-            return self
+        if mode is None or mode in self._in_modes:
+            return self._in_modes[mode or self.release.mode]
         release, elsewhere = self.release.in_mode(mode), self._elsewhere
-        return Cascade(
+        made = Cascade(
             release,
             self._networks,
             self.device,
@@ -152,6 +153,8 @@ class Cascade:
             self._engine,
             (lambda: elsewhere().in_mode(mode)) if elsewhere else None,
         )
+        made._in_modes = self._in_modes
+        return self._in_modes.setdefault(mode, made)
 
     def predict(
         self, radiographs: Sequence[Radiograph], part: BodyPart | None = None

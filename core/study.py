@@ -39,7 +39,6 @@ class StudyResult:
     body_part: the part that most views were assessed as. probability: mean calibrated probability
     of the views of that part, in [0, 1]. finding: of that mean, by the part's operating points.
     All three are None where no view was assessed. notes: what a reader must know, a sentence each.
-    members: of an ensemble, each with the mean of its probabilities.
     """
 
     id: str
@@ -48,7 +47,11 @@ class StudyResult:
     probability: float | None = None
     finding: Finding | None = None
     notes: tuple[str, ...] = ()
-    members: tuple[MemberPrediction, ...] = ()
+
+    @property
+    def members(self) -> tuple[MemberPrediction, ...]:
+        """Of an ensemble, each with the mean of its probabilities over the views that count."""
+        return _members([v.fracture for v in self.counted if v.fracture is not None])
 
     @property
     def counted(self) -> tuple[ImageResult, ...]:
@@ -91,7 +94,7 @@ def combine(id: str, views: Sequence[ImageResult], release: Release) -> StudyRes
         *_findings([f.finding for f in counted]),
         *_left_out(views),
     )
-    return StudyResult(id, tuple(views), part, probability, finding, notes, members)
+    return StudyResult(id, tuple(views), part, probability, finding, notes)
 
 
 def key_of(path_or_name: str, study_uid: str | None = None) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from html import escape
 
 from core.operating import Estimate, Performance, pointing, predictive_values
@@ -14,6 +14,7 @@ from core.types import (
     DicomHeader,
     Finding,
     ImageResult,
+    MemberPrediction,
     OperatingPoint,
 )
 from pages._theme import percent
@@ -99,6 +100,9 @@ def details(result: ImageResult, picture: Prepared | None, stage: Stage | None) 
         name = f"Operating point “{point.name}”"
         rows.append((name, f"≥&nbsp;{percent(point.threshold)}: {_figures(point)}"))
     rows += [(name, escape(value)) for name, value in facts(picture)] if picture else []
+    for member in result.fracture.members if result.fracture else ():
+        said = f"{percent(member.probability)}, weight {percent(member.weight)}"
+        rows.append((member.name, said))
     if result.heatmap is not None:
         cells = " × ".join(str(n) for n in result.heatmap.values.shape)
         rows.append(("Heatmap", f"{escape(result.heatmap.method)}, {cells} cells"))
@@ -166,10 +170,22 @@ def _finding(result: StudyResult, stage: Stage | None, awaited: int) -> str:
         f"<dt>Finding: {meant}</dt>"
         f"<dd><div class='value'>{badge(result.finding)}"
         f"<span class='number'>{percent(result.probability)}</span></div>"
-        f"{_scale(result.probability, result.finding, points)}"
+        f"{_scale(result.probability, result.finding, points)}{_members(result.members)}"
         f"<div class='soft'>{mean}The probability is calibrated; in the training data a positive "
         f"label meant “{meant}”.</div></dd>"
     )
+
+
+def _members(members: Sequence[MemberPrediction]) -> str:
+    """What each network of an ensemble says by itself; empty where one network said it."""
+    if not members:
+        return ""
+    said = ", ".join(
+        f"{escape(m.name)} {percent(m.probability)} (weight {percent(m.weight)})" for m in members
+    )
+    values = [m.probability for m in members]
+    apart = round(100 * (max(values) - min(values)))
+    return f"<div class='soft'>The networks: {said}; {apart} points apart.</div>"
 
 
 def _scale(probability: float, finding: Finding, points: list[OperatingPoint]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from concurrent.futures import Future
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from html import escape
@@ -15,8 +16,18 @@ from core import report
 from core.cams import METHODS
 from core.cascade import Cascade
 from core.settings import ImageLimits
-from core.types import Heatmap
-from pages import _correct, _downloads, _film, _operating, _reading, _theme, _views, _worklist
+from core.types import Heatmap, ImageResult
+from pages import (
+    _correct,
+    _downloads,
+    _film,
+    _mode,
+    _operating,
+    _reading,
+    _theme,
+    _views,
+    _worklist,
+)
 from pages._correct import Study
 from pages._scoring import Session
 from pages._theme import html
@@ -122,12 +133,14 @@ class StudyCard:
         """What goes with the picture: the method of the heatmap, details."""
         result = self._study.result.views[position]
         if result.heatmap is not None:
-            st.selectbox(
-                "Heatmap method",
-                [CLOSED_FORM, *METHODS],
-                key="method",
-                help="All but Grad-CAM take seconds; Grad-CAM is shown until they are there.",
-            )
+            if len(self._cascade.release.modes) > 1:
+                choice, mode = st.columns([2, 1])
+                with mode:
+                    _mode.choose(self._cascade.release)
+            else:
+                choice = st.container()
+            with choice:
+                _choose_method(result)
             self._awaited_or_pointed(position)
         with st.expander("Details of this view"):
             stage = self._cascade.release.stages.get(result.part or "")
@@ -150,16 +163,21 @@ class StudyCard:
 
     def _heatmap(self, position: int) -> Heatmap | None:
         """By the method that was asked for; the closed form while that is awaited or has failed."""
+        result = self._study.result.views[position]
+        if member := _members(result).get(_method(result)):
+            return member
         asked = self._asked(position)
         with _theme.boundary():
             if asked is not None and asked.done():
                 return asked.result()
-        return self._study.result.views[position].heatmap
+        return result.heatmap
 
     def _asked(self, position: int) -> Future[Heatmap] | None:
-        """The heatmap to be; None where the closed form is what was asked for."""
+        """The heatmap to be; None where a closed form is what was asked for."""
         source, result = self._study.sources[position], self._study.result.views[position]
-        method = st.session_state.get("method", CLOSED_FORM)
+        method = _method(result)
+        if method in _members(result):
+            return None
         return self._memory.heatmap(source, result, method, self._cascade, self._limits)
 
     def _position(self) -> int:
@@ -217,6 +235,30 @@ class StudyCard:
             prevalence,
         )
         return report.pdf(made) if form == "pdf" else json.dumps(report.as_json(made)).encode()
+
+
+def _members(result: ImageResult) -> dict[str, Heatmap]:
+    """The closed form of each network of an ensemble, by what the choice calls it."""
+    members = result.fracture.members if result.fracture else ()
+    maps = {f"{CLOSED_FORM}, {m.name}": m.heatmap for m in members}
+    return {name: replace(found, method=name) for name, found in maps.items() if found is not None}
+
+
+def _methods(result: ImageResult) -> list[str]:
+    return [CLOSED_FORM, *_members(result), *METHODS]
+
+
+def _method(result: ImageResult) -> str:
+    """What was chosen, where this result has it: a member's map is there in one mode alone."""
+    chosen: str = st.session_state.get("method", CLOSED_FORM)
+    return chosen if chosen in _methods(result) else CLOSED_FORM
+
+
+def _choose_method(result: ImageResult) -> None:
+    st.session_state["method"] = _method(result)
+    slow = "All but Grad-CAM take seconds; Grad-CAM is shown until they are there."
+    alone = " They show the ResNet50 alone." if _members(result) else ""
+    st.selectbox("Heatmap method", _methods(result), key="method", help=slow + alone)
 
 
 def _name(study: Study) -> str:

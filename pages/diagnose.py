@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from pages import _cascade, _sources, _theme
+from pages import _cascade, _mode, _sources, _theme
 from pages._sources import Sample, Source
 
 LEAD = "Which bone, whether a finding is suspected, and where the evidence lies."
@@ -38,7 +38,7 @@ def _results(sources: list[Source], loader: _cascade.Loader) -> None:
     if not future.done():
         with st.spinner("Loading the model. This happens once."):
             future.exception()
-    cascade = future.result()
+    cascade = _mode.of(future.result())
 
     from pages import _results as results  # imports torch, which the cascade has by now
     from pages import _scoring as scoring

@@ -117,3 +117,36 @@ def test_weights_follow_who_is_right():
     assert weights.sum() == pytest.approx(1) and weights[0] > 0.8
     same = calibrate.member_weights([np.column_stack([g, g[::-1]]) for g in good], truth)
     assert same[0] > 0.8
+
+
+def test_evaluate_says_what_each_network_is_worth_and_costs(run, manifest, tmp_path, capsys):
+    command = ["evaluate", "--data", f"manifest:{manifest}", "--draws", "20", "--mode", "fast"]
+    assert main([*command, "--weights", str(run / "candidate"), "--out", str(tmp_path)]) == 0
+    assert "auroc, ensemble - ResNet50" in capsys.readouterr().out
+    measured = json.loads((tmp_path / "metrics.json").read_text())
+    assert measured["mode"] == "fast"
+    of = {(r["part"], r["metric"]): r for r in measured["figures"] if r["stage"] == "members"}
+    for part in ("elbow", "hand", "shoulder", "mean of parts"):
+        alone, one, joined, apart = (
+            of[part, f"auroc, {name}"]
+            for name in ("ResNet50", NAME, "ensemble", "ensemble - ResNet50")
+        )
+        assert one["value"] > 0.9
+        assert apart["value"] == pytest.approx(joined["value"] - alone["value"])
+        assert apart["low"] <= apart["value"] <= apart["high"]
+    assert of["all", "megabytes, fast"]["value"] < of["all", "megabytes, ensemble"]["value"]
+    assert of["all", "milliseconds, ensemble"]["n"] == 30
+    fast = {
+        r["part"]: r
+        for r in measured["figures"]
+        if (r["stage"], r["source"], r["metric"]) == ("fracture", "all", "auroc")
+    }
+    assert fast["hand"]["value"] == of["hand", "auroc, ResNet50"]["value"]
+    from training.card import model_card
+
+    card = model_card(Registry.open(run / "candidate").find("champion"))
+    assert f"| hand | {NAME} |" in card and "Used as `ensemble`" in card
+    scores = pd.read_csv(tmp_path / "scores.csv")
+    assert {"member ResNet50", f"member {NAME}", "ensemble"} <= set(scores)
+    labelled = scores[scores.probability.notna()]
+    assert (labelled.probability == labelled["member ResNet50"]).all()

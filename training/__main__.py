@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.errors import CascadeError
+from core.types import Mode
 
 if TYPE_CHECKING:
     from core.cascade import Cascade
@@ -166,22 +167,26 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="also give the figures without pictures that have a copy in the training split",
     )
+    parser.add_argument(
+        "--mode", type=Mode, choices=[*Mode], help="as the release is used (default: as it says)"
+    )
     parser.add_argument("--baseline", choices=("lite2",), help="measure the yardstick beside it")
     parser.add_argument("--out", type=Path, help="folder for metrics.json, scores.csv, report.html")
 
 
 def _evaluate(options: argparse.Namespace) -> None:
     from core.cascade import Cascade
-    from training import duplicates, evaluate, memoriser, report
+    from training import duplicates, ensemble, evaluate, memoriser, report
     from training.data import read_all
 
     rows = read_all(options.data)
     if options.copies:
         rows["seen"] = duplicates.seen_in_training(rows)
-    cascade = Cascade.load(options.weights, options.release, options.device)
+    cascade = Cascade.load(options.weights, options.release, options.device).in_mode(options.mode)
     scored = evaluate.predict(cascade, rows[rows.split == options.split])
     scored["recalled"] = memoriser.recall(scored, rows[rows.split == "train"])
     records = evaluate.figures(scored, cascade, options.draws)
+    records += ensemble.figures(scored, cascade, options.draws)
     if options.baseline:
         from training import baseline
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from core.registry import Release
+from core.types import Mode
 
 _ROWS = (
     "accuracy",
@@ -46,6 +47,7 @@ def model_card(release: Release) -> str:
         f"patients of your hospital; measure it on your own radiographs first.",
         f"**Licence.** {release.licence}",
         _training(data),
+        _networks(release),
         _meaning(release),
         _figures(release),
         "## Limits\n\n"
@@ -58,7 +60,7 @@ def model_card(release: Release) -> str:
         "- A heatmap shows where the evidence for the probability lies. It does not show where a "
         "fracture is, and it says nothing where the probability is low.",
     ]
-    return "\n\n".join(sections) + "\n"
+    return "\n\n".join(s for s in sections if s) + "\n"
 
 
 def _training(data: dict[str, Any]) -> str:
@@ -94,6 +96,20 @@ def _meaning(release: Release) -> str:
     return "\n".join(lines)
 
 
+def _networks(release: Release) -> str:
+    """The members of each part and what they weigh; empty of a release with one network a part."""
+    if Mode.ENSEMBLE not in release.modes:
+        return ""
+    lines = ["## Networks", "", f"Used as `{release.mode}` where nobody says which.", ""]
+    lines += ["| part | network | weight |", "|---|---|---|"]
+    for part, stage in release.in_mode(Mode.ENSEMBLE).stages.items():
+        if stage.ensemble is not None:
+            names = ("ResNet50", *(m.name for m in stage.ensemble.members))
+            for name, weight in zip(names, stage.ensemble.weights, strict=True):
+                lines.append(f"| {part} | {name} | {weight:.2f} |")
+    return "\n".join(lines)
+
+
 def _figures(release: Release) -> str:
     measured = release.metrics
     lines = [
@@ -106,7 +122,7 @@ def _figures(release: Release) -> str:
         "|---|---|---|---|---|---|---|---|",
     ]
     for r in measured.get("figures", []):
-        if r["metric"] in _ROWS and r["value"] is not None:
+        if (r["metric"] in _ROWS or r["stage"] == "members") and r["value"] is not None:
             interval = (
                 f"{r['low']:.3f} to {r['high']:.3f}" if r["low"] is not None else "not defined"
             )

@@ -54,7 +54,7 @@ def differences(
         right = [(known[f"said_{k}"] == known.part).to_numpy(float) for k in (1, 2)]
         ones = np.ones(len(known))
         found.append(
-            _difference(
+            difference(
                 "all", "body part right", metrics.accuracy, ones, right, known.patient, draws
             )
         )
@@ -66,16 +66,16 @@ def differences(
         truth = here.positive.to_numpy(float)
         scores = [here[f"probability_{k}"].to_numpy(float) for k in (1, 2)]
         for name, metric in FIGURES.items():
-            found.append(_difference(part, name, metric, truth, scores, here.patient, draws, seed))
+            found.append(difference(part, name, metric, truth, scores, here.patient, draws, seed))
         flags = [(here[f"finding_{k}"] == "suspected").to_numpy(float) for k in (1, 2)]
         for name in ("sensitivity", "specificity"):
             metric = getattr(metrics, name)
             title = f"{name} (suspected)"
-            found.append(_difference(part, title, metric, truth, flags, here.patient, draws, seed))
+            found.append(difference(part, title, metric, truth, flags, here.patient, draws, seed))
     return found
 
 
-def _difference(
+def difference(
     part: str,
     name: str,
     metric: metrics.Metric,
@@ -85,14 +85,14 @@ def _difference(
     draws: int,
     seed: int = 0,
 ) -> Difference:
-    """``metrics.bootstrap`` of the difference: the score stands for the row's number."""
+    """Second less first. ``metrics.bootstrap`` of the difference: its score is the row's number."""
     one, two = scores
 
-    def difference(t: Array, rows: Array) -> float:
+    def apart(t: Array, rows: Array) -> float:
         index = rows.astype(int)
         return metric(t, two[index]) - metric(t, one[index])
 
     numbers = np.arange(len(truth), dtype=float)
-    e = metrics.bootstrap(difference, truth, numbers, patients, draws, seed)
+    e = metrics.bootstrap(apart, truth, numbers, patients, draws, seed)
     first, second = metric(truth, one), metric(truth, two)
     return Difference(part, name, first, second, e.value, e.low, e.high, e.n)

@@ -27,15 +27,17 @@ from tqdm import tqdm
 from core import files, imaging
 from core.cascade import Cascade
 from core.errors import ImageRejected
+from core.quality import finding_of
 from core.registry import Stage
 from core.settings import ImageLimits
-from core.types import BodyPart
+from core.types import BodyPart, FracturePrediction
 from training import metrics
 from training.data import AMBIGUOUS, SIMULATED, split_hash, stage1_class
 
 log = logging.getLogger(__name__)
 
 VIEW, METAL, NO_METAL = "view ", "metal in the picture", "no metal in the picture"
+MEMBER, ENSEMBLE = "member ", "ensemble"
 FEWEST_OF_A_KIND = 10  # labelled pictures of a part; fewer tell nothing of a view
 
 
@@ -45,34 +47,53 @@ def predict(cascade: Cascade, rows: pd.DataFrame) -> pd.DataFrame:
     Added columns: ``said`` (body part, "rejected" or "unreadable"), ``truth`` (its class),
     ``named`` (the most probable body part, refused or not), ``looks_like`` (what an "other" was
     named, "" if nothing), ``probability`` (positive, given the true part; NaN for other parts),
-    ``finding``.
+    ``finding``. Of a release with an ensemble, whatever mode it is used in, also what each network
+    says (MEMBER and its name) and what they say together (ENSEMBLE).
     """
     bar = tqdm(zip(rows.path, rows.part), total=len(rows), unit="img", mininterval=5)
     columns = ["said", "named", "looks_like", "probability", "finding"]
-    said = pd.DataFrame([_score(cascade, path, part) for path, part in bar], columns=columns)
-    out = rows.reset_index(drop=True).join(said)
+    scored = [_score(cascade, path, part) for path, part in bar]
+    said = pd.DataFrame([s[:5] for s in scored], columns=columns)
+    members = pd.DataFrame([s[5] for s in scored], index=said.index, dtype=float)
+    out = rows.reset_index(drop=True).join(said).join(members)
     out["truth"] = [stage1_class(p, cascade.release.parts) for p in out.part]
     return out[out.said != "unreadable"].reset_index(drop=True)
 
 
-def _score(cascade: Cascade, path: str, part: str) -> tuple[str, str, str, float, str]:
+def _score(
+    cascade: Cascade, path: str, part: str
+) -> tuple[str, str, str, float, str, dict[str, float]]:
     """What ``predict`` adds to one picture whose true part is ``part``, in the same order."""
+    whole = cascade.in_mode(cascade.release.largest_mode)
     try:
         radiograph = imaging.read(path, ImageLimits())
     except ImageRejected as error:
         log.warning("left out %s: %s", path, error.reason)
-        return "unreadable", "", "", math.nan, ""
-    [result] = cascade.predict([radiograph])
+        return "unreadable", "", "", math.nan, "", {}
+    [result] = whole.predict([radiograph])
     assert result.body_part is not None
     named = result.body_part.label
     said = named if result.reason is None else "rejected"
     fracture, like = result.fracture, result.body_part.looks_like
     if part not in cascade.release.parts:
-        return said, named, like, math.nan, ""
+        return said, named, like, math.nan, "", {}
     if said != part:
-        fracture = cascade.predict([radiograph], BodyPart(part))[0].fracture
+        fracture = whole.predict([radiograph], BodyPart(part))[0].fracture
     assert fracture is not None
-    return said, named, like, fracture.probability, fracture.finding.value
+    members = {f"{MEMBER}{m.name}": m.probability for m in fracture.members}
+    if members:
+        members[ENSEMBLE] = fracture.probability
+    fracture = _in_mode(fracture, cascade.release.stages[part])
+    return said, named, like, fracture.probability, fracture.finding.value, members
+
+
+def _in_mode(fracture: FracturePrediction, stage: Stage) -> FracturePrediction:
+    """What the cascade says in its own mode, of what all its networks say: in the mode fast that is
+    what the first of them says."""
+    if not fracture.members or stage.ensemble is not None:
+        return fracture
+    alone = fracture.members[0].probability
+    return FracturePrediction(alone, finding_of(alone, stage.operating_points))
 
 
 def by_study(rows: pd.DataFrame) -> pd.DataFrame:
@@ -299,6 +320,7 @@ def about(cascade: Cascade, rows: pd.DataFrame, split: str, draws: int) -> dict[
     return {
         "release": cascade.release.id,
         "release_sha256": cascade.release.sha256,
+        "mode": cascade.release.mode,
         "split": split,
         "split_sha256": split_hash(rows),
         "device": cascade.device.description,

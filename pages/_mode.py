@@ -1,0 +1,45 @@
+"""Whether a session asks one network a part or all of them, where the release has several.
+
+The choice belongs to the session. It begins with the mode that the program was started in, or else
+with the release's own default, and is kept when another page is shown.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from core.registry import Release
+from core.types import Mode
+
+if TYPE_CHECKING:
+    from core.cascade import Cascade
+
+KEPT = "mode-kept"
+LABELS = {Mode.FAST: "Fast", Mode.ENSEMBLE: "Ensemble"}
+
+
+def of(cascade: Cascade) -> Cascade:
+    """The cascade in the mode that this session chose, where its release has that."""
+    wanted = st.session_state.get(KEPT)
+    return cascade.in_mode(wanted) if wanted in cascade.release.modes else cascade
+
+
+def choose(release: Release) -> None:
+    """The switch; nothing where there is nothing to choose. All of the page is drawn again."""
+    if len(release.modes) < 2:
+        return
+    chosen = st.segmented_control(
+        "Networks",
+        [m for m in Mode if m in release.modes],
+        default=release.mode,
+        key="mode",
+        required=True,
+        format_func=LABELS.get,
+        help="Fast asks one network for a finding. The ensemble asks all that the release has and "
+        "averages them, which takes longer.",
+    )
+    if chosen != release.mode:
+        st.session_state[KEPT] = chosen
+        st.rerun()

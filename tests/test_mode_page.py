@@ -1,0 +1,54 @@
+"""The page Diagnose with a release of several networks: the switch, and what each of them says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import streamlit as st
+from streamlit.testing.v1 import AppTest
+
+from tests.ensembles import with_members
+from tests.test_pages import APP, choice, picture, text, upload
+
+
+@pytest.fixture(scope="module")
+def two(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("two")
+    with_members(weights, folder, "EfficientNet-Lite2")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _fresh(two: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("BONE_WEIGHTS", str(two))
+    monkeypatch.setenv("BONE_DEVICE", "cpu")
+    monkeypatch.setattr("core.quality.collapse", lambda *_: np.array([9.0, 0.0, 0.0, 0.0]))
+    monkeypatch.setattr("core.cascade.Cascade._refusal", lambda *_: None)
+    st.cache_resource.clear()
+    yield
+    st.cache_resource.clear()
+
+
+def test_the_switch_asks_all_networks_and_shows_what_each_says() -> None:
+    app = upload(AppTest.from_file(APP, default_timeout=180).run(), ("a.png", picture()))
+    assert not app.exception
+    assert "The networks:" not in text(app)
+    methods = choice(app, "Heatmap method")
+    assert "Grad-CAM, EfficientNet-Lite2" not in methods.options
+
+    app.button_group("mode").set_value("ensemble").run()
+    assert not app.exception
+    assert "The networks: ResNet50" in text(app) and "EfficientNet-Lite2" in text(app)
+    assert "points apart" in text(app)
+    methods = choice(app, "Heatmap method")
+    assert methods.options[:3] == ["Grad-CAM", "Grad-CAM, ResNet50", "Grad-CAM, EfficientNet-Lite2"]
+    methods.set_value("Grad-CAM, EfficientNet-Lite2").run()
+    assert not app.exception
+
+    app.button_group("mode").set_value("fast").run()
+    assert not app.exception
+    assert "The networks:" not in text(app)
+    assert choice(app, "Heatmap method").value == "Grad-CAM"
