@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from core.registry import Release
 from core.types import Mode
 
 if TYPE_CHECKING:
     from core.cascade import Cascade
+    from core.registry import Release
 
 KEPT = "mode-kept"
 LABELS = {Mode.FAST: "Fast", Mode.ENSEMBLE: "Ensemble"}

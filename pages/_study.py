@@ -213,13 +213,13 @@ class StudyCard:
                 type="primary" if form == "pdf" else "secondary",
             )
         st.checkbox("With the names of the files", key=f"names-{key}")
-        views = self._study.result.views
+        views, release = self._study.result.views, self._cascade.release.sha256
         _worklist.add(
             _name(self._study),
             self._study.result,
             self._cascade.release,
             lambda: {v.sha256 or "": s.read() for v, s in zip(views, self._study.sources)},
-            "-".join([key, *(f"{v.sha256} {v.part} {v.photograph}" for v in views)]),
+            "-".join([key, *(f"{v.sha256} {v.part} {v.photograph}" for v in views), release]),
             disabled=self._study.awaited > 0,
         )
 

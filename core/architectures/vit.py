@@ -4,6 +4,9 @@ Dosovitskiy et al. 2021, arXiv:2010.11929, and DeiT (Touvron et al. 2021, arXiv:
 its distillation token. Parameter names are timm's, so a state dict of timm's ``vit_small_patch16``
 or ``deit_small_patch16`` loads here without its head; timm itself is not needed to run one.
 
+At 224 pixels the small one has 43 MB in half precision, more than ``training.release`` lets a file
+have; the tiny one has 11.
+
 The mean over the patch tokens goes into one linear layer (timm: ``global_pool="avg"``,
 ``fc_norm=False``), so the closed form of ``core.explain`` is Grad-CAM at the final norm.
 """
