@@ -37,12 +37,12 @@ def figures(scored: pd.DataFrame, cascade: Cascade, draws: int = 1000) -> list[d
     if Mode.ENSEMBLE not in release.modes:
         return []
     whole = release.in_mode(Mode.ENSEMBLE)
-    parts = [p for p in whole.parts if whole.stages[p.value].ensemble is not None]
-    known = scored[scored.part.isin([p.value for p in parts]) & scored.positive.notna()]
+    parts = [p for p in whole.parts if whole.stages[p].ensemble is not None]
+    known = scored[scored.part.isin([p for p in parts]) & scored.positive.notna()]
     known = known[known.source != SIMULATED]
     found: list[dict[str, Any]] = []
     for part in parts:
-        rows = known[known.part == part.value]
+        rows = known[known.part == part]
         if len(rows):
             found += _of_part(rows, part, whole, draws)
     found += _of_all(known, draws)
@@ -56,15 +56,15 @@ def _of_part(
     names = [c for c in rows if str(c).startswith(MEMBER) and rows[c].notna().all()]
     for column in (*names, ENSEMBLE):
         estimate = metrics.bootstrap(metrics.auroc, truth, rows[column], patients, draws)
-        yield _record(part.value, f"auroc, {str(column).removeprefix(MEMBER)}", estimate)
+        yield _record(part, f"auroc, {str(column).removeprefix(MEMBER)}", estimate)
     scores = [rows[c].to_numpy(float) for c in (names[0], ENSEMBLE)]
-    apart = difference(part.value, "auroc", metrics.auroc, truth, scores, patients, draws)
+    apart = difference(part, "auroc", metrics.auroc, truth, scores, patients, draws)
     estimate = metrics.Estimate(apart.difference, apart.low, apart.high, apart.n)
-    yield _record(part.value, "auroc, ensemble - ResNet50", estimate)
-    points = release.stages[part.value].operating_points
+    yield _record(part, "auroc, ensemble - ResNet50", estimate)
+    points = release.stages[part].operating_points
     against = [float(contradict(list(said), points)) for said in rows[names].to_numpy(float)]
     share = metrics.bootstrap(_mean, np.zeros(len(rows)), against, patients, draws)
-    yield _record(part.value, "networks contradict", share)
+    yield _record(part, "networks contradict", share)
 
 
 def _of_all(rows: pd.DataFrame, draws: int) -> Iterator[dict[str, Any]]:
