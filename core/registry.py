@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 _LFS_POINTER = b"version https://git-lfs"
 ARCHITECTURE = "resnet50-trunk-branch"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,39}")  # of a member: it is printed as it is
 BODY_PART = "body_part"  # the stage that says which part it is
 
 
@@ -240,6 +242,9 @@ def _stage(entry: Mapping[str, Any], mode: Mode) -> Stage:
         whole = sum(ensemble.weights)
         if len(entry["classes"]) != 1 or not 0.999 < whole < 1.001 or min(ensemble.weights) < 0:
             raise ValueError("members have one output each, and weights that add up to 1")
+        names = [m.name for m in ensemble.members]
+        if len({*names, "ResNet50"}) <= len(names) or not all(map(_NAME.fullmatch, names)):
+            raise ValueError("each member has a short name of its own")
     return Stage(
         classes=tuple(entry["classes"]),
         operating_points=tuple(OperatingPoint(**p) for p in points),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from core import report
 from core.__main__ import main
 from core.cascade import Cascade
 from core.errors import WeightsInvalid
@@ -109,6 +111,16 @@ def test_alone_and_in_a_batch_an_ensemble_says_the_same(members):
         assert alone.fracture == result.fracture
 
 
+def test_the_report_names_the_networks(members):
+    ensemble = members.in_mode(Mode.ENSEMBLE)
+    [result] = ensemble.predict(RADIOGRAPHS[:1], HAND)
+    study = combine("", [result], ensemble.release)
+    made = report.StudyReport(study, (None,), ensemble.release, datetime(2026, 11, 29, tzinfo=UTC))
+    assert report.as_json(made)["release"]["mode"] == "ensemble"
+    assert len(report.as_json(made)["views"][0]["fracture"]["members"]) == 3
+    assert report.pdf(made).startswith(b"%PDF")
+
+
 def test_explain_gives_the_whole_and_of_the_library_the_resnet(members):
     ensemble = members.in_mode(Mode.ENSEMBLE)
     [result] = ensemble.predict(RADIOGRAPHS[:1], HAND)
@@ -169,6 +181,10 @@ def test_what_is_wrong_with_a_member_is_one_sentence(weights, tmp_path):
     path.write_text(json.dumps(manifest))
     with pytest.raises(WeightsInvalid, match="weights that add up to 1"):
         Cascade.load(tmp_path)
+    listed["stages"]["hand"]["members"][0] |= {"weight": 0.2, "name": "<b>"}
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(WeightsInvalid, match="short name of its own"):
+        Registry.open(tmp_path).find("champion", Mode.ENSEMBLE)
 
 
 def points() -> list[OperatingPoint]:

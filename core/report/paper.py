@@ -192,9 +192,14 @@ class _Paper(FPDF):
             self._text(decision.comment)
 
     def provenance(self) -> None:
-        """Which release said so, and the limits of use."""
-        release = self._report.release
+        """Which release said so, its networks where they are several, and the limits of use."""
+        release, members = self._report.release, self._report.study.members
         self.ln(1)
+        if members:
+            said = ", ".join(
+                f"{m.name} {_percent(m.probability)} (weight {_percent(m.weight)})" for m in members
+            )
+            self._text(f"The probability is the average of several networks: {said}.")
         self._text(f"Release {release.id} of {release.created}, SHA-256 {release.sha256}")
         self._text(f"Limits of use. {LIMITS}")
 

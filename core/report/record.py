@@ -114,7 +114,12 @@ def as_json(report: StudyReport) -> dict[str, Any]:
         "predictive_values": _predictive(report),
         "decisions": [_decision(d) for d in report.decisions],
         "reassessed": [_reassessed(report, r) for r in report.reassessed],
-        "release": {"id": release.id, "sha256": release.sha256, "created": release.created},
+        "release": {
+            "id": release.id,
+            "sha256": release.sha256,
+            "created": release.created,
+            "mode": release.mode,
+        },
         "created": report.created.isoformat(timespec="seconds"),
         "limits": LIMITS,
     }
