@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from core.cascade import Cascade
 from core.registry import Registry
@@ -104,6 +106,19 @@ def test_what_cannot_be_fitted_is_said(weights, manifest, tmp_path):
         member.features_of("vit-tiny-patch16", Preprocessing())
     with pytest.raises(ValueError, match="no architecture 'swin'"):
         member.Settings("a", (), "b", arch="swin")
+
+
+def test_a_transformer_begins_with_the_weights_of_a_file(tmp_path):
+    """Of another size and with its classifier, as timm has them."""
+    from core.architectures import VIT_TINY, make
+
+    tensors = dict(make(VIT_TINY, Preprocessing(size=224)).state_dict())
+    save_file(tensors | {"head.weight": torch.zeros(9, 192)}, tmp_path / "vit.safetensors")
+    state = member.features_of(VIT_TINY, Preprocessing(size=96), str(tmp_path / "vit.safetensors"))
+    assert state["pos_embed"].shape == (1, 37, 192) and "head.weight" not in state
+    assert member._width(VIT_TINY, state, Preprocessing(size=96)) == 192
+    with pytest.raises(DataInvalid, match="not those of efficientnet-lite2"):
+        member._width("efficientnet-lite2", state, Preprocessing(size=96))
 
 
 def test_weights_follow_who_is_right():

@@ -53,9 +53,10 @@ class Settings:
     base: a run folder with a candidate, or a folder with a manifest. release: which of its
     releases. out: the run folder whose ``candidate`` is written. id: of the new release; empty: the
     base's own. arch: one of ``core.architectures``. init: a safetensors file with the state dict of
-    the feature extractor by the names of ``core.architectures``; empty: ImageNet's EfficientNet-
-    Lite2. views: of each training picture: as it is, mirrored, then varied. default: the mode that
-    the release is used in where nobody says which.
+    the feature extractor by the names of ``core.architectures`` (timm's for a transformer), for
+    inputs as the release normalises them; empty: ImageNet's EfficientNet-Lite2. views: of each
+    training picture: as it is, mirrored, then varied. default: the mode that the release is used in
+    where nobody says which.
     """
 
     base: str
@@ -153,7 +154,8 @@ def _begun(
 def features_of(arch: str, spec: Preprocessing, init: str = "") -> dict[str, Tensor]:
     """The state dict of a feature extractor for canvases normalised as ``spec``."""
     if init:
-        state = load(Path(init).read_bytes())
+        whole = load(Path(init).read_bytes())
+        state = {k: v for k, v in whole.items() if not k.startswith(("head.", "fc_norm."))}
         if arch in (architectures.VIT_TINY, architectures.VIT_SMALL):
             from core.architectures import vit
 
@@ -168,9 +170,12 @@ def features_of(arch: str, spec: Preprocessing, init: str = "") -> dict[str, Ten
 
 
 def _width(arch: str, state: dict[str, Tensor], spec: Preprocessing) -> int:
-    """How many maps the extractor gives; raises RuntimeError where the state does not fit."""
+    """How many maps the extractor gives; raises DataInvalid where the state does not fit."""
     network = architectures.make(arch, spec).eval()
-    network.load_state_dict(state)
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        raise DataInvalid(f"These weights are not those of {arch}.") from error
     with torch.inference_mode():
         return int(network(torch.zeros(1, 3, spec.size, spec.size)).shape[1])
 
