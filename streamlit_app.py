@@ -23,3 +23,4 @@ PAGES = [
     st.Page("pages/releases.py", title="Releases"),
 ]
 st.navigation(_access.enter(PAGES), position="top").run()
+_access.way_out()

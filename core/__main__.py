@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from core.errors import CascadeError
+from core.errors import CascadeError, of_disk
 from core.settings import Settings
 from core.types import Mode
 
@@ -41,6 +41,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except BrokenPipeError:  # the reader of our output (head, less) has gone
         sys.stderr.close()
+        return 1
+    except OSError as error:
+        logging.getLogger(__name__).debug("A file or folder refused.", exc_info=True)
+        print(f"error: {of_disk(error)}", file=sys.stderr)
         return 1
 
 

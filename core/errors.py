@@ -85,3 +85,10 @@ class StudyNotFound(StoreUnavailable):
 
 class DecisionConflict(StoreUnavailable):
     """The reader decided this study elsewhere in the meantime; nothing was overwritten."""
+
+
+def of_disk(error: OSError) -> str:
+    """One plain sentence for what a file or folder refused: which one, and why."""
+    if error.strerror is None:
+        return str(error) or type(error).__name__
+    return f"{error.filename or 'A file'} cannot be read or written ({error.strerror})."

@@ -26,7 +26,10 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     The file gets the mode that ``open`` would have given it, not the private one of a temporary.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:  # named by what was to be written, not by the temporary
+        raise OSError(error.errno, error.strerror, str(path)) from error
     os.close(handle)
     temporary = Path(name)
     try:

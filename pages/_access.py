@@ -10,6 +10,7 @@ import secrets
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
@@ -48,6 +49,15 @@ def enter(pages: Sequence[StreamlitPage]) -> list[StreamlitPage]:
         _refuse(error)
     st.session_state["role"] = role
     return [p for p in pages if role.covers(NEEDED.get(p.url_path, Role.READER))]
+
+
+def way_out() -> None:
+    """Who is signed in and how to sign out, at the end of every page; nothing without a login."""
+    if not _has_login() or not st.user.is_logged_in:
+        return
+    with st.container(key="way-out", horizontal=True, vertical_alignment="center"):
+        _theme.html(f"<p class='soft'>Signed in as <b>{escape(actor())}</b></p>")
+        _sign_out_button()
 
 
 def actor() -> str:
@@ -139,10 +149,14 @@ def _watch(access: Access) -> None:
 
 
 def _end() -> None:
-    """Forget everything of this session and sign out."""
+    """Forget everything of this session, sign out, and draw nothing more."""
+    _forget()
+    st.stop()
+
+
+def _forget() -> None:
     st.session_state.clear()
     st.logout()
-    st.stop()
 
 
 def _sign_in_page() -> None:
@@ -156,7 +170,7 @@ def _sign_in_page() -> None:
 
 
 def _sign_out_button() -> None:
-    st.button("Sign out", on_click=st.logout)
+    st.button("Sign out", key="sign-out", on_click=_forget, type="tertiary")
 
 
 def _limit_uploads(access: Access) -> None:

@@ -55,7 +55,7 @@ def new_run() -> None:
         st.button(
             "Start",
             type="primary",
-            on_click=_runs.ask,
+            on_click=_theme.ask,
             args=(_start,),
             disabled=not ready or bool(wrong),
         )
@@ -220,7 +220,7 @@ def _estimate(settings: dict[str, Any], disabled: bool) -> None:
 def data_sets() -> None:
     """Register a folder or list of this server, and forget it again."""
     settings, known = Settings.from_environment(), registered()
-    _runs.refused()
+    _theme.refused()
     if not settings.roots:
         _theme.notice(
             "No folder of this server may be read. Name some in BONE_ROOTS and start again."
@@ -238,7 +238,7 @@ def data_sets() -> None:
                     known.add(*given)
                 except ValueError as error:
                     _theme.notice(str(error))
-    st.button("Register the corrections of the worklist", on_click=_runs.ask, args=(_corrections,))
+    st.button("Register the corrections of the worklist", on_click=_theme.ask, args=(_corrections,))
     roots = ", ".join(str(r) for r in settings.roots)
     if roots:
         _theme.html("<p class='soft'>Below one of these folders:</p>")
@@ -249,7 +249,7 @@ def data_sets() -> None:
         forget.button(
             "Forget",
             key=f"forget-{found.name}",
-            on_click=_runs.ask,
+            on_click=_theme.ask,
             args=(known.remove, found.name),
         )
 

@@ -13,7 +13,6 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from core.errors import CascadeError
 from core.settings import Settings
 from pages import _access, _curves, _theme, _worklist
 from training import phases
@@ -62,20 +61,6 @@ def show(view: str) -> None:
     st.session_state["view-turn"] = st.session_state.get("view-turn", 0) + 1
 
 
-def ask(action: Callable[..., object], *arguments: object) -> None:
-    """For a button: do it, and keep a refusal for the page to show."""
-    try:
-        action(*arguments)
-    except (CascadeError, ValueError) as error:
-        st.session_state["refused"] = str(error)
-
-
-def refused() -> None:
-    """Show what the last button was refused for, once."""
-    if sentence := st.session_state.pop("refused", None):
-        _theme.notice(sentence)
-
-
 def listed() -> None:
     """The list and the chosen run; polled while one is active, and then no more."""
     records = queue().records()
@@ -90,7 +75,7 @@ def _listed(polled: bool) -> None:
         records = jobs.records()
         if any(r.state.active for r in records) != polled:
             st.rerun()
-        refused()
+        _theme.refused()
         if not records:
             _theme.html(
                 "<p class='lead'>No run yet. Choose <b>New run</b> above: register a data set, "
@@ -191,7 +176,9 @@ def _buttons(jobs: Queue, record: Record) -> None:
     """What can be done in this state. It is read from the disk, so every tab shows the same."""
 
     def button(label: str, action: Callable[..., object], *more: object) -> None:
-        st.button(label, key=f"{label}-{record.id}", on_click=ask, args=(action, record.id, *more))
+        st.button(
+            label, key=f"{label}-{record.id}", on_click=_theme.ask, args=(action, record.id, *more)
+        )
 
     if record.state in (State.QUEUED, State.RUNNING) and record.job.task == "fit":
         button("Pause", jobs.pause)

@@ -156,13 +156,13 @@ def _do(event: str, action: Callable[[], str], release: str) -> None:
     """Write the audit, then act: what cannot be written down does not happen."""
     why = str(st.session_state.get("why", "")).strip()
     if not why:
-        st.session_state["refused"] = "Please give a reason first."
+        st.session_state[_theme.REFUSED] = "Please give a reason first."
         return
     try:
         audit(event, release=release, why=why)
         action()
-    except CascadeError as error:
-        st.session_state["refused"] = str(error)
+    except (CascadeError, OSError) as error:
+        st.session_state[_theme.REFUSED] = _theme.sentence(error)
         return
     st.session_state["why"] = ""
     st.session_state["done"] = f"{escape(release)} is the champion now."
@@ -247,7 +247,7 @@ def _added(how: Callable[[], str]) -> None:
     try:
         release = how()
         audit("release.added", release=release)
-    except CascadeError as error:
-        st.session_state["refused"] = str(error)
+    except (CascadeError, OSError) as error:
+        st.session_state[_theme.REFUSED] = _theme.sentence(error)
         return
     st.session_state["done"] = f"{escape(release)} was added. It can be promoted now."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from html import escape
 from pathlib import Path
@@ -17,6 +17,7 @@ from pages import _audit, _cascade
 log = logging.getLogger(__name__)
 STYLE = Path(__file__).with_name("_theme.css")
 NO_MODEL = "No model"
+REFUSED = "refused"  # in the session: why the last button did nothing
 POLL_SECONDS = 1.0
 NEWS_SECONDS = 30.0  # how soon a session learns that another release was promoted
 RESEARCH_ONLY = "Research use only, not a medical device"
@@ -55,13 +56,44 @@ def boundary() -> Iterator[None]:
     """The one place where an unexpected error stops: logged with its trace, shown as a sentence."""
     try:
         yield
-    except CascadeError as error:
-        log.warning("Shown to the reader: %s", error)
-        notice(str(error))
+    except (CascadeError, OSError) as error:
+        notice(sentence(error))
     except Exception:
         number = secrets.token_hex(4)
         log.exception("Unexpected error %s", number, extra={"error": number})
         notice(f"Something went wrong and was not expected. It is in the log as error {number}.")
+
+
+def sentence(error: CascadeError | OSError) -> str:
+    """What is shown of an error that was expected, and logged.
+
+    Of what the disk refused without the path, which is the server's; a number leads to it.
+    """
+    if isinstance(error, CascadeError):
+        log.warning("Shown to the reader: %s", error)
+        return str(error)
+    number, why = secrets.token_hex(4), error.strerror or type(error).__name__
+    log.error("The disk refused, %s", number, exc_info=error, extra={"error": number})
+    return (
+        f"A file or folder could not be read or written ({why}), so this was not done. It is in "
+        f"the log as error {number}."
+    )
+
+
+def ask(action: Callable[..., object], *arguments: object) -> None:
+    """For a button, which acts outside of any boundary: do it, and keep a refusal for the page."""
+    try:
+        action(*arguments)
+    except (CascadeError, OSError) as error:
+        st.session_state[REFUSED] = sentence(error)
+    except ValueError as error:
+        st.session_state[REFUSED] = str(error)
+
+
+def refused() -> None:
+    """Show what the last button was refused for, once."""
+    if said := st.session_state.pop(REFUSED, None):
+        notice(said)
 
 
 @contextmanager

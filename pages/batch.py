@@ -77,8 +77,8 @@ def _started(begin: Callable[[], Batch]) -> None:
     """Begin and show the new batch; what is wrong is said where the button was."""
     try:
         batch = begin()
-    except CascadeError as error:
-        _theme.notice(str(error))
+    except (CascadeError, OSError) as error:
+        _theme.notice(_theme.sentence(error))
         return
     st.session_state["batch-shown"] = batch.folder.name
     st.rerun()
@@ -101,12 +101,13 @@ def _state(batch: Batch, was_running: bool, settings: Settings) -> None:
                     progress.done / progress.total if progress.total else 0.0,
                     text=_progress_text(progress),
                 )
-                st.button("Stop", on_click=batch.stop)
+                st.button("Stop", on_click=_theme.ask, args=(batch.stop,))
             else:
                 _theme.html(f"<p class='tally'>{_ending(batch, progress)}</p>")
                 if not batch.finished:
-                    st.button("Go on", on_click=batch.start)
+                    st.button("Go on", on_click=_theme.ask, args=(batch.start,))
                 st.button("Delete", on_click=batch.remove)
+        _theme.refused()
         if not running and not batch.finished and batch.failure():
             _theme.notice(batch.failure())
         from pages import _batch_results

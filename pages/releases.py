@@ -6,7 +6,7 @@ import streamlit as st
 
 from core.errors import WeightsInvalid
 from core.settings import Settings
-from pages import _runs, _shelf, _theme
+from pages import _shelf, _theme
 from training import catalogue
 
 LEAD = "Which model answers, how good it is, and how to take another one or go back."
@@ -20,7 +20,7 @@ def body() -> None:
         "View", list(VIEWS), default="Releases", required=True, key="releases-view",
         label_visibility="collapsed",
     )  # fmt: skip
-    _runs.refused()
+    _theme.refused()
     if sentence := st.session_state.pop("done", None):
         _theme.html(f"<p class='soft' role='status'>{sentence}</p>")
     try:

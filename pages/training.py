@@ -26,7 +26,7 @@ def body() -> None:
     state["view"] = view
     with _theme.one_of(VIEWS, view):
         if view == "New run":
-            _runs.refused()
+            _theme.refused()
             _configure.new_run()
         elif view == "Compare":
             _compare()

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,14 @@ ROOT = Path(__file__).parent.parent
 class Listening:
     """A running listener; its standard error is ``log``."""
 
-    def __init__(self, weights: Path, home: Path, *options: str) -> None:
+    def __init__(
+        self,
+        weights: Path,
+        home: Path,
+        *options: str,
+        through: Callable[[list[str]], list[str]] = list,
+    ) -> None:
+        """through: makes of the command the one that is run, to run it as somebody else."""
         home.mkdir(parents=True, exist_ok=True)
         self.log = home / "listen.log"
         command = [sys.executable, "-m", "core", "--weights", str(weights), "listen"]
@@ -32,7 +39,12 @@ class Listening:
         environment.pop("DATABASE_URL", None)
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=log, text=True
+                through(command),
+                cwd=ROOT,
+                env=environment,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
             )
         assert self.process.stdout
         self.said = self.process.stdout.readline()

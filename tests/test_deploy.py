@@ -40,6 +40,7 @@ class Told(BaseHTTPRequestHandler):
         body = str(self.headers).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
+        self.send_header("Set-Cookie", "_streamlit_user=x; HttpOnly; SameSite=Lax")
         self.end_headers()
         self.wfile.write(body)
 
@@ -73,20 +74,23 @@ def proxy(upstream: str, tmp_path: Path) -> Iterator[tuple[int, Path]]:
 
 
 @contextmanager
-def proxied(upstream: str, folder: Path) -> Iterator[tuple[int, Path]]:
-    """(port, certificate) of an nginx before host:port, with its files in ``folder``."""
+def proxied(upstream: str, folder: Path, name: str = "localhost") -> Iterator[tuple[int, Path]]:
+    """(port, certificate) of an nginx before host:port, with its files in ``folder``.
+
+    name: the public one; the certificate is for localhost.
+    """
     if OPENSSL is None or not Path(NGINX).exists():
         pytest.skip("There is no nginx or no openssl: apt-get install nginx-light openssl.")
     certificate(folder)
     port, site = free_port(), (ROOT / "deploy" / "nginx.conf").read_text()
-    for name, value in {
+    for word, value in {
         "LISTEN": f"127.0.0.1:{port}",
-        "SERVER_NAME": "localhost",
+        "SERVER_NAME": name,
         "CERTIFICATE": f"{folder}/cert.pem",
         "KEY": f"{folder}/key.pem",
         "UPSTREAM": upstream,
     }.items():
-        site = site.replace(f" {name}", f" {value}").replace(f"//{name}", f"//{value}")
+        site = site.replace(f" {word}", f" {value}").replace(f"//{word}", f"//{value}")
     (folder / "site.conf").write_text(site)
     (folder / "nginx.conf").write_text(AROUND.format(folder=folder))
     command = [NGINX, "-e", "stderr", "-p", str(folder), "-c", str(folder / "nginx.conf")]
@@ -126,6 +130,8 @@ def test_the_proxy_has_tls_headers_and_limits(proxy: tuple[int, Path]) -> None:
     assert answer.headers["X-Frame-Options"] == "DENY"
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
     assert answer.headers["Strict-Transport-Security"].startswith("max-age=")
+    cookie = answer.headers["Set-Cookie"].split("; ")
+    assert {c.lower() for c in cookie[1:]} == {"httponly", "samesite=lax", "secure"}
     assert "X-Forwarded-For: 127.0.0.1\n" in sent and "10.0.0.1" not in sent
     assert "X-Forwarded-Proto: https\n" in sent
     assert "Upgrade: websocket\n" in sent and "Connection: upgrade\n" in sent

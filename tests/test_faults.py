@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,7 @@ import pytest
 from core.errors import StoreUnavailable
 from core.settings import Settings
 from core.store import Store, database
+from tests.permissions import not_permitted, read_only
 
 
 @pytest.fixture
@@ -46,11 +47,22 @@ def gone(path: Path) -> Iterator[None]:
             shutil.move(part, path.with_name(path.name + end))
 
 
+def in_a_folder_without_permission(path: Path) -> AbstractContextManager[None]:
+    return not_permitted(path.parent)
+
+
+def on_a_disk_that_is_read_only(path: Path) -> AbstractContextManager[None]:
+    return read_only(path.parent)
+
+
+FAULTS = [locked, gone, in_a_folder_without_permission, on_a_disk_that_is_read_only]
+
+
 def kinds(store: Store) -> list[str]:
     return [line.event for line in store.audit_lines()]
 
 
-@pytest.mark.parametrize("fault", [locked, gone])
+@pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_is_one_sentence_and_changes_nothing(store: Store, home: Path, fault) -> None:
     store.audit("app.started", "program", what="before")
     before = kinds(store)

@@ -10,7 +10,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pandas as pd
@@ -21,6 +22,7 @@ from streamlit.testing.v1 import AppTest
 
 from core.settings import ROOT
 from tests import tiny
+from tests.permissions import not_permitted, read_only
 from tests.test_jobs import STAND_IN
 from tests.test_training_page import page, press, text
 from tests.waiting import eventually
@@ -198,6 +200,39 @@ def test_a_class_that_is_emptied_after_the_check_is_one_sentence(
     press(app, "Start")
     eventually(lambda: says(app, "The split train lacks positives or negatives of: hand."))
     assert labels(app) == {"Resume"}
+
+
+@pytest.mark.usefixtures("stand_in", "manifest")
+@pytest.mark.parametrize("fault", [not_permitted, read_only])
+def test_a_run_that_cannot_be_kept_is_refused_in_one_sentence(
+    runs: Queue, fault: Callable[[Path], AbstractContextManager[None]]
+) -> None:
+    app = form()
+    runs.runs.mkdir(exist_ok=True)
+    with fault(runs.runs):
+        press(app, "Start")
+        assert "could not be read or written" in text(app) and "expected" not in text(app)
+        assert not app.exception and not runs.records()
+    press(page("training", "New run"), "Start")
+    [record] = runs.records()
+    eventually(lambda: runs.record(record.id).seen > 0)
+
+
+@pytest.mark.usefixtures("stand_in", "manifest")
+def test_a_run_whose_folder_becomes_read_only_is_interrupted_and_resumes(runs: Queue) -> None:
+    """Not even why it failed can be written there; its log, which was open, has it."""
+    app = press(page("training", "New run"), "Start")
+    [record] = runs.records()
+    eventually(lambda: runs.record(record.id).seen > 2)
+    with read_only(record.folder):
+        eventually(lambda: not runs.record(record.id).alive)
+        assert says(app, "interrupted after") and labels(app) == {"Resume"}
+        press(app, "Resume")
+        assert "could not be read or written" in text(app) and not app.exception
+    kept = runs.record(record.id).seen
+    assert kept > 2 and "cannot say why" in (record.folder / "log.txt").read_text()
+    app = press(page("training"), "Resume")
+    eventually(lambda: says(app, "▶ running"))
 
 
 @pytest.mark.usefixtures("small_in", "manifest")

@@ -19,6 +19,7 @@ from core.settings import ROOT, Settings
 from core.store import Store, export
 from pages import _cascade, _figures, _mistakes, _plot, _runs, _worklist
 from tests import scored, tiny
+from tests.permissions import not_permitted
 from tests.test_catalogue import linked
 from training import catalogue, evaluate, plots
 from training.jobs import Job, Queue, Record, State, datasets, estimate, presets
@@ -388,6 +389,18 @@ def test_an_audit_that_cannot_be_written_stops_the_promotion(
     app.text_input(key="why").set_value("Better").run()
     press(app, "Promote")
     assert "The database does not answer" in text(app) and champion(shelf) == "random"
+
+
+def test_a_shelf_that_may_not_be_written_keeps_its_champion_and_says_so(shelf: Path) -> None:
+    app = page("releases")
+    next(s for s in app.selectbox if s.label == "Release").select("second").run()
+    app.text_input(key="why").set_value("Better").run()
+    with not_permitted(shelf):
+        press(app, "Promote")
+        assert "could not be read or written (Permission denied)" in text(app)
+        assert not app.exception and champion(shelf) == "random"
+    press(app, "Promote")
+    assert champion(shelf) == "second"
 
 
 def test_a_session_keeps_its_release_and_is_told_of_the_new_one(shelf: Path) -> None:

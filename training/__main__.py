@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core.errors import CascadeError
+from core.errors import CascadeError, of_disk
 from core.types import Mode
 
 if TYPE_CHECKING:
@@ -24,8 +24,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     try:
         code = options.run(options)
-    except (CascadeError, DataInvalid, ValueError, FileNotFoundError) as error:
+    except (CascadeError, DataInvalid, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"error: {of_disk(error)}", file=sys.stderr)
         return 1
     return code or 0
 

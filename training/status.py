@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import json
+import logging
 import math
 import sys
 import time
@@ -12,6 +12,7 @@ from typing import Any
 
 from core import files
 
+log = logging.getLogger(__name__)
 BEAT_SECONDS = 2.0
 NO_SPACE = "There is no space left on the disk; what was saved before is kept."
 
@@ -65,9 +66,11 @@ class Status:
 
 
 def fail(folder: Path, reason: str, **more: Any) -> None:
-    """Write that the run failed and why, also where the disk is full.
+    """Write that the run failed and why, also where no file can be made.
 
-    A new file needs space; the one that is there already has some, so it is overwritten in place.
+    A new file needs space, and permission for its folder; the one that is there already has both,
+    so it is overwritten in place. Where not even that can be, the run ends without a word, and is
+    shown as interrupted.
     """
     value = {"state": "failed", "reason": reason, "heartbeat": time.time(), **more}
     path = folder / "status.json"
@@ -78,12 +81,13 @@ def fail(folder: Path, reason: str, **more: Any) -> None:
         pass
     try:
         files.write_json(path, value)
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        with path.open("r+", encoding="utf-8") as file:
-            file.write(json.dumps(value))
-            file.truncate()
+    except OSError:
+        try:
+            with path.open("r+", encoding="utf-8") as file:
+                file.write(json.dumps(value))
+                file.truncate()
+        except OSError:
+            log.exception("The run cannot say why it failed.")
 
 
 def memory() -> int:

@@ -18,6 +18,7 @@ import shutil
 import sys
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -29,6 +30,7 @@ from core.files import write_atomically, write_json
 Record = dict[str, Any]
 
 REMEMBERED = 100_000  # digests whose place in the journal is known: 15 MB at most
+KEPT = "What was scored is kept: go on with --resume."
 FULL = "The disk is full. What was scored is kept: make room, and go on with --resume."
 
 
@@ -81,9 +83,9 @@ class Journal:
 
     def begin(self, facts: Record, names: Iterable[str]) -> None:
         """Freeze the inputs and start an empty journal. facts: what ``resume`` compares."""
-        for name in ("run.json", "journal.jsonl"):
-            (self.folder / name).unlink(missing_ok=True)
-        with _disk():
+        with disk():
+            for name in ("run.json", "journal.jsonl"):
+                (self.folder / name).unlink(missing_ok=True)
             write_atomically(self.folder / "inputs.jsonl", lambda path: self._freeze(path, names))
             (self.folder / "journal.jsonl").touch()
             write_json(self.folder / "run.json", facts | {"total": self.total})
@@ -114,7 +116,7 @@ class Journal:
         lines = [json.dumps(r, ensure_ascii=False).encode() + b"\n" for r in records]
         start = self._file.tell()
         try:
-            with _disk():
+            with disk():
                 self._file.write(b"".join(lines))
                 self._file.flush()
                 os.fsync(self._file.fileno())
@@ -210,18 +212,15 @@ def _parsed(line: bytes) -> Record | None:
     return record if isinstance(record, dict) and "sha256" in record else None
 
 
-class _disk:
-    """Writes inside: a full disk, or one that is not there, is one sentence."""
-
-    def __enter__(self) -> None:
-        """Nothing to prepare."""
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if not isinstance(error, OSError):
-            return
+@contextmanager
+def disk() -> Iterator[None]:
+    """Writes inside: a full disk, or one that refuses, is one sentence of BatchFailed."""
+    try:
+        yield
+    except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise BatchFailed(FULL) from error
-        raise BatchFailed(f"The results cannot be written: {error.strerror}.") from error
+        raise BatchFailed(f"The results cannot be written: {error.strerror}. {KEPT}") from error
 
 
 def _lock(file: IO[str]) -> None:

@@ -11,7 +11,7 @@ from typing import TextIO
 from core.batch import summary, tables
 from core.batch.cluster import RayScorer
 from core.batch.inputs import Source, absolute, source_at
-from core.batch.journal import Journal, Record
+from core.batch.journal import Journal, Record, disk
 from core.batch.progress import Progress
 from core.batch.scoring import Scorer
 from core.errors import BatchFailed
@@ -109,13 +109,8 @@ def _finish(journal: Journal, order: Order, scorer: Scorer | RayScorer, source: 
     else:
         form: Callable[[Record], Record] = tables.public if kind == ".jsonl" else tables.image_row
         rows, columns = map(form, journal.records()), tables.IMAGE_COLUMNS
-    if order.summary is not None:
-        summary.write(order.summary, journal, release, source, scorer.limits)
-    try:
+    with disk():
+        if order.summary is not None:
+            summary.write(order.summary, journal, release, source, scorer.limits)
         write_atomically(order.out, lambda path: tables.write(path, kind, rows, columns))
-    except OSError as error:
-        raise BatchFailed(
-            f"The output cannot be written: {error.strerror}. What was scored is kept: go on "
-            "with --resume."
-        ) from error
     journal.remove()

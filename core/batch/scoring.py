@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from core import film, imaging
 from core.batch.flow import ahead, chunks, prefetched
 from core.batch.inputs import Source
-from core.batch.journal import Record
+from core.batch.journal import Record, disk
 from core.display import to_8_bit
 from core.errors import ImageRejected
 from core.explain import on_picture, overlay
@@ -219,4 +219,5 @@ def _timed(step: Callable[[A], _Item], given: A) -> _Item:
 def _write_png(path: Path, picture: NDArray[np.uint8]) -> None:
     """HxWx3 uint8 RGB; the name is the digest's, so equal radiographs share a heatmap."""
     data = cv2.imencode(".png", picture[..., ::-1])[1]
-    write_atomically(path, lambda p: p.write_bytes(data.tobytes()))
+    with disk():
+        write_atomically(path, lambda p: p.write_bytes(data.tobytes()))

@@ -25,6 +25,7 @@ class WatchedFolder:
         self._folder, self._seen_file, self._limits = folder, seen, limits
         self._last: set[_Stamp] = set()
         self._seen: set[_Stamp] = set()
+        self._refused: set[_Stamp] = set()
         for line in seen.read_text().splitlines() if seen.exists() else ():
             try:
                 name, size, time = json.loads(line)["taken"]
@@ -37,11 +38,8 @@ class WatchedFolder:
         now = dict(self._files())
         ready = [s for s in now if s in self._last and s not in self._seen]
         self._last = set(now)
-        for stamp in ready:
-            self._take(now[stamp], stamp[0], inbox)
-            self._seen.add(stamp)
-            append_event(self._seen_file, {"taken": stamp})
-        return len(ready)
+        taken = [s for s in ready if self._take(now[s], s, inbox)]
+        return len(taken)
 
     def _files(self) -> Iterator[tuple[_Stamp, Path]]:
         for path in sorted(self._folder.rglob("*")):
@@ -55,12 +53,24 @@ class WatchedFolder:
             if path.is_file():
                 yield (str(name), status.st_size, status.st_mtime_ns), path
 
-    def _take(self, path: Path, name: str, inbox: Inbox) -> None:
+    def _take(self, path: Path, stamp: _Stamp, inbox: Inbox) -> bool:
+        """Whether it was dealt with; where the disk refuses it for now, the next poll tries it."""
         try:
             data = imaging.load(path, self._limits)
         except ImageRejected as refusal:
-            log.warning("A file in the watched folder was not taken: %s", refusal.reason)
-            return
+            later = isinstance(refusal.__cause__, OSError)
+            if stamp not in self._refused:  # once, and not with every poll
+                log.warning("A file in the watched folder was not taken: %s", refusal.reason)
+            self._refused.add(stamp)
+        else:
+            later = False
+            self._put(data, path, stamp[0], inbox)
+        if not later:
+            self._seen.add(stamp)
+            append_event(self._seen_file, {"taken": stamp})
+        return not later
+
+    def _put(self, data: bytes, path: Path, name: str, inbox: Inbox) -> None:
         try:
             study = str(imaging.dicom_header(data, self._limits).get("StudyInstanceUID") or "")
         except ImageRejected:

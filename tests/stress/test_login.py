@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -31,7 +32,7 @@ client_kwargs = {{ scope = "openid email profile" }}
 
 @dataclass
 class Running:
-    """A server with a login. log: what it wrote to its output. home: its BONE_HOME."""
+    """A server with a login. url: where browsers reach it. home: its BONE_HOME."""
 
     url: str
     home: Path
@@ -51,14 +52,17 @@ def provider() -> Iterator[str]:
 
 @pytest.fixture
 def serve(weights: Path, tmp_path: Path, provider: str) -> Iterator[Callable[..., Running]]:
-    """Start the app with a login and further settings; ended after the test."""
+    """Start the app with a login and further settings; ended after the test.
+
+    port, public: where it listens, and the address that a proxy before it has for browsers.
+    """
     started: list[subprocess.Popen[bytes]] = []
 
-    def start(**settings: str) -> Running:
-        port = free_port()
+    def start(port: int = 0, public: str = "", **settings: str) -> Running:
+        port = port or free_port()
         url = f"http://127.0.0.1:{port}"
-        secrets, log, home = (tmp_path / n for n in ("secrets.toml", "log", "home"))
-        secrets.write_text(SECRETS.format(url=url, provider=provider))
+        secrets, log, home = (tmp_path / n for n in ("secrets.toml", "server.log", "home"))
+        secrets.write_text(SECRETS.format(url=public or url, provider=provider))
         environment = os.environ | {
             "BONE_WEIGHTS": str(weights),
             "BONE_DEVICE": "cpu",
@@ -69,13 +73,16 @@ def serve(weights: Path, tmp_path: Path, provider: str) -> Iterator[Callable[...
         command = [sys.executable, "-m", "streamlit", "run", "streamlit_app.py"]
         options = ["--server.port", str(port), "--server.headless", "true"]
         options += ["--secrets.files", str(secrets)]
+        if public:  # as the documentation says, in config.toml
+            options += ["--server.allowedHosts", urlsplit(public).hostname or ""]
+            options += ["--server.allowedHosts", "127.0.0.1"]
         with log.open("wb") as out:
             process = subprocess.Popen(
                 command + options, cwd=ROOT, env=environment, stdout=out, stderr=subprocess.STDOUT
             )
         started.append(process)
         _await(url, process, log)
-        return Running(url, home)
+        return Running(public or url, home)
 
     yield start
     for process in started:

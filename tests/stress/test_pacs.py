@@ -55,16 +55,23 @@ class Router:
         return not self._left
 
     def _listen(self) -> None:
-        sent = None
-        for said in _SAID.finditer(self._log.read_text()):
-            if said["file"]:
-                sent = Path(said["file"])
-                continue
-            self.answers[said["answer"]] += 1
-            if said["answer"] == "Success" and sent is not None:
+        for sent, answer in answered(self._log.read_text()):
+            self.answers[answer] += 1
+            if answer == "Success":
                 self.acknowledged.add(sent)
         self._left = [f for f in self._left if f not in self.acknowledged]
         self._process = None
+
+
+def answered(said: str) -> list[tuple[Path, str]]:
+    """What ``storescu -v`` says of each file that was answered: the file, and the answer."""
+    found, sent = [], None
+    for one in _SAID.finditer(said):
+        if one["file"]:
+            sent = Path(one["file"])
+        elif sent is not None:
+            found.append((sent, one["answer"]))
+    return found
 
 
 def arrived(home: Path) -> int:

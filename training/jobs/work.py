@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from core.errors import CascadeError
+from core.errors import CascadeError, of_disk
 from training import status
 from training.jobs.queue import LOCK_VARIABLE, Queue
 from training.jobs.record import Job
@@ -99,7 +99,7 @@ def sentence(error: BaseException) -> str:
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return "There was not enough memory; a smaller batch or input side needs less."
     if isinstance(error, OSError) and error.filename:
-        return f"{error.filename} cannot be read or written ({error.strerror})."
+        return of_disk(error)
     if isinstance(error, CascadeError | ValueError | FloatingPointError):
         return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return f"It ended with an error that was not expected ({type(error).__name__}); see the log."
