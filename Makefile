@@ -25,10 +25,11 @@ SECRETS := $(SECRETS)|AIza[0-9A-Za-z_-]{35}|sk-[A-Za-z0-9]{32}|hf_[A-Za-z0-9]{34
 SECRETS := $(SECRETS)|(password|passwd|secret|token|api_?key)["]? *[:=] *["][^" ]{12,}
 
 # --strict: a package that could not be looked up is an error, not a clean one.
+# OSV_URL: a mirror of the OSV query service, where the public one is out of reach.
 audit: $(VENV)/.dev
 	! git log --all -p -- . ':!*.safetensors' | grep -iE '^[+].*($(SECRETS))'
 	$(BIN)/pip-licenses --from=mixed --order=license
-	$(BIN)/pip-audit --strict --progress-spinner off
+	$(BIN)/pip-audit --strict --progress-spinner off $(if $(OSV_URL),-s osv --osv-url $(OSV_URL))
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

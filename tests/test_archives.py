@@ -27,8 +27,18 @@ def archive(path: Path, *members: tuple[str | zipfile.ZipInfo, bytes]) -> Path:
     return path
 
 
+def inside(folder: Path) -> Path:
+    """Where an archive lies, with a folder of this test above it for what would climb out."""
+    (folder / "below").mkdir()
+    return folder / "below" / "in.zip"
+
+
 def read(path: Path) -> list[tuple[str, bytes | str]]:
-    """Label and bytes of each member, or the sentence that it is refused with."""
+    """Label and bytes of each member, or the sentence that it is refused with.
+
+    Asserts that nothing was written, in the archive's folder or the one above.
+    """
+    before = sorted(path.parent.parent.rglob("*"))
     source = Archive(path)
     found: list[tuple[str, bytes | str]] = []
     with source.opened():
@@ -37,6 +47,7 @@ def read(path: Path) -> list[tuple[str, bytes | str]]:
                 found.append((source.label(name), source.read(name, LIMITS)))
             except ImageRejected as error:
                 found.append((source.label(name), error.reason))
+    assert sorted(path.parent.parent.rglob("*")) == before
     return found
 
 
@@ -58,18 +69,16 @@ def claims(path: Path, size: int) -> Path:
 def test_a_name_is_a_label_and_a_link_is_its_text(tmp_path: Path) -> None:
     names = ["../../up.png", "/etc/passwd", "C:\\windows\\x.png", "a/../../b.png", "//host/x.png"]
     path = archive(
-        tmp_path / "in.zip", *[(n, PICTURE) for n in names], (link("link.png"), b"/etc/passwd")
+        inside(tmp_path), *[(n, PICTURE) for n in names], (link("link.png"), b"/etc/passwd")
     )
-    before = sorted(p for p in tmp_path.rglob("*"))
     found = read(path)
     assert len(found) == 6
     assert [d for _, d in found[:5]] == [PICTURE] * 5
     assert found[5] == ("link.png", b"/etc/passwd")  # what the link says, not what it leads to
-    assert sorted(p for p in tmp_path.rglob("*")) == before
 
 
 def test_a_nul_in_a_name_ends_it(tmp_path: Path) -> None:
-    path = archive(tmp_path / "in.zip", ("a.pngX/../../evil", PICTURE))
+    path = archive(inside(tmp_path), ("a.pngX/../../evil", PICTURE))
     path.write_bytes(path.read_bytes().replace(b"a.pngX", b"a.png\0"))
     [(label, data)] = read(path)
     assert label == "a.png"
@@ -80,12 +89,12 @@ def test_an_archive_in_an_archive_is_no_picture(tmp_path: Path) -> None:
     inner = io.BytesIO()
     with zipfile.ZipFile(inner, "w") as file:
         file.writestr("a.png", PICTURE)
-    found = read(archive(tmp_path / "in.zip", ("inner.zip", inner.getvalue())))
+    found = read(archive(inside(tmp_path), ("inner.zip", inner.getvalue())))
     assert found == [("inner.zip", inner.getvalue())]  # the decode boundary refuses it as a ZIP
 
 
 def test_ten_thousand_members_are_listed_within_a_second(tmp_path: Path) -> None:
-    path = archive(tmp_path / "in.zip", *[(f"{n:05d}.png", b"") for n in range(10_000)])
+    path = archive(inside(tmp_path), *[(f"{n:05d}.png", b"") for n in range(10_000)])
     started = time.thread_time()
     source = Archive(path)
     with source.opened():
@@ -95,7 +104,7 @@ def test_ten_thousand_members_are_listed_within_a_second(tmp_path: Path) -> None
 
 def test_a_thousand_to_one_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
     bomb = bytes(LIMITS.max_bytes + 1)
-    path = archive(tmp_path / "in.zip", ("bomb.png", bomb))
+    path = archive(inside(tmp_path), ("bomb.png", bomb))
     assert path.stat().st_size < len(bomb) / 900
     started = time.thread_time()
     [(_, reason)] = read(path)
@@ -104,7 +113,7 @@ def test_a_thousand_to_one_is_refused_before_it_is_unpacked(tmp_path: Path) -> N
 
 
 def test_a_member_that_lies_about_its_size_is_refused(tmp_path: Path) -> None:
-    bomb = archive(tmp_path / "in.zip", ("bomb.png", bytes(LIMITS.max_bytes + 1)))
+    bomb = archive(inside(tmp_path), ("bomb.png", bytes(LIMITS.max_bytes + 1)))
     started = time.thread_time()
     [(_, reason)] = read(claims(bomb, 1000))
     assert "damaged" in str(reason)

@@ -56,6 +56,37 @@ def test_what_is_outside_and_what_is_missing_get_the_same_sentence(disk):
         assert refused(path, allowed) == OUTSIDE
 
 
+ODD = (
+    "/allowed/../secret/b.png",
+    "/allowed/below/../../secret/b.png",
+    "/allowed/./.././secret/b.png",
+    "//secret//b.png",
+    "/allowed/%2e%2e/secret/b.png",
+    "/allowed/..%2fsecret%2fb.png",
+    "/allowed/\uff0e\uff0e/secret/b.png",
+    "/allowed/..\\secret\\b.png",
+    "/allowed/below/a.png/../../../secret/b.png",
+    "/allowed/\n/../../secret/b.png",
+    "/allowed/ ../secret/b.png",
+    "/allowed/*/../../secret/b.png",
+)
+ELSEWHERE = (
+    "/proc/self/environ",
+    "/proc/self/root/etc/passwd",
+    "/proc/self/fd/0",
+    "/dev/stdin",
+    "//etc/passwd",
+)
+NO_PATH = ("file:///etc/passwd", "~root/.ssh", "$HOME", "\\\\host\\share", "s3://bucket/a.png")
+
+
+@pytest.mark.parametrize("path", [*ODD, *ELSEWHERE, *NO_PATH])
+def test_what_is_written_oddly_leads_nowhere_else(disk, path):
+    whole = f"{disk}{path}" if path in ODD else path
+    said = refused(whole, disk / "allowed")
+    assert said == OUTSIDE or (path in NO_PATH and "whole path" in said)
+
+
 def test_a_folder_whose_name_begins_like_a_root_is_outside(disk):
     (disk / "allowed-too").mkdir()
     assert refused(disk / "allowed-too", disk / "allowed") == OUTSIDE

@@ -25,9 +25,6 @@ KILLS, EARLY = 25, 0.2
 new row."""
 
 
-# The killed ones are processes of their own, where a warning is no error and so no refusal.
-@pytest.mark.filterwarnings("ignore:Invalid value for VR")
-@pytest.mark.parametrize("kind", ["csv", "jsonl"])
 def killed_at_the_start(folder, out, rng) -> None:
     command = [sys.executable, "-m", "tests.batches", str(folder), str(out)]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
@@ -36,6 +33,9 @@ def killed_at_the_start(folder, out, rng) -> None:
     process.wait()
 
 
+# The killed ones are processes of their own, where a warning is no error and so no refusal.
+@pytest.mark.filterwarnings("ignore:Invalid value for VR")
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
 def test_killed_at_random_moments(tmp_path, kind):
     folder = fill(tmp_path / "in", 900, 30)
     whole, out = tmp_path / f"whole.{kind}", tmp_path / f"out.{kind}"

@@ -115,7 +115,7 @@ def test_fifty_kills_lose_no_decision(weights: Path, tmp_path: Path) -> None:
         answered += answers(said)
         made = check(home, answered)
     by = Counter(one["reader"] for one in answered)
-    assert by["ann"] > KILLS and by["bob"] > KILLS
+    assert by["ann"] > KILLS and by["bob"] >= KILLS - early  # a life that is not killed early
     log.warning(
         "%d kills, %d of them at the start: %d decisions answered (%d by the page), 0 lost; %d "
         "made and not answered; audit whole",
