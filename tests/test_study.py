@@ -93,8 +93,8 @@ def test_one_view_each_the_surer_part_decides(release: Release) -> None:
 
 def test_a_part_chosen_by_the_reader_is_certain(release: Release) -> None:
     first, second = view(0.9, ELBOW, sure=0.99), view(0.2, ELBOW, sure=1.0, chosen=HAND)
-    assert second.part is HAND
-    assert combine("s", [first, second], release).body_part is HAND
+    assert second.part == HAND
+    assert combine("s", [first, second], release).body_part == HAND
 
 
 def test_views_that_disagree_are_counted_in_words(release: Release) -> None:
@@ -120,7 +120,7 @@ def test_the_cascade_says_which_part_the_reader_chose(cascade: Cascade) -> None:
     radiograph = imaging.decode(simulated.encoded(phantom(), "PNG"), "a.png", ImageLimits())
     assert cascade.predict([radiograph])[0].chosen is None
     (asked,) = cascade.predict([radiograph], ELBOW)
-    assert asked.chosen is asked.part is ELBOW
+    assert asked.chosen == asked.part == ELBOW
 
 
 MURA = "MURA-v1.1/valid/XR_ELBOW/patient00011/study1_{}/image{}.png"

@@ -82,7 +82,7 @@ def _compared(before: ImageResult, after: ImageResult) -> dict[str, float]:
     return {
         "finding the same": float(before.fracture.finding is after.fracture.finding),
         "change of probability": abs(before.fracture.probability - after.fracture.probability),
-        "body part the same": float(before.body_part.label is after.body_part.label),
+        "body part the same": float(before.body_part.label == after.body_part.label),
     }
 
 

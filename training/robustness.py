@@ -110,7 +110,7 @@ def measure(cascade: Cascade, rows: pd.DataFrame, draws: int = 1000) -> list[dic
         for name, disturb in DISTURBANCES.items():
             after = _asked(cascade, replace(radiograph, pixels=disturb(grey)), part)
             changes.append({"name": name, "patient": patient, **_change(before, after)})
-        others = [p for p in cascade.release.parts if p is not part]
+        others = [p for p in cascade.release.parts if p != part]
         other = others[0] if others else None
         here = before.heatmap
         assert here is not None
@@ -135,7 +135,7 @@ def _change(before: ImageResult, after: ImageResult) -> dict[str, float]:
         "finding changed": float(len(findings) > 1),
         "finding turned round": float(findings == OPPOSITE),
         "change of probability": abs(before.fracture.probability - after.fracture.probability),
-        "body part changed": float(before.body_part.label is not after.body_part.label),
+        "body part changed": float(before.body_part.label != after.body_part.label),
     }
 
 
