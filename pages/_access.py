@@ -14,6 +14,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
+from streamlit import net_util
 from streamlit.runtime.secrets import secrets_singleton
 
 from core import logs
@@ -43,6 +44,7 @@ def enter(pages: Sequence[StreamlitPage]) -> list[StreamlitPage]:
         access = _rules()
         access.check_address(st.get_option("server.address"), _proxied(), _has_login())
         _limit_uploads(access)
+        _ask_nobody_for_our_address()
         role = _sign_in(access) if _has_login() else Role.ADMIN
         _say_that_it_is_open(access)
     except CascadeError as error:
@@ -171,6 +173,12 @@ def _sign_in_page() -> None:
 
 def _sign_out_button() -> None:
     st.button("Sign out", key="sign-out", on_click=_forget, type="tertiary")
+
+
+def _ask_nobody_for_our_address() -> None:
+    """Where a websocket comes from a foreign origin, Streamlit asks a server on the internet which
+    address this computer has, to compare the two. Here it has none but those in the settings."""
+    net_util.get_external_ip = lambda: None
 
 
 def _limit_uploads(access: Access) -> None:

@@ -190,3 +190,17 @@ def test_what_cannot_be_written_is_not_done(home: Path) -> None:
     assert not app.exception
     assert "could not be read or written" in text(app)
     assert 'class="finding' not in text(app) and "Body part" not in text(app)
+
+
+def test_a_foreign_origin_is_refused_and_nobody_on_the_internet_is_asked(monkeypatch):
+    from streamlit import net_util
+    from streamlit.web.server import server_util
+
+    asked = []
+    monkeypatch.setattr(net_util, "get_external_ip", lambda: asked.append("the internet"))
+    assert not server_util.is_url_from_allowed_origins("http://elsewhere.example")
+    assert asked  # without the app it is, so this test would see it
+    asked.clear()
+    AppTest.from_file(APP, default_timeout=180).run()
+    assert not server_util.is_url_from_allowed_origins("http://elsewhere.example")
+    assert not asked
