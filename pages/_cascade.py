@@ -129,6 +129,7 @@ def _load(settings: Settings) -> Cascade:
     cascade = choice.load(settings)
     # Streamlit collects garbage after every run of a page, and looked each time at all that torch
     # and others had made when they were imported.
+    gc.unfreeze()  # what was there at the load before this one may be garbage by now
     gc.collect()
     gc.freeze()
     return cascade
