@@ -189,3 +189,13 @@ def test_figures_by_view_and_by_metal_where_the_data_set_tells(monkeypatch):
     assert table.loc[("elbow", "view lateral"), "AUROC"].startswith("1.000")
     assert report.by_kind(evaluate.figures(scored.rows(), scored.cascade(), draws=20)).empty
     assert "By view and by metal" in report._by_kind(records)
+
+
+def test_a_picture_of_the_word_other_is_no_supported_part():
+    others = scored.rows().head(2).assign(part="other", truth="other", said=["rejected", "elbow"])
+    both = pd.concat([scored.rows(), others])
+    found = {(r["part"], r["metric"]): r for r in evaluate.figures(both, scored.cascade(), draws=5)}
+    assert found["all", "accuracy"]["n"] == len(scored.rows())
+    assert ("other", "accuracy") not in found
+    assert (found["other", "refused"]["value"], found["other", "refused"]["n"]) == (0.5, 2)
+    assert evaluate.confusion(both)["said"] == ["elbow", "hand", "rejected"]

@@ -212,7 +212,8 @@ def confusion(scored: pd.DataFrame) -> dict[str, Any]:
     not certain is left out.
     """
     certain = scored[~scored.part.isin(AMBIGUOUS) & (scored.source != SIMULATED)]
-    supported = sorted({*certain.part[certain.truth == certain.part], *certain.said} - {"rejected"})
+    known = {*certain.part[certain.truth == certain.part], *certain.said}
+    supported = sorted(known - {"rejected", BodyPart.OTHER})
     parts = [p for p in supported if (certain.part == p).any()]
     parts += sorted(set(certain.part) - set(supported))
     said = [*supported, "rejected"]
@@ -222,7 +223,7 @@ def confusion(scored: pd.DataFrame) -> dict[str, Any]:
 
 def _stage1(scored: pd.DataFrame, source: str, draws: int) -> Iterator[dict[str, Any]]:
     certain = scored[~scored.part.isin(AMBIGUOUS)]
-    supported = certain.truth == certain.part
+    supported = (certain.truth == certain.part) & (certain.part != BodyPart.OTHER)
     focus, other = certain[supported], certain[~supported]
 
     def share(rows: pd.DataFrame, right: pd.Series) -> metrics.Estimate:
