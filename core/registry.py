@@ -172,6 +172,8 @@ class Release:
                     f"Release {entry['id']} has the architecture {entry['architecture']}, "
                     f"which this version cannot load."
                 )
+            for name in (*entry["stages"], *entry["stages"][BODY_PART]["classes"]):
+                BodyPart(name)  # a ValueError where it is none: it is printed as it is
             modes = _modes(entry)
             mode = mode or modes[0]
             return cls(

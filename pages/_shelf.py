@@ -90,7 +90,7 @@ def _card(weights: Path, chosen: Listed) -> None:
     facts = {
         "SHA-256 of the release": release.sha256,
         "Created": release.created,
-        "Parts": ", ".join(p for p in release.parts),
+        "Parts": ", ".join(release.parts),
         "Pictures": counts,
         "Sources": ", ".join(data.get("sources", [])),
         "SHA-256 of the split": str(data.get("split_sha256", "")),

@@ -83,6 +83,19 @@ def test_a_release_that_cannot_be_read_leaves_the_others_usable(copy, capsys):
     assert "tomorrow: Release tomorrow has the architecture" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("name", ["<b>leg</b>", "../leg", "Leg"])
+def test_a_part_or_kind_that_is_no_word_is_refused(copy, name):
+    path = copy / "manifest.json"
+    whole = json.loads(path.read_text())
+    [entry] = whole["releases"]
+    kinds = entry["stages"]["body_part"]["classes"]
+    for changed in ({name: entry["stages"]["hand"]}, {"body_part": {"classes": [*kinds, name]}}):
+        stages = entry["stages"] | changed
+        path.write_text(json.dumps(whole | {"releases": [entry | {"stages": stages}]}))
+        with pytest.raises(WeightsInvalid, match="no name of a body part"):
+            Registry.open(copy).find("champion")
+
+
 def test_no_manifest(tmp_path):
     with pytest.raises(WeightsInvalid, match=r"no manifest\.json"):
         Registry.open(tmp_path)

@@ -64,7 +64,7 @@ def fixed(init: str, size: int, only: str = "") -> tuple[Preprocessing, tuple[st
     if only and only not in (*release.stages, *classes):
         raise DataInvalid(
             f"Stage 1 of release {release.id} does not know the {only} by name, so it would never "
-            f"ask a model of it. Train its stage 1 first, with --only {BODY_PART}."
+            f"ask a model of it. Train the whole cascade first, with radiographs of it in the data."
         )
     spec = release.preprocessing
     if spec.size != size:

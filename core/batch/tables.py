@@ -102,7 +102,7 @@ def study_rows(records: Iterable[Record], release: Release) -> Iterator[Record]:
             "views_counted": len(study.counted),
             "status": "rejected" if study.finding is None else "ok",
             "notes": " ".join(study.notes) or None,
-            "body_part": study.body_part and study.body_part,
+            "body_part": study.body_part,
             "fracture_probability": study.probability and round(study.probability, 6),
             "finding": study.finding and study.finding.value,
             "release": release.id,
