@@ -72,7 +72,9 @@ def _part(study: Study, cascade: Cascade, memory: Session) -> None:
         "Assess as",
         options,
         index=options.index(now or RECOGNISED),
-        format_func=lambda p: f"As recognised{said}" if p == RECOGNISED else p.capitalize(),
+        format_func=lambda p: (
+            f"As recognised{said}" if p == RECOGNISED else BodyPart(p).words.capitalize()
+        ),
         key=key,
         on_change=assess,
     )

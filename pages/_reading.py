@@ -95,7 +95,7 @@ def pointed(release: Release, method: str) -> str:
 def details(result: ImageResult, picture: Prepared | None, stage: Stage | None) -> str:
     """What few readers ask for, of one view, as a table of two columns."""
     found = result.body_part.probabilities if result.body_part else {}
-    rows = [(p.capitalize(), percent(v)) for p, v in found.items()]
+    rows = [(p.words.capitalize(), percent(v)) for p, v in found.items()]
     for point in stage.operating_points if stage else ():
         name = f"Operating point “{point.name}”"
         rows.append((name, f"≥&nbsp;{percent(point.threshold)}: {_figures(point)}"))
@@ -135,9 +135,9 @@ def _part(result: StudyResult) -> str:
         said = next((v.body_part for v in result.views if v.body_part is not None), None)
         if said is None:
             return ""
-        value = f"<div class='value'><span>{said.label.capitalize()}</span></div>"
+        value = f"<div class='value'><span>{said.label.words.capitalize()}</span></div>"
         return f"<dt>Body part</dt><dd>{value}</dd>"
-    part = f"<span>{result.body_part.capitalize()}</span>"
+    part = f"<span>{result.body_part.words.capitalize()}</span>"
     recognised = _recognised(named)
     if any(v.chosen for v in result.counted):
         value = f"<div class='value'>{part}<span class='chosen'>Chosen by the reader</span></div>"
@@ -206,7 +206,7 @@ def _view_row(name: str, result: ImageResult) -> str:
     if result.fracture is None:
         said = f"<span class='soft'>{escape(result.reason or '')}</span>"
         return f"<tr><td>{name}</td><td colspan='3'>{said}</td></tr>"
-    part = result.part.capitalize() if result.part else ""
+    part = result.part.words.capitalize() if result.part else ""
     return (
         f"<tr><td>{name}</td><td>{part}</td><td>{badge(result.fracture.finding)}</td>"
         f"<td>{percent(result.fracture.probability)}</td></tr>"

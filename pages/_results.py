@@ -266,7 +266,7 @@ def _name(study: Study) -> str:
 def _row(study: Study) -> Row:
     """One line of the list."""
     result = study.result
-    part = result.body_part.capitalize() if result.body_part else ""
+    part = result.body_part.words.capitalize() if result.body_part else ""
     chosen = any(view.chosen for view in result.counted)
     none = "Not read yet" if study.awaited == len(study.sources) else "Not assessed"
     one = len(study.sources) == 1

@@ -168,7 +168,7 @@ def _row(entry: Entry) -> Row:
     cells = (
         finding(entry.finding),
         None if entry.probability is None else 100 * entry.probability,
-        (entry.body_part or "").capitalize(),
+        entry.body_part.words.capitalize() if entry.body_part else "",
         entry.title,
         entry.views,
         STATUS[entry.status],

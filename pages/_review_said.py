@@ -26,7 +26,7 @@ def _asked(asked: Reassessment, release: str) -> str:
 
 
 def _reading_of(result: StudyResult, label_means: str, title: str) -> str:
-    part = result.body_part.capitalize() if result.body_part else "Not assessed"
+    part = result.body_part.words.capitalize() if result.body_part else "Not assessed"
     number = "" if result.probability is None else percent(result.probability)
     meant = escape(label_means) or "not recorded"
     views = len(result.counted)
@@ -43,7 +43,7 @@ def side_by_side(decisions: tuple[Decision, ...]) -> str:
     said = [(d, d.opinion) for d in decisions if d.opinion is not None]
     rows = [
         ("Verdict", [VERDICTS[o.verdict] for _, o in said]),
-        ("Body part", [(o.body_part or "–").capitalize() for _, o in said]),
+        ("Body part", [o.body_part.words.capitalize() if o.body_part else "–" for _, o in said]),
         ("Finding", [_reading.WORDS[o.finding] if o.finding else "–" for _, o in said]),
         ("Mark", [", ".join(f"view {m.view + 1}" for m in o.marks) or "–" for _, o in said]),
         ("Comment", [escape(o.comment) or "–" for _, o in said]),

@@ -143,7 +143,7 @@ class StudyPage:
         def label(part: BodyPart | None) -> str:
             fracture = results[part].views[position].fracture
             share = f" {100 * fracture.probability:.0f} %" if fracture else ""
-            return f"{part.capitalize() if part else 'Not assessed'}{share}"
+            return f"{part.words.capitalize() if part else 'Not assessed'}{share}"
 
         key = f"read-as-{self._id}-{len(results)}"
         part = st.segmented_control(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -85,3 +86,15 @@ def cookies(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     kept: dict[str, str] = {}
     monkeypatch.setattr("streamlit.runtime.context.ContextProxy.cookies", kept)
     return kept
+
+
+@pytest.fixture
+def fresh_app(weights: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A process of the app that has loaded nothing."""
+    import streamlit as st
+
+    monkeypatch.setenv("BONE_WEIGHTS", str(weights))
+    monkeypatch.setenv("BONE_DEVICE", "cpu")
+    st.cache_resource.clear()
+    yield
+    st.cache_resource.clear()

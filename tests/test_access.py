@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,14 +20,7 @@ from tests.simulated import encoded, phantom
 APP = str(ROOT / "streamlit_app.py")
 
 
-@pytest.fixture(autouse=True)
-def _fresh(weights: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A process that has loaded nothing."""
-    monkeypatch.setenv("BONE_WEIGHTS", str(weights))
-    monkeypatch.setenv("BONE_DEVICE", "cpu")
-    st.cache_resource.clear()
-    yield
-    st.cache_resource.clear()
+pytestmark = pytest.mark.usefixtures("fresh_app")
 
 
 def listens(monkeypatch: pytest.MonkeyPatch, address: str | None) -> None:

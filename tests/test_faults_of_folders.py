@@ -10,12 +10,11 @@ import json
 import shutil
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import pytest
-import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from core import health
@@ -48,16 +47,6 @@ def fault(request: pytest.FixtureRequest) -> Fault:
     return request.param
 
 
-@pytest.fixture
-def fresh(weights: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A process of the app that has loaded nothing."""
-    monkeypatch.setenv("BONE_WEIGHTS", str(weights))
-    monkeypatch.setenv("BONE_DEVICE", "cpu")
-    st.cache_resource.clear()
-    yield
-    st.cache_resource.clear()
-
-
 def text(app: AppTest) -> str:
     return "\n".join(str(e.proto.body) for e in app.get("html"))
 
@@ -65,7 +54,7 @@ def text(app: AppTest) -> str:
 # BONE_HOME
 
 
-@pytest.mark.usefixtures("fresh")
+@pytest.mark.usefixtures("fresh_app")
 def test_the_app_says_that_it_cannot_keep_anything(home: Path, fault: Fault) -> None:
     home.mkdir()
     with fault(home):
@@ -234,7 +223,7 @@ def test_a_watched_file_that_may_not_be_read_is_taken_when_it_may(
 # The weights
 
 
-@pytest.mark.usefixtures("fresh")
+@pytest.mark.usefixtures("fresh_app")
 @pytest.mark.parametrize("name", [".", "manifest.json", "random/trunk.safetensors"])
 def test_weights_that_may_not_be_read(
     name: str, weights: Path, tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch

@@ -50,6 +50,6 @@ def _sentence(result: ImageResult) -> str:
         return f"{result.file}: rejected. {result.reason}"
     finding = result.fracture.finding.value.replace("_", " ")
     return (
-        f"{result.file}: {result.body_part.label} ({result.body_part.probability:.0%}), "
+        f"{result.file}: {result.body_part.label.words} ({result.body_part.probability:.0%}), "
         f"{finding} ({result.fracture.probability:.0%})"
     )

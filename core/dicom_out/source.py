@@ -197,7 +197,7 @@ def sentences(view: View, assessment: Assessment) -> list[str]:
         lines = [f"Not assessed. {result.reason or ''}".strip()]
     else:
         part = result.part or result.body_part.label
-        seen = f"{part.capitalize()} ({result.body_part.probability:.0%})"
+        seen = f"{part.words.capitalize()} ({result.body_part.probability:.0%})"
         lines = [f"{seen}: {finding_words(result)}, probability {result.fracture.probability:.0%}"]
         lines += operating_lines(part, release)
     signed = assessment.signature

@@ -88,7 +88,7 @@ class _Paper(FPDF):
     def heading(self) -> None:
         """Body part, finding and probability, in one glance."""
         study = self._report.study
-        part = study.body_part.capitalize() if study.body_part else "Body part not assessed"
+        part = study.body_part.words.capitalize() if study.body_part else "Body part not assessed"
         created = self._report.created.astimezone(UTC)
         self._line("Radiograph study", 8, GREY, f"{created:%Y-%m-%d %H:%M} UTC")
         if self._report.names:
