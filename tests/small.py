@@ -25,6 +25,7 @@ def shrink(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(network, "_LAYERS", layers)
     patch.setattr(network, "TRUNK_CHANNELS", trunk)
     patch.setattr(network, "BRANCH_CHANNELS", branch)
+    patch.setattr(model, "TRUNK_CHANNELS", trunk)
     patch.setattr(model, "BRANCH_CHANNELS", branch)
 
 

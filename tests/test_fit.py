@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 
 from tests import small, tiny
-from training import fit
+from training import fit, sampling
 from training.augment import FLIP, GEOMETRY, vary
-from training.pictures import Pictures, pointing_loss
+from training.pictures import Pictures, dense_loss, pointing_loss
 from training.pictures import loss as loss_of
 
 
@@ -153,6 +153,50 @@ def test_evidence_inside_the_box_costs_less():
         float(pointing_loss({"hand": wrong["hand"]}, some, whole, seeds, whole))
     )
     assert float(pointing_loss(wrong, marked([None, None]), whole, seeds, whole)) == 0
+
+
+def test_cells_are_asked_where_the_boxes_lie():
+    """Of a positive without a box nothing is known; of a negative, that all cells are empty."""
+    some = marked(["0 0 0.5 1", None, None])
+    some.rows["positive"] = [1.0, 0.0, 1.0]
+    whole, seeds = np.array([0, 1, 2]), np.array([3, 4, 5])
+    inside = (some.place(0, 3, 4) > 0).float()
+    empty = torch.full_like(inside, -8.0)
+    right = torch.stack([16 * inside - 8, empty, empty])
+
+    def cost(cells: torch.Tensor) -> float:
+        return float(dense_loss(cells, some, whole, seeds, whole))
+
+    assert cost(right) < 0.01
+    assert cost(torch.stack([-right[0], empty, empty])) > 5  # everywhere but there
+    assert cost(torch.stack([right[0], -empty, empty])) > 5  # a finding in a negative
+    assert cost(torch.stack([right[0], empty, -empty])) == cost(right)
+    parts = [dense_loss(right[r::2], some, whole[r::2], seeds[r::2], whole) for r in range(2)]
+    assert float(sum(parts)) == pytest.approx(cost(right))
+    assert float(dense_loss(empty[None], some, whole[2:], seeds[2:], whole[2:])) == 0
+
+
+def test_simulated_fractures_teach_the_cells_and_have_figures_of_their_own(tmp_path, settings):
+    tiny.write(tmp_path, each=3)
+    rows = pd.read_csv(tmp_path / "manifest.csv")
+    rows["file"] = "images/drawn/" + rows.id + ".webp"
+    here = (rows.part == "hand") & (rows.id.str[-1] == "0")
+    rows.loc[here, "source"] = "simulated"
+    rows.loc[here & (rows.positive == 1), "boxes"] = "0.07 0.75 0.93 0.9"
+    rows.to_csv(tmp_path / "manifest.csv", index=False)
+    data = (f"manifest:{tmp_path / 'manifest.csv'}",)
+    run = fit.Run(replace(settings, data=data, out=str(tmp_path / "run"), dense=1.0))
+    drawn = sampling.JointSampler(run.train.rows, True).draw(30, np.random.default_rng(0))
+    assert (run.train.rows.source[drawn[-10:]] == "simulated").all()
+    saved = torch.load(run.fit(), weights_only=True)["networks"]
+    assert not any("cells" in k for network in saved.values() for k in network)
+    first, *_, last = tiny.events(tmp_path / "run")
+    assert first["phase"] == "joint"
+    assert {"simulated_hand"} == {k for k in first if k.startswith("simulated_")}
+    counted = ["body_part", "other", "elbow", "hand", "shoulder", "simulated_hand"]
+    assert first["score"] == pytest.approx(np.mean([first[k] for k in counted]), abs=1e-5)
+    assert last["phase"] == "shoulder"
+    assert "simulated_hand" not in last
 
 
 def test_frozen_stages_strangers_and_pointing_train_to_the_end(settings, tmp_path):

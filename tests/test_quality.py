@@ -152,6 +152,24 @@ def test_other_takes_as_much_as_it_may():
     assert lost == [2, 3]
 
 
+def test_others_are_raised_no_further_than_it_takes_to_refuse_most_of_them():
+    """Where the share that may be lost would refuse more than 95 % of the others, less is lost."""
+    rng = np.random.default_rng(0)
+    classes = ("elbow", "hand", "shoulder", "foot", "other")
+    kinds = np.repeat([1, 3], [400, 400])
+    logits = rng.normal(0, 1, (800, 5))
+    logits[np.arange(800), kinds] += 4
+    supported = kinds == 1
+    parts = np.array([True, True, True, False, False])
+    most = calibrate.shift(logits, supported, parts, ~parts, calibrate.LOST)
+    found = calibrate.shifts(logits, supported, classes, PARTS)["other_shift"]
+    assert found < most
+    stage = Stage("t", "b", classes, other_shift=found)
+    refused = collapse(logits + stage.shifts(PARTS), classes, PARTS).argmax(1) == 3
+    assert refused[~supported].mean() == pytest.approx(0.95, abs=0.0025)
+    assert refused[supported].mean() < calibrate.LOST
+
+
 def test_what_is_no_radiograph_keeps_its_logit_where_others_are_lowered():
     """Named others that are near to the parts are lowered; a stranger, which is far, is not."""
     rng = np.random.default_rng(0)

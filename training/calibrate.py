@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -17,6 +18,7 @@ from training import metrics
 
 Array = NDArray[np.float64]
 LOST = 0.01  # share of the supported radiographs of validation that may be called something else
+REFUSED = 0.95  # share of the other radiographs of validation that is refused, within that
 
 
 def temperature(logits: Array, truth: NDArray[np.int64]) -> float:
@@ -45,14 +47,20 @@ def shift(
     most the share ``lost`` of the supported may be called none of the parts; within that, as much
     as possible of what is no supported part is. In [-5, 5].
     """
-    part = logits[supported][:, parts].max(1)
-    fixed = logits[supported][:, ~parts & ~moved]
+    margin = np.sort(_margins(logits[supported], parts, moved))
+    limit = margin[int(lost * len(margin))]  # a shift just below it leaves so many of them behind
+    return float(np.clip(limit - 1e-6, -5.0, 5.0))
+
+
+def _margins(logits: Array, parts: NDArray[np.bool_], moved: NDArray[np.bool_]) -> Array:
+    """Of each picture (N) the shift of ``moved`` from which on it is called none of the parts."""
+    part = logits[:, parts].max(1)
+    fixed = logits[:, ~parts & ~moved]
     rest = logsumexp(fixed, 1) if fixed.shape[1] else np.full(len(part), -np.inf)
     with np.errstate(divide="ignore", invalid="ignore"):
         room = np.where(rest < part, part + np.log1p(-np.exp(rest - part)), -np.inf)
-    margin = np.sort(room - logsumexp(logits[supported][:, moved], 1))
-    limit = margin[int(lost * len(margin))]  # a shift just below it leaves so many of them behind
-    return float(np.clip(limit - 1e-6, -5.0, 5.0))
+    margin: Array = room - logsumexp(logits[:, moved], 1)
+    return margin
 
 
 def shifts(
@@ -63,7 +71,9 @@ def shifts(
     models: the classes that are parts of the release.
 
     A stranger is told from a radiograph more surely than one body part from another, so its logit
-    is lowered only as far as keeps it from taking a third of what may be lost.
+    is lowered only as far as keeps it from taking a third of what may be lost. The others are
+    raised no further than it takes to refuse ``REFUSED`` of them: a supported radiograph that is
+    lost costs a reader more than an unsupported one that is named and left to him.
     """
     parts = np.array([c in models for c in classes])
     stranger = np.array([c == STRANGER for c in classes])
@@ -74,7 +84,12 @@ def shifts(
         low = shift(logits[:, only], supported, parts[only], stranger[only], LOST / 3)
         found["stranger_shift"] = min(0.0, low)  # never raised: strangers are rare in a hospital
         moved += found["stranger_shift"] * stranger
-    found["other_shift"] = shift(moved, supported, parts, ~parts & ~stranger, LOST)
+    named = ~parts & ~stranger
+    found["other_shift"] = shift(moved, supported, parts, named, LOST)
+    if not supported.all():
+        margin = np.sort(_margins(moved[~supported], parts, named))
+        enough = float(margin[math.ceil(REFUSED * len(margin)) - 1]) + 1e-6
+        found["other_shift"] = float(np.clip(enough, -5.0, found["other_shift"]))
     return found
 
 

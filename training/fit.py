@@ -45,7 +45,15 @@ from training.duplicates import settle
 from training.model import JointNetwork
 from training.phase import Phase, PhaseState, Sampler, rate
 from training.phases import BODY_PART, JOINT, needed, passes
-from training.pictures import Answer, Logits, Pictures, figures_of, loss, pointing_loss
+from training.pictures import (
+    Answer,
+    Logits,
+    Pictures,
+    dense_loss,
+    figures_of,
+    loss,
+    pointing_loss,
+)
 from training.status import Status, Stopped
 
 log = logging.getLogger(__name__)
@@ -57,7 +65,9 @@ class Settings:
 
     init: see ``initial.load``. freeze: so many first stages of the trunk stay as they are (0 to 2).
     strangers: so many drawn pictures that are no radiographs. pointing: weight of the loss that
-    asks the evidence to lie in the annotated boxes. batch: of all processes together. patience: a
+    asks the evidence to lie in the annotated boxes. dense: weight of the loss that asks each cell
+    of layer3 in the joint phase whether a finding lies in it (``model.Cells``); a third of the
+    draws is simulated then, where there is any. batch: of all processes together. patience: a
     phase ends after so many validations without a better score; 0: never early. precision: "bf16"
     (autocast) or "fp32". A phase of 0 passes is skipped.
 
@@ -75,6 +85,7 @@ class Settings:
     freeze: int = 0
     strangers: int = 0
     pointing: float = 0.0
+    dense: float = 0.0
     size: int = 224
     joint_passes: int = 40_000
     branch_passes: int = 8_000
@@ -132,6 +143,9 @@ class Run:
         held_out = rows[(rows.split == "val") & real]
         drawn = settings.strangers // 10, settings.seed + 1, self.kinds
         self.val = Pictures.load(held_out, self.spec, *drawn)
+        findings = (rows.source == SIMULATED) & rows.part.isin(FOCUS) & rows.positive.notna()
+        held_out = rows[(rows.split == "val") & findings]
+        self.simulated = Pictures.load(held_out, self.spec, kinds=self.kinds)
         labelled = self.train.rows[self.train.rows.positive.notna()]
         counts = labelled.groupby("part").positive.nunique()
         self.parts = tuple(sorted(counts[counts == 2].index))
@@ -173,7 +187,7 @@ class Run:
     def fit(self) -> Path:
         """All phases, from the last checkpoint; returns the path of ``networks.pt``."""
         torch.manual_seed(self.settings.seed)
-        joint = JointNetwork(self.parts, self.settings.freeze, self.kinds)
+        joint = JointNetwork(self.parts, self.settings.freeze, self.kinds, self.settings.dense > 0)
         released = initial.load(joint, self.init, self.settings.only)
         distributed.synchronise(channels_last(joint.to(self.device.processor)))
         saved = self._checkpoint()
@@ -201,14 +215,15 @@ class Run:
         self.status.write("finished", 1.0)
 
     def _joint_phase(self, joint: JointNetwork) -> Phase:
-        sampler = sampling.JointSampler(self.train.rows)
+        sampler = sampling.JointSampler(self.train.rows, self.settings.dense > 0)
         heads = (BODY_PART, *self.parts)
         s = self.settings
 
         def forward(network: nn.Module, x: Tensor) -> Answer:
             assert isinstance(network, JointNetwork)
-            logits, maps = network.answer(x)
-            return Answer(logits, {p: evidence(maps, network.weight(p)) for p in self.parts})
+            logits, maps, cells = network.answer(x)
+            shown = {p: evidence(maps, network.weight(p)) for p in self.parts}
+            return Answer(logits, shown, cells)
 
         return Phase(JOINT, joint, forward, sampler, s.joint_passes, s.joint_rate, heads)
 
@@ -302,6 +317,8 @@ class Run:
         if s.pointing:
             away = pointing_loss(answer.evidence, self.train, index, seeds, whole)
             mine = mine + s.pointing * away
+        if answer.cells is not None:
+            mine = mine + s.dense * dense_loss(answer.cells, self.train, index, seeds, whole)
         state.keep(answer.logits, index)
         value = distributed.total(mine.detach()).item()
         if not math.isfinite(value):
@@ -316,20 +333,22 @@ class Run:
 
     @torch.no_grad()
     def _validate(self, phase: Phase, state: PhaseState) -> None:
-        """Score the averaged weights on the validation split and keep the best."""
+        """Score the averaged weights on the validation split and keep the best.
+
+        Simulated fractures have figures of their own, never mixed into those on radiographs, but
+        count for what is kept: else the weights that never learned of them would always do.
+        """
         module = state.average.module.eval()
-        val = self.val.relevant(phase.heads)
-        chunks: list[Logits] = []
-        for i in distributed.share(np.arange(0, len(val.canvases), 64)):
-            x = to_tensor(val.canvases[i : i + 64], self.spec).to(self.device.processor)
-            with self._autocast():
-                logits = phase.forward(module, x).logits
-            chunks.append({h: logits[h].float().cpu() for h in phase.heads})
-        chunks = distributed.unite(chunks)
-        figures = figures_of({h: torch.cat([c[h] for c in chunks]) for h in phase.heads}, val)
+        figures = self._figures(phase, module, self.val.relevant(phase.heads), phase.heads)
         # What the joint phase keeps is a trunk for radiographs; strangers are stage 1's business.
         counted = [BODY_PART, "other", *FOCUS, phase.name]
         counted += [strangers.KIND] * (phase.name == BODY_PART)
+        findings = tuple(h for h in phase.heads if h in FOCUS)
+        simulated = self.simulated.relevant(findings)
+        if findings and len(simulated.rows):
+            shown = self._figures(phase, module, simulated, findings)
+            figures |= {f"{SIMULATED}_{k}": v for k, v in shown.items()}
+            counted += [f"{SIMULATED}_{k}" for k in shown]
         score = float(np.mean([v for k, v in figures.items() if k in counted]))
         state.waited += 1
         if state.best is None or score > state.score:
@@ -346,6 +365,18 @@ class Run:
             files.append_event(self.folder / "events.jsonl", event | {"time": time.time()})
         log.info("%s", event)
         self.status.write("running", phase.progress(state.seen), phase.name, seen=state.seen)
+
+    def _figures(
+        self, phase: Phase, module: nn.Module, pictures: Pictures, heads: tuple[str, ...]
+    ) -> dict[str, float]:
+        chunks: list[Logits] = []
+        for i in distributed.share(np.arange(0, len(pictures.canvases), 64)):
+            x = to_tensor(pictures.canvases[i : i + 64], self.spec).to(self.device.processor)
+            with self._autocast():
+                logits = phase.forward(module, x).logits
+            chunks.append({h: logits[h].float().cpu() for h in heads})
+        chunks = distributed.unite(chunks)
+        return figures_of({h: torch.cat([c[h] for c in chunks]) for h in heads}, pictures)
 
     def _save(self, phase: Phase, state: PhaseState, done: dict[str, dict[str, Tensor]]) -> None:
         if not distributed.first():

@@ -41,7 +41,8 @@ def load(run: Path) -> tuple[JointNetwork, tuple[str, ...], Preprocessing]:
         raise DataInvalid(f"{run} has not finished its joint phase.")
     state = saved["done"]["joint"]
     names = sorted({k.split(".")[1] for k in state if k.startswith("heads.")} - {"body_part"})
-    network = JointNetwork(names, kinds=saved["kinds"])
+    dense = any(k.startswith("cells.") for k in state)
+    network = JointNetwork(names, kinds=saved["kinds"], dense=dense)
     network.load_state_dict(state)
     config = tomllib.loads((run / "config.toml").read_text())
     return channels_last(network.eval()), tuple(names), Preprocessing(size=config["size"])

@@ -12,9 +12,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Self
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from core.network import BRANCH_CHANNELS, Branch, Trunk
+from core.network import BRANCH_CHANNELS, TRUNK_CHANNELS, Branch, Trunk
 from training.data import FOCUS
 from training.phases import BODY_PART, OTHER
 
@@ -44,19 +45,48 @@ class FrozenStages(nn.Module):
         return self
 
 
+class Cells(nn.Module):
+    """Layer2 and layer3 -> one logit for each cell of layer3 (Bxhxw): does a finding lie here?
+
+    A crack is one or two pixels wide. Averaged over the whole picture it teaches the trunk nothing,
+    cell by cell it does. Only training has this head.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        # layer2, of half of layer3's channels, comes twice: as its mean and as its largest
+        self.wide = nn.Conv2d(2 * TRUNK_CHANNELS, 128, 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(128)
+        self.last = nn.Conv2d(128, 1, 1)
+        assert self.last.bias is not None
+        nn.init.constant_(self.last.bias, -5.0)  # a finding is rare: few cells of few pictures
+
+    def forward(self, fine: Tensor, coarse: Tensor) -> Tensor:
+        side = coarse.shape[-2], coarse.shape[-1]
+        pooled = F.adaptive_avg_pool2d(fine, side), F.adaptive_max_pool2d(fine, side)
+        maps = F.relu(self.norm(self.wide(torch.cat([*pooled, coarse], 1))))
+        return torch.squeeze(self.last(maps), 1)
+
+
 class JointNetwork(FrozenStages):
     """Bx3xSxS -> logits by head: "body_part" (BxK) and one logit (Bx1) for each labelled part."""
 
     def __init__(
-        self, parts: Iterable[str], freeze: int = 0, kinds: Sequence[str] = CLASSES
+        self,
+        parts: Iterable[str],
+        freeze: int = 0,
+        kinds: Sequence[str] = CLASSES,
+        dense: bool = False,
     ) -> None:
-        """parts: that have a head of their own. kinds: classes of stage 1 (``data.kinds_of``)."""
+        """parts: that have a head of their own. kinds: classes of stage 1 (``data.kinds_of``).
+        dense: with the head of ``Cells``."""
         super().__init__()
         self.kinds = tuple(kinds)
         self.trunk = Trunk()
         self.layer4 = Branch(1).layer4
         outputs = {BODY_PART: len(self.kinds)} | {p: 1 for p in parts}
         self.heads = nn.ModuleDict({n: nn.Linear(BRANCH_CHANNELS, c) for n, c in outputs.items()})
+        self.cells = Cells() if dense else None
         self.freeze(freeze)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
@@ -68,11 +98,13 @@ class JointNetwork(FrozenStages):
         assert isinstance(head, nn.Linear)
         return head.weight
 
-    def answer(self, x: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        """Logits by head, and the maps (Bx2048xhxw) that they were pooled from."""
-        maps = self.layer4(self.trunk(x))
+    def answer(self, x: Tensor) -> tuple[dict[str, Tensor], Tensor, Tensor | None]:
+        """Logits by head, the maps (Bx2048xhxw) that they were pooled from, those of ``Cells``."""
+        _, fine, coarse = self.trunk.stages(x)
+        cells = self.cells(fine, coarse) if self.cells else None
+        maps = self.layer4(coarse)
         pooled = maps.mean((2, 3))
-        return {name: head(pooled) for name, head in self.heads.items()}, maps
+        return {name: head(pooled) for name, head in self.heads.items()}, maps, cells
 
     def load_backbone(self, state: Mapping[str, Tensor]) -> None:
         """Trunk and layer4 from a torchvision ResNet50 state dict; the heads stay as they are."""

@@ -21,14 +21,17 @@ from training.model import CLASSES
 from training.phases import BODY_PART, OTHER
 
 Logits = dict[str, Tensor]
+_INSIDE = 0.4  # share of a cell in a box, against the fullest one, from which on it counts
+_RARE = 5.0  # how much more a cell with a finding weighs than one of the many without
 
 
 class Answer(NamedTuple):
     """Logits by head, and of each finding the evidence by cell: Bxhxw, whose mean is the logit
-    less its bias (Grad-CAM before the ReLU)."""
+    less its bias (Grad-CAM before the ReLU). cells: logits Bxhxw of ``model.Cells``."""
 
     logits: Logits
     evidence: dict[str, Tensor]
+    cells: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -158,6 +161,38 @@ def pointing_loss(
             terms.append(-(share @ near).clamp_min(1e-6).log())
     count = int((np.isin(part[whole], list(evidence)) & marked[whole]).sum())
     return torch.stack(terms).sum() / count if terms else torch.zeros(())
+
+
+def dense_loss(
+    cells: Tensor, pictures: Pictures, index: np.ndarray, seeds: np.ndarray, whole: np.ndarray
+) -> Tensor:
+    """Cross-entropy of each cell, and of the whole picture by its most suspicious cells.
+
+    Of pictures without a finding, where every cell is empty, and of annotated ones; of a positive
+    without boxes nobody knows which. A cell that a box only touches counts for neither. The mean
+    over these pictures of the batch, as in ``loss``.
+    """
+    positive = pictures.rows.positive.to_numpy()
+    marked = (pictures.rows.boxes.notna() & (positive == 1)).to_numpy()
+    known = marked | (positive == 0)
+    side, terms = cells.shape[-1], []
+    for k in np.flatnonzero(known[index]):
+        out = cells[k].float().flatten()
+        inside = torch.zeros(side * side)
+        if marked[index[k]]:
+            inside = pictures.place(int(index[k]), int(seeds[k]), side).flatten()
+            if inside.max() <= 0:
+                continue  # moved out of the picture
+            inside = inside / inside.max()
+        inside = inside.to(out.device)
+        sure = (inside >= _INSIDE) | (inside == 0)
+        truth = (inside >= _INSIDE).float()
+        weight = torch.where(truth > 0, _RARE, 1.0)[sure]
+        each = F.binary_cross_entropy_with_logits(out[sure], truth[sure], weight)
+        any_of = F.binary_cross_entropy_with_logits(out.logsumexp(0), truth.max())
+        terms.append(each + 0.5 * any_of)
+    count = int(known[whole].sum())
+    return torch.stack(terms).sum() / count if terms else cells.sum() * 0.0
 
 
 def figures_of(logits: Logits, pictures: Pictures) -> dict[str, float]:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from core.types import STRANGER
-from training.data import AMBIGUOUS, FOCUS, stage1_class
+from training.data import AMBIGUOUS, FOCUS, SIMULATED, stage1_class
 from training.phases import OTHER
 
 
@@ -28,17 +28,26 @@ class JointSampler:
     """Half from the labelled pictures of the three parts, half from all, both balanced.
 
     Balancing over source within part and label keeps "looks like MURA" from meaning "positive".
+    dense: a third is simulated instead, where there is any: the only fractures whose every pixel
+    is known.
     """
 
-    def __init__(self, rows: pd.DataFrame) -> None:
+    def __init__(self, rows: pd.DataFrame, dense: bool = False) -> None:
         labelled = rows[rows.positive.notna()]
+        drawn = labelled[(labelled.source == SIMULATED) & labelled.part.isin(FOCUS)]
+        self.simulated = Cells(drawn, ["part", "positive"], 0.5) if dense and len(drawn) else None
         self.focus = Cells(labelled[labelled.part.isin(FOCUS)], ["part", "positive", "source"], 0.5)
         self.every = Cells(
             rows.assign(label=rows.positive.fillna(-1)), ["part", "source", "label"], 0.5
         )
 
     def draw(self, n: int, rng: np.random.Generator) -> np.ndarray:
-        return np.concatenate([self.focus.draw(n // 2, rng), self.every.draw(n - n // 2, rng)])
+        third = n // 3 if self.simulated else 0
+        half = (n - third) // 2
+        draws = [self.focus.draw(half, rng), self.every.draw(n - third - half, rng)]
+        if self.simulated:
+            draws.append(self.simulated.draw(third, rng))
+        return np.concatenate(draws)
 
 
 class BodyPartSampler:
