@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import functools
+import gc
 import io
 import logging
 from collections.abc import Callable
@@ -189,3 +190,4 @@ def clear() -> None:
     st.session_state["generation"] = st.session_state.get("generation", 0) + 1
     for key in ("tried", "photographed", "scoring", "shown"):
         st.session_state.pop(key, None)
+    gc.collect()  # what was read goes now, not when Python next looks for it

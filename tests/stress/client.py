@@ -9,6 +9,7 @@ the state of the drop zone with every run.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -36,7 +37,8 @@ class Client:
         self._leave.callback(self._http.close)
         self._again: dict[str, tuple[float, float]] = {}  # by fragment: when next, how often
         self._known: dict[str, ForwardMsg] = {}
-        self._widgets: list[WidgetState] = []
+        self._places: list[UploadedFileInfo] = []
+        self._given: list[UploadedFileInfo] = []
         self._page = self._session = self._drop_zone = ""
         self.errors: list[str] = []
         self.csv = ""
@@ -67,11 +69,11 @@ class Client:
         self._leave.close()
 
     def assess(self, paths: list[Path]) -> str:
-        """Drop the files; the CSV of all results once the page offers it."""
+        """Drop files beside those of before; the CSV of all results once the page offers it."""
         self.csv = ""
         names = [p.name for p in paths]
         asked = FileURLsRequest(request_id="1", file_names=names, session_id=self._session)
-        self._places: list[UploadedFileInfo] = []
+        self._places = []
         self._send(BackMsg(file_urls_request=asked))
         self._until(lambda: bool(self._places))
         for place, path in zip(self._places, paths, strict=True):
@@ -79,16 +81,19 @@ class Client:
             place.name, place.size = path.name, len(data)
             sent = self._http.put(place.file_urls.upload_url, files={"file": (path.name, data)})
             sent.raise_for_status()
-        state = WidgetState(id=self._drop_zone)
-        state.file_uploader_state_value.uploaded_file_info.extend(self._places)
-        self._widgets = [state]
+        self._given += self._places
         self._run()
         self._until(lambda: bool(self.csv))
         return self._http.get(self.csv).raise_for_status().text
 
     def _run(self, fragment: str = "") -> None:
+        widgets = WidgetStates()
+        if self._given:
+            drop_zone = WidgetState(id=self._drop_zone)
+            drop_zone.file_uploader_state_value.uploaded_file_info.extend(self._given)
+            widgets.widgets.append(drop_zone)
         state = ClientState(
-            widget_states=WidgetStates(widgets=self._widgets),
+            widget_states=widgets,
             page_script_hash=self._page,
             fragment_id=fragment,
             is_auto_rerun=bool(fragment),
@@ -98,9 +103,8 @@ class Client:
     def _send(self, message: BackMsg) -> None:
         self._socket.send(message.SerializeToString())
 
-    def _until(self, reached: object) -> None:
+    def _until(self, reached: Callable[[], bool]) -> None:
         """Take messages, and ask for fragments when they are due, until it is so."""
-        assert callable(reached)
         end = time.monotonic() + self._patience
         while not reached():
             now = time.monotonic()
