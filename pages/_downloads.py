@@ -8,10 +8,9 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from core.batch.tables import harmless
 from core.types import BodyPart, ImageResult
 from pages._theme import RESEARCH_ONLY
-
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ def to_csv(records: Iterable[Record]) -> str:
     out = io.StringIO(newline="")
     writer = csv.DictWriter(out, fieldnames=list(rows[0]) if rows else [])
     writer.writeheader()
-    writer.writerows({k: _harmless(v) for k, v in row.items()} for row in rows)
+    writer.writerows({k: harmless(v) for k, v in row.items()} for row in rows)
     return out.getvalue()
 
 
@@ -54,7 +53,3 @@ def caption(record: Record) -> tuple[str, ...]:
         f"Release {result.release}",
         RESEARCH_ONLY,
     )
-
-
-def _harmless(value: object) -> object:
-    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value

@@ -59,7 +59,10 @@ def _compare() -> None:
     st.plotly_chart(drawn, key="overlay", config=_curves.CONFIG, theme=None)
     import pandas as pd
 
-    whole = pd.concat([t.assign(run=name) for name, t in found.items()], ignore_index=True)
+    from core.batch.tables import harmless  # a run's name is a person's words
+
+    each = [t.assign(run=harmless(name)) for name, t in found.items()]
+    whole = pd.concat(each, ignore_index=True)
     with st.expander("As a table"):
         st.dataframe(whole, hide_index=True, width="stretch")
     st.download_button("CSV", whole.to_csv(index=False), "runs.csv", "text/csv", on_click="ignore")
