@@ -202,7 +202,8 @@ def _thumbnail(record: dict[str, Any], batch: Batch, seen: _Seen, settings: Sett
 
 
 def _downloads(batch: Batch, seen: _Seen) -> None:
-    if not batch.finished:
+    # While its process ends the page is about to be drawn anew, and a click would be lost.
+    if not batch.finished or batch.running:
         _theme.html("<p class='soft'>The downloads are here when the batch is finished.</p>")
         return
 

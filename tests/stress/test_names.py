@@ -163,4 +163,7 @@ def test_on_batch(visit, given, tmp_path):
     page.get_by_role("button", name="Score the folder").click()
     eventually(lambda: page.get_by_role("button", name="CSV").count(), 300)
     still(page)
+    text = downloaded(page, "CSV")
+    safe(text)
+    assert sum("HYPERLINK" in cell for cell in cells(text)) >= 1
     harmless(visit)
