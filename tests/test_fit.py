@@ -187,7 +187,7 @@ def test_simulated_fractures_teach_the_cells_and_have_figures_of_their_own(tmp_p
     data = (f"manifest:{tmp_path / 'manifest.csv'}",)
     run = fit.Run(replace(settings, data=data, out=str(tmp_path / "run"), dense=1.0))
     drawn = sampling.JointSampler(run.train.rows, True).draw(30, np.random.default_rng(0))
-    assert (run.train.rows.source[drawn[-10:]] == "simulated").all()
+    assert (run.train.rows.source[drawn[-15:]] == "simulated").all()
     saved = torch.load(run.fit(), weights_only=True)["networks"]
     assert not any("cells" in k for network in saved.values() for k in network)
     first, *_, last = tiny.events(tmp_path / "run")

@@ -66,8 +66,8 @@ class Settings:
     init: see ``initial.load``. freeze: so many first stages of the trunk stay as they are (0 to 2).
     strangers: so many drawn pictures that are no radiographs. pointing: weight of the loss that
     asks the evidence to lie in the annotated boxes. dense: weight of the loss that asks each cell
-    of layer3 in the joint phase whether a finding lies in it (``model.Cells``); a third of the
-    draws is simulated then, where there is any. batch: of all processes together. patience: a
+    of layer3 in the joint phase whether a finding lies in it (``model.Cells``); half of the
+    draws are simulated then, where there is any. batch: of all processes together. patience: a
     phase ends after so many validations without a better score; 0: never early. precision: "bf16"
     (autocast) or "fp32". A phase of 0 passes is skipped.
 

@@ -28,8 +28,8 @@ class JointSampler:
     """Half from the labelled pictures of the three parts, half from all, both balanced.
 
     Balancing over source within part and label keeps "looks like MURA" from meaning "positive".
-    dense: a third is simulated instead, where there is any: the only fractures whose every pixel
-    is known.
+    dense: half is simulated instead, where there is any: the only fractures whose every pixel is
+    known, and a small thing to learn from many pictures.
     """
 
     def __init__(self, rows: pd.DataFrame, dense: bool = False) -> None:
@@ -42,11 +42,11 @@ class JointSampler:
         )
 
     def draw(self, n: int, rng: np.random.Generator) -> np.ndarray:
-        third = n // 3 if self.simulated else 0
-        half = (n - third) // 2
-        draws = [self.focus.draw(half, rng), self.every.draw(n - third - half, rng)]
+        drawn = n // 2 if self.simulated else 0
+        half = (n - drawn) // 2
+        draws = [self.focus.draw(half, rng), self.every.draw(n - drawn - half, rng)]
         if self.simulated:
-            draws.append(self.simulated.draw(third, rng))
+            draws.append(self.simulated.draw(drawn, rng))
         return np.concatenate(draws)
 
 
