@@ -95,7 +95,7 @@ class StudyCard:
             html(f"<p class='cardreason'>{escape(result.reason or '')}</p>")
             return
         source = self._study.sources[position]
-        _film.question(source, picture, self._memory)
+        asked = st.container()  # its place; the picture does not wait for the answer
         if result.photograph is None or result.photograph.corners is None:
             self._viewer(position, picture)
         else:
@@ -104,6 +104,8 @@ class StudyCard:
                 _film.beside(source, result, self._memory, self._limits)
             with cut:
                 self._viewer(position, picture)
+        with asked:
+            _film.question(source, picture, self._memory)
         self._below(position, picture)
 
     def _viewer(self, position: int, picture: Prepared) -> None:
