@@ -22,17 +22,18 @@ def diagnose(
     part: BodyPart | None = None,
     frame: int = 1,
     way: film.Way = film.Wish.AUTOMATIC,
+    digest: str = "",
 ) -> tuple[Radiograph | None, ImageResult]:
     """Decode and score one file, or one frame of it, from 1.
 
-    way: what is done with a photograph. A refused file has no radiograph and a result with the
-    reason.
+    way: what is done with a photograph. digest: see ``imaging.decode``. A refused file has no
+    radiograph and a result with the reason.
     """
     started = time.perf_counter()
     try:
-        radiograph = film.as_seen(imaging.decode(data, name, limits, frame), way)
+        radiograph = film.as_seen(imaging.decode(data, name, limits, frame, digest), way)
     except ImageRejected as error:
-        digest = hashlib.sha256(data).hexdigest()
+        digest = digest or imaging.sha256(data)
         return None, rejected(cascade, name, digest, error.reason, started)
     result = cascade.predict([radiograph], part)[0]
     return _compared(radiograph, result, cascade), result

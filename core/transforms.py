@@ -12,8 +12,8 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -70,10 +70,27 @@ def autocontrast(pixels: NDArray[Any], percentiles: tuple[float, float]) -> NDAr
 def _ends(pixels: NDArray[Any], percentiles: tuple[float, float]) -> tuple[float, float]:
     """The grey values that become 0 and 1; equal where there is no contrast."""
     step = 4 if pixels.size > LARGE else 1
-    low, high = np.percentile(pixels[::step, ::step], percentiles)
+    seen = pixels[::step, ::step]
+    whole = pixels.dtype in (np.uint8, np.uint16)
+    low, high = _counted(seen, percentiles) if whole else np.percentile(seen, percentiles)
     if high <= low:
         return float(pixels.min()), float(pixels.max())
     return float(low), float(high)
+
+
+def _counted(pixels: NDArray[Any], percentiles: tuple[float, float]) -> list[float]:
+    """``np.percentile`` of uint8 or uint16 by their histogram, at a fifth of the time."""
+    grey = np.ascontiguousarray(pixels)
+    values = 1 << (8 * grey.dtype.itemsize)
+    counts = cv2.calcHist([grey], [0], None, [values], [0, values])
+    below = np.cumsum(counts.ravel().astype(np.int64))  # float32 counts exactly up to 2**24
+    found = []
+    for percent in percentiles:
+        place = percent / 100.0 * (grey.size - 1)
+        first = int(place)
+        a, b = np.searchsorted(below, [first, min(first + 1, grey.size - 1)], side="right")
+        found.append(float(a + (b - a) * (place - first)))
+    return found
 
 
 def _stretched(pixels: NDArray[Any], low: float, high: float) -> NDArray[np.float32]:
@@ -96,18 +113,49 @@ def _shrunk(
     low, high = _ends(pixels, percentiles)
     if high <= low:
         return np.zeros((height, width), np.float32)
+    summed = _summed if _countable(pixels, low, high) else _weighed
     rows = np.empty((height, pixels.shape[1]), np.float32)
-    edges = np.arange(height + 1) * (pixels.shape[0] / height)
-    for n, (top, bottom) in enumerate(pairwise(edges)):
-        first, last = int(top), min(int(np.ceil(bottom)), pixels.shape[0])
-        each = np.arange(first, last)
-        weights = np.minimum(each + 1, bottom) - np.maximum(each, top)
-        band = pixels[first:last].astype(np.float32)
-        np.clip(band, low, high, out=band)
-        # einsum, not a matrix product: that may split its sums by the number of threads.
-        np.einsum("i,ij->j", (weights / weights.sum()).astype(np.float32), band, out=rows[n])
+    scale, last_row = pixels.shape[0] / height, pixels.shape[0]
+    for n in range(height):
+        top, bottom = n * scale, (n + 1) * scale
+        first, last = int(top), min(math.ceil(bottom), last_row)
+        # The outermost rows count as far as they lie within; LARGE is reduced, so there are two.
+        rows[n] = summed(pixels[first:last], first + 1 - top, bottom - (last - 1), low, high)
+    rows /= np.float32(scale)
     small = cv2.resize(rows, (width, height), interpolation=cv2.INTER_AREA)
     return _stretched(small, low, high)
+
+
+def _countable(pixels: NDArray[Any], low: float, high: float) -> bool:
+    """Whether ``_summed`` can clip and add up without a single rounding."""
+    return pixels.dtype in (np.uint8, np.uint16) and low.is_integer() and high.is_integer()
+
+
+def _summed(
+    band: NDArray[Any], top: float, bottom: float, low: float, high: float
+) -> NDArray[np.float32]:
+    """The sum over the rows of a band, clipped; the first counts ``top``, the last ``bottom``."""
+    kind = band.dtype.type
+    clipped = np.clip(band, kind(low), kind(high))
+    total = clipped[0] * np.float32(top)
+    total += clipped[-1] * np.float32(bottom)
+    if len(band) > 2:
+        deep = cv2.CV_32S if band.dtype == np.uint8 else cv2.CV_32F  # exact: at most 2**24
+        total += cv2.reduce(clipped[1:-1], 0, cv2.REDUCE_SUM, dtype=deep)[0]
+    return total
+
+
+def _weighed(
+    band: NDArray[Any], top: float, bottom: float, low: float, high: float
+) -> NDArray[np.float32]:
+    """As ``_summed``, of pixels of any kind and fractional ends."""
+    clipped = band.astype(np.float32)
+    np.clip(clipped, low, high, out=clipped)
+    weights = np.ones(len(band), np.float32)
+    weights[0], weights[-1] = top, bottom
+    # einsum, not a matrix product: that may split its sums by the number of threads.
+    total: NDArray[np.float32] = np.einsum("i,ij->j", weights, clipped)
+    return total
 
 
 def placement(height: int, width: int, size: int) -> Placement:

@@ -164,7 +164,9 @@ class Session:
         actor, digest = _access.actor(), self._digest(source)
         _audit.write("image.opened", actor, sha256=digest)
         data, way = source.read(), self._way(source)
-        radiograph, result = diagnose(cascade, data, source.name, limits, part, way=way)
+        radiograph, result = diagnose(
+            cascade, data, source.name, limits, part, way=way, digest=digest
+        )
         _audit.write("result.shown", actor, **_audit.facts(digest, result))
         if radiograph is not None:
             self.headers[source.id] = radiograph.header

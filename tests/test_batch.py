@@ -323,10 +323,10 @@ def test_an_unexpected_error_in_one_file_is_its_row_alone(tmp_path, monkeypatch,
 
     real = imaging.decode
 
-    def decode(data: bytes, name: str, limits: ImageLimits):
+    def decode(data: bytes, name: str, limits: ImageLimits, digest: str):
         if name.endswith("image003.png"):
             raise RuntimeError("a bug")
-        return real(data, name, limits)
+        return real(data, name, limits, digest=digest)
 
     monkeypatch.setattr(imaging, "decode", decode)
     score(fill(tmp_path / "in", 8), tmp_path / "out.csv")

@@ -7,7 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from core.transforms import Preprocessing, autocontrast, placement, to_canvas, to_tensor
+from core.transforms import (
+    Preprocessing,
+    _ends,
+    _shrunk,
+    autocontrast,
+    placement,
+    to_canvas,
+    to_tensor,
+)
 
 SPEC = Preprocessing(size=64)
 
@@ -80,6 +88,38 @@ def test_a_large_picture_gives_the_canvas_of_the_two_steps(dtype, height, width)
     difference = np.abs(inside - one * 255.0)
     assert difference.max() < 0.501  # what rounding to 8 bit may do, and no more
     assert canvas.sum() == inside.sum()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_percentiles_by_counting_are_those_of_sorting(dtype):
+    """Also of one pixel, of one value, and between two values, where NumPy interpolates."""
+    rng = np.random.default_rng(0)
+    between = 0
+    for top in (1, 2, 7, 256, np.iinfo(dtype).max + 1):
+        for shape in ((1, 1), (1, 2), (5, 3), (40, 60)):
+            pixels = rng.integers(0, top, shape).astype(dtype)
+            wanted = tuple(np.sort(rng.uniform(0, 100, 2)))
+            for percentiles in (wanted, (0.0, 100.0)):
+                low, high = np.percentile(pixels, percentiles)
+                between += not low.is_integer()
+                if high <= low:
+                    low, high = pixels.min(), pixels.max()
+                np.testing.assert_allclose(_ends(pixels, percentiles), (low, high), atol=1e-9)
+    assert between > 5
+
+
+def test_a_large_picture_whose_ends_are_no_whole_numbers():
+    """What cannot be clipped as integers takes the other way to the same canvas."""
+    pixels = np.random.default_rng(0).integers(0, 65536, (1201, 1003)).astype(np.uint16)
+    assert not any(end.is_integer() for end in _ends(pixels, (0.5, 99.5)))
+    place = placement(1201, 1003, 224)
+    two = cv2.resize(
+        autocontrast(pixels, (0.5, 99.5)),
+        (place.width, place.height),
+        interpolation=cv2.INTER_AREA,
+    )
+    one = _shrunk(pixels, place.height, place.width, (0.5, 99.5))
+    np.testing.assert_allclose(one, two, atol=1e-6)
 
 
 def test_tensor_is_normalised_and_repeated():

@@ -152,7 +152,9 @@ class Scorer:
         if item.twin or item.reason is not None:
             return item
         try:
-            radiograph = film.as_seen(imaging.decode(item.data, item.file, self.limits))
+            digest = item.sha256 or ""
+            radiograph = imaging.decode(item.data, item.file, self.limits, digest=digest)
+            radiograph = film.as_seen(radiograph)
             canvas = to_canvas(radiograph.pixels, self.cascade.release.preprocessing)
             picture = None if self.heatmaps is None else to_8_bit(radiograph.pixels, HEATMAP_SIDE)
         except ImageRejected as error:
