@@ -30,7 +30,7 @@ from core.explain import grad_cam
 from core.network import Branch
 from core.recovery import Recovery, failed
 from core.registry import Registry, Release
-from core.transforms import Canvas, to_canvas
+from core.transforms import Canvas, framed
 from core.types import (
     STRANGER,
     Assessment,
@@ -165,8 +165,9 @@ class Cascade:
             who sees that stage 1 is wrong). The milliseconds are a result's share of the call.
         """
         started = time.perf_counter()
-        canvases = [to_canvas(r.pixels, self.release.preprocessing) for r in radiographs]
-        found = self.assess(canvases, part)
+        seen = [framed(r.pixels, self.release.preprocessing) for r in radiographs]
+        found = self.assess([canvas for canvas, _ in seen], part)
+        found = [a.on(crop) for a, (_, crop) in zip(found, seen, strict=True)]
         each = 1000 * (time.perf_counter() - started) / max(1, len(radiographs))
         return [
             replace(self.result(r.name, r.sha256, a, each), photograph=r.photograph)
@@ -232,19 +233,21 @@ class Cascade:
 
     def _explain(self, radiograph: Radiograph, part: BodyPart, method: str) -> Heatmap:
         features: dict[str, torch.Tensor] = {}
-        canvas = to_canvas(radiograph.pixels, self.release.preprocessing)[None]
+        framed_one, crop = framed(radiograph.pixels, self.release.preprocessing)
+        canvas = framed_one[None]
         network = self._networks[part]
         [activations] = self._run(part, canvas, features, [0])
         rest = [found for [found] in self._others(part, canvas)]
         prediction, heatmap = self._fracture(part, activations, *rest)
         if method == heatmap.method:
-            return heatmap
+            return replace(heatmap, crop=crop)
         assert network.branch is not None
         with self._cams_lock:
             if part not in self._cams:
                 self._cams[part] = LibraryCam(network.branch, network.weight, network.bias)
         seen = features[network.stage.trunk][0].clone()
-        return self._cams[part].heatmap(seen, prediction.probability, method)
+        found = self._cams[part].heatmap(seen, prediction.probability, method)
+        return replace(found, crop=crop)
 
     def with_random_branches(self, seed: int = 0) -> Cascade:
         """A control that has seen nothing: the same trunk, fracture branches of random weights,

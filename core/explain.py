@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from core.focus import inside
 from core.transforms import placement
 from core.types import Heatmap
 
@@ -60,12 +61,20 @@ def _scaled(evidence: NDArray[np.float32], probability: float) -> Heatmap:
 
 
 def on_picture(heatmap: Heatmap, height: int, width: int) -> NDArray[np.float32]:
-    """The heatmap over the picture: height x width float32 in [0, 1], letterbox removed."""
+    """The heatmap over the picture: height x width float32 in [0, 1], letterbox removed.
+
+    Where the network saw a part of the picture, the rest has no evidence: 0.
+    """
     size = 512
     square = cv2.resize(heatmap.values, (size, size), interpolation=cv2.INTER_CUBIC)
-    place = placement(height, width, size)
-    inside = square[place.top : place.top + place.height, place.left : place.left + place.width]
-    return np.clip(cv2.resize(inside, (width, height), interpolation=cv2.INTER_LINEAR), 0.0, 1.0)
+    rows, columns = inside(heatmap.crop, height, width)
+    high, wide = rows.stop - rows.start, columns.stop - columns.start
+    place = placement(high, wide, size)
+    seen = square[place.top : place.top + place.height, place.left : place.left + place.width]
+    whole = np.zeros((height, width), np.float32)
+    larger = cv2.resize(seen, (wide, high), interpolation=cv2.INTER_LINEAR)
+    np.clip(larger, 0.0, 1.0, out=whole[rows, columns])
+    return whole
 
 
 def overlay(

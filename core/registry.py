@@ -258,7 +258,11 @@ def _stage(entry: Mapping[str, Any], mode: Mode) -> Stage:
 def _preprocessing(entry: Mapping[str, Any]) -> Preprocessing:
     low, high = entry["percentiles"]
     return Preprocessing(
-        int(entry["size"]), float(entry["mean"]), float(entry["std"]), (float(low), float(high))
+        int(entry["size"]),
+        float(entry["mean"]),
+        float(entry["std"]),
+        (float(low), float(high)),
+        bool(entry.get("focus", False)),
     )
 
 

@@ -1,11 +1,13 @@
 """The one preprocessing, for training and inference alike: grey pixels -> canvas -> tensor.
 
+0. Focus, where a release wants it: the picture is cut to the limb (``core.focus``), as a hand on a
+   large detector would otherwise be seen at a third of the pixels that it could have.
 1. Autocontrast. Exposure, detector and window differ between hospitals and exports, and some
    radiographs come almost black. The grey values are stretched linearly so that the given
    percentiles become 0 and 1: linear, so that no edge is invented or lost, and percentiles, so
    that a burned-in marker or one dead pixel does not set the scale.
 2. Letterbox. The picture is scaled to fit and padded with black to a square. Squashing would
-   change angles and thus the look of an alignment; cropping could remove the fracture.
+   change angles and thus the look of an alignment.
 3. Quantised to 8 bit (the canvas), so that a cached canvas is exactly what inference sees.
 4. Normalised and repeated over three channels, as weights trained on colour pictures expect.
 """
@@ -20,6 +22,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from core.types import WHOLE, Crop
+
 if TYPE_CHECKING:
     import torch
 
@@ -31,13 +35,15 @@ class Preprocessing:
     """How a release wants its pictures. Stored in the manifest, never guessed.
 
     size: side of the square in pixels. mean, std: of grey values in [0, 1].
-    percentiles: grey values that autocontrast maps to black and white.
+    percentiles: grey values that autocontrast maps to black and white. focus: whether the picture
+    is cut to the limb first.
     """
 
     size: int = 224
     mean: float = 0.449
     std: float = 0.226
     percentiles: tuple[float, float] = (0.5, 99.5)
+    focus: bool = False
 
 
 @dataclass(frozen=True)
@@ -167,6 +173,23 @@ def placement(height: int, width: int, size: int) -> Placement:
 
 def to_canvas(pixels: NDArray[Any], spec: Preprocessing) -> Canvas:
     """Grey pixels (HxW, any real dtype, bright = dense) -> size x size uint8 canvas."""
+    return framed(pixels, spec)[0]
+
+
+def framed(pixels: NDArray[Any], spec: Preprocessing) -> tuple[Canvas, Crop]:
+    """The canvas of a picture, as ``to_canvas``, and the part of the picture that is on it."""
+    if not spec.focus:
+        return _letterboxed(pixels, spec), WHOLE
+    from core import focus  # what has no focus does without
+
+    rows, columns = focus.inside(focus.crop(pixels), *pixels.shape)
+    height, width = pixels.shape
+    # Whole pixels, and the crop is what was really cut.
+    cut = Crop(rows.start / height, columns.start / width, rows.stop / height, columns.stop / width)
+    return _letterboxed(pixels[rows, columns], spec), cut
+
+
+def _letterboxed(pixels: NDArray[Any], spec: Preprocessing) -> Canvas:
     height, width = pixels.shape
     place = placement(height, width, spec.size)
     if pixels.size > LARGE and place.height < height and place.width < width:

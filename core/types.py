@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -170,6 +170,18 @@ class OperatingPoint:
     n: int
 
 
+class Crop(NamedTuple):
+    """The part of a picture that a network saw, in fractions of its height and width."""
+
+    top: float
+    left: float
+    bottom: float
+    right: float
+
+
+WHOLE = Crop(0.0, 0.0, 1.0, 1.0)
+
+
 @dataclass(frozen=True)
 class Heatmap:
     """Where the positive evidence of stage 2 lies.
@@ -178,10 +190,12 @@ class Heatmap:
         value is the predicted probability, so that a 2 % and a 98 % prediction do not look alike.
         All zero means that there was no positive evidence.
     method: "Grad-CAM" or another method's name.
+    crop: the part of the picture that was letterboxed.
     """
 
     values: NDArray[np.float32]
     method: str
+    crop: Crop = WHOLE
 
     @property
     def has_evidence(self) -> bool:
@@ -256,6 +270,20 @@ class Assessment:
     fracture: FracturePrediction | None = None
     heatmap: Heatmap | None = None
     chosen: BodyPart | None = None
+
+    def on(self, crop: Crop) -> Assessment:
+        """The same, with every heatmap where the canvas was cut out of its picture."""
+        if self.heatmap is None or self.fracture is None or crop == WHOLE:
+            return self
+        members = tuple(
+            replace(m, heatmap=m.heatmap and replace(m.heatmap, crop=crop))
+            for m in self.fracture.members
+        )
+        return replace(
+            self,
+            fracture=replace(self.fracture, members=members),
+            heatmap=replace(self.heatmap, crop=crop),
+        )
 
 
 @dataclass(frozen=True)

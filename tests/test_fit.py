@@ -12,6 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from core.types import WHOLE, Crop
 from tests import small, tiny
 from training import fit, sampling
 from training.augment import FLIP, GEOMETRY, vary
@@ -117,11 +118,12 @@ def test_an_unknown_precision_is_refused(settings):
         replace(settings, precision="fp8")
 
 
-def marked(boxes: list[str | None], size: int = 32) -> Pictures:
+def marked(boxes: list[str | None], size: int = 32, crop: Crop = WHOLE) -> Pictures:
     """Positives of the hand, wider than high, with these boxes."""
     rows = pd.DataFrame(
         {"part": "hand", "positive": 1.0, "boxes": boxes, "height": 30, "width": 60}
     )
+    rows["crop"] = [crop] * len(boxes)
     canvases = np.zeros((len(boxes), size, size), np.uint8)
     return Pictures(rows, canvases, torch.ones(len(boxes)).long(), torch.ones(len(boxes)))
 
@@ -137,6 +139,16 @@ def test_boxes_follow_the_geometry_of_their_picture():
         inside = some.place(0, seed, 64)
         assert turned.sum() > 50
         assert float((turned * (inside > 0)).sum() / turned.sum()) > 0.98
+
+
+def test_boxes_lie_on_the_canvas_of_the_crop():
+    """A picture of 30 x 60 of which the right half is seen: the box fills its lower half."""
+    some = marked(["0.5 0.5 1 1"], size=64, crop=Crop(0.0, 0.5, 1.0, 1.0))
+    whole = marked(["0 0.5 1 1"], size=64)
+    whole.rows["width"] = 30
+    for seed in range(4):
+        torch.testing.assert_close(some.place(0, seed, 8), whole.place(0, seed, 8))
+        assert some.place(0, seed, 8).sum() > 10
 
 
 def test_evidence_inside_the_box_costs_less():

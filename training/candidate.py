@@ -60,7 +60,7 @@ def build(run: Path, release_id: str, flip_average: bool = False, size: int = 0)
         return finetuned.build(run, release_id, config)
     rows = read_all(config["data"])
     trained = torch.load(run / "networks.pt", weights_only=True)
-    spec = Preprocessing(size=size or trained["size"])
+    spec = Preprocessing(size=size or trained["size"], focus=trained.get("focus", False))
     tensors = {
         f"{release_id}/{name}.safetensors": release.half(state)
         for name, state in trained["networks"].items()
@@ -115,6 +115,7 @@ def _entry(
             "mean": spec.mean,
             "std": spec.std,
             "percentiles": list(spec.percentiles),
+            "focus": spec.focus,
         },
         "flip_average": flip,
         "training_data": training_data(rows),

@@ -33,8 +33,8 @@ from tqdm import tqdm
 from core import imaging
 from core.errors import ImageRejected
 from core.settings import ImageLimits
-from core.transforms import Preprocessing, to_canvas
-from core.types import Radiograph
+from core.transforms import Preprocessing, framed
+from core.types import Crop, Radiograph
 from training.phases import OTHER
 from training.phases import PARTS as FOCUS
 from training.sources import READERS, SPLITS, DataInvalid, read_manifest, split_of
@@ -158,13 +158,15 @@ def radiographs(rows: pd.DataFrame) -> Iterator[tuple[Any, Radiograph]]:
 def load_canvases(rows: pd.DataFrame, spec: Preprocessing) -> tuple[pd.DataFrame, np.ndarray]:
     """The rows that can be read, and their pictures as NxSxS uint8.
 
-    The rows get ``height`` and ``width``, the size of the picture in the file, in pixels.
+    The rows get ``height`` and ``width``, the size of the picture in the file, in pixels, and
+    ``crop``, the part of it that is on the canvas (``core.types.Crop``).
     A picture that cannot be read is logged, counted and left out. The way is the one of inference:
-    decode boundary, then ``to_canvas``.
+    decode boundary, then ``framed``.
     """
     limits = ImageLimits()
     kept: list[int] = []
     sizes: list[tuple[int, ...]] = []
+    crops: list[Crop] = []
     canvases = np.zeros((len(rows), spec.size, spec.size), np.uint8)
     for position, path in enumerate(rows.path):
         try:
@@ -172,11 +174,13 @@ def load_canvases(rows: pd.DataFrame, spec: Preprocessing) -> tuple[pd.DataFrame
         except ImageRejected as error:
             log.warning("left out %s: %s", path, error.reason)
             continue
-        canvases[len(kept)] = to_canvas(radiograph.pixels, spec)
+        canvases[len(kept)], crop = framed(radiograph.pixels, spec)
         kept.append(position)
+        crops.append(crop)
         sizes.append(radiograph.pixels.shape)
     if len(kept) < len(rows):
         log.warning("%d of %d pictures could not be read", len(rows) - len(kept), len(rows))
     read = rows.iloc[kept].reset_index(drop=True)
     read[["height", "width"]] = np.array(sizes, dtype=np.int64).reshape(-1, 2)
+    read["crop"] = crops
     return read, canvases[: len(kept)]

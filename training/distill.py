@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,8 @@ class Settings:
     see (0: the same). soft: share of the teacher's answer in the label of a finding, in [0, 1].
     init: empty, ``checkpoint.pt`` of another run, or what ``fit --init`` takes. freeze: keep the
     first 0, 1 or 2 stages of the trunk as they are in ``init``; a step is then half as long again
-    as fast, as the early layers are the ones with the large maps.
+    as fast, as the early layers are the ones with the large maps. focus: 1 to cut each picture to
+    its limb first (``core.focus``).
     """
 
     data: tuple[str, ...]
@@ -70,6 +71,7 @@ class Settings:
     seed: int = 0
     init: str = ""
     freeze: int = 0
+    focus: int = 0
     minutes_between_checkpoints: float = 3.0
 
 
@@ -185,7 +187,7 @@ class Distillation:
     def __init__(self, settings: Settings) -> None:
         torch.manual_seed(settings.seed)
         self.settings, self.out = settings, Path(settings.out)
-        self.spec = Preprocessing(size=settings.size)
+        self.spec = Preprocessing(size=settings.size, focus=bool(settings.focus))
         files.write_json(self.out / "config.json", asdict(settings))
         rows = settle(read_all(settings.data))
         counts = rows[rows.split == "train"].part.value_counts()
@@ -199,7 +201,7 @@ class Distillation:
         wide = canvases
         if settings.teacher_size not in (0, settings.size):
             same = self.train  # what could be read once is read again
-            _, wide = load_canvases(same, Preprocessing(size=settings.teacher_size))
+            _, wide = load_canvases(same, replace(self.spec, size=settings.teacher_size))
         self.views = Views(folder, canvases, wide, settings.views, settings.seed, settings.freeze)
         self.part = torch.tensor([self.parts.index(p) for p in self.train.part])
         self.positive = torch.tensor(self.train.positive.fillna(-1).to_numpy(np.float32, copy=True))

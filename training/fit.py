@@ -67,7 +67,8 @@ class Settings:
     strangers: so many drawn pictures that are no radiographs. pointing: weight of the loss that
     asks the evidence to lie in the annotated boxes. dense: weight of the loss that asks each cell
     of layer3 in the joint phase whether a finding lies in it (``model.Cells``); half of the
-    draws are simulated then, where there is any. batch: of all processes together. patience: a
+    draws are simulated then, where there is any. focus: 1 to cut each picture to its limb first
+    (``core.focus``). batch: of all processes together. patience: a
     phase ends after so many validations without a better score; 0: never early. precision: "bf16"
     (autocast) or "fp32". A phase of 0 passes is skipped.
 
@@ -87,6 +88,7 @@ class Settings:
     pointing: float = 0.0
     dense: float = 0.0
     size: int = 224
+    focus: int = 0
     joint_passes: int = 40_000
     branch_passes: int = 8_000
     body_part_passes: int = 12_000
@@ -130,7 +132,7 @@ class Run:
         self.device = devices.choose(settings.device)
         self.passes = passes(asdict(settings))
         self.init = initial.pinned(settings.init, self.folder, distributed.first())
-        self.spec = Preprocessing(size=settings.size)
+        self.spec = Preprocessing(size=settings.size, focus=bool(settings.focus))
         kinds: tuple[str, ...] = ()
         if not self.passes.get(JOINT):
             self.spec, kinds = initial.fixed(self.init, settings.size, settings.only)
@@ -208,7 +210,12 @@ class Run:
         return self.folder / "networks.pt"
 
     def _finish(self, networks: dict[str, dict[str, Tensor]]) -> None:
-        complete = {"networks": networks, "size": self.settings.size, "kinds": list(self.kinds)}
+        complete = {
+            "networks": networks,
+            "size": self.settings.size,
+            "focus": self.spec.focus,
+            "kinds": list(self.kinds),
+        }
         files.save_checkpoint(self.folder / "networks.pt", complete)
         curves.write(self.folder)
         curves.to_tensorboard(self.folder)

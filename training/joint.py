@@ -45,7 +45,8 @@ def load(run: Path) -> tuple[JointNetwork, tuple[str, ...], Preprocessing]:
     network = JointNetwork(names, kinds=saved["kinds"], dense=dense)
     network.load_state_dict(state)
     config = tomllib.loads((run / "config.toml").read_text())
-    return channels_last(network.eval()), tuple(names), Preprocessing(size=config["size"])
+    spec = Preprocessing(size=config["size"], focus=bool(config.get("focus")))
+    return channels_last(network.eval()), tuple(names), spec
 
 
 @torch.inference_mode()

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from core.transforms import Preprocessing, placement
+from core.types import Crop
 from training import strangers
 from training.augment import turn
 from training.data import AMBIGUOUS, FOCUS, load_canvases
@@ -38,9 +39,9 @@ class Answer(NamedTuple):
 class Pictures:
     """Rows with their canvases (NxSxS uint8) and their labels as tensors (NaN: unknown).
 
-    rows: with ``height`` and ``width`` in pixels, as boxes are in fractions of the picture, not of
-    the canvas. body_part: index into ``kinds``, -100 where the label does not say. kinds: classes
-    of stage 1, those of the cascade's parts first (``data.kinds_of``).
+    rows: with ``height`` and ``width`` in pixels and ``crop``, as boxes are in fractions of the
+    picture, not of the canvas. body_part: index into ``kinds``, -100 where the label does not say.
+    kinds: classes of stage 1, those of the cascade's parts first (``data.kinds_of``).
     """
 
     rows: pd.DataFrame
@@ -88,13 +89,19 @@ class Pictures:
         """Where the annotated boxes of a picture lie after ``vary`` with that seed: cells x cells,
         the share of each that is inside a box, in [0, 1]."""
         row, size = self.rows.iloc[index], self.canvases.shape[-1]
-        at = placement(int(row.height), int(row.width), size)
+        crop: Crop = row.crop
+        high, wide = crop.bottom - crop.top, crop.right - crop.left
+        at = placement(round(high * row.height), round(wide * row.width), size)
         mask = torch.zeros(1, size, size)
         for box in row.boxes.split(";"):
             x0, y0, x1, y1 = (float(v) for v in box.split())
-            top, bottom = at.top + y0 * at.height, at.top + y1 * at.height
-            left, right = at.left + x0 * at.width, at.left + x1 * at.width
-            mask[0, int(top) : math.ceil(bottom), int(left) : math.ceil(right)] = 1.0
+            (top, bottom) = (at.top + (y - crop.top) / high * at.height for y in (y0, y1))
+            (left, right) = (at.left + (x - crop.left) / wide * at.width for x in (x0, x1))
+            rows, columns = (
+                slice(max(0, int(a)), max(0, math.ceil(b)))
+                for a, b in ((top, bottom), (left, right))
+            )
+            mask[0, rows, columns] = 1.0
         return F.adaptive_avg_pool2d(turn(mask, seed), cells)[0]
 
 

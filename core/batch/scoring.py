@@ -27,8 +27,8 @@ from core.explain import on_picture, overlay
 from core.files import write_atomically
 from core.registry import Release
 from core.settings import ImageLimits
-from core.transforms import Canvas, to_canvas
-from core.types import Assessment, ImageResult, Photograph
+from core.transforms import Canvas, framed
+from core.types import WHOLE, Assessment, Crop, ImageResult, Photograph
 
 if TYPE_CHECKING:
     from core.cascade import Cascade
@@ -59,6 +59,7 @@ class _Item:
     reason: str | None = None
     twin: bool = False
     canvas: Canvas | None = None
+    crop: Crop = WHOLE
     picture: NDArray[np.uint8] | None = None
     study: str | None = None
     seconds: float = 0.0
@@ -155,7 +156,7 @@ class Scorer:
             digest = item.sha256 or ""
             radiograph = imaging.decode(item.data, item.file, self.limits, digest=digest)
             radiograph = film.as_seen(radiograph)
-            canvas = to_canvas(radiograph.pixels, self.cascade.release.preprocessing)
+            canvas, crop = framed(radiograph.pixels, self.cascade.release.preprocessing)
             picture = None if self.heatmaps is None else to_8_bit(radiograph.pixels, HEATMAP_SIDE)
         except ImageRejected as error:
             return replace(item, data=b"", reason=error.reason)
@@ -166,6 +167,7 @@ class Scorer:
             item,
             data=b"",
             canvas=canvas,
+            crop=crop,
             picture=picture,
             study=radiograph.study_uid,
             photograph=radiograph.photograph,
@@ -186,7 +188,8 @@ class Scorer:
             elif item.canvas is None:
                 record = self._record(item, None)
             else:
-                record = self._record(replace(item, seconds=item.seconds + share), next(found))
+                spent_on = replace(item, seconds=item.seconds + share)
+                record = self._record(spent_on, next(found).on(item.crop))
             if item.sha256 is not None:
                 here.setdefault(item.sha256, record)
             records.append(record)

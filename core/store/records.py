@@ -12,8 +12,10 @@ import numpy as np
 
 from core.study import Mark, StudyResult
 from core.types import (
+    WHOLE,
     BodyPart,
     BodyPartPrediction,
+    Crop,
     Finding,
     FracturePrediction,
     Heatmap,
@@ -189,7 +191,12 @@ def pack(result: ImageResult) -> dict[str, Any]:
         "members": result.fracture and [m.to_json() for m in result.fracture.members],
         "chosen": result.chosen,
         "photograph": result.photograph and result.photograph.to_json(),
-        "heatmap": heat and {"method": heat.method, "values": np.round(heat.values, 6).tolist()},
+        "heatmap": heat
+        and {
+            "method": heat.method,
+            "values": np.round(heat.values, 6).tolist(),
+            "crop": list(heat.crop),
+        },
     }
 
 
@@ -207,7 +214,9 @@ def unpack(
         fracture = FracturePrediction.from_json(said | {"members": record.get("members") or ()})
     if record["heatmap"]:
         values = np.array(record["heatmap"]["values"], np.float32)
-        heat = Heatmap(values, record["heatmap"]["method"])
+        # what was packed before there was a crop was seen whole
+        crop = Crop(*record["heatmap"].get("crop", WHOLE))
+        heat = Heatmap(values, record["heatmap"]["method"], crop)
     return ImageResult(
         name,
         sha256,

@@ -107,6 +107,7 @@ LIMITS = {
     "freeze": Limit("Frozen stages of the trunk", "stages", 0, 2, "They stay as they start."),
     "strangers": Limit("No radiographs", "pictures", 0, 1e6, "Drawn, for stage 1 to refuse."),
     "pointing": Limit("Pointing", "weight", 0, 10, "Asks the evidence to lie in the boxes."),
+    "focus": Limit("Cut to the limb", "", 0, 1, "1: what is empty is cut away first."),
     "dense": Limit("Cell by cell", "weight", 0, 10, "Asks each cell whether a finding is there."),
     "seed": Limit("Seed", "", 0, 2**31 - 1, "Two runs with one seed give the same numbers."),
     "minutes_between_checkpoints": Limit("Checkpoint every", "minutes", 0, 600),
