@@ -10,7 +10,9 @@ from core.quality import deciding
 from core.registry import Release, Stage
 from core.study import StudyResult
 from core.types import (
+    WHOLE,
     BodyPartPrediction,
+    Crop,
     DicomHeader,
     Finding,
     ImageResult,
@@ -106,11 +108,20 @@ def details(result: ImageResult, picture: Prepared | None, stage: Stage | None) 
     if result.heatmap is not None:
         cells = " × ".join(str(n) for n in result.heatmap.values.shape)
         rows.append(("Heatmap", f"{escape(result.heatmap.method)}, {cells} cells"))
+        rows.append(("Seen by the network", _seen(result.heatmap.crop)))
     rows.append(("Time", f"{result.milliseconds:.0f}&nbsp;ms"))
     rows.append(("SHA-256", escape(result.sha256 or "")))
     rows.append(("Release", escape(f"{result.release} ({result.release_sha256[:12]})")))
     body = "".join(f"<tr><td>{escape(k)}</td><td>{v}</td></tr>" for k, v in rows)
     return f"<table class='details'>{body}</table>"
+
+
+def _seen(crop: Crop) -> str:
+    """Which part of the picture was looked at."""
+    if crop == WHOLE:
+        return "the whole picture"
+    top, left, bottom, right = (f"{100 * end:.0f}" for end in crop)
+    return f"{top} to {bottom}&nbsp;% of the height, {left} to {right}&nbsp;% of the width"
 
 
 def facts(picture: Prepared) -> list[tuple[str, str]]:

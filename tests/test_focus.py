@@ -20,6 +20,7 @@ from core.settings import ROOT, ImageLimits
 from core.store.records import pack, unpack
 from core.transforms import Preprocessing, framed, to_canvas
 from core.types import WHOLE, Crop, Heatmap, Radiograph
+from pages import _reading
 from tests.simulated import encoded, phantom
 
 
@@ -159,6 +160,17 @@ def test_a_release_that_cuts_says_where_it_looked(focused):
     old = pack(result)
     del old["heatmap"]["crop"]
     assert unpack(old, "a.png", None, "r", "s").heatmap.crop == WHOLE
+
+
+def test_the_details_say_what_was_looked_at(focused):
+    grey = limb()
+    radiograph = Radiograph(grey, "a.png", "0" * 64, "PNG")
+    [result] = focused.predict([radiograph], focused.release.parts[0])
+    top, _, bottom, _ = result.heatmap.crop
+    said = f"{100 * top:.0f} to {100 * bottom:.0f}&nbsp;% of the height"
+    assert said in _reading.details(result, None, None)
+    whole = replace(result, heatmap=replace(result.heatmap, crop=WHOLE))
+    assert "the whole picture" in _reading.details(whole, None, None)
 
 
 def test_a_batch_of_a_release_that_cuts_gives_what_the_page_gives(focused, tmp_path, monkeypatch):
