@@ -10,11 +10,13 @@ import streamlit as st
 from core.errors import WeightsInvalid
 from core.registry import Registry
 from core.settings import Settings
+from core.types import STRANGER
 from pages import _runs, _theme
 from training.catalogue import CHAMPION
 from training.data import DataInvalid
 from training.jobs import datasets, estimate, presets
 from training.jobs.datasets import DataSet, DataSets
+from training.phases import BODY_PART, OTHER
 
 CORRECTIONS = "corrections"
 PRESET, DATA, NOTE = "preset-of-new-run", "data-of-new-run", "note-of-new-run"
@@ -171,10 +173,23 @@ def _champion_size(otherwise: int) -> int:
         return otherwise
 
 
+def _named() -> list[str]:
+    """What the champion has a fracture model for, and what it could get one for: stage 1 knows it
+    by name."""
+    try:
+        release = Registry.open(Settings.from_environment().weights).find(CHAMPION)
+    except WeightsInvalid:
+        return []
+    classes = release.stages[BODY_PART].classes
+    return [*release.parts, *sorted(set(classes) - {*release.parts, OTHER, STRANGER})]
+
+
 def _widget(name: str, start: Any, key: str) -> Any:
     """A setting by its type; one that is not in ``presets.LIMITS`` has its name and no range."""
     if name in presets.CHOICES:
         options = list(presets.CHOICES[name])
+        if name == "only":
+            options = list(dict.fromkeys([*options, *_named()]))
         return st.selectbox(
             presets.label(name), options, index=options.index(start), key=key,
             format_func=lambda v: v.replace("_", " ") or "everything",

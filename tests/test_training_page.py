@@ -19,6 +19,7 @@ from core.settings import ROOT, Settings
 from core.store import Store, export
 from pages import _cascade, _figures, _mistakes, _plot, _runs, _worklist
 from tests import scored, tiny
+from tests.conftest import random_release
 from tests.permissions import not_permitted
 from tests.test_catalogue import linked
 from training import catalogue, evaluate, plots
@@ -213,6 +214,24 @@ def test_one_part_is_fine_tuned_on_corrections_of_that_part_alone(
     wanted = record.job.settings
     assert (wanted["init"], wanted["only"], wanted["size"]) == ("champion", "hand", 96)
     assert record.passes == wanted["branch_passes"]
+
+
+def test_a_part_that_stage_1_knows_by_name_can_be_trained(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not only those that have a fracture model; never what is no part."""
+    weights = tmp_path / "weights"
+    random_release(weights, size=96)
+    manifest = json.loads((weights / "manifest.json").read_text())
+    first = manifest["releases"][0]["stages"]["body_part"]
+    first["classes"] = ["elbow", "hand", "shoulder", "knee", "forearm", "stranger", "other"]
+    (weights / "manifest.json").write_text(json.dumps(manifest))
+    monkeypatch.setenv("BONE_WEIGHTS", str(weights))
+    data = tiny.write(tmp_path / "data")
+    DataSets(home, [tmp_path]).add("mine", "manifest", str(data))
+    app = page("training", "New run")
+    offered = next(s for s in app.selectbox if s.label == "Trains only").options
+    assert offered == [*("everything", "body part", "elbow", "hand", "shoulder", "forearm", "knee")]
 
 
 def test_what_is_started_is_what_the_fields_hold_at_the_click(
