@@ -28,7 +28,7 @@ LEAST, MOST = 1.08, 2.5  # how much larger the limb becomes; less is not worth i
 
 
 def crop(pixels: NDArray[Any]) -> Crop:
-    """The part of a picture (HxW, any real dtype, bright = dense) that has edges in it."""
+    """The part of a picture (HxW uint8, uint16 or float, bright = dense) that has edges in it."""
     height, width = pixels.shape
     scale = min(1.0, SIDE / max(height, width))
     shape = max(1, round(height * scale)), max(1, round(width * scale))

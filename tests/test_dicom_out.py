@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import shutil
 import subprocess
 from datetime import UTC, datetime
@@ -158,6 +159,42 @@ def test_names_leave_in_unicode(cascade: Cascade) -> None:
         read = pydicom.dcmread(pydicom.filebase.DicomBytesIO(encoded_file(item)))
         assert read.SpecificCharacterSet == "ISO_IR 192"
         assert "山田" in str(read.PatientName)
+
+
+def hostile_header() -> bytes:
+    """Tags that are markup, a script, Markdown, a formula and right-to-left."""
+    ds = dataset(phantom(120, 100, bits=12), BitsStored=12, **UIDS)
+    ds.SpecificCharacterSet = "ISO_IR 192"
+    ds.PatientName = "<img src=x onerror=alert(1)>^Jane"
+    ds.PatientID = '=HYPERLINK("x";"y")'
+    ds.StudyDescription = "<script>alert(1)</script> **bold** [a](javascript:alert(1))"
+    ds.StudyID, ds.AccessionNumber = "<b>1</b>", "\u202egnp.eod"
+    return part10(ds)
+
+
+@pytest.mark.skipif(not shutil.which("dsr2html"), reason="dcmtk is not installed")
+@pytest.mark.filterwarnings("ignore::UserWarning:pydicom", "ignore::UserWarning:highdicom")
+def test_tags_that_are_markup_are_text_in_the_report(cascade: Cascade, tmp_path: Path) -> None:
+    """As dcmtk reads it and writes it as a page; and the header is the one that came."""
+    source = hostile_header()
+    assessment = reply.assess(cascade, [("<script>alert(2)</script>.dcm", source)], LIMITS)
+    given = pydicom.dcmread(io.BytesIO(source))
+    reports = 0
+    for name, item in reply.objects(assessment):
+        for keyword in ("PatientName", "PatientID", "AccessionNumber", "StudyID"):
+            assert item.get(keyword) == given.get(keyword), (name, keyword)
+        path = tmp_path / f"{name}.dcm"
+        path.write_bytes(encoded_file(item))
+        if item.Modality != "SR":
+            continue
+        reports += 1
+        page = tmp_path / "report.html"
+        subprocess.run(["dsr2html", "+U8", path, page], check=True, capture_output=True)
+        text = page.read_text(encoding="utf-8")
+        assert "&lt;img src" in text  # of a name's first group: it ends at "="
+        for raw in ("<img", "<script", "<b>1", 'href="javascript'):
+            assert raw not in text
+    assert reports == 1
 
 
 @pytest.mark.skipif(not shutil.which("dsrdump"), reason="dcmtk is not installed")
