@@ -60,8 +60,9 @@ def inside(crop: Crop, height: int, width: int) -> tuple[slice, slice]:
     """Rows and columns of a crop in a picture of that size, at least one of each."""
     spans = []
     for first, last, side in ((crop.top, crop.bottom, height), (crop.left, crop.right, width)):
-        start = min(int(first * side), side - 1)
-        spans.append(slice(start, max(start + 1, min(side, math.ceil(last * side)))))
+        # A crop of whole pixels is these pixels again, whatever its fractions were rounded to.
+        start = min(int(first * side + 1e-6), side - 1)
+        spans.append(slice(start, max(start + 1, min(side, math.ceil(last * side - 1e-6)))))
     return spans[0], spans[1]
 
 

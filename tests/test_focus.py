@@ -106,6 +106,14 @@ def test_samples_keep_their_fractures():
         assert mask[rows, columns].sum() == mask.sum(), path.name
 
 
+def test_whole_pixels_are_these_pixels_again():
+    for side in (97, 100, 1000, 2999):
+        for start in range(0, side, 7):
+            crop = Crop(start / side, 0.0, (start + 5) / side, 1.0)
+            rows, columns = focus.inside(crop, side, 3)
+            assert (rows, columns) == (slice(start, min(start + 5, side)), slice(0, 3))
+
+
 def test_the_canvas_is_that_of_what_was_cut_out():
     grey, spec = limb(), Preprocessing(size=64, focus=True)
     canvas, crop = framed(grey, spec)
