@@ -12,9 +12,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from core.registry import Registry
 from core.types import WHOLE, Crop
 from tests import small, tiny
-from training import fit, sampling
+from training import candidate, fit, joint, sampling
 from training.augment import FLIP, GEOMETRY, vary
 from training.pictures import Pictures, dense_loss, pointing_loss
 from training.pictures import loss as loss_of
@@ -232,6 +233,20 @@ def test_frozen_stages_strangers_and_pointing_train_to_the_end(settings, tmp_pat
         ]
         assert len(values) == counted
         assert first["score"] == pytest.approx(np.mean(values), abs=1e-5)
+
+
+def test_what_was_trained_on_limbs_is_released_for_limbs(settings, tmp_path):
+    """The cut is part of the candidate's preprocessing, and of what ``joint`` measures."""
+    some = replace(settings, out=str(tmp_path / "run"), focus=1)
+    run = fit.Run(some)
+    assert run.spec.focus
+    run.fit()
+    assert joint.load(tmp_path / "run")[2] == run.spec
+    found = Registry.open(candidate.build(tmp_path / "run", "cut")).find("cut")
+    assert found.preprocessing == run.spec
+    plain = tmp_path / "plain"
+    fit.Run(replace(settings, out=str(plain))).fit()
+    assert not Registry.open(candidate.build(plain, "plain")).find("plain").preprocessing.focus
 
 
 def test_a_phase_without_pictures_is_skipped(settings, tmp_path):
