@@ -233,8 +233,8 @@ class Cascade:
 
     def _explain(self, radiograph: Radiograph, part: BodyPart, method: str) -> Heatmap:
         features: dict[str, torch.Tensor] = {}
-        framed_one, crop = framed(radiograph.pixels, self.release.preprocessing)
-        canvas = framed_one[None]
+        one, crop = framed(radiograph.pixels, self.release.preprocessing)
+        canvas = one[None]
         network = self._networks[part]
         [activations] = self._run(part, canvas, features, [0])
         rest = [found for [found] in self._others(part, canvas)]

@@ -22,6 +22,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from core import focus
 from core.types import WHOLE, Crop
 
 if TYPE_CHECKING:
@@ -180,8 +181,6 @@ def framed(pixels: NDArray[Any], spec: Preprocessing) -> tuple[Canvas, Crop]:
     """The canvas of a picture, as ``to_canvas``, and the part of the picture that is on it."""
     if not spec.focus:
         return _letterboxed(pixels, spec), WHOLE
-    from core import focus  # what has no focus does without
-
     rows, columns = focus.inside(focus.crop(pixels), *pixels.shape)
     height, width = pixels.shape
     # Whole pixels, and the crop is what was really cut.

@@ -94,16 +94,18 @@ def test_depth_and_exposure_do_not_matter(bits):
 
 def test_samples_keep_their_fractures():
     """Of every simulated fracture in samples/ the whole mask is on the canvas."""
-    masks = sorted((ROOT / "samples" / "masks").glob("*.png"))
-    assert len(masks) > 6
-    for path in masks:
+    compared = 0
+    for path in sorted((ROOT / "samples" / "masks").glob("*.png")):
         picture = ROOT / "samples" / path.name
         if not picture.exists():
             continue  # a DICOM file, which has the same content
         grey = cv2.imread(str(picture), cv2.IMREAD_GRAYSCALE)
         rows, columns = focus.inside(focus.crop(grey), *grey.shape)
         mask = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+        assert mask.any()
         assert mask[rows, columns].sum() == mask.sum(), path.name
+        compared += 1
+    assert compared > 6
 
 
 def test_whole_pixels_are_these_pixels_again():

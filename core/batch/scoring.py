@@ -188,8 +188,8 @@ class Scorer:
             elif item.canvas is None:
                 record = self._record(item, None)
             else:
-                spent_on = replace(item, seconds=item.seconds + share)
-                record = self._record(spent_on, next(found).on(item.crop))
+                timed = replace(item, seconds=item.seconds + share)
+                record = self._record(timed, next(found).on(item.crop))
             if item.sha256 is not None:
                 here.setdefault(item.sha256, record)
             records.append(record)
