@@ -17,7 +17,7 @@ from core.types import WHOLE, Crop
 from tests import small, tiny
 from training import candidate, fit, joint, sampling
 from training.augment import FLIP, GEOMETRY, vary
-from training.pictures import Pictures, dense_loss, pointing_loss
+from training.pictures import Pictures, dense_loss, pointing_loss, steady_loss
 from training.pictures import loss as loss_of
 
 
@@ -187,6 +187,32 @@ def test_cells_are_asked_where_the_boxes_lie():
     parts = [dense_loss(right[r::2], some, whole[r::2], seeds[r::2], whole) for r in range(2)]
     assert float(sum(parts)) == pytest.approx(cost(right))
     assert float(dense_loss(empty[None], some, whole[2:], seeds[2:], whole[2:])) == 0
+
+
+def test_two_views_of_a_picture_should_have_one_answer(settings, tmp_path, monkeypatch):
+    some = marked([None, None])
+    index, first = np.array([0, 1]), {"hand": torch.tensor([[1.0], [2.0]])}
+    second = {"hand": torch.tensor([[1.0], [-1.0]]), "elbow": torch.tensor([[5.0], [5.0]])}
+    both = first | {"elbow": torch.zeros(2, 1)}
+    assert float(steady_loss(both, second, some, index, 2)) == 4.5  # of its own part alone
+    assert float(steady_loss(first, first, some, index, 2)) == 0
+    assert float(steady_loss({"body_part": first["hand"]}, {}, some, index, 2)) == 0
+
+    def apart(steady: float) -> float:
+        """Mean distance of two views' answers in the last steps of the joint phase."""
+        seen: list[float] = []
+
+        def watched(*given: object) -> torch.Tensor:
+            found = steady_loss(*given)
+            seen.append(float(found.detach()))
+            return found
+
+        monkeypatch.setattr(fit, "steady_loss", watched)
+        changed = replace(settings, steady=steady, joint_passes=480, joint_rate=3e-3)
+        fit.Run(replace(changed, branch_passes=0, out=str(tmp_path / str(steady)))).fit()
+        return float(np.mean(seen[20:30]))
+
+    assert apart(1000.0) < 0.7 * apart(1e-9)
 
 
 def test_simulated_fractures_teach_the_cells_and_have_figures_of_their_own(tmp_path, settings):

@@ -11,12 +11,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from core.architectures import LITE2
 from core.cascade import Cascade
 from core.registry import Registry
 from core.transforms import Preprocessing
 from core.types import Mode
 from tests import tiny
-from training import calibrate, member
+from training import calibrate, initial, member
 from training.__main__ import main
 from training.data import DataInvalid
 
@@ -103,7 +104,7 @@ def test_what_cannot_be_fitted_is_said(weights, manifest, tmp_path):
     with pytest.raises(DataInvalid, match="val lacks positives or negatives of: hand"):
         member.build(settings, Settings.from_environment())
     with pytest.raises(DataInvalid, match="no weights of vit-tiny-patch16"):
-        member.features_of("vit-tiny-patch16", Preprocessing())
+        initial.features("vit-tiny-patch16", Preprocessing())
     with pytest.raises(ValueError, match="no architecture 'swin'"):
         member.Settings("a", (), "b", arch="swin")
 
@@ -114,11 +115,57 @@ def test_a_transformer_begins_with_the_weights_of_a_file(tmp_path):
 
     tensors = dict(make(VIT_TINY, Preprocessing(size=224)).state_dict())
     save_file(tensors | {"head.weight": torch.zeros(9, 192)}, tmp_path / "vit.safetensors")
-    state = member.features_of(VIT_TINY, Preprocessing(size=96), str(tmp_path / "vit.safetensors"))
+    state = initial.features(VIT_TINY, Preprocessing(size=96), str(tmp_path / "vit.safetensors"))
     assert state["pos_embed"].shape == (1, 37, 192) and "head.weight" not in state
     assert member._width(VIT_TINY, state, Preprocessing(size=96)) == 192
     with pytest.raises(DataInvalid, match="not those of efficientnet-lite2"):
         member._width("efficientnet-lite2", state, Preprocessing(size=96))
+
+
+def test_a_network_that_was_trained_with_the_cascade_joins_it(weights, manifest, tmp_path):
+    """``fit --arch`` trains features and heads; ``member`` takes both and fits nothing of them."""
+    run = tmp_path / "run"
+    fit = ["fit", "--arch", LITE2, "--init", "imagenet", "--out", str(run), "--size", "96"]
+    fit += ["--data", f"manifest:{manifest}", "--duplicates", "keep", "--batch", "8"]
+    assert main([*fit, "--joint-passes", "32", "--validations", "2", "--freeze", "2"]) == 0
+    found = torch.load(run / "networks.pt", weights_only=True)
+    before = initial.features(LITE2, Preprocessing(size=96))
+    changed = {k for k, v in before.items() if not torch.equal(v, found["features"][k])}
+    # the early layers stay, and so do all depthwise filters, but not what lies between
+    assert "conv1.weight" not in changed and "blocks.6.bn3.running_mean" not in changed
+    assert "blocks.9.conv2.weight" not in changed and "blocks.9.conv1.weight" in changed
+    assert json.loads((run / "status.json").read_text())["state"] == "finished"
+
+    command = [
+        "member",
+        "--base",
+        str(weights),
+        "--data",
+        f"manifest:{manifest}",
+        "--init",
+        str(run),
+    ]
+    command += ["--duplicates", "keep", "--id", "joined", "--out"]
+    assert main([*command, str(tmp_path / "joined")]) == 0
+    registry = Registry.open(tmp_path / "joined" / "candidate")
+    release = registry.find("champion", Mode.ENSEMBLE)
+    for part in release.parts:
+        [one] = release.stages[part].ensemble.members
+        head = registry.load(release)[one.branch]["fc.weight"]
+        assert torch.allclose(head.float(), found["heads"][f"{part}.weight"], atol=1e-3)
+    said = " ".join(release.training_data["commands"])
+    assert "training fit" in said and "training member" in said
+
+
+def test_what_another_run_made_is_no_member(weights, manifest, tmp_path, capsys):
+    command = ["member", "--base", str(weights), "--data", f"manifest:{manifest}", "--init"]
+    command += [str(tmp_path), "--out", str(tmp_path / "joined"), "--duplicates", "keep"]
+    assert main(command) == 1 and "has not come to its end" in capsys.readouterr().err
+    made = {"arch": LITE2, "size": 160, "focus": False, "heads": {}, "features": {}}
+    torch.save(made, tmp_path / "networks.pt")
+    assert main(command) == 1 and "saw pictures of 160 pixels" in capsys.readouterr().err
+    torch.save(made | {"arch": "vit-tiny-patch16"}, tmp_path / "networks.pt")
+    assert main(command) == 1 and "not efficientnet-lite2" in capsys.readouterr().err
 
 
 def test_weights_follow_who_is_right():

@@ -123,11 +123,13 @@ def _fit_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _fit(options: argparse.Namespace) -> None:
-    from training import distributed, fit
+    from core.architectures import RESNET50
+    from training import distributed, fit, fit_member
 
     settings = _collect(options, fit.Settings)
+    kind = fit.Run if settings.arch == RESNET50 else fit_member.MemberRun
     with distributed.processes(settings.device):
-        path = fit.Run(settings).fit()
+        path = kind(settings).fit()
         if distributed.first():
             print(path)
 

@@ -25,8 +25,8 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from core import architectures, files
 from core import device as devices
-from core import files
 from core.network import Branch, channels_last
 from core.transforms import Preprocessing, to_tensor
 from core.types import BodyPart
@@ -42,7 +42,7 @@ from training.data import (
     split_hash,
 )
 from training.duplicates import settle
-from training.model import JointNetwork
+from training.model import Joint, JointNetwork
 from training.phase import Phase, PhaseState, Sampler, rate
 from training.phases import BODY_PART, JOINT, needed, passes
 from training.pictures import (
@@ -53,24 +53,30 @@ from training.pictures import (
     figures_of,
     loss,
     pointing_loss,
+    steady_loss,
 )
 from training.status import Status, Stopped
 
 log = logging.getLogger(__name__)
+
+_OTHERWISE = 0x2545F491  # makes of a view's seed that of another view of the same picture
 
 
 @dataclass(frozen=True)
 class Settings:
     """What a run is made from. passes: pictures seen, not epochs, as the draws are balanced.
 
-    init: see ``initial.load``. freeze: so many first stages of the trunk stay as they are (0 to 2).
-    strangers: so many drawn pictures that are no radiographs. pointing: weight of the loss that
-    asks the evidence to lie in the annotated boxes. dense: weight of the loss that asks each cell
-    of layer3 in the joint phase whether a finding lies in it (``model.Cells``); half of the
-    draws are simulated then, where there is any. focus: 1 to cut each picture to its limb first
-    (``core.focus``). batch: of all processes together. patience: a
-    phase ends after so many validations without a better score; 0: never early. precision: "bf16"
-    (autocast) or "fp32". A phase of 0 passes is skipped.
+    arch: one of ``core.architectures``. A ResNet50 is a cascade; anything else is one network for
+    all parts with a joint phase alone (``training.fit_member``), from "scratch", "imagenet" or a
+    safetensors file. init: see ``initial.load``. freeze: so many first stages of the trunk stay as
+    they are (0 to 2). strangers: so many drawn pictures that are no radiographs. pointing: weight
+    of the loss that asks the evidence to lie in the annotated boxes. dense: weight of the loss that
+    asks each cell of layer3 in the joint phase whether a finding lies in it (``model.Cells``); half
+    of the draws are simulated then, where there is any. steady: weight of the loss that asks two
+    views of a picture to have one answer; a quarter of the pictures is seen twice for it. focus: 1
+    to cut each picture to its limb first (``core.focus``). batch: of all processes together.
+    patience: a phase ends after so many validations without a better score; 0: never early.
+    precision: "bf16" (autocast) or "fp32". A phase of 0 passes is skipped.
 
     A release as ``init`` gives the trunk, and without a joint phase, which would change what the
     branches see, its own branches too. only: the one branch of such a release that is trained,
@@ -80,6 +86,7 @@ class Settings:
 
     data: tuple[str, ...]
     out: str
+    arch: str = architectures.RESNET50
     init: str = "scratch"
     only: str = ""
     duplicates: str = "drop"
@@ -87,6 +94,7 @@ class Settings:
     strangers: int = 0
     pointing: float = 0.0
     dense: float = 0.0
+    steady: float = 0.0
     size: int = 224
     focus: int = 0
     joint_passes: int = 40_000
@@ -108,6 +116,10 @@ class Settings:
     minutes_between_checkpoints: float = 3.0
 
     def __post_init__(self) -> None:
+        if self.arch not in architectures.NAMES:
+            raise ValueError(f"There is no architecture {self.arch!r}.")
+        if self.arch != architectures.RESNET50 and (self.only or self.dense):
+            raise ValueError("--only and --dense are for a ResNet50 cascade.")
         if self.precision not in ("bf16", "fp32"):
             raise ValueError(f"The precision must be bf16 or fp32, not {self.precision!r}.")
         if self.only:
@@ -221,13 +233,13 @@ class Run:
         curves.to_tensorboard(self.folder)
         self.status.write("finished", 1.0)
 
-    def _joint_phase(self, joint: JointNetwork) -> Phase:
+    def _joint_phase(self, joint: Joint) -> Phase:
         sampler = sampling.JointSampler(self.train.rows, self.settings.dense > 0)
         heads = (BODY_PART, *self.parts)
         s = self.settings
 
         def forward(network: nn.Module, x: Tensor) -> Answer:
-            assert isinstance(network, JointNetwork)
+            assert isinstance(network, Joint)
             logits, maps, cells = network.answer(x)
             shown = {p: evidence(maps, network.weight(p)) for p in self.parts}
             return Answer(logits, shown, cells)
@@ -314,16 +326,14 @@ class Run:
         whole = phase.sampler.draw(s.batch, rng)
         index = distributed.share(whole)
         seeds = distributed.share(rng.integers(2**31, size=s.batch))
-        grey = torch.from_numpy(self.train.canvases[index]).float().div_(255)[:, None]
-        x = vary(grey, seeds).sub_(self.spec.mean).div_(self.spec.std).expand(-1, 3, -1, -1)
-        x = x.to(self.device.processor).contiguous(memory_format=torch.channels_last)
         state.set_rate(rate(seen, phase, s))
-        with self._autocast():
-            answer = phase.forward(phase.module.train(), x)
+        answer = self._answer(phase, index, seeds)
         mine = loss(answer.logits, self.train, index, whole, s.smoothing)
         if s.pointing:
             away = pointing_loss(answer.evidence, self.train, index, seeds, whole)
             mine = mine + s.pointing * away
+        if s.steady:
+            mine = mine + s.steady * self._unsteady(phase, answer.logits, index, seeds)
         if answer.cells is not None:
             mine = mine + s.dense * dense_loss(answer.cells, self.train, index, seeds, whole)
         state.keep(answer.logits, index)
@@ -333,6 +343,24 @@ class Run:
             raise FloatingPointError(f"The loss is {value} after {seen} pictures of {phase.name}.")
         state.descend(mine)
         return value
+
+    def _answer(self, phase: Phase, index: np.ndarray, seeds: np.ndarray) -> Answer:
+        """Of the network in training, to pictures varied by their seeds."""
+        grey = torch.from_numpy(self.train.canvases[index]).float().div_(255)[:, None]
+        x = vary(grey, seeds).sub_(self.spec.mean).div_(self.spec.std).expand(-1, 3, -1, -1)
+        x = x.to(self.device.processor).contiguous(memory_format=torch.channels_last)
+        with self._autocast():
+            return phase.forward(phase.module.train(), x)
+
+    def _unsteady(
+        self, phase: Phase, logits: Logits, index: np.ndarray, seeds: np.ndarray
+    ) -> Tensor:
+        """``steady_loss`` of a second view of the first quarter of the pictures."""
+        some = index[: max(1, len(index) // 4)]
+        again = self._answer(phase, some, np.bitwise_xor(seeds[: len(some)], _OTHERWISE))
+        first = {name: values[: len(some)] for name, values in logits.items()}
+        count = max(1, self.settings.batch // 4)
+        return steady_loss(first, again.logits, self.train, some, count)
 
     def _autocast(self) -> torch.autocast:
         enabled = self.settings.precision == "bf16"

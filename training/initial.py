@@ -6,9 +6,10 @@ import json
 from pathlib import Path
 
 import torch
+from safetensors.torch import load as load_safetensors
 from torch import Tensor
 
-from core import files
+from core import architectures, files
 from core.compat import import_torchvision
 from core.errors import WeightsInvalid
 from core.registry import Registry, Release
@@ -143,6 +144,24 @@ def released(name: str) -> dict[str, Tensor]:
     registry, release = _find(name)
     tensors, stage = registry.load(release), release.stages[BODY_PART]
     return tensors[stage.trunk] | tensors[stage.branch]
+
+
+def features(arch: str, spec: Preprocessing, init: str = "") -> dict[str, Tensor]:
+    """The state dict of a feature extractor for canvases normalised as ``spec``."""
+    if init:
+        whole = load_safetensors(Path(init).read_bytes())
+        state = {k: v for k, v in whole.items() if not k.startswith(("head.", "fc_norm."))}
+        if arch in (architectures.VIT_TINY, architectures.VIT_SMALL):
+            from core.architectures import vit
+
+            state = vit.resized(state, spec.size)
+        return state
+    if arch != architectures.LITE2:
+        raise DataInvalid(f"There are no weights of {arch} here: name a file of them as --init.")
+    from core.architectures import lite2
+    from training.teacher import Lite2
+
+    return lite2.adapted(lite2.from_package(Lite2(spec.size).net.state_dict()), spec)
 
 
 def _find(name: str) -> tuple[Registry, Release]:

@@ -1,8 +1,9 @@
-"""Add a member to a release: a frozen network's features, a linear head for each part, weights.
+"""Add a member to a release: a network's features, a linear head for each part, weights.
 
-The feature extractor stays as ImageNet left it; what is fitted is a logistic regression on the
-pooled features of several views of each training radiograph, its strength chosen by
-cross-validation over patients. Features are those of the release's own engine on the release's own
+Either a run of ``fit --arch`` has trained both on radiographs, or the feature extractor stays as
+ImageNet left it; then what is fitted is a logistic regression on the pooled features of several
+views of each training radiograph, its strength chosen by cross-validation over patients. Features
+are those of the release's own engine on the release's own
 canvases, so the head belongs to the numbers that it will be given. Calibration, the weights of the
 members and the operating points of their average come from the validation split.
 """
@@ -32,7 +33,16 @@ from core.engines import choice
 from core.registry import Registry, Release
 from core.transforms import Preprocessing
 from core.types import Mode
-from training import calibrate, candidate, metrics, provenance, release, taken
+from training import (
+    calibrate,
+    candidate,
+    fit_member,
+    initial,
+    metrics,
+    provenance,
+    release,
+    taken,
+)
 from training.augment import vary
 from training.data import SIMULATED, DataInvalid, load_canvases, read_all, split_hash
 from training.duplicates import settle
@@ -52,9 +62,10 @@ class Settings:
 
     base: a run folder with a candidate, or a folder with a manifest. release: which of its
     releases. out: the run folder whose ``candidate`` is written. id: of the new release; empty: the
-    base's own. arch: one of ``core.architectures``. init: a safetensors file with the state dict of
-    the feature extractor by the names of ``core.architectures`` (timm's for a transformer), for
-    inputs as the release normalises them; empty: ImageNet's EfficientNet-Lite2. views: of each
+    base's own. arch: one of ``core.architectures``. init: the folder of a run of ``fit --arch``, or
+    a safetensors file with the state dict of the feature extractor by the names of
+    ``core.architectures`` (timm's for a transformer), for inputs as the release normalises them;
+    empty: ImageNet's EfficientNet-Lite2. views: of each
     training picture: as it is, mirrored, then varied. default: the mode that the release is used in
     where nobody says which.
     """
@@ -95,7 +106,9 @@ def build(settings: Settings, program: core.settings.Settings) -> Path:
     networks. Raises DataInvalid where a part has too few pictures of either label.
     """
     registry, base = _base(settings)
-    entry, tensors = _begun(settings, registry, base)
+    run = Path(settings.init) if settings.init and Path(settings.init).is_dir() else None
+    trained = fit_member.trained(run, settings.arch, base.preprocessing) if run else None
+    entry, tensors = _begun(settings, registry, base, trained)
     name = settings.name or TITLES[settings.arch]
     rows = _rows(settings, entry)
     folder = Path(settings.out) / "candidate"
@@ -106,12 +119,16 @@ def build(settings: Settings, program: core.settings.Settings) -> Path:
 
     heads = {}
     for part in _parts(entry):
-        train, canvases = _of(rows, "train", part, base.preprocessing)
-        heads[part] = _head(cascade, part, name, train, canvases, settings)
+        if trained:
+            heads[part] = _trained_head(trained["heads"], part, settings.init)
+        else:
+            train, canvases = _of(rows, "train", part, base.preprocessing)
+            heads[part] = _head(cascade, part, name, train, canvases, settings)
         tensors[_member(entry, part, name)["branch"]] = heads[part]
     _join(entry, cascade, name, heads, rows)
     entry.setdefault("training_data", {})["commands"] = [
         *base.training_data.get("commands", ()),
+        *(provenance.commands(run) if run else ()),
         provenance.command("member", asdict(settings), Settings),
     ]
     release.write(folder, entry, tensors)
@@ -125,7 +142,7 @@ def _base(settings: Settings) -> tuple[Registry, Release]:
 
 
 def _begun(
-    settings: Settings, registry: Registry, base: Release
+    settings: Settings, registry: Registry, base: Release, trained: dict[str, Any] | None
 ) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]]:
     """The base's entry and tensors with the new member in them, its heads still empty."""
     release_id = settings.id or base.id
@@ -134,7 +151,11 @@ def _begun(
     tensors = {paths[p]: load(registry.read(f)) for p, f in base.files.items()}
     name = settings.name or TITLES[settings.arch]
     trunk = f"{release_id}/{settings.arch}.safetensors"
-    state = features_of(settings.arch, base.preprocessing, settings.init)
+    state = (
+        trained["features"]
+        if trained
+        else initial.features(settings.arch, base.preprocessing, settings.init)
+    )
     width = _width(settings.arch, state, base.preprocessing)
     tensors[trunk] = release.half(state)
     entry["architectures"] = entry.get("architectures", {}) | {trunk: settings.arch}
@@ -149,24 +170,6 @@ def _begun(
         tensors[branch] = {"fc.weight": torch.zeros(1, width), "fc.bias": torch.zeros(1)}
     used = taken.used(entry)
     return entry, {p: t for p, t in tensors.items() if p in used}
-
-
-def features_of(arch: str, spec: Preprocessing, init: str = "") -> dict[str, Tensor]:
-    """The state dict of a feature extractor for canvases normalised as ``spec``."""
-    if init:
-        whole = load(Path(init).read_bytes())
-        state = {k: v for k, v in whole.items() if not k.startswith(("head.", "fc_norm."))}
-        if arch in (architectures.VIT_TINY, architectures.VIT_SMALL):
-            from core.architectures import vit
-
-            state = vit.resized(state, spec.size)
-        return state
-    if arch != architectures.LITE2:
-        raise DataInvalid(f"There are no weights of {arch} here: name a file of them as --init.")
-    from core.architectures import lite2
-    from training.teacher import Lite2
-
-    return lite2.adapted(lite2.from_package(Lite2(spec.size).net.state_dict()), spec)
 
 
 def _width(arch: str, state: dict[str, Tensor], spec: Preprocessing) -> int:
@@ -232,6 +235,12 @@ def _head(
     bias = regression.intercept_ - weight @ scaler.mean_
     layer = {"fc.weight": torch.tensor(weight), "fc.bias": torch.tensor(bias)}
     return release.half(layer)  # float16, and the bias float32, as in the file
+
+
+def _trained_head(heads: dict[str, Tensor], part: str, run: str) -> dict[str, Tensor]:
+    if f"{part}.weight" not in heads:
+        raise DataInvalid(f"The run {run} had no labelled pictures of the {part} to learn from.")
+    return release.half({f"fc.{k}": heads[f"{part}.{k}"] for k in ("weight", "bias")})
 
 
 def views(canvases: NDArray[np.uint8], settings: Settings) -> list[NDArray[np.uint8]]:

@@ -22,6 +22,22 @@ from training.phases import BODY_PART, OTHER
 CLASSES = (*FOCUS, OTHER)
 
 
+class Joint(nn.Module):
+    """Bx3xSxS -> logits by head: one network that answers for stage 1 and for every part."""
+
+    heads: nn.ModuleDict
+
+    def weight(self, name: str) -> Tensor:
+        """The linear layer of a head, CxD."""
+        head = self.heads[name]
+        assert isinstance(head, nn.Linear)
+        return head.weight
+
+    def answer(self, x: Tensor) -> tuple[dict[str, Tensor], Tensor, Tensor | None]:
+        """Logits by head, the maps (BxDxhxw) that they were pooled from, those of ``Cells``."""
+        raise NotImplementedError
+
+
 class FrozenStages(nn.Module):
     """A network whose trunk keeps its first 0, 1 or 2 stages as they are.
 
@@ -68,7 +84,7 @@ class Cells(nn.Module):
         return torch.squeeze(self.last(maps), 1)
 
 
-class JointNetwork(FrozenStages):
+class JointNetwork(FrozenStages, Joint):
     """Bx3xSxS -> logits by head: "body_part" (BxK) and one logit (Bx1) for each labelled part."""
 
     def __init__(
@@ -92,14 +108,7 @@ class JointNetwork(FrozenStages):
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         return self.answer(x)[0]
 
-    def weight(self, name: str) -> Tensor:
-        """The linear layer of a head, CxD."""
-        head = self.heads[name]
-        assert isinstance(head, nn.Linear)
-        return head.weight
-
     def answer(self, x: Tensor) -> tuple[dict[str, Tensor], Tensor, Tensor | None]:
-        """Logits by head, the maps (Bx2048xhxw) that they were pooled from, those of ``Cells``."""
         _, fine, coarse = self.trunk.stages(x)
         cells = self.cells(fine, coarse) if self.cells else None
         maps = self.layer4(coarse)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from core.architectures import RESNET50
 from core.types import BodyPart
 
 BODY_PART = "body_part"
@@ -23,7 +24,10 @@ BRANCHES = (BODY_PART, *PARTS)
 
 
 def passes(settings: Mapping[str, Any]) -> dict[str, int]:
-    """Pictures by phase; of a run that trains one branch (``only``, any part) there is no other."""
+    """Pictures by phase; of a run that trains one branch (``only``, any part) there is no other,
+    and of one that trains another network than the cascade (``arch``) the joint one alone."""
+    if settings.get("arch", RESNET50) != RESNET50:
+        return {JOINT: int(settings.get(SETTINGS[JOINT], 0))}
     only = settings.get("only") or ""
     wanted = {only: SETTINGS.get(only, "branch_passes")} if only else SETTINGS
     return {phase: int(settings.get(setting, 0)) for phase, setting in wanted.items()}

@@ -202,6 +202,22 @@ def dense_loss(
     return torch.stack(terms).sum() / count if terms else cells.sum() * 0.0
 
 
+def steady_loss(
+    first: Logits, second: Logits, pictures: Pictures, index: np.ndarray, count: int
+) -> Tensor:
+    """How far two views of a picture are apart: the squared difference of its own part's logits.
+
+    Shift, scale, exposure and what is painted over say nothing of the bone, so the answer should
+    not change. Summed over the pictures ``index``, whose logits both are, and divided by ``count``.
+    """
+    part = pictures.rows.part.to_numpy()[index]
+    terms = []
+    for name in [n for n in first if n != BODY_PART]:
+        here = np.flatnonzero(part == name)
+        terms.append((first[name].float()[here, 0] - second[name].float()[here, 0]).square())
+    return torch.cat(terms).sum() / count if terms else torch.zeros(())
+
+
 def figures_of(logits: Logits, pictures: Pictures) -> dict[str, float]:
     """Accuracy of stage 1 on the three parts, on others and on strangers, AUROC of every part's
     own head."""

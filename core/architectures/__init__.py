@@ -39,3 +39,12 @@ def make(name: str, spec: Preprocessing) -> nn.Module:
 
         return Trunk()
     raise KeyError(name)
+
+
+def early(network: nn.Module, stages: int) -> list[nn.Module]:
+    """The layers of an extractor before its maps of stride 4 (1) or 8 (2) end; none for 0.
+
+    What training may leave as it is: they are the dear ones, with the large maps. Of a transformer,
+    whose maps are all of one size, a third of the blocks each.
+    """
+    return [*network.early(stages)] if stages else []  # type: ignore[operator]

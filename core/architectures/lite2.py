@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad, relu6
 
@@ -54,6 +55,10 @@ class SameConv2d(nn.Conv2d):
         return pad(x, sides, value=self.fill)
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.training and self.groups > 1:
+            # In bf16 the gradient of one of these takes a CPU a hundred times as long.
+            with torch.autocast(x.device.type, enabled=False):
+                return super().forward(self.padded(x.float()))
         return super().forward(self.padded(x))
 
 
@@ -106,6 +111,10 @@ class EfficientNetLite2(nn.Module):
                 channels = layer.channels
         self.blocks = nn.Sequential(*blocks)
         self.conv2, self.bn2 = _convolution(channels, CHANNELS, 1, 1), _norm(CHANNELS)
+
+    def early(self, stages: int) -> list[nn.Module]:
+        """The layers with maps of stride 4 (1 stage) or 8 (2) and wider."""
+        return [self.conv1, self.bn1, *list(self.blocks)[: (0, 4, 7)[stages]]]
 
     def forward(self, x: Tensor) -> Tensor:
         x = relu6(self.bn1(self.conv1(x)))

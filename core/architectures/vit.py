@@ -91,6 +91,10 @@ class VisionTransformer(nn.Module):
         self.blocks = nn.Sequential(*(Block(width, heads) for _ in range(depth)))
         self.norm = nn.LayerNorm(width, _EPSILON)
 
+    def early(self, stages: int) -> list[nn.Module]:
+        """The patches and a third of the blocks for each stage."""
+        return [self.patch_embed, *list(self.blocks)[: stages * DEPTH // 3]]
+
     def forward(self, x: Tensor) -> Tensor:
         tokens = self.patch_embed(x)
         tokens = torch.cat([self.cls_token.expand(len(tokens), -1, -1), tokens], 1)

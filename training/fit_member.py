@@ -1,0 +1,123 @@
+"""Train a network of another architecture on the data and in the loop of the cascade's own.
+
+One extractor with a head for stage 1 and one for each labelled part, in one joint phase: the same
+splits, draws, augmentation, losses and validation as the ResNet50's. ``python -m training member
+--init RUN`` puts what comes out beside a release's ResNet50.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from core import architectures, files
+from core.network import channels_last
+from core.transforms import Preprocessing
+from training import curves, distributed, initial
+from training.data import DataInvalid
+from training.fit import Run
+from training.model import Joint
+from training.phases import BODY_PART
+
+NETWORKS = "networks.pt"
+
+
+class MemberNetwork(Joint):
+    """Bx3xSxS -> logits by head, as ``model.JointNetwork``, from one of ``core.architectures``."""
+
+    def __init__(
+        self,
+        arch: str,
+        spec: Preprocessing,
+        parts: Iterable[str],
+        kinds: Sequence[str],
+        freeze: int,
+    ) -> None:
+        """freeze: so many strides of 2 after the first keep their layers as they are (0 to 2)."""
+        super().__init__()
+        self.features = architectures.make(arch, spec)
+        with torch.inference_mode():
+            width = self.features.eval()(torch.zeros(1, 3, spec.size, spec.size)).shape[1]
+        outputs = {BODY_PART: len(kinds)} | {p: 1 for p in parts}
+        self.heads = nn.ModuleDict({n: nn.Linear(width, c) for n, c in outputs.items()})
+        for parameter in self.heads.parameters():
+            nn.init.zeros_(parameter)
+        self._frozen = architectures.early(self.features, freeze)
+        for module in self._frozen:
+            module.requires_grad_(False)
+        for module in self.features.modules():
+            # Two per cent of the weights, and on a CPU their gradient is four fifths of a step.
+            if isinstance(module, nn.Conv2d) and module.groups > 1:
+                module.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        for module in getattr(self, "_frozen", ()):
+            module.eval()
+        return self
+
+    def answer(self, x: Tensor) -> tuple[dict[str, Tensor], Tensor, Tensor | None]:
+        maps = self.features(x)
+        pooled = maps.mean((2, 3))
+        return {name: head(pooled) for name, head in self.heads.items()}, maps, None
+
+
+class MemberRun(Run):
+    """A run whose one phase is the joint one, of another network than the ResNet50."""
+
+    def fit(self) -> Path:
+        """The phase, from the last checkpoint; returns the path of ``networks.pt``."""
+        s = self.settings
+        torch.manual_seed(s.seed)
+        network = MemberNetwork(s.arch, self.spec, self.parts, self.kinds, s.freeze)
+        if s.init != "scratch":
+            state = initial.features(s.arch, self.spec, "" if s.init == "imagenet" else s.init)
+            network.features.load_state_dict(state)
+        distributed.synchronise(channels_last(network.to(self.device.processor)))
+        saved = self._checkpoint()
+        distributed.wait()
+        best = self._phase(self._joint_phase(network), saved, saved["done"] if saved else {})
+        if distributed.first():
+            self._write(best)
+        return self.folder / NETWORKS
+
+    def _write(self, best: dict[str, Tensor]) -> None:
+        complete: dict[str, Any] = {
+            "arch": self.settings.arch,
+            "features": _below(best, "features."),
+            "heads": _below(best, "heads."),
+            "size": self.spec.size,
+            "focus": self.spec.focus,
+            "kinds": list(self.kinds),
+        }
+        files.save_checkpoint(self.folder / NETWORKS, complete)
+        curves.write(self.folder)
+        curves.to_tensorboard(self.folder)
+        self.status.write("finished", 1.0)
+
+
+def trained(run: Path, arch: str, spec: Preprocessing) -> dict[str, Any]:
+    """``networks.pt`` of such a run; raises DataInvalid where it is of something else."""
+    path = run / NETWORKS
+    if not path.exists():
+        raise DataInvalid(f"The run {run.name} has not come to its end: it has no {NETWORKS}.")
+    found: dict[str, Any] = torch.load(path, weights_only=True)
+    if found.get("arch") != arch:
+        raise DataInvalid(
+            f"The run {run.name} trained {found.get('arch', 'a cascade')}, not {arch}."
+        )
+    seen = found["size"], found["focus"]
+    if seen != (spec.size, spec.focus):
+        raise DataInvalid(
+            f"The run {run.name} saw pictures of {found['size']} pixels"
+            f"{', cut to the limb' * found['focus']}, and the release shows its networks others."
+        )
+    return found
+
+
+def _below(state: dict[str, Tensor], start: str) -> dict[str, Tensor]:
+    return {k.removeprefix(start): v for k, v in state.items() if k.startswith(start)}
