@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ast
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -56,6 +59,21 @@ def test_only_the_decode_boundary_opens_images(path):
 def test_only_the_registry_reads_weights():
     readers = [p.name for p in [*of("core"), *of("pages")] if "safetensors" in roots(p)]
     assert readers == ["registry.py"]
+
+
+@pytest.mark.parametrize("module", ["core.cascade", "training.fit"])
+def test_threads_of_torch_sleep_while_they_wait(module):
+    """libgomp says what it goes by when torch is loaded, which comes after ``core``."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("OMP_", "GOMP_"))}
+    done = subprocess.run(
+        [sys.executable, "-c", f"import {module}"],
+        cwd=ROOT,
+        env=environment | {"OMP_DISPLAY_ENV": "true"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "OMP_WAIT_POLICY = 'PASSIVE'" in done.stderr
 
 
 def test_pages_hold_no_model_code():

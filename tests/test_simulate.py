@@ -124,7 +124,7 @@ def test_every_view_gives_a_picture(skeleton: Skeleton) -> None:
         assert len(np.unique(case.pixels)) > 100, view
 
 
-@pytest.mark.parametrize("part", SUPPORTED)
+@pytest.mark.parametrize("part", findings.SITES)
 def test_labels_are_true(skeleton: Skeleton, part: str) -> None:
     for index in range(3):
         case = simulate(skeleton, Order(9, index, SMALL, part, positive=True))
@@ -136,6 +136,12 @@ def test_labels_are_true(skeleton: Skeleton, part: str) -> None:
         assert cols.min() / width == x0 and (rows.max() + 1) / height == y1
         case = simulate(skeleton, Order(9, index, SMALL, part, positive=False))
         assert not case.finding and not case.boxes and not case.mask.any()
+
+
+def test_what_is_there_to_be_refused_is_sound_unless_it_is_asked_for(skeleton: Skeleton) -> None:
+    cases = [simulate(skeleton, Order(2, index, SMALL)) for index in range(40)]
+    others = [case for case in cases if case.part not in SUPPORTED]
+    assert others and not any(case.positive for case in others)
 
 
 def test_a_crack_changes_the_picture_in_its_box_and_a_bare_bone_has_none(

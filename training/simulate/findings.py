@@ -18,6 +18,10 @@ from .physics import Camera
 KINDS = ("transverse", "oblique", "spiral", "hairline", "impacted", "avulsion")
 
 
+# Where the small piece lies at the near end of the bone, the limb beyond stays where it is.
+NEAR_END_MOVES = ("olecranon", "calcaneus")
+
+
 @dataclass(frozen=True)
 class Site:
     """A usual place: the bone, the range along it (0 proximal, 1 distal), the usual kinds."""
@@ -72,6 +76,22 @@ SITES: dict[str, tuple[Site, ...]] = {
              ("AP", "external rotation", "internal rotation")),
         Site("lateral third of the clavicle", "clavicle", (0.72, 0.88), _SHAFT, 1.5,
              ("AP", "external rotation", "internal rotation")),
+    ),
+    # Parts that the cascade does not read as it is released, to try what it takes to add one.
+    "forearm": (
+        Site("shaft of the radius", "radius", (0.3, 0.75), _SHAFT, 1.5),
+        Site("shaft of the ulna", "ulna", (0.3, 0.75), _SHAFT, 1.0),
+    ),
+    "humerus": (Site("shaft of the humerus", "humerus", (0.3, 0.7), _SHAFT),),
+    "foot": (
+        Site("calcaneus", "foot", (0.08, 0.3), ("transverse", "oblique", "hairline"), 2.0,
+             ("lateral",)),
+        Site("metatarsals", "foot", (0.66, 0.86), ("transverse", "oblique"), 1.0, ("DP",)),
+    ),
+    "knee": (
+        Site("distal femur", "femur", (0.86, 0.93), _END, 1.0),
+        Site("proximal tibia", "tibia", (0.05, 0.16), _END, 1.5),
+        Site("neck of the fibula", "fibula", (0.05, 0.12), _SHAFT, 0.7),
     ),
 }  # fmt: skip
 
@@ -276,7 +296,7 @@ def draw_fracture(
     if kind == "avulsion":
         cut = corner_cut(cut, local, site, rng)
     return place_fragment(Fracture(
-        site, kind, cut, np.zeros(3), np.eye(3), np.zeros(3), site.name == "olecranon"
+        site, kind, cut, np.zeros(3), np.eye(3), np.zeros(3), site.name in NEAR_END_MOVES
     ), pose, radius, severity, rng)  # fmt: skip
 
 

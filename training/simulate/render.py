@@ -159,7 +159,9 @@ def draw_scene(skeleton: Skeleton, order: Order, rng: np.random.Generator) -> Sc
     pose = Pose(bones, {name: posed.places[name] for name in view.bones}, posed.hinges)
     camera = draw_camera(view, pose, order, body, rng)
     positive = order.positive if order.positive is not None else rng.random() < 0.5
-    if not positive or view.part not in SUPPORTED:
+    # Of parts that nobody asked for by name, those that are not supported are there to be refused.
+    broken = findings.SITES if order.part else SUPPORTED
+    if not positive or view.part not in broken:
         return Scene(view, pose, camera, body, None)
     severity = order.severity if order.severity is not None else float(rng.random())
     fracture, pose = visible_fracture(skeleton, view, pose, camera, severity, rng)
