@@ -210,6 +210,11 @@ def test_two_views_of_a_picture_should_have_one_answer(settings, tmp_path, monke
         monkeypatch.setattr(fit, "steady_loss", watched)
         changed = replace(settings, steady=steady, joint_passes=480, joint_rate=3e-3)
         fit.Run(replace(changed, branch_passes=0, out=str(tmp_path / str(steady)))).fit()
+        first, *_ = tiny.events(tmp_path / str(steady))
+        moved = [first[f"moved_{part}"] for part in ("elbow", "hand", "shoulder")]
+        counted = ["body_part", "other", "elbow", "hand", "shoulder"]
+        expected = np.mean([first[k] for k in counted]) - np.mean(moved)
+        assert first["score"] == pytest.approx(expected, abs=1e-5)
         return float(np.mean(seen[20:30]))
 
     assert apart(1000.0) < 0.7 * apart(1e-9)
@@ -242,7 +247,7 @@ def test_frozen_stages_strangers_and_pointing_train_to_the_end(settings, tmp_pat
     some = replace(settings, out=str(tmp_path), freeze=2, strangers=20, pointing=0.1)
     run = fit.Run(some)
     assert (run.train.rows.part == "stranger").sum() == 20
-    assert (run.val.rows.part == "stranger").sum() == 2  # drawn anew, from another seed
+    assert (run.validation.real.rows.part == "stranger").sum() == 2  # drawn anew, from another seed
     assert "stranger" in run.kinds
     before = {k: v.clone() for k, v in fit.JointNetwork(run.parts).trunk.state_dict().items()}
     saved = torch.load(run.fit(), weights_only=True)["networks"]["trunk"]

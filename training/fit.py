@@ -28,14 +28,11 @@ from tqdm import tqdm
 from core import architectures, files
 from core import device as devices
 from core.network import Branch, channels_last
-from core.transforms import Preprocessing, to_tensor
+from core.transforms import Preprocessing
 from core.types import BodyPart
 from training import curves, distributed, initial, sampling, strangers
 from training.augment import vary
 from training.data import (
-    AMBIGUOUS,
-    FOCUS,
-    SIMULATED,
     DataInvalid,
     kinds_of,
     read_all,
@@ -43,19 +40,19 @@ from training.data import (
 )
 from training.duplicates import settle
 from training.model import Joint, JointNetwork
-from training.phase import Phase, PhaseState, Sampler, rate
+from training.phase import Phase, PhaseState, Sampler, autocast, rate
 from training.phases import BODY_PART, JOINT, needed, passes
 from training.pictures import (
     Answer,
     Logits,
     Pictures,
     dense_loss,
-    figures_of,
     loss,
     pointing_loss,
     steady_loss,
 )
 from training.status import Status, Stopped
+from training.validate import Validation
 
 log = logging.getLogger(__name__)
 
@@ -153,13 +150,8 @@ class Run:
         self.kinds = kinds or kinds_of([*seen.part, *[strangers.KIND] * settings.strangers])
         drawn = settings.strangers, settings.seed, self.kinds
         self.train = Pictures.load(seen, self.spec, *drawn)
-        real = (rows.source != SIMULATED) & ~rows.part.isin(AMBIGUOUS)
-        held_out = rows[(rows.split == "val") & real]
-        drawn = settings.strangers // 10, settings.seed + 1, self.kinds
-        self.val = Pictures.load(held_out, self.spec, *drawn)
-        findings = (rows.source == SIMULATED) & rows.part.isin(FOCUS) & rows.positive.notna()
-        held_out = rows[(rows.split == "val") & findings]
-        self.simulated = Pictures.load(held_out, self.spec, kinds=self.kinds)
+        held_out = rows[rows.split == "val"]
+        self.validation = Validation.load(settings, held_out, self.spec, self.kinds, self.device)
         labelled = self.train.rows[self.train.rows.positive.notna()]
         counts = labelled.groupby("part").positive.nunique()
         self.parts = tuple(sorted(counts[counts == 2].index))
@@ -167,7 +159,7 @@ class Run:
 
     def _refuse_gaps(self) -> None:
         """Raise DataInvalid where a part has no positives or no negatives to train or choose on."""
-        for split, pictures in (("train", self.train), ("val", self.val)):
+        for split, pictures in (("train", self.train), ("val", self.validation.real)):
             labelled = pictures.rows[pictures.rows.positive.notna()]
             kinds = labelled.groupby("part").positive.nunique()
             missing = [p for p in needed(self.settings.only) if kinds.get(p, 0) < 2]
@@ -349,7 +341,7 @@ class Run:
         grey = torch.from_numpy(self.train.canvases[index]).float().div_(255)[:, None]
         x = vary(grey, seeds).sub_(self.spec.mean).div_(self.spec.std).expand(-1, 3, -1, -1)
         x = x.to(self.device.processor).contiguous(memory_format=torch.channels_last)
-        with self._autocast():
+        with autocast(self.settings.precision, self.device):
             return phase.forward(phase.module.train(), x)
 
     def _unsteady(
@@ -362,29 +354,10 @@ class Run:
         count = max(1, self.settings.batch // 4)
         return steady_loss(first, again.logits, self.train, some, count)
 
-    def _autocast(self) -> torch.autocast:
-        enabled = self.settings.precision == "bf16"
-        return torch.autocast(self.device.processor.type, torch.bfloat16, enabled)
-
-    @torch.no_grad()
     def _validate(self, phase: Phase, state: PhaseState) -> None:
-        """Score the averaged weights on the validation split and keep the best.
-
-        Simulated fractures have figures of their own, never mixed into those on radiographs, but
-        count for what is kept: else the weights that never learned of them would always do.
-        """
+        """Score the averaged weights on the validation split and keep the best."""
         module = state.average.module.eval()
-        figures = self._figures(phase, module, self.val.relevant(phase.heads), phase.heads)
-        # What the joint phase keeps is a trunk for radiographs; strangers are stage 1's business.
-        counted = [BODY_PART, "other", *FOCUS, phase.name]
-        counted += [strangers.KIND] * (phase.name == BODY_PART)
-        findings = tuple(h for h in phase.heads if h in FOCUS)
-        simulated = self.simulated.relevant(findings)
-        if findings and len(simulated.rows):
-            shown = self._figures(phase, module, simulated, findings)
-            figures |= {f"{SIMULATED}_{k}": v for k, v in shown.items()}
-            counted += [f"{SIMULATED}_{k}" for k in shown]
-        score = float(np.mean([v for k, v in figures.items() if k in counted]))
+        figures, score = self.validation.score(phase, module)
         state.waited += 1
         if state.best is None or score > state.score:
             state.score, state.best, state.waited = score, _cpu(module.state_dict()), 0
@@ -400,18 +373,6 @@ class Run:
             files.append_event(self.folder / "events.jsonl", event | {"time": time.time()})
         log.info("%s", event)
         self.status.write("running", phase.progress(state.seen), phase.name, seen=state.seen)
-
-    def _figures(
-        self, phase: Phase, module: nn.Module, pictures: Pictures, heads: tuple[str, ...]
-    ) -> dict[str, float]:
-        chunks: list[Logits] = []
-        for i in distributed.share(np.arange(0, len(pictures.canvases), 64)):
-            x = to_tensor(pictures.canvases[i : i + 64], self.spec).to(self.device.processor)
-            with self._autocast():
-                logits = phase.forward(module, x).logits
-            chunks.append({h: logits[h].float().cpu() for h in heads})
-        chunks = distributed.unite(chunks)
-        return figures_of({h: torch.cat([c[h] for c in chunks]) for h in heads}, pictures)
 
     def _save(self, phase: Phase, state: PhaseState, done: dict[str, dict[str, Tensor]]) -> None:
         if not distributed.first():

@@ -66,8 +66,8 @@ def test_a_foot_is_added_by_the_commands_of_the_docs(
     size = Registry.open(shelf).find("champion").preprocessing.size
     data = ("--data", f"manifest:{feet / 'manifest.csv'}")
     assert "foot" in said(training, "data", *data)
-    said(training, "fit", *data, "--init", "champion", "--only", "foot", "--size", size,
-         "--branch-passes", 2400, "--branch-rate", 3e-4, "--out", run, "--device", "cpu")  # fmt: skip
+    how = ("--size", size, "--branch-passes", 2400, "--branch-rate", 3e-4, "--device", "cpu")
+    said(training, "fit", *data, "--init", "champion", "--only", "foot", *how, "--out", run)
     said(training, "calibrate", run, "--id", "with-foot")
     said(training, "evaluate", *data, "--split", "test", "--weights", run / "candidate", "--draws",
          200, "--out", run / "test")  # fmt: skip
