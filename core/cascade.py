@@ -344,6 +344,13 @@ class Cascade:
             return NOT_A_RADIOGRAPH
         if part.label == BodyPart.OTHER:
             supported = ", ".join(p.words for p in self.release.parts) or "none"
+            absent = {BodyPart(name).words: f for name, f in self.release.absent.items()}
+            if part.looks_like in absent:
+                missing = ", ".join(absent[part.looks_like])
+                return (
+                    f"This looks like the {part.looks_like}, whose fracture model is not installed "
+                    f"here (missing: {missing}), so it was not assessed."
+                )
             if part.looks_like:
                 return (
                     f"This looks like the {part.looks_like}, which has no fracture model here "

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -92,6 +92,7 @@ class Stage:
     operating_points: "sensitive" and "specific" (stage 2 only), of the release's mode.
     ensemble: whose average is read; None in the mode fast, and where a part has one network.
     label_means: what a positive label meant in the training data, a phrase.
+    optional: its files may be missing; the release is used without the part then.
     """
 
     trunk: str
@@ -104,6 +105,7 @@ class Stage:
     operating_points: tuple[OperatingPoint, ...] = ()
     label_means: str = ""
     ensemble: Ensemble | None = None
+    optional: bool = False
 
     def shifts(self, parts: Sequence[BodyPart]) -> NDArray[np.float64]:
         """What is added to the logit of each class, see ``quality.collapse``."""
@@ -120,7 +122,9 @@ class Release:
 
     stages: "body_part" and one entry a supported part. architectures: of trunks that are no
     ResNet50's, by file (``core.architectures``). modes: those it can be used in, the default first.
-    sha256: each mode has its own, for each has other operating points.
+    absent: optional parts that are not installed, with the files that are missing; neither
+    ``stages`` nor ``files`` has them. sha256: each mode has its own, for each has other operating
+    points, and so has a release without an optional part, which answers otherwise.
     """
 
     id: str
@@ -137,6 +141,7 @@ class Release:
     architectures: dict[str, str] = field(default_factory=dict)
     mode: Mode = Mode.FAST
     modes: tuple[Mode, ...] = (Mode.FAST,)
+    absent: dict[str, tuple[str, ...]] = field(default_factory=dict)
     sha256: str = ""
     raw: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
@@ -156,16 +161,21 @@ class Release:
             return self
         if mode not in self.modes:
             raise WeightsInvalid(f"Release {self.id} has no mode {mode}: a part has one network.")
-        return self.from_json(self.raw, mode)
+        return self.from_json(self.raw, mode, self.absent)
 
     def with_digest(self, sha256: str) -> Release | None:
         """The release in the mode that has this digest; None where there is no such."""
         return next((r for r in map(self.in_mode, self.modes) if r.sha256 == sha256), None)
 
     @classmethod
-    def from_json(cls, entry: Mapping[str, Any], mode: Mode | None = None) -> Release:
+    def from_json(
+        cls,
+        entry: Mapping[str, Any],
+        mode: Mode | None = None,
+        absent: Mapping[str, tuple[str, ...]] | None = None,
+    ) -> Release:
         """Parse one manifest entry, in its default mode if none is named; raises WeightsInvalid if
-        it is of another kind."""
+        it is of another kind. absent: see ``absent_parts``."""
         try:
             if entry["architecture"] != ARCHITECTURE:
                 raise WeightsInvalid(
@@ -174,6 +184,7 @@ class Release:
                 )
             for name in (*entry["stages"], *entry["stages"][BODY_PART]["classes"]):
                 BodyPart(name)  # a ValueError where it is none: it is printed as it is
+            raw, entry = entry, without_parts(entry, absent or {})
             modes = _modes(entry)
             mode = mode or modes[0]
             return cls(
@@ -191,16 +202,51 @@ class Release:
                 architectures=_architectures(entry),
                 mode=mode,
                 modes=modes,
+                absent=dict(absent or {}),
                 sha256=_digest(entry if mode == modes[0] else {**entry, "mode": mode}),
-                raw=dict(entry),
+                raw=dict(raw),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise WeightsInvalid(f"The manifest entry is not complete: {error}.") from error
 
 
+def absent_parts(
+    entry: Mapping[str, Any], there: Callable[[str], bool]
+) -> dict[str, tuple[str, ...]]:
+    """The optional parts of a manifest entry of which a file is missing, with what is missing.
+
+    there: whether the file of that path is."""
+    found = {}
+    for name, stage in entry["stages"].items():
+        if stage.get("optional") and name != BODY_PART:
+            missing = tuple(path for path in sorted(_files_of(stage)) if not there(path))
+            if missing:
+                found[name] = missing
+    return found
+
+
+def _files_of(stage: Mapping[str, Any]) -> set[str]:
+    networks = (stage, *stage.get("members", ()))
+    return {str(network[kind]) for network in networks for kind in ("trunk", "branch")}
+
+
+def without_parts(entry: Mapping[str, Any], absent: Collection[str]) -> Mapping[str, Any]:
+    """The entry without these parts and without the files that only they use."""
+    if not absent:
+        return entry
+    stages = {n: s for n, s in entry["stages"].items() if n not in absent}
+    used = {path for stage in stages.values() for path in _files_of(stage)}
+    only = {p for n in absent for p in _files_of(entry["stages"][n])} - used
+    files = [f for f in entry["files"] if f["path"] not in only]
+    return {**entry, "stages": stages, "files": files}
+
+
 def _digest(entry: Mapping[str, Any]) -> str:
     """SHA-256 of what the release is (its files by digest, its thresholds), not of its figures."""
     what = {k: v for k, v in entry.items() if k != "metrics"}
+    # That a part need not be there changes no answer.
+    stages = entry["stages"].items()
+    what["stages"] = {n: {k: v for k, v in s.items() if k != "optional"} for n, s in stages}
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
 
 
@@ -266,6 +312,15 @@ def _preprocessing(entry: Mapping[str, Any]) -> Preprocessing:
     )
 
 
+def read_entry(folder: Path, entry: Mapping[str, Any]) -> Release:
+    """A manifest entry as it can be used with the files that are in ``folder``."""
+    try:
+        absent = absent_parts(entry, lambda path: (folder / path).exists())
+    except (KeyError, TypeError, AttributeError, ValueError):
+        absent = {}  # ``from_json`` says what is wrong with it
+    return Release.from_json(entry, absent=absent)
+
+
 @dataclass(frozen=True)
 class Registry:
     """The releases of one weights folder.
@@ -297,7 +352,7 @@ class Registry:
 
     def _take(self, release_id: str, entry: Mapping[str, Any]) -> None:
         try:
-            self.releases[release_id] = Release.from_json(entry)
+            self.releases[release_id] = read_entry(self.folder, entry)
         except (WeightsInvalid, AttributeError) as error:
             self.unreadable[release_id] = str(error)
 

@@ -91,6 +91,9 @@ def _card(weights: Path, chosen: Listed) -> None:
         "SHA-256 of the release": release.sha256,
         "Created": release.created,
         "Parts": ", ".join(release.parts),
+        "Parts that are not installed": "; ".join(
+            f"{part} (missing: {', '.join(missing)})" for part, missing in release.absent.items()
+        ),
         "Pictures": counts,
         "Sources": ", ".join(data.get("sources", [])),
         "SHA-256 of the split": str(data.get("split_sha256", "")),
@@ -98,7 +101,7 @@ def _card(weights: Path, chosen: Listed) -> None:
         "Intended use": release.intended_use,
     }
     body = "".join(
-        f"<tr><td>{escape(k)}</td><td>{escape(str(v))}</td></tr>" for k, v in facts.items()
+        f"<tr><td>{escape(k)}</td><td>{escape(str(v))}</td></tr>" for k, v in facts.items() if v
     )
     _theme.html(f"<table class='details'>{body}</table>")
     path = weights / chosen.id / "MODEL_CARD.md"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,15 +11,18 @@ import pandas as pd
 import pytest
 import torch
 
+from core.__main__ import main as core
 from core.cascade import Cascade
 from core.dicom_out.codes import SITES
+from core.errors import WeightsInvalid
 from core.network import Branch
 from core.registry import Registry
 from core.types import BodyPart, Radiograph
 from tests import small, tiny
 from tests.conftest import random_release
 from tests.simulated import phantom
-from training import candidate, evaluate, fit, metrics, release
+from training import candidate, catalogue, evaluate, fit, metrics, parcel, release, taken
+from training.__main__ import main as training
 from training.data import DataInvalid, read_all
 
 LEG = BodyPart("leg")
@@ -120,6 +124,57 @@ def test_a_part_that_is_taken_away_is_refused_again(
     assert refused.reason is not None and "looks like the leg" in refused.reason
 
 
+def test_an_optional_part_is_there_when_its_file_is(
+    shelf: Path, run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Released, taken out, refused by name, put back; exported and imported without it."""
+    monkeypatch.setattr(metrics, "bootstrap", lambda *a, **k: metrics.Estimate(0.9, 0.8, 1.0, 8))
+    folder = candidate.build(run, "more")
+    whole = Registry.open(folder).find("more")
+    measured = {"release_sha256": whole.sha256, "split": "test", "figures": []}
+    (run / "test").mkdir()
+    (run / "test" / "metrics.json").write_text(json.dumps(measured))
+    with pytest.raises(ValueError, match="no part 'foot'"):
+        release.promote(run, shelf, "champion", ("foot",))
+    assert training(["release", str(run), "--weights", str(shelf), "--optional", "leg"]) == 0
+    released = Registry.open(shelf).find("more")
+    assert released.sha256 == whole.sha256 and released.absent == {}  # no answer is another
+
+    path = shelf / released.stages["leg"].branch
+    elsewhere = path.rename(shelf.parent / path.name)
+    without = Registry.open(shelf).find("more")
+    assert without.parts == ("elbow", "hand", "shoulder")
+    assert without.absent == {"leg": (released.stages["leg"].branch,)}
+    assert without.sha256 != released.sha256 and str(path) not in without.files
+    [refused] = Cascade.load(shelf, device="cpu").predict([PICTURE])
+    assert refused.reason is not None and "whose fracture model is not installed" in refused.reason
+    assert released.stages["leg"].branch in refused.reason
+    assert catalogue.check(shelf, "more") == []
+    capsys.readouterr()
+    assert core(["--weights", str(shelf), "verify"]) == 0
+    assert "fracture model of the leg is not installed" in capsys.readouterr().out
+
+    small = parcel.pack(shelf, "more")
+    other = shelf.parent / "other"
+    assert parcel.unpack(io.BytesIO(small), other) == "more"
+    assert Registry.open(other).find("more").absent == without.absent
+    assert "leg" not in taken.entry(without, "new", taken.paths(without, "new"))["stages"]
+
+    elsewhere.rename(path)
+    [found] = Cascade.load(shelf, device="cpu").predict([PICTURE])
+    assert found.part == LEG and Registry.open(shelf).find("more").sha256 == released.sha256
+    path.write_bytes(b"no weights")  # there, and not what it should be
+    with pytest.raises(WeightsInvalid, match="is damaged"):
+        Cascade.load(shelf, device="cpu")
+
+
+def test_what_an_optional_part_needs_is_not_counted() -> None:
+    stages = {"body_part": {"trunk": "t", "branch": "b"}}
+    stages["hand"] = {"trunk": "t", "branch": "h"}
+    stages["leg"] = {"trunk": "t", "branch": "l", "optional": True}
+    assert release.needed_bytes({"stages": stages}, {"t": 1, "b": 10, "h": 100, "l": 1000}) == 111
+
+
 def test_a_part_that_stage_1_cannot_name_is_refused_with_the_way(
     shelf: Path, tmp_path: Path
 ) -> None:
@@ -127,7 +182,9 @@ def test_a_part_that_stage_1_cannot_name_is_refused_with_the_way(
     rows = pd.read_csv(path)
     rows.loc[rows.part == "leg", "part"] = "foot"
     rows.to_csv(path, index=False)
-    settings = fit.Settings((f"manifest:{path}",), str(tmp_path / "run"), "champion", "foot")
+    settings = fit.Settings(
+        (f"manifest:{path}",), str(tmp_path / "run"), init="champion", only="foot"
+    )
     with pytest.raises(DataInvalid, match="does not know the foot by name"):
         fit.Run(settings)
 

@@ -341,12 +341,17 @@ def _release_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run_folder", type=Path, metavar="RUN")
     parser.add_argument("--weights", type=Path, default=Path("weights"))
     parser.add_argument("--alias", default="champion")
+    parser.add_argument(
+        "--optional", action="append", default=[], metavar="PART",
+        help="a part whose files need not be installed; may be given several times",
+    )  # fmt: skip
 
 
 def _release(options: argparse.Namespace) -> None:
     from training import release
 
-    print(release.promote(options.run_folder, options.weights, options.alias))
+    folder, weights = options.run_folder, options.weights
+    print(release.promote(folder, weights, options.alias, options.optional))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from typing import Any
 
 from core import files
 from core.errors import WeightsInvalid
-from core.registry import FORMAT, Registry, Release
+from core.registry import FORMAT, Registry, Release, read_entry
 
 CHAMPION, PREVIOUS = "champion", "previous"
 ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
@@ -49,7 +49,7 @@ def listing(weights: Path) -> list[Listed]:
         name = str(entry.get("id", "without id"))
         aliases = tuple(a for a, of in manifest["aliases"].items() if of == name)
         try:
-            found.append(Listed(name, entry, Release.from_json(entry), aliases))
+            found.append(Listed(name, entry, read_entry(weights, entry), aliases))
         except (WeightsInvalid, AttributeError) as error:
             found.append(Listed(name, entry, None, aliases, str(error)))
     return sorted(found, key=lambda r: str(r.entry.get("created", "")), reverse=True)

@@ -20,11 +20,11 @@ from typing import Any, BinaryIO
 
 from core import files
 from core.errors import WeightsInvalid
-from core.registry import FORMAT, Registry, Release, WeightsFile
+from core.registry import FORMAT, Registry, Release, WeightsFile, absent_parts
 from training import catalogue
 from training.card import model_card
 from training.catalogue import ID, ReleaseRefused
-from training.release import MAX_FILE_BYTES, MAX_RELEASE_BYTES
+from training.release import MAX_FILE_BYTES, MAX_RELEASE_BYTES, needed_bytes
 
 ENTRY = "release.json"
 MAX_ENTRY_BYTES = 8 * 2**20
@@ -58,8 +58,8 @@ def unpack(parcel: BinaryIO, weights: Path) -> str:
     with _opened(parcel) as archive:
         members = _members(archive)
         entry = _entry(archive, members)
-        release = _release(entry)
-        _refuse_names(release, members)
+        release = _release(entry, set(members))
+        _refuse_names(release, entry, members)
         return _place(archive, release, entry, weights)
 
 
@@ -70,10 +70,11 @@ def _opened(parcel: BinaryIO) -> zipfile.ZipFile:
         raise ReleaseRefused(NO_ZIP) from error
 
 
-def _release(entry: dict[str, Any]) -> Release:
+def _release(entry: dict[str, Any], members: set[str]) -> Release:
     """The entry as a release of which a model card can be written."""
     try:
-        release = Release.from_json(entry)
+        absent = absent_parts(entry, members.__contains__)
+        release = Release.from_json(entry, absent=absent)
         model_card(release)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise ReleaseRefused("The entry of the release is not complete.") from error
@@ -114,7 +115,9 @@ def _bytes(archive: zipfile.ZipFile, name: str, most: int) -> bytes:
     return data
 
 
-def _refuse_names(release: Release, members: dict[str, zipfile.ZipInfo]) -> None:
+def _refuse_names(
+    release: Release, entry: dict[str, Any], members: dict[str, zipfile.ZipInfo]
+) -> None:
     """Only the release's own folder, only safetensors, and exactly what the entry lists."""
     listed = release.files.values()
     if set(members) != {ENTRY, *release.files}:
@@ -125,7 +128,8 @@ def _refuse_names(release: Release, members: dict[str, zipfile.ZipInfo]) -> None
             raise ReleaseRefused("A file in the zip has a name that no release uses.")
         if not isinstance(file.bytes, int) or not 0 <= file.bytes <= MAX_FILE_BYTES:
             raise ReleaseRefused(f"{name} is larger than a file of a release may be.")
-    if sum(f.bytes for f in listed) > MAX_RELEASE_BYTES:
+    sizes = {f.path: f.bytes for f in listed}
+    if needed_bytes(entry, sizes) > MAX_RELEASE_BYTES:
         raise ReleaseRefused("The release is larger than one may be.")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from core import files
-from core.registry import ARCHITECTURE, FORMAT, Registry, Release
+from core.registry import ARCHITECTURE, FORMAT, Registry, Release, without_parts
 from training import catalogue
 from training.card import model_card
 
@@ -50,11 +50,12 @@ def write(
     """Write the files of one release, then the manifest that names them; returns the id.
 
     entry: the manifest entry without ``files`` and ``architecture``. tensors: state dicts by path
-    relative to ``weights``. Raises ValueError where a file or the release is too large.
+    relative to ``weights``. Raises ValueError where a file or the release, without what only its
+    optional parts need, is too large.
     """
     encoded = {path: save(dict(t)) for path, t in tensors.items()}
     sizes = {path: len(data) for path, data in encoded.items()}
-    if max(sizes.values()) > MAX_FILE_BYTES or sum(sizes.values()) > MAX_RELEASE_BYTES:
+    if max(sizes.values()) > MAX_FILE_BYTES or needed_bytes(entry, sizes) > MAX_RELEASE_BYTES:
         raise ValueError(f"The release is too large: {sizes}")
     for path, data in encoded.items():
         files.write_atomically(weights / path, partial(Path.write_bytes, data=data))
@@ -67,20 +68,32 @@ def write(
     return str(complete["id"])
 
 
-def promote(run: Path, weights: Path, alias: str) -> str:
+def needed_bytes(entry: Mapping[str, Any], sizes: Mapping[str, int]) -> int:
+    """The bytes of the files that a release cannot do without; sizes: of each by its path."""
+    listed = {**entry, "files": [{"path": path} for path in sizes]}
+    optional = [name for name, stage in entry["stages"].items() if stage.get("optional")]
+    return sum(sizes[f["path"]] for f in without_parts(listed, optional)["files"])
+
+
+def promote(run: Path, weights: Path, alias: str, optional: Sequence[str] = ()) -> str:
     """Copy ``run/candidate`` to ``weights`` with its test figures and its model card.
 
     The figures are those of ``run/test/metrics.json``, and of what other commands wrote beside it
     (COMPANIONS); they must be of this very candidate. The old champion stays as ``previous``, so
     that rolling back is one step; what ``previous`` (or another alias) named before is removed
-    where no alias names it any more. Returns the id; raises WeightsInvalid for a damaged candidate
-    and ValueError for figures that are missing or of another release.
+    where no alias names it any more. optional: parts without whose files the release is used too.
+    Returns the id; raises WeightsInvalid for a damaged candidate and ValueError for figures that
+    are missing or of another release, and for a part that it does not have.
     """
     source = Registry.open(run / "candidate")
     found = source.find("champion")
     measured = _figures(run / "test" / "metrics.json", found)
     entry = {k: v for k, v in found.raw.items() if k != "files"}
     entry["metrics"] = measured
+    for part in optional:
+        if part not in found.parts:
+            raise ValueError(f"Release {found.id} has no part {part!r}.")
+        entry["stages"][part] = entry["stages"][part] | {"optional": True}
     tensors = {p: load(source.read(f)) for p, f in found.files.items()}
     with catalogue.locked(weights):
         replaced = _replaced(weights, alias, found.id)

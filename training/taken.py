@@ -27,6 +27,8 @@ def entry(base: Release, release_id: str, paths: dict[str, str]) -> dict[str, An
     for gone in ("files", "architecture", "metrics"):
         found.pop(gone, None)
     found["id"], found["created"] = release_id, datetime.now(UTC).date().isoformat()
+    for part in base.absent:  # what is not installed cannot be taken along
+        found["stages"].pop(part)
     for stage in found["stages"].values():
         for one in (stage, *stage.get("members", ())):
             one["trunk"], one["branch"] = paths[one["trunk"]], paths[one["branch"]]

@@ -23,5 +23,8 @@ def run(_: argparse.Namespace, settings: Settings) -> int:
     for release in registry.releases.values():
         problems = registry.verify(release)
         failed |= bool(problems)
+        for part, missing in release.absent.items():
+            names = ", ".join(missing)
+            print(f"{release.id}: the fracture model of the {part} is not installed ({names}).")
         print("\n".join(problems) or f"{release.id}: {len(release.files)} files, all as listed.")
     return int(failed)
