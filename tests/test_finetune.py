@@ -15,7 +15,7 @@ from core.errors import WeightsInvalid
 from core.registry import Registry, Release
 from tests import small, tiny
 from tests.conftest import random_release
-from training import candidate, fit, initial, metrics
+from training import candidate, fit, initial, metrics, validate
 from training.data import DataInvalid
 from training.jobs import Job, Record
 
@@ -107,7 +107,7 @@ def test_a_branch_starts_as_released_and_only_it_changes(
 
     monkeypatch.setattr(fit.Run, "_branch_phase", watched)
     better = iter((0.5, 0.6, 0.7))  # so that what was trained is kept, however good it is
-    monkeypatch.setattr(fit, "figures_of", lambda logits, pictures: {"elbow": next(better)})
+    monkeypatch.setattr(validate, "figures_of", lambda logits, pictures: {"elbow": next(better)})
     fit.Run(settings).fit()
     [(name, state)] = started
     released = Registry.open(shelf).load(own)["own/elbow.safetensors"]
@@ -153,7 +153,7 @@ def test_all_branches_start_as_released_where_the_trunk_stays(
     data = f"manifest:{tiny.write(tmp_path / 'data', each=3)}"
     whole = replace(settings, data=(data,), only="", joint_passes=0, body_part_passes=0)
     scores = iter((0.0, 0.5, 0.6, *[0.0] * 3))
-    monkeypatch.setattr(fit, "figures_of", lambda logits, pictures: {"body_part": next(scores)})
+    monkeypatch.setattr(validate, "figures_of", lambda logits, pictures: {"body_part": next(scores)})
     fit.Run(replace(whole, branch_passes=0, body_part_passes=16, validations=1)).fit()
     tensors = Registry.open(shelf).load(own)
     networks = torch.load(Path(settings.out) / "networks.pt", weights_only=True)
