@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 FORMAT = 1
 _LFS_POINTER = b"version https://git-lfs"
 ARCHITECTURE = "resnet50-trunk-branch"
+# A program that does not know of the cut would show the networks other pictures than they learned
+# from, so what is cut is another architecture to it.
+FOCUSED = f"{ARCHITECTURE}-focus"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,39}")  # of a member: it is printed as it is
 BODY_PART = "body_part"  # the stage that says which part it is
 
@@ -177,7 +180,7 @@ class Release:
         """Parse one manifest entry, in its default mode if none is named; raises WeightsInvalid if
         it is of another kind. absent: see ``absent_parts``."""
         try:
-            if entry["architecture"] != ARCHITECTURE:
+            if entry["architecture"] != architecture_of(entry):
                 raise WeightsInvalid(
                     f"Release {entry['id']} has the architecture {entry['architecture']}, "
                     f"which this version cannot load."
@@ -208,6 +211,11 @@ class Release:
             )
         except (KeyError, TypeError, ValueError) as error:
             raise WeightsInvalid(f"The manifest entry is not complete: {error}.") from error
+
+
+def architecture_of(entry: Mapping[str, Any]) -> str:
+    """What an entry calls itself by the pictures that its networks are shown."""
+    return FOCUSED if entry["preprocessing"].get("focus") else ARCHITECTURE
 
 
 def absent_parts(

@@ -153,7 +153,9 @@ def test_all_branches_start_as_released_where_the_trunk_stays(
     data = f"manifest:{tiny.write(tmp_path / 'data', each=3)}"
     whole = replace(settings, data=(data,), only="", joint_passes=0, body_part_passes=0)
     scores = iter((0.0, 0.5, 0.6, *[0.0] * 3))
-    monkeypatch.setattr(validate, "figures_of", lambda logits, pictures: {"body_part": next(scores)})
+    monkeypatch.setattr(
+        validate, "figures_of", lambda logits, pictures: {"body_part": next(scores)}
+    )
     fit.Run(replace(whole, branch_passes=0, body_part_passes=16, validations=1)).fit()
     tensors = Registry.open(shelf).load(own)
     networks = torch.load(Path(settings.out) / "networks.pt", weights_only=True)

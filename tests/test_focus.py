@@ -14,8 +14,10 @@ from core import focus
 from core.batch.inputs import Folder
 from core.batch.scoring import Nothing, Scorer
 from core.cascade import Cascade
+from core.errors import WeightsInvalid
 from core.explain import on_picture
 from core.pipeline import diagnose
+from core.registry import ARCHITECTURE, FOCUSED, Release
 from core.settings import ROOT, ImageLimits
 from core.store.records import pack, unpack
 from core.transforms import Preprocessing, framed, to_canvas
@@ -148,8 +150,23 @@ def focused(weights: Path, tmp_path: Path) -> Cascade:
     manifest = json.loads((weights / "manifest.json").read_text())
     for release in manifest["releases"]:
         release["preprocessing"]["focus"] = True
+        release["architecture"] = FOCUSED
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     return Cascade.load(tmp_path)
+
+
+@pytest.mark.parametrize("called", [ARCHITECTURE, FOCUSED])
+def test_a_release_is_called_by_the_pictures_it_is_shown(weights, called):
+    """A program from before the cut knows ARCHITECTURE alone, and refuses what is cut."""
+    [entry] = json.loads((weights / "manifest.json").read_text())["releases"]
+    for cut in (False, True):
+        changed = entry | {"architecture": called}
+        changed["preprocessing"] = entry["preprocessing"] | {"focus": cut}
+        if cut == (called == FOCUSED):
+            assert Release.from_json(changed).preprocessing.focus is cut
+        else:
+            with pytest.raises(WeightsInvalid, match="which this version cannot load"):
+                Release.from_json(changed)
 
 
 def test_a_release_that_cuts_says_where_it_looked(focused):

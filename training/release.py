@@ -14,7 +14,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from core import files
-from core.registry import ARCHITECTURE, FORMAT, Registry, Release, without_parts
+from core.registry import FORMAT, Registry, Release, architecture_of, without_parts
 from training import catalogue
 from training.card import model_card
 
@@ -59,7 +59,7 @@ def write(
         raise ValueError(f"The release is too large: {sizes}")
     for path, data in encoded.items():
         files.write_atomically(weights / path, partial(Path.write_bytes, data=data))
-    complete = {**entry, "architecture": ARCHITECTURE}
+    complete = {**entry, "architecture": architecture_of(entry)}
     complete["files"] = [
         {"path": path, "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
         for path, data in encoded.items()
