@@ -187,6 +187,11 @@ class Cascade:
         stacked = np.stack(canvases)
         features: dict[str, torch.Tensor] = {}
         first = self._run("body_part", stacked, features, range(len(stacked)))
+        if others := self._others("body_part", stacked, features, range(len(stacked))):
+            stage = self.release.stages["body_part"]
+            logits = [np.stack([a.logits for a in found]) for found in (first, *others)]
+            joined = members.first(stage, logits)
+            first = [replace(a, logits=values) for a, values in zip(first, joined, strict=True)]
         body_parts = [self._body_part(a) for a in first]
         reasons = [None if part else self._refusal(b, a) for b, a in zip(body_parts, first)]
         wanted = [None if r else (part or b.label) for r, b in zip(reasons, body_parts)]
@@ -194,7 +199,7 @@ class Cascade:
         for name in dict.fromkeys(w for w in wanted if w):
             index = [i for i, w in enumerate(wanted) if w == name]
             found = self._run(name, stacked, features, index)
-            others = self._others(name, stacked[index])
+            others = self._others(name, stacked, features, index)
             second |= {
                 i: self._fracture(name, a, *rest) for i, a, *rest in zip(index, found, *others)
             }
@@ -237,7 +242,7 @@ class Cascade:
         canvas = one[None]
         network = self._networks[part]
         [activations] = self._run(part, canvas, features, [0])
-        rest = [found for [found] in self._others(part, canvas)]
+        rest = [found for [found] in self._others(part, canvas, features, [0])]
         prediction, heatmap = self._fracture(part, activations, *rest)
         if method == heatmap.method:
             return replace(heatmap, crop=crop)
@@ -284,12 +289,26 @@ class Cascade:
         return np.stack([a.logits for a in found]), np.stack([a.pooled for a in found])
 
     def _others(
-        self, part: BodyPart, canvases: NDArray[np.uint8]
+        self,
+        name: str,
+        canvases: NDArray[np.uint8],
+        features: dict[str, torch.Tensor],
+        index: Sequence[int],
     ) -> list[list[stages.Activations]]:
-        """Of each member beside the part's own network, one for each canvas; none in mode fast."""
-        if self.release.stages[part].ensemble is None:
+        """Of each member beside the stage's own network, one for each canvas of ``index``; none in
+        mode fast. ``features`` keeps what a member's trunk gave of all canvases."""
+        if self.release.stages[name].ensemble is None:
             return []
-        return [self._pass(m, self._features(m, canvases)) for m in self._networks[part].members]
+        found = []
+        for member in self._networks[name].members:
+            key = member.stage.trunk
+            if key not in features and len(index) == len(canvases):
+                features[key] = self._features(member, canvases)
+            if key in features:
+                found.append(self._pass(member, features[key][:, list(index)]))
+            else:
+                found.append(self._pass(member, self._features(member, canvases[list(index)])))
+        return found
 
     def _run(
         self,

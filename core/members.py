@@ -1,10 +1,11 @@
-"""Several networks of one part -> one prediction: their calibrated logits, averaged by weight."""
+"""Several networks of one stage -> one answer: their calibrated logits, averaged by weight."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from core import quality
 from core.explain import grad_cam, joint_grad_cam
@@ -13,6 +14,29 @@ from core.stages import Activations, Network
 from core.types import FracturePrediction, Heatmap, MemberPrediction
 
 RESNET50 = "ResNet50"  # what the network of a stage is called beside its members
+
+
+def first(stage: Stage, logits: Sequence[NDArray[np.floating]]) -> NDArray[np.float64]:
+    """Logits of stage 1 (...xK) from those of its networks, its own first, then its members'.
+
+    Of the classes that all of them know, the logarithms of their probabilities, averaged by weight;
+    of one that a member has not learned (no radiograph at all), what the stage's own network says
+    of it beside the others.
+    """
+    ensemble = stage.ensemble
+    assert ensemble is not None
+    known = [c for c in stage.classes if all(c in m.classes for m in ensemble.members)]
+    index = [stage.classes.index(c) for c in known]
+    own = np.asarray(logits[0], np.float64)
+    found = own - np.logaddexp.reduce(own[..., index], -1, keepdims=True)
+    joined = ensemble.weights[0] * found[..., index]
+    for member, said, weight in zip(
+        ensemble.members, logits[1:], ensemble.weights[1:], strict=True
+    ):
+        values = np.asarray(said, np.float64)[..., [member.classes.index(c) for c in known]]
+        joined += weight * (values - np.logaddexp.reduce(values, -1, keepdims=True))
+    found[..., index] = joined
+    return found
 
 
 def combine(

@@ -50,7 +50,8 @@ class Member:
 
     trunk: file of its feature extractor, whose architecture the release names. branch: file of its
     linear layer. temperature, bias: as in ``Stage``. weight: of its calibrated logit in the
-    average, in [0, 1]; the ResNet50 has what is left.
+    average, in [0, 1]; the ResNet50 has what is left. classes: of stage 1, its outputs in their
+    order: some of the stage's own.
     """
 
     name: str
@@ -59,12 +60,15 @@ class Member:
     temperature: float = 1.0
     bias: float = 0.0
     weight: float = 0.5
+    classes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Ensemble:
     """What joins a ResNet50 to the members beside it. The average of the calibrated logits is
-    calibrated once more: what two networks agree on is surer than either of them.
+    calibrated once more: what two networks agree on is surer than either of them. Of stage 1 the
+    logarithms of the probabilities are averaged (``members.first``), and the stage has what they
+    are calibrated with.
 
     temperature, bias: of the average.
     """
@@ -271,7 +275,8 @@ def _figures(entry: Mapping[str, Any], default: bool) -> dict[str, Any]:
     mode shares."""
     metrics = dict(entry.get("metrics", {}))
     if not default and "figures" in metrics:
-        shared = ("body_part", "members")
+        joined = entry["stages"][BODY_PART].get("members")
+        shared = ("members",) if joined else ("body_part", "members")
         metrics["figures"] = [f for f in metrics["figures"] if f["stage"] in shared]
     return metrics
 
@@ -293,11 +298,17 @@ def _stage(entry: Mapping[str, Any], mode: Mode) -> Stage:
     points, ensemble = entry.get("operating_points", ()), None
     if mode is Mode.ENSEMBLE and entry.get("members"):
         joined = dict(entry["ensemble"])
-        points = joined.pop("operating_points")
-        ensemble = Ensemble(tuple(Member(**m) for m in entry["members"]), **joined)
+        points = joined.pop("operating_points", ())
+        made = [Member(**{**m, "classes": tuple(m.get("classes", ()))}) for m in entry["members"]]
+        if len(entry["classes"]) > 1:
+            rest, joined = rest | joined, {}
+        ensemble = Ensemble(tuple(made), **joined)
         whole = sum(ensemble.weights)
-        if len(entry["classes"]) != 1 or not 0.999 < whole < 1.001 or min(ensemble.weights) < 0:
-            raise ValueError("members have one output each, and weights that add up to 1")
+        if not 0.999 < whole < 1.001 or min(ensemble.weights) < 0:
+            raise ValueError("members have weights that add up to 1")
+        known = set(entry["classes"]) if len(entry["classes"]) > 1 else set()
+        if any(bool(m.classes) != bool(known) or not known.issuperset(m.classes) for m in made):
+            raise ValueError("members of stage 1 have some of its classes, others one output")
         names = [m.name for m in ensemble.members]
         if len({*names, "ResNet50"}) <= len(names) or not all(map(_NAME.fullmatch, names)):
             raise ValueError("each member has a short name of its own")

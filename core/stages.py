@@ -93,7 +93,7 @@ def networks(
     found = {}
     for name, stage in release.stages.items():
         joined = stage.ensemble.members if stage.ensemble else ()
-        others = tuple(network(f"{name} {m.name}", m, 1) for m in joined)
+        others = tuple(network(f"{name} {m.name}", m, len(m.classes) or 1) for m in joined)
         found[name] = replace(network(name, stage, len(stage.classes)), members=others)
     return found
 

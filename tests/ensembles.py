@@ -35,8 +35,13 @@ def lively(module: nn.Module, seed: int = 0) -> nn.Module:
     return module.eval()
 
 
-def with_members(source: Path, folder: Path, *names: str, default: str = "fast") -> dict[str, Any]:
-    """Write the release of ``source`` into ``folder`` with these members; its manifest entry."""
+def with_members(
+    source: Path, folder: Path, *names: str, default: str = "fast", stage1: bool = False
+) -> dict[str, Any]:
+    """Write the release of ``source`` into ``folder`` with these members; its manifest entry.
+
+    stage1: the last of them speaks of the body part too, of all kinds but the last.
+    """
     registry = Registry.open(source)
     found = registry.find("champion")
     tensors = {path: release.half(state) for path, state in registry.load(found).items()}
@@ -58,5 +63,14 @@ def with_members(source: Path, folder: Path, *names: str, default: str = "fast")
                 member = {"name": name, "trunk": trunk, "branch": branch, "temperature": 1.5}
                 stage.setdefault("members", []).append(member | {"bias": 0.1, "weight": 0.25})
                 stage["ensemble"] = {"operating_points": POINTS, "temperature": 0.9, "bias": 0.05}
+        if stage1:
+            stage = entry["stages"]["body_part"]
+            classes = stage["classes"][:-1]
+            path = f"{found.id}/{NAMES[name]}-kinds.safetensors"
+            linear = release.half(nn.Linear(width, len(classes)).state_dict())
+            tensors[path] = {f"fc.{k}": v for k, v in linear.items()}
+            member = {"name": name, "trunk": trunk, "branch": path, "classes": classes}
+            stage["members"] = [member | {"weight": 0.4}]
+            stage["ensemble"] = {"temperature": 0.8, "other_shift": 0.1}
     release.write(folder, entry, tensors)
     return entry

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +11,15 @@ import pandas as pd
 import pytest
 import torch
 from safetensors.torch import save_file
+from scipy.special import softmax
 
+from core import members, quality
 from core.architectures import LITE2
 from core.cascade import Cascade
-from core.registry import Registry
+from core.registry import Ensemble, Member, Registry, Stage
 from core.transforms import Preprocessing
 from core.types import Mode
-from tests import tiny
+from tests import ensembles, tiny
 from training import calibrate, initial, member
 from training.__main__ import main
 from training.data import DataInvalid
@@ -153,8 +156,59 @@ def test_a_network_that_was_trained_with_the_cascade_joins_it(weights, manifest,
         [one] = release.stages[part].ensemble.members
         head = registry.load(release)[one.branch]["fc.weight"]
         assert torch.allclose(head.float(), found["heads"][f"{part}.weight"], atol=1e-3)
+    [one] = release.stages["body_part"].ensemble.members
+    assert set(one.classes) <= set(release.stages["body_part"].classes)
+    fast = registry.find("champion", Mode.FAST)
+    before, after = (
+        replace(r.stages["body_part"], trunk="", branch="")
+        for r in (Registry.open(weights).find("champion"), fast)
+    )
+    assert after == before and after.ensemble is None
     said = " ".join(release.training_data["commands"])
     assert "training fit" in said and "training member" in said
+
+
+def test_stage_1_asks_its_member_for_what_it_knows():
+    """Of classes that both know, the logarithms of the probabilities by weight; of the one that the
+    member has not learned, what the own network says of it beside the others."""
+    own = np.array([[2.0, 1.0, 0.0, 3.0], [0.0, 0.0, 0.0, -5.0]])
+    other = np.array([[0.0, 5.0, 1.0], [4.0, 0.0, 0.0]])  # hand, elbow, other
+    kinds = ("elbow", "hand", "other", "stranger")
+
+    def joined(weight: float) -> np.ndarray:
+        one = Member("Other", "t", "b", weight=weight, classes=("hand", "elbow", "other"))
+        return members.first(Stage("t", "b", kinds, ensemble=Ensemble((one,))), [own, other])
+
+    np.testing.assert_allclose(softmax(joined(0.0), 1), softmax(own, 1))
+    alone = softmax(joined(1.0)[:, :3], 1)
+    np.testing.assert_allclose(alone, softmax(other, 1)[:, [1, 0, 2]])
+    for weight in (0.0, 0.3):  # as probable as e**3 beside e**2 + e**1 + 1, whoever says those
+        found = joined(weight)
+        beside = found[:, 3] - np.log(np.exp(joined(0.0)[:, :3]).sum(1))
+        np.testing.assert_allclose(beside, own[:, 3] - np.log(np.exp(own[:, :3]).sum(1)))
+    middle = 0.7 * np.log(softmax(own[:, :3], 1)) + 0.3 * np.log(softmax(other, 1)[:, [1, 0, 2]])
+    np.testing.assert_allclose(joined(0.3)[:, :3], middle)
+
+
+def test_an_ensemble_says_of_the_part_what_its_networks_say(weights, tmp_path):
+    """Through the whole cascade; in the mode fast stage 1 is what it was."""
+    ensembles.with_members(weights, tmp_path, NAME, stage1=True)
+    cascade = Cascade.load(tmp_path, device="cpu").in_mode(Mode.ENSEMBLE)
+    stage = cascade.release.stages["body_part"]
+    [one] = stage.ensemble.members
+    canvases = np.random.default_rng(3).integers(0, 256, (3, 96, 96), dtype=np.uint8)
+    logits = [cascade.logits_and_features("body_part", canvases, m)[0] for m in ("", one.name)]
+    both = quality.collapse(
+        members.first(stage, logits) + stage.shifts(cascade.release.parts),
+        stage.classes,
+        cascade.release.parts,
+    )
+    for found, expected in zip(cascade.assess(list(canvases)), both, strict=True):
+        values = list(found.body_part.probabilities.values())
+        np.testing.assert_allclose(values, quality.softmax(expected, stage.temperature), atol=1e-5)
+    alone = Cascade.load(weights, device="cpu").assess(list(canvases))
+    fast = cascade.in_mode(Mode.FAST).assess(list(canvases))
+    assert [a.body_part for a in fast] == [a.body_part for a in alone]
 
 
 def test_what_another_run_made_is_no_member(weights, manifest, tmp_path, capsys):

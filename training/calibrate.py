@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -151,6 +151,22 @@ def member_weights(logits: Sequence[Array], truth: Sequence[Array]) -> Array:
     options = {"maxiter": 4000, "xatol": 1e-4, "fatol": 1e-8}
     found = minimize(nll, np.zeros(count - 1), method="Nelder-Mead", options=options)
     return _shares(np.clip(found.x, -10, 10))
+
+
+def stage1_weight(joined: Callable[[float], Array], truth: NDArray[np.int64]) -> float:
+    """The weight of one member beside stage 1's own network, 0 to 1, with the lowest cross-entropy.
+
+    joined: the logits (NxK) at a weight. truth: the class of each of the N. At each weight the
+    temperature is the one that fits it best.
+    """
+
+    def nll(weight: float) -> float:
+        logits = joined(weight)
+        scaled = logits / temperature(logits, truth)
+        return float(np.mean(logsumexp(scaled, 1) - scaled[np.arange(len(truth)), truth]))
+
+    weights = np.linspace(0.0, 1.0, 21)
+    return float(weights[np.argmin([nll(w) for w in weights])])
 
 
 def _shares(parameters: Array) -> Array:

@@ -20,6 +20,7 @@ import torch
 
 from core import quality
 from core.cascade import Cascade
+from core.registry import Stage
 from core.transforms import Preprocessing
 from core.types import BodyPart
 from training import calibrate, metrics, provenance, release, taken
@@ -138,21 +139,29 @@ def calibrate_body_part(
 ) -> None:
     certain = (~val.part.isin(AMBIGUOUS)).to_numpy()
     fine, _ = cascade.logits_and_features(BODY_PART, canvases[certain])
-    parts = cascade.release.parts
+    stage, parts = cascade.release.stages[BODY_PART], cascade.release.parts
+    entry["stages"][BODY_PART] |= read_body_part(stage, parts, fine, val.part[certain])
+
+
+def read_body_part(
+    stage: Stage, parts: Sequence[BodyPart], fine: np.ndarray, truth: pd.Series[str]
+) -> dict[str, float]:
+    """How the logits of stage 1's classes (NxK) are read: ``temperature`` and shifts.
+
+    truth: the part of each of the N radiographs.
+    """
     classes: list[str] = [*parts, BodyPart.OTHER]
-    truth = np.array([classes.index(stage1_class(p, parts)) for p in val.part[certain]])
+    right = np.array([classes.index(stage1_class(p, parts)) for p in truth])
     other = classes.index(BodyPart.OTHER)
-    stage = cascade.release.stages[BODY_PART]
-    found = calibrate.shifts(fine.astype(float), truth != other, stage.classes, parts)
+    found = calibrate.shifts(fine.astype(float), right != other, stage.classes, parts)
     stage = replace(
         stage, other_shift=found["other_shift"], stranger_shift=found.get("stranger_shift")
     )
     logits = quality.collapse(fine + stage.shifts(parts), stage.classes, parts)
-    temperature = calibrate.temperature(logits, truth)
-    entry["stages"][BODY_PART] |= found | {"temperature": temperature}
-    focus, right = truth != other, logits.argmax(1) == truth
-    counts = 100 * right[focus].mean(), focus.sum(), 100 * right[~focus].mean(), (~focus).sum()
+    hit, focus = logits.argmax(1) == right, right != other
+    counts = 100 * hit[focus].mean(), focus.sum(), 100 * hit[~focus].mean(), (~focus).sum()
     log.info("validation: body part right on %.2f %% of %d, other on %.2f %% of %d", *counts)
+    return found | {"temperature": calibrate.temperature(logits, right)}
 
 
 def share_of_positives(rows: pd.DataFrame) -> dict[str, float]:

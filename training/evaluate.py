@@ -33,6 +33,7 @@ from core.settings import ImageLimits
 from core.types import BodyPart, FracturePrediction
 from training import metrics
 from training.data import AMBIGUOUS, SIMULATED, split_hash, stage1_class
+from training.phases import BODY_PART
 
 log = logging.getLogger(__name__)
 
@@ -70,14 +71,15 @@ def _score(
     except ImageRejected as error:
         log.warning("left out %s: %s", path, error.reason)
         return "unreadable", "", "", math.nan, "", {}
-    [result] = whole.predict([radiograph])
+    stage1 = cascade if whole.release.stages[BODY_PART].ensemble else whole
+    [result] = stage1.predict([radiograph])
     assert result.body_part is not None
     named = result.body_part.label
     said = named if result.reason is None else "rejected"
     fracture, like = result.fracture, result.body_part.looks_like
     if part not in cascade.release.parts:
         return said, named, like, math.nan, "", {}
-    if said != part:
+    if said != part or stage1 is not whole:
         fracture = whole.predict([radiograph], BodyPart(part))[0].fracture
     assert fracture is not None
     members = {f"{MEMBER}{m.name}": m.probability for m in fracture.members}

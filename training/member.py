@@ -11,7 +11,7 @@ members and the operating points of their average come from the validation split
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +27,10 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 import core.settings
-from core import architectures, quality
+from core import architectures, members, quality
 from core.cascade import Cascade
 from core.engines import choice
-from core.registry import Registry, Release
+from core.registry import Ensemble, Member, Registry, Release
 from core.transforms import Preprocessing
 from core.types import Mode
 from training import (
@@ -44,9 +44,16 @@ from training import (
     taken,
 )
 from training.augment import vary
-from training.data import SIMULATED, DataInvalid, load_canvases, read_all, split_hash
+from training.data import (
+    AMBIGUOUS,
+    SIMULATED,
+    DataInvalid,
+    load_canvases,
+    read_all,
+    split_hash,
+)
 from training.duplicates import settle
-from training.phases import BODY_PART
+from training.phases import BODY_PART, OTHER
 
 log = logging.getLogger(__name__)
 
@@ -126,6 +133,9 @@ def build(settings: Settings, program: core.settings.Settings) -> Path:
             heads[part] = _head(cascade, part, name, train, canvases, settings)
         tensors[_member(entry, part, name)["branch"]] = heads[part]
     _join(entry, cascade, name, heads, rows)
+    if trained and f"{BODY_PART}.weight" in trained["heads"]:
+        path, head = _stage1(entry, base, cascade, name, trained, settings)
+        tensors[path] = head
     entry.setdefault("training_data", {})["commands"] = [
         *base.training_data.get("commands", ()),
         *(provenance.commands(run) if run else ()),
@@ -190,11 +200,7 @@ def _rows(settings: Settings, entry: dict[str, Any]) -> pd.DataFrame:
     Those that the base's run was fitted on, where the base is a run: which pictures are copies of
     each other is found there already, and takes long to find.
     """
-    data, listed = read_all(settings.data), Path(settings.base) / "rows.csv"
-    if listed.exists():
-        rows = data.merge(pd.read_csv(listed, dtype=str)[["source", "id", "split"]])
-    else:
-        rows = settle(data, settings.duplicates)
+    rows = _settled(settings)
     known = rows[rows.part.isin(_parts(entry)) & rows.positive.notna() & rows.split.ne("test")]
     known = known[known.source != SIMULATED]
     for split in ("train", "val"):
@@ -203,8 +209,15 @@ def _rows(settings: Settings, entry: dict[str, Any]) -> pd.DataFrame:
         if missing:
             names = ", ".join(missing)
             raise DataInvalid(f"The split {split} lacks positives or negatives of: {names}.")
-    log.info("%d labelled pictures; split %s", len(known), split_hash(data)[:12])
+    log.info("%d labelled pictures; split %s", len(known), split_hash(rows)[:12])
     return known.reset_index(drop=True)
+
+
+def _settled(settings: Settings) -> pd.DataFrame:
+    data, listed = read_all(settings.data), Path(settings.base) / "rows.csv"
+    if listed.exists():
+        return data.merge(pd.read_csv(listed, dtype=str)[["source", "id", "split"]])
+    return settle(data, settings.duplicates)
 
 
 def _parts(entry: dict[str, Any]) -> list[str]:
@@ -312,6 +325,46 @@ def _join(
             estimate = metrics.bootstrap(metrics.auroc, truth[part], score, patients[part])
             log.info("validation: %s %s AUROC %s", part, title, estimate)
     log.info("weights: %s", ", ".join(f"{w:.2f}" for w in weights))
+
+
+def _stage1(
+    entry: dict[str, Any],
+    base: Release,
+    cascade: Cascade,
+    name: str,
+    trained: dict[str, Any],
+    settings: Settings,
+) -> tuple[str, dict[str, Tensor]]:
+    """Let the member speak in stage 1 too; returns the file of its linear layer and what is in it.
+
+    It has seen the same body parts, and its trunk runs in any case. Its weight and what their
+    average is read with come from the radiographs of validation.
+    """
+    stage, trunk = base.stages[BODY_PART], f"{entry['id']}/{settings.arch}.safetensors"
+    branch = trunk.replace(f"/{settings.arch}", f"/{BODY_PART}-{settings.arch}")
+    classes = tuple(k for k in trained["kinds"] if k in stage.classes)
+    rows = _settled(settings)
+    real = rows[(rows.split == "val") & (rows.source != SIMULATED) & ~rows.part.isin(AMBIGUOUS)]
+    val, canvases = load_canvases(real, base.preprocessing)
+    own = cascade.logits_and_features(BODY_PART, canvases)[0]
+    order = [trained["kinds"].index(k) for k in classes]
+    layer = {k: trained["heads"][f"{BODY_PART}.{k}"][order] for k in ("weight", "bias")}
+    head = release.half({f"fc.{k}": values for k, values in layer.items()})
+    pooled = _features(cascade, _parts(entry)[0], name, canvases).astype(float)
+    said = pooled @ head["fc.weight"].double().numpy().T + head["fc.bias"].double().numpy()
+
+    def joined(weight: float) -> Array:
+        member = Member(name, trunk, branch, weight=weight, classes=classes)
+        return members.first(replace(stage, ensemble=Ensemble((member,))), [own, said])
+
+    truth = np.array([stage.classes.index(k if k in stage.classes else OTHER) for k in val.part])
+    weight = calibrate.stage1_weight(joined, truth)
+    log.info("stage 1: weight of %s %.2f", name, weight)
+    read = candidate.read_body_part(stage, base.parts, joined(weight), val.part)
+    found = {"name": name, "trunk": trunk, "branch": branch, "weight": weight}
+    entry["stages"][BODY_PART]["members"] = [found | {"classes": list(classes)}]
+    entry["stages"][BODY_PART]["ensemble"] = read
+    return branch, head
 
 
 def _calibrated(
