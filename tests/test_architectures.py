@@ -19,6 +19,8 @@ from core.network import fold
 from core.transforms import Preprocessing, to_canvas, to_tensor
 from tests.ensembles import lively
 from tests.simulated import phantom
+from training import initial
+from training.teacher import Lite2
 
 
 def canvases(spec: Preprocessing, count: int = 2) -> np.ndarray:
@@ -50,6 +52,26 @@ def test_lite2_gives_the_maps_of_the_package_on_the_releases_own_canvas(size):
     assert not any(isinstance(m, nn.BatchNorm2d) for m in folded.modules())
     pooled = teacher(given).pooled
     torch.testing.assert_close(maps.mean((2, 3)), pooled, atol=1e-4, rtol=1e-4)
+
+
+def test_what_radiographs_taught_it_teaches_a_resnet50(tmp_path):
+    """A run's network, in the release's normalisation, is the same network as a teacher."""
+    spec = Preprocessing(size=96)
+    network = architectures.make(architectures.LITE2, spec).eval()
+    torch.manual_seed(1)
+    state = {
+        k: v * (1 + 0.05 * torch.randn_like(v)) if v.ndim == 4 else v
+        for k, v in initial.features(architectures.LITE2, spec).items()
+    }
+    network.load_state_dict(state)
+    found = {"arch": architectures.LITE2, "features": state, "heads": {}, "size": 96}
+    torch.save(found | {"focus": False, "kinds": []}, tmp_path / "networks.pt")
+    canvases = np.random.default_rng(0).integers(0, 256, (2, 96, 96), dtype=np.uint8)
+    with torch.inference_mode():
+        maps = network(to_tensor(canvases, spec))
+    pooled = Lite2(96, tmp_path)(canvases).pooled
+    torch.testing.assert_close(pooled, maps.mean((2, 3)), rtol=1e-3, atol=1e-3)
+    assert (pooled - Lite2(96)(canvases).pooled).abs().mean() > 0.01
 
 
 def test_a_transformer_gives_the_maps_of_timm():

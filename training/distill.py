@@ -49,17 +49,19 @@ class Settings:
     """What a run is made from; written beside it.
 
     passes: pictures seen. size, teacher_size: sides in pixels of what the student and the teacher
-    see (0: the same). soft: share of the teacher's answer in the label of a finding, in [0, 1].
-    init: empty, ``checkpoint.pt`` of another run, or what ``fit --init`` takes. freeze: keep the
-    first 0, 1 or 2 stages of the trunk as they are in ``init``; a step is then half as long again
-    as fast, as the early layers are the ones with the large maps. focus: 1 to cut each picture to
-    its limb first (``core.focus``).
+    see (0: the same). teacher: a run of ``fit --arch efficientnet-lite2`` that has trained it;
+    empty: as ImageNet left it. soft: share of the teacher's answer in the label of a finding, in
+    [0, 1]. init: empty, ``checkpoint.pt`` of another run, or what ``fit --init`` takes. freeze:
+    keep the first 0, 1 or 2 stages of the trunk as they are in ``init``; a step is then half as
+    long again as fast, as the early layers are the ones with the large maps. focus: 1 to cut each
+    picture to its limb first (``core.focus``).
     """
 
     data: tuple[str, ...]
     out: str
     size: int = 128
     teacher_size: int = 0
+    teacher: str = ""
     soft: float = 0.5
     passes: int = 60_000
     batch: int = 64
@@ -202,7 +204,10 @@ class Distillation:
         if settings.teacher_size not in (0, settings.size):
             same = self.train  # what could be read once is read again
             _, wide = load_canvases(same, replace(self.spec, size=settings.teacher_size))
-        self.views = Views(folder, canvases, wide, settings.views, settings.seed, settings.freeze)
+        teacher = Path(settings.teacher) if settings.teacher else None
+        self.views = Views(
+            folder, canvases, wide, settings.views, settings.seed, settings.freeze, teacher
+        )
         self.part = torch.tensor([self.parts.index(p) for p in self.train.part])
         self.positive = torch.tensor(self.train.positive.fillna(-1).to_numpy(np.float32, copy=True))
         self.label = self._labels()

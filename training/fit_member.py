@@ -18,12 +18,10 @@ from core import architectures, files
 from core.network import channels_last
 from core.transforms import Preprocessing
 from training import curves, distributed, initial
-from training.data import DataInvalid
 from training.fit import Run
 from training.model import Joint
+from training.networks import NETWORKS
 from training.phases import BODY_PART
-
-NETWORKS = "networks.pt"
 
 
 class MemberNetwork(Joint):
@@ -98,25 +96,6 @@ class MemberRun(Run):
         curves.write(self.folder)
         curves.to_tensorboard(self.folder)
         self.status.write("finished", 1.0)
-
-
-def trained(run: Path, arch: str, spec: Preprocessing) -> dict[str, Any]:
-    """``networks.pt`` of such a run; raises DataInvalid where it is of something else."""
-    path = run / NETWORKS
-    if not path.exists():
-        raise DataInvalid(f"The run {run.name} has not come to its end: it has no {NETWORKS}.")
-    found: dict[str, Any] = torch.load(path, weights_only=True)
-    if found.get("arch") != arch:
-        raise DataInvalid(
-            f"The run {run.name} trained {found.get('arch', 'a cascade')}, not {arch}."
-        )
-    seen = found["size"], found["focus"]
-    if seen != (spec.size, spec.focus):
-        raise DataInvalid(
-            f"The run {run.name} saw pictures of {found['size']} pixels"
-            f"{', cut to the limb' * found['focus']}, and the release shows its networks others."
-        )
-    return found
 
 
 def _below(state: dict[str, Tensor], start: str) -> dict[str, Tensor]:

@@ -36,9 +36,9 @@ from core.types import Mode
 from training import (
     calibrate,
     candidate,
-    fit_member,
     initial,
     metrics,
+    networks,
     provenance,
     release,
     taken,
@@ -114,7 +114,7 @@ def build(settings: Settings, program: core.settings.Settings) -> Path:
     """
     registry, base = _base(settings)
     run = Path(settings.init) if settings.init and Path(settings.init).is_dir() else None
-    trained = fit_member.trained(run, settings.arch, base.preprocessing) if run else None
+    trained = networks.trained(run, settings.arch, base.preprocessing) if run else None
     entry, tensors = _begun(settings, registry, base, trained)
     name = settings.name or TITLES[settings.arch]
     rows = _rows(settings, entry)

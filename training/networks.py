@@ -1,0 +1,34 @@
+"""What a run of ``fit --arch`` leaves behind for ``member`` and for ``distill``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from core.transforms import Preprocessing
+from training.data import DataInvalid
+
+NETWORKS = "networks.pt"
+
+
+def trained(run: Path, arch: str, spec: Preprocessing | None = None) -> dict[str, Any]:
+    """``networks.pt`` of a run: ``features`` and ``heads`` (state dicts), ``kinds``, ``size``.
+
+    spec: what the network will be shown. Raises DataInvalid where the run has not ended, trained
+    something else or on other pictures.
+    """
+    path = run / NETWORKS
+    if not path.exists():
+        raise DataInvalid(f"The run {run.name} has not come to its end: it has no {NETWORKS}.")
+    found: dict[str, Any] = torch.load(path, weights_only=True)
+    if found.get("arch") != arch:
+        other = found.get("arch", "a cascade")
+        raise DataInvalid(f"The run {run.name} trained {other}, not {arch}.")
+    if spec is not None and (found["size"], found["focus"]) != (spec.size, spec.focus):
+        raise DataInvalid(
+            f"The run {run.name} saw pictures of {found['size']} pixels"
+            f"{', cut to the limb' * found['focus']}, and the release shows its networks others."
+        )
+    return found
