@@ -10,6 +10,7 @@ import streamlit as st
 from core.errors import WeightsInvalid
 from core.registry import Registry
 from core.settings import Settings
+from core.transforms import Preprocessing
 from core.types import STRANGER
 from pages import _runs, _theme
 from training.catalogue import CHAMPION
@@ -72,7 +73,7 @@ def _refusals(settings: dict[str, Any]) -> list[str]:
     try:
         made = fit.Settings(**{**settings, "data": tuple(settings["data"])}, out="")
         if not made.joint_passes or made.only:
-            initial.fixed(made.init, made.size, made.only)
+            initial.fixed(made.init, Preprocessing(size=made.size), made.only)
     except ValueError as error:  # DataInvalid too: one sentence
         return [str(error)]
     return []

@@ -17,6 +17,7 @@ from core.types import WHOLE, Crop
 from tests import small, tiny
 from training import candidate, fit, joint, sampling
 from training.augment import FLIP, GEOMETRY, vary
+from training.model import JointNetwork
 from training.pictures import Pictures, dense_loss, pointing_loss, steady_loss
 from training.pictures import loss as loss_of
 
@@ -275,6 +276,14 @@ def test_what_was_trained_on_limbs_is_released_for_limbs(settings, tmp_path):
     assert joint.load(tmp_path / "run")[2] == run.spec
     found = Registry.open(candidate.build(tmp_path / "run", "cut")).find("cut")
     assert found.preprocessing == run.spec
+    weights = tmp_path / "resnet50.pt"  # without a joint phase, from a file, it is cut as well
+    joined = JointNetwork(())
+    state = joined.trunk.state_dict() | {
+        f"layer4.{k}": v for k, v in joined.layer4.state_dict().items()
+    }
+    torch.save(state, weights)
+    branches = replace(some, init=str(weights), joint_passes=0, out=str(tmp_path / "branches"))
+    assert fit.Run(branches).spec == run.spec
     plain = tmp_path / "plain"
     fit.Run(replace(settings, out=str(plain))).fit()
     assert not Registry.open(candidate.build(plain, "plain")).find("plain").preprocessing.focus

@@ -144,7 +144,7 @@ class Run:
         self.spec = Preprocessing(size=settings.size, focus=bool(settings.focus))
         kinds: tuple[str, ...] = ()
         if not self.passes.get(JOINT):
-            self.spec, kinds = initial.fixed(self.init, settings.size, settings.only)
+            self.spec, kinds = initial.fixed(self.init, self.spec, settings.only)
         rows = self._rows()
         seen = rows[rows.split == "train"]
         self.kinds = kinds or kinds_of([*seen.part, *[strangers.KIND] * settings.strangers])

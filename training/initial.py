@@ -52,14 +52,16 @@ def is_release(init: str) -> bool:
     return init not in ("scratch", "imagenet") and not Path(init).is_file()
 
 
-def fixed(init: str, size: int, only: str = "") -> tuple[Preprocessing, tuple[str, ...]]:
+def fixed(
+    init: str, wanted: Preprocessing, only: str = ""
+) -> tuple[Preprocessing, tuple[str, ...]]:
     """What stays as a release has it when its trunk does: how it reads a picture, and the classes
-    of stage 1; of anything else the preprocessing of that size (pixels), and no classes.
+    of stage 1; of anything else what is wanted, and no classes.
 
     Raises DataInvalid where the release reads pictures of another size or does not know the part.
     """
     if not is_release(init):
-        return Preprocessing(size=size), ()
+        return wanted, ()
     release = _find(init)[1]
     classes = release.stages[BODY_PART].classes
     if only and only not in (*release.stages, *classes):
@@ -68,10 +70,10 @@ def fixed(init: str, size: int, only: str = "") -> tuple[Preprocessing, tuple[st
             f"ask a model of it. Train the whole cascade first, with radiographs of it in the data."
         )
     spec = release.preprocessing
-    if spec.size != size:
+    if spec.size != wanted.size:
         raise DataInvalid(
-            f"Release {release.id} reads pictures of {spec.size} pixels, not {size}: without a "
-            "joint phase its trunk stays as it is, and so does the size."
+            f"Release {release.id} reads pictures of {spec.size} pixels, not {wanted.size}: "
+            "without a joint phase its trunk stays as it is, and so does the size."
         )
     return spec, classes
 
