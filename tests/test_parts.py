@@ -85,6 +85,7 @@ def test_a_part_is_added_without_touching_code(
     assert more.parts == ("elbow", "hand", "leg", "shoulder")
     assert registry.verify(more) == []
     assert "a fracture model of the leg" in more.training_data["notes"]
+    assert [s for s in more.stages if more.stages[s].optional] == ["leg"]  # its bytes do not count
 
     after = Cascade.load(run / "candidate", device="cpu")
     [found] = after.predict([PICTURE])

@@ -101,6 +101,10 @@ def _entry(base: Release, release_id: str, paths: dict[str, str], only: str) -> 
     while trained in others:  # where branches share a file
         trained = trained.replace(".safetensors", "-trained.safetensors")
     entry["stages"][only] = kept | {"branch": trained}
+    if only not in (*base.stages, BODY_PART):
+        entry["stages"][only]["optional"] = (
+            True  # the release with it would be too large a download
+        )
     return entry
 
 

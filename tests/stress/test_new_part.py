@@ -73,7 +73,7 @@ def test_a_foot_is_added_by_the_commands_of_the_docs(
     size = Registry.open(shelf).find("champion").preprocessing.size
     data = ("--data", source)
     assert "foot" in said(training, "data", *data)
-    how = ("--size", size, "--branch-passes", 2400, "--branch-rate", 3e-4, "--device", "cpu")
+    how = ("--size", size, "--branch-passes", 6000, "--branch-rate", 3e-4, "--device", "cpu")
     said(training, "fit", *data, "--init", "champion", "--only", "foot", *how, "--out", run)
     said(training, "calibrate", run, "--id", "with-foot")
     said(training, "evaluate", *data, "--split", "test", "--weights", run / "candidate", "--draws",
