@@ -103,7 +103,7 @@ def _entry(base: Release, release_id: str, paths: dict[str, str], only: str) -> 
     entry["stages"][only] = kept | {"branch": trained}
     if only not in (*base.stages, BODY_PART):
         entry["stages"][only]["optional"] = (
-            True  # the release with it would be too large a download
+            True  # else the whole is too large
         )
     return entry
 
