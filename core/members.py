@@ -35,7 +35,8 @@ def first(stage: Stage, logits: Sequence[NDArray[np.floating]]) -> NDArray[np.fl
     ):
         values = np.asarray(said, np.float64)[..., [member.classes.index(c) for c in known]]
         joined += weight * (values - np.logaddexp.reduce(values, -1, keepdims=True))
-    found[..., index] = joined
+    # Where they disagree it adds up to less than 1, which would favour what one alone says.
+    found[..., index] = joined - np.logaddexp.reduce(joined, -1, keepdims=True)
     return found
 
 

@@ -102,9 +102,7 @@ def _entry(base: Release, release_id: str, paths: dict[str, str], only: str) -> 
         trained = trained.replace(".safetensors", "-trained.safetensors")
     entry["stages"][only] = kept | {"branch": trained}
     if only not in (*base.stages, BODY_PART):
-        entry["stages"][only]["optional"] = (
-            True  # else the whole is too large
-        )
+        entry["stages"][only]["optional"] = True  # else the whole is too large
     return entry
 
 
