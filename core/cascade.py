@@ -351,7 +351,10 @@ class Cascade:
         probabilities = {p: float(v) for p, v in zip((*parts, BodyPart.OTHER), values, strict=True)}
         label = max(probabilities, key=lambda c: probabilities[c])
         other = label == BodyPart.OTHER
-        name = quality.most_like(shifted, stage.classes, parts) if other else ""
+        # Which of the others it is, is asked without the shift that all have against the parts:
+        # lowered, they would leave what is no radiograph at all as the most probable of them.
+        among = activations.logits + stage.stranger_shifts()
+        name = quality.most_like(among, stage.classes, parts) if other else ""
         return BodyPartPrediction(label, probabilities[label], probabilities, name)
 
     def _refusal(self, part: BodyPartPrediction, activations: stages.Activations) -> str | None:

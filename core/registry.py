@@ -114,6 +114,10 @@ class Stage:
     ensemble: Ensemble | None = None
     optional: bool = False
 
+    def stranger_shifts(self) -> NDArray[np.float64]:
+        """What is added to the logit of each class to tell the others from each other."""
+        return np.array([(self.stranger_shift or 0.0) * (c == STRANGER) for c in self.classes])
+
     def shifts(self, parts: Sequence[BodyPart]) -> NDArray[np.float64]:
         """What is added to the logit of each class, see ``quality.collapse``."""
         kinds = dict.fromkeys(self.classes, self.other_shift)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,9 @@ import torch
 from core.cascade import Cascade
 from core.network import Branch, Trunk
 from core.registry import Registry
+from core.stages import Activations
 from core.transforms import to_canvas, to_tensor
-from core.types import BodyPart, Finding, ImageResult, Radiograph
+from core.types import STRANGER, BodyPart, Finding, ImageResult, Radiograph
 from tests.conftest import random_release
 from training import release
 
@@ -102,6 +104,28 @@ def test_other_is_refused_with_a_sentence_and_null_stages(weights, monkeypatch):
     assert record["body_part"] is None
     assert record["fracture"] is None
     assert result.body_part.label == BodyPart.OTHER
+
+
+def test_what_an_other_is_called_does_not_depend_on_how_many_are_refused(weights):
+    """The shift against the parts holds for all others; a stranger has its own."""
+    cascade = Cascade.load(weights, device="cpu")
+    kinds = ("elbow", "hand", "shoulder", "forearm", STRANGER, "other")
+    logits = np.array([0.0, 0.0, 0.0, 6.0, 1.0, 0.0], np.float32)
+    for shift, stranger, name in (
+        (-4.0, 0.0, "forearm"),
+        (-4.0, -9.0, "forearm"),
+        (0, 7, STRANGER),
+    ):
+        first = replace(
+            cascade.release.stages["body_part"],
+            classes=kinds,
+            other_shift=shift,
+            stranger_shift=stranger,
+        )
+        stages = cascade.release.stages | {"body_part": first}
+        cascade.release = replace(cascade.release, stages=stages)
+        found = cascade._body_part(Activations(logits, np.zeros((2048, 1, 1), np.float32)))
+        assert (found.label, found.looks_like) == ("other", name)
 
 
 def test_reader_may_choose_the_part(cascade):
