@@ -16,7 +16,7 @@ from core.registry import Registry
 from core.types import WHOLE, Crop
 from tests import small, tiny
 from training import candidate, fit, joint, sampling
-from training.augment import FLIP, GEOMETRY, vary
+from training.augment import FLIP, GEOMETRY, RandomJpeg, vary
 from training.model import JointNetwork
 from training.pictures import Pictures, dense_loss, pointing_loss, steady_loss
 from training.pictures import loss as loss_of
@@ -128,6 +128,21 @@ def marked(boxes: list[str | None], size: int = 32, crop: Crop = WHOLE) -> Pictu
     rows["crop"] = [crop] * len(boxes)
     canvases = np.zeros((len(boxes), size, size), np.uint8)
     return Pictures(rows, canvases, torch.ones(len(boxes)).long(), torch.ones(len(boxes)))
+
+
+def test_jpeg_changes_little_and_by_its_seed_alone():
+    grey = F.avg_pool2d(torch.rand(1, 1, 72, 72, generator=torch.manual_seed(3)), 8)
+    grey = F.interpolate(grey, (64, 64), mode="bilinear")[0]
+    store = RandomJpeg((50, 50))
+    stored = store(grey)
+    assert stored.shape == grey.shape and stored.dtype == grey.dtype
+    assert 0 < float((stored - grey).abs().mean()) < 0.02
+    assert torch.equal(stored, store(grey))  # one quality, one result
+    torch.manual_seed(5)
+    first = [RandomJpeg((20, 95))(grey) for _ in range(2)]
+    torch.manual_seed(5)
+    again = [RandomJpeg((20, 95))(grey) for _ in range(2)]
+    assert torch.equal(first[0], again[0]) and not torch.equal(first[0], first[1])
 
 
 def test_boxes_follow_the_geometry_of_their_picture():

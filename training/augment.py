@@ -1,14 +1,15 @@
 """Augmentation with ``torchvision.transforms.v2``: what changes between two exposures of a bone.
 
 Geometry: either side of the body, a turned or shifted limb, another distance. Exposure: window,
-gamma, blur, noise. Occlusion: a marker, a border or a ring over part of the picture. Nothing here
-changes anatomy, and the picture is never squashed.
+gamma, blur, noise, and how the picture was stored. Occlusion: a marker, a border or a ring over
+part of the picture. Nothing here changes anatomy, and the picture is never squashed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
+import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -34,6 +35,25 @@ class RandomGamma(v2.Transform):  # type: ignore[misc]
         return inpt.clamp(0, 1).pow(params["gamma"])
 
 
+class RandomJpeg(v2.Transform):  # type: ignore[misc]
+    """Stored as JPEG of a random quality and read again (torchvision's own needs ``io``, which the
+    CPU build may lack, see ``core.compat``)."""
+
+    def __init__(self, quality: tuple[int, int]) -> None:
+        super().__init__()
+        self.quality = quality
+
+    def make_params(self, flat_inputs: list[Tensor]) -> dict[str, int]:
+        low, high = self.quality
+        return {"quality": int(torch.randint(low, high + 1, ()))}
+
+    def transform(self, inpt: Tensor, params: dict[str, int]) -> Tensor:
+        grey = inpt[0].clamp(0, 1).mul(255).round().to(torch.uint8).numpy()
+        stored = cv2.imencode(".jpg", grey, [cv2.IMWRITE_JPEG_QUALITY, params["quality"]])[1]
+        read = cv2.imdecode(stored, cv2.IMREAD_GRAYSCALE)
+        return torch.from_numpy(read).to(inpt.dtype).div_(255)[None]
+
+
 GEOMETRY = v2.RandomAffine(
     degrees=15,
     translate=(0.06, 0.06),
@@ -47,6 +67,7 @@ EXPOSURE = v2.Compose(
         v2.ColorJitter(brightness=0.2, contrast=0.25),
         v2.RandomApply([v2.GaussianBlur(5, sigma=(0.1, 1.2))], p=0.2),
         v2.RandomApply([v2.GaussianNoise(sigma=0.03)], p=0.5),
+        v2.RandomApply([RandomJpeg((50, 95))], p=0.3),
     ]
 )
 OCCLUSION = v2.RandomErasing(p=0.25, scale=(0.01, 0.06), ratio=(0.3, 3.0), value=0.9)
