@@ -166,6 +166,18 @@ def test_others_that_got_a_name_are_counted_by_whether_it_is_right():
     assert not [k for k in figures(scored.rows()) if k[-1] == "named right"]
 
 
+def test_every_part_that_stage_1_knows_is_called_by_its_name_or_not():
+    """With a model (elbow) what it was taken for, without (hand) what the refusal calls it."""
+    elbows = pd.concat([scored.rows()] * 2, ignore_index=True)
+    hands = elbows.iloc[:10].assign(part="hand", positive=math.nan, truth="other", said="rejected")
+    hands["looks_like"] = ["hand"] * 7 + ["elbow", "", "stranger"]
+    few = elbows.iloc[:3].assign(part="shoulder", truth="other", said="rejected")
+    found = figures(pd.concat([elbows, hands, few], ignore_index=True))
+    named = {k[1]: v for k, v in found.items() if k[-1] == "called by its name"}
+    elbow = (elbows.said == "elbow").mean()
+    assert named == pytest.approx({"elbow": elbow, "hand": 0.7, "all": (14 * elbow + 7) / 24})
+
+
 def test_figures_by_view_and_by_metal_where_the_data_set_tells(monkeypatch):
     """Elbows from the side are right, those from the front wrong; metal is known of four."""
     monkeypatch.setattr(evaluate, "FEWEST_OF_A_KIND", 3)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -142,7 +142,7 @@ def figures(scored: pd.DataFrame, cascade: Cascade, draws: int = 1000) -> list[d
     kinds = {"all": scored[scored.source != SIMULATED], SIMULATED: _simulated(scored)}
     records: list[dict[str, Any]] = []
     for source, rows in kinds.items():
-        records += _stage1(rows, source, draws)
+        records += _stage1(rows, source, draws, release.stages[BODY_PART].classes)
     for part in release.parts:
         for source, chosen in _groups(labelled(scored, part)).items():
             for level, rows in levels(chosen).items():
@@ -223,7 +223,10 @@ def confusion(scored: pd.DataFrame) -> dict[str, Any]:
     return {"part": parts, "said": said, "counts": counts.to_numpy(int).tolist()}
 
 
-def _stage1(scored: pd.DataFrame, source: str, draws: int) -> Iterator[dict[str, Any]]:
+def _stage1(
+    scored: pd.DataFrame, source: str, draws: int, kinds: Sequence[str]
+) -> Iterator[dict[str, Any]]:
+    """Figures of stage 1. kinds: its classes, of which more have a name than have a model."""
     certain = scored[~scored.part.isin(AMBIGUOUS)]
     supported = (certain.truth == certain.part) & (certain.part != BodyPart.OTHER)
     focus, other = certain[supported], certain[~supported]
@@ -247,6 +250,14 @@ def _stage1(scored: pd.DataFrame, source: str, draws: int) -> Iterator[dict[str,
     if len(told):
         right = told.looks_like == told.part.str.replace("_", " ")
         yield record("body_part", "other", source, "named right", share(told, right))
+    counts = certain.part.value_counts()
+    known = [k for k in kinds if k != BodyPart.OTHER and counts.get(k, 0) >= FEWEST_OF_A_KIND]
+    named = certain[certain.part.isin(known)]
+    right = (named.said == named.part) | (named.looks_like == named.part.str.replace("_", " "))
+    for kind in ("all", *known) if len(named) else ():
+        rows = named if kind == "all" else named[named.part == kind]
+        found = share(rows, right[rows.index])
+        yield record("body_part", kind, source, "called by its name", found)
 
 
 def _stage2(
