@@ -43,10 +43,11 @@ def test_the_result_is_a_resnet50(result):
 
 
 def test_a_finished_run_starts_where_it_ended_and_uses_its_views(settings, result, monkeypatch):
-    def fill(*_: object) -> None:
-        raise AssertionError("the views were computed again")
+    def repeated(*_: object) -> None:
+        raise AssertionError("the views were computed, or copies looked for, again")
 
-    monkeypatch.setattr(distill.Views, "_fill", fill)
+    monkeypatch.setattr(distill.Views, "_fill", repeated)
+    monkeypatch.setattr(distill, "settle", repeated)
     again = distill.Distillation(settings)
     assert again.done == settings.passes
     saved = torch.load(result, weights_only=True)

@@ -191,7 +191,7 @@ class Distillation:
         self.settings, self.out = settings, Path(settings.out)
         self.spec = Preprocessing(size=settings.size, focus=bool(settings.focus))
         files.write_json(self.out / "config.json", asdict(settings))
-        rows = settle(read_all(settings.data))
+        rows = self._settled()
         counts = rows[rows.split == "train"].part.value_counts()
         self.parts = sorted(counts[counts >= FEWEST_OF_A_PART].index)
         rows = rows[rows.part.isin(self.parts)]
@@ -220,6 +220,14 @@ class Distillation:
         self.done = 0
         self._terms: list[dict[str, float]] = []
         self._start()
+
+    def _settled(self) -> pd.DataFrame:
+        """All rows but copies: found once, as it takes minutes, and kept for when a run goes on."""
+        data, listed = read_all(self.settings.data), self.out / "rows.csv"
+        if not listed.exists():
+            kept = settle(data)[["source", "id", "split"]]
+            files.write_atomically(listed, lambda p: kept.to_csv(p, index=False))
+        return data.merge(pd.read_csv(listed, dtype=str), on=["source", "id", "split"])
 
     def _start(self) -> None:
         """From the run's own checkpoint, else from ``init``, else from nothing."""
