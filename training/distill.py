@@ -31,7 +31,7 @@ from core.transforms import Preprocessing, to_tensor
 from training import initial, probe
 from training.augment import expose
 from training.data import FOCUS, SIMULATED, load_canvases, read_all
-from training.duplicates import settle
+from training.duplicates import settle_once
 from training.model import FrozenStages
 from training.views import Views
 
@@ -191,7 +191,7 @@ class Distillation:
         self.settings, self.out = settings, Path(settings.out)
         self.spec = Preprocessing(size=settings.size, focus=bool(settings.focus))
         files.write_json(self.out / "config.json", asdict(settings))
-        rows = self._settled()
+        rows = settle_once(read_all(settings.data), self.out / "rows.csv")
         counts = rows[rows.split == "train"].part.value_counts()
         self.parts = sorted(counts[counts >= FEWEST_OF_A_PART].index)
         rows = rows[rows.part.isin(self.parts)]
@@ -220,14 +220,6 @@ class Distillation:
         self.done = 0
         self._terms: list[dict[str, float]] = []
         self._start()
-
-    def _settled(self) -> pd.DataFrame:
-        """All rows but copies: found once, as it takes minutes, and kept for when a run goes on."""
-        data, listed = read_all(self.settings.data), self.out / "rows.csv"
-        if not listed.exists():
-            kept = settle(data)[["source", "id", "split"]]
-            files.write_atomically(listed, lambda p: kept.to_csv(p, index=False))
-        return data.merge(pd.read_csv(listed, dtype=str), on=["source", "id", "split"])
 
     def _start(self) -> None:
         """From the run's own checkpoint, else from ``init``, else from nothing."""

@@ -35,7 +35,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from tqdm import tqdm
 
-from core import imaging
+from core import files, imaging
 from core.errors import ImageRejected
 from core.settings import ImageLimits
 from training.sources import SPLITS, DataInvalid
@@ -236,6 +236,20 @@ def settle(rows: pd.DataFrame, policy: str = "drop") -> pd.DataFrame:
     counts = rows.split[left_out].value_counts().to_dict()
     log.warning("%s; pictures of their patients that are left out: %s", found, counts)
     return rows[~left_out].reset_index(drop=True)
+
+
+def settle_once(rows: pd.DataFrame, listed: Path, policy: str = "drop") -> pd.DataFrame:
+    """``settle``, which takes minutes, with what it found kept in the file ``listed``.
+
+    Where that is there, it is what counts. Raises DataInvalid where it lists other pictures.
+    """
+    if not listed.exists():
+        kept = settle(rows, policy)[["source", "id", "split"]]
+        files.write_atomically(listed, lambda p: kept.to_csv(p, index=False))
+    found = rows.merge(pd.read_csv(listed, dtype=str), on=["source", "id", "split"])
+    if found.empty and len(rows):
+        raise DataInvalid(f"{listed.parent} holds a run on other pictures: name another folder.")
+    return found
 
 
 def seen_in_training(rows: pd.DataFrame) -> NDArray[np.bool_]:

@@ -38,7 +38,7 @@ from training.data import (
     read_all,
     split_hash,
 )
-from training.duplicates import settle
+from training.duplicates import settle_once
 from training.model import Joint, JointNetwork
 from training.phase import Phase, PhaseState, Sampler, autocast, rate
 from training.phases import BODY_PART, JOINT, needed, passes
@@ -178,11 +178,10 @@ class Run:
             self._write_config(rows)
         if self.settings.only not in ("", BODY_PART):
             rows = rows[(rows.part == self.settings.only) & rows.positive.notna()]
-        if distributed.first() and not listed.exists():
-            kept = settle(rows, self.settings.duplicates)[["source", "id", "split"]]
-            files.write_atomically(listed, lambda p: kept.to_csv(p, index=False))
+        if distributed.first():
+            settle_once(rows, listed, self.settings.duplicates)
         distributed.wait()
-        return rows.merge(pd.read_csv(listed, dtype=str), on=["source", "id", "split"])
+        return settle_once(rows, listed)
 
     def _write_config(self, rows: pd.DataFrame) -> None:
         lines = [f"{k} = {json.dumps(v)}" for k, v in asdict(self.settings).items()]

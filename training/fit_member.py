@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,13 +18,14 @@ from core import architectures, files
 from core.network import channels_last
 from core.transforms import Preprocessing
 from training import curves, distributed, initial
+from training.data import DataInvalid
 from training.fit import Run
-from training.model import Joint
+from training.model import Joint, PartlyFrozen
 from training.networks import NETWORKS
 from training.phases import BODY_PART
 
 
-class MemberNetwork(Joint):
+class MemberNetwork(PartlyFrozen, Joint):
     """Bx3xSxS -> logits by head, as ``model.JointNetwork``, from one of ``core.architectures``."""
 
     def __init__(
@@ -35,7 +36,7 @@ class MemberNetwork(Joint):
         kinds: Sequence[str],
         freeze: int,
     ) -> None:
-        """freeze: so many strides of 2 after the first keep their layers as they are (0 to 2)."""
+        """freeze: what stays as it is, see ``architectures.early``."""
         super().__init__()
         self.features = architectures.make(arch, spec)
         with torch.inference_mode():
@@ -44,19 +45,11 @@ class MemberNetwork(Joint):
         self.heads = nn.ModuleDict({n: nn.Linear(width, c) for n, c in outputs.items()})
         for parameter in self.heads.parameters():
             nn.init.zeros_(parameter)
-        self._frozen = architectures.early(self.features, freeze)
-        for module in self._frozen:
-            module.requires_grad_(False)
+        self.keep(architectures.early(self.features, freeze))
         for module in self.features.modules():
-            # Two per cent of the weights, and on a CPU their gradient is four fifths of a step.
+            # Few of the weights, and on a CPU their gradient is most of a step.
             if isinstance(module, nn.Conv2d) and module.groups > 1:
                 module.requires_grad_(False)
-
-    def train(self, mode: bool = True) -> Self:
-        super().train(mode)
-        for module in getattr(self, "_frozen", ()):
-            module.eval()
-        return self
 
     def answer(self, x: Tensor) -> tuple[dict[str, Tensor], Tensor, Tensor | None]:
         maps = self.features(x)
@@ -70,6 +63,10 @@ class MemberRun(Run):
     def fit(self) -> Path:
         """The phase, from the last checkpoint; returns the path of ``networks.pt``."""
         s = self.settings
+        if initial.is_release(s.init):
+            raise DataInvalid(
+                f"--init {s.init}: a {s.arch} begins with imagenet, scratch or a safetensors file."
+            )
         torch.manual_seed(s.seed)
         network = MemberNetwork(s.arch, self.spec, self.parts, self.kinds, s.freeze)
         if s.init != "scratch":

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from core.network import channels_last
 from core.transforms import Preprocessing, to_tensor
-from training import calibrate, metrics
+from training import calibrate, metrics, networks
 from training.data import DataInvalid, load_canvases, read_all
 from training.evaluate import levels, record
 from training.model import JointNetwork
@@ -39,12 +39,13 @@ def load(run: Path) -> tuple[JointNetwork, tuple[str, ...], Preprocessing]:
     saved = torch.load(path, weights_only=True) if path.exists() else {"done": {}}
     if "joint" not in saved["done"]:
         raise DataInvalid(f"{run} has not finished its joint phase.")
+    config = tomllib.loads((run / "config.toml").read_text())
+    networks.refuse_member(config)
     state = saved["done"]["joint"]
     names = sorted({k.split(".")[1] for k in state if k.startswith("heads.")} - {"body_part"})
     dense = any(k.startswith("cells.") for k in state)
     network = JointNetwork(names, kinds=saved["kinds"], dense=dense)
     network.load_state_dict(state)
-    config = tomllib.loads((run / "config.toml").read_text())
     spec = Preprocessing(size=config["size"], focus=bool(config.get("focus")))
     return channels_last(network.eval()), tuple(names), spec
 

@@ -3,9 +3,9 @@
 Either a run of ``fit --arch`` has trained both on radiographs, or the feature extractor stays as
 ImageNet left it; then what is fitted is a logistic regression on the pooled features of several
 views of each training radiograph, its strength chosen by cross-validation over patients. Features
-are those of the release's own engine on the release's own
-canvases, so the head belongs to the numbers that it will be given. Calibration, the weights of the
-members and the operating points of their average come from the validation split.
+are those of the release's own engine on the release's own canvases, so the head belongs to the
+numbers that it will be given. Calibration, the weights of the members and the operating points of
+their average come from the validation split.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ from training.data import (
     read_all,
     split_hash,
 )
-from training.duplicates import settle
+from training.duplicates import settle, settle_once
 from training.phases import BODY_PART, OTHER
 
 log = logging.getLogger(__name__)
@@ -72,9 +72,8 @@ class Settings:
     base's own. arch: one of ``core.architectures``. init: the folder of a run of ``fit --arch``, or
     a safetensors file with the state dict of the feature extractor by the names of
     ``core.architectures`` (timm's for a transformer), for inputs as the release normalises them;
-    empty: ImageNet's EfficientNet-Lite2. views: of each
-    training picture: as it is, mirrored, then varied. default: the mode that the release is used in
-    where nobody says which.
+    empty: ImageNet's EfficientNet-Lite2. views: of each training picture: as it is, mirrored, then
+    varied. default: the mode that the release is used in where nobody says which.
     """
 
     base: str
@@ -117,7 +116,8 @@ def build(settings: Settings, program: core.settings.Settings) -> Path:
     trained = networks.trained(run, settings.arch, base.preprocessing) if run else None
     entry, tensors = _begun(settings, registry, base, trained)
     name = settings.name or TITLES[settings.arch]
-    rows = _rows(settings, entry)
+    settled = _settled(settings)
+    rows = _labelled(settled, entry)
     folder = Path(settings.out) / "candidate"
     release.write(folder, entry, tensors)
     loaded = Cascade.load(folder, device=program.device)
@@ -134,7 +134,7 @@ def build(settings: Settings, program: core.settings.Settings) -> Path:
         tensors[_member(entry, part, name)["branch"]] = heads[part]
     _join(entry, cascade, name, heads, rows)
     if trained and f"{BODY_PART}.weight" in trained["heads"]:
-        path, head = _stage1(entry, base, cascade, name, trained, settings)
+        path, head = _stage1(entry, base, cascade, name, trained, settled)
         tensors[path] = head
     entry.setdefault("training_data", {})["commands"] = [
         *base.training_data.get("commands", ()),
@@ -193,14 +193,9 @@ def _width(arch: str, state: dict[str, Tensor], spec: Preprocessing) -> int:
         return int(network(torch.zeros(1, 3, spec.size, spec.size)).shape[1])
 
 
-def _rows(settings: Settings, entry: dict[str, Any]) -> pd.DataFrame:
+def _labelled(rows: pd.DataFrame, entry: dict[str, Any]) -> pd.DataFrame:
     """Labelled real pictures of the release's parts, without those of the test split; raises
-    DataInvalid where there are too few.
-
-    Those that the base's run was fitted on, where the base is a run: which pictures are copies of
-    each other is found there already, and takes long to find.
-    """
-    rows = _settled(settings)
+    DataInvalid where there are too few."""
     known = rows[rows.part.isin(_parts(entry)) & rows.positive.notna() & rows.split.ne("test")]
     known = known[known.source != SIMULATED]
     for split in ("train", "val"):
@@ -214,9 +209,11 @@ def _rows(settings: Settings, entry: dict[str, Any]) -> pd.DataFrame:
 
 
 def _settled(settings: Settings) -> pd.DataFrame:
+    """Rows without copies: those that the base's run was fitted on, where the base is a run, as
+    which pictures are copies of each other is found there already."""
     data, listed = read_all(settings.data), Path(settings.base) / "rows.csv"
     if listed.exists():
-        return data.merge(pd.read_csv(listed, dtype=str)[["source", "id", "split"]])
+        return settle_once(data, listed)
     return settle(data, settings.duplicates)
 
 
@@ -333,17 +330,16 @@ def _stage1(
     cascade: Cascade,
     name: str,
     trained: dict[str, Any],
-    settings: Settings,
+    rows: pd.DataFrame,
 ) -> tuple[str, dict[str, Tensor]]:
     """Let the member speak in stage 1 too; returns the file of its linear layer and what is in it.
 
     It has seen the same body parts, and its trunk runs in any case. Its weight and what their
     average is read with come from the radiographs of validation.
     """
-    stage, trunk = base.stages[BODY_PART], f"{entry['id']}/{settings.arch}.safetensors"
-    branch = trunk.replace(f"/{settings.arch}", f"/{BODY_PART}-{settings.arch}")
+    stage, arch = base.stages[BODY_PART], trained["arch"]
+    trunk, branch = (f"{entry['id']}/{n}{arch}.safetensors" for n in ("", f"{BODY_PART}-"))
     classes = tuple(k for k in trained["kinds"] if k in stage.classes)
-    rows = _settled(settings)
     real = rows[(rows.split == "val") & (rows.source != SIMULATED) & ~rows.part.isin(AMBIGUOUS)]
     val, canvases = load_canvases(real, base.preprocessing)
     own = cascade.logits_and_features(BODY_PART, canvases)[0]

@@ -8,6 +8,7 @@ trunk. Heads beside the cascade's own (positives of forearm, leg, ...) only teac
 from __future__ import annotations
 
 import copy
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Self
 
@@ -22,7 +23,7 @@ from training.phases import BODY_PART, OTHER
 CLASSES = (*FOCUS, OTHER)
 
 
-class Joint(nn.Module):
+class Joint(nn.Module, ABC):
     """Bx3xSxS -> logits by head: one network that answers for stage 1 and for every part."""
 
     heads: nn.ModuleDict
@@ -33,12 +34,29 @@ class Joint(nn.Module):
         assert isinstance(head, nn.Linear)
         return head.weight
 
+    @abstractmethod
     def answer(self, x: Tensor) -> tuple[dict[str, Tensor], Tensor, Tensor | None]:
         """Logits by head, the maps (BxDxhxw) that they were pooled from, those of ``Cells``."""
-        raise NotImplementedError
 
 
-class FrozenStages(nn.Module):
+class PartlyFrozen(nn.Module):
+    """A network of which some layers are not trained, nor the statistics of their batch norms."""
+
+    def keep(self, modules: Iterable[nn.Module]) -> None:
+        """Take these out of training."""
+        self._kept = list(modules)
+        for module in self._kept:
+            module.requires_grad_(False)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        for module in getattr(self, "_kept", ()):
+            module.eval()
+        return self
+
+
+class FrozenStages(PartlyFrozen):
     """A network whose trunk keeps its first 0, 1 or 2 stages as they are.
 
     A step is then half as long again as fast: the early layers are the ones with the large maps.
@@ -49,16 +67,7 @@ class FrozenStages(nn.Module):
     def freeze(self, stages: int) -> None:
         """Take the first stages out of training, with the statistics of their batch norms."""
         t = self.trunk
-        self._frozen = [t.conv1, t.bn1, t.layer1, t.layer2][: 2 + stages] if stages else []
-        for module in self._frozen:
-            module.requires_grad_(False)
-        self.train(self.training)
-
-    def train(self, mode: bool = True) -> Self:
-        super().train(mode)
-        for module in getattr(self, "_frozen", ()):
-            module.eval()
-        return self
+        self.keep([t.conv1, t.bn1, t.layer1, t.layer2][: 2 + stages] if stages else [])
 
 
 class Cells(nn.Module):

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from core.architectures import RESNET50
 from core.transforms import Preprocessing
 from training.data import DataInvalid
 
 NETWORKS = "networks.pt"
+
+
+def refuse_member(config: Mapping[str, Any]) -> None:
+    """Raise DataInvalid for a run whose ``config.toml`` says that it trained no cascade."""
+    arch = config.get("arch", RESNET50)
+    if arch != RESNET50:
+        raise DataInvalid(
+            f"This run trained a {arch}, no cascade: `python -m training member --init RUN` "
+            "puts it beside one."
+        )
 
 
 def trained(run: Path, arch: str, spec: Preprocessing | None = None) -> dict[str, Any]:

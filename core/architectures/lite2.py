@@ -57,7 +57,7 @@ class SameConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.training and self.groups > 1:
-            # In bf16 the gradient of one of these takes a CPU a hundred times as long.
+            # In bf16 the gradient of one of these takes a CPU many times as long.
             with torch.autocast(x.device.type, enabled=False):
                 return super().forward(self.padded(x.float()))
         return super().forward(self.padded(x))
