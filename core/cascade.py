@@ -27,9 +27,10 @@ from core.engines import Engine
 from core.engines.native import TorchEngine
 from core.errors import DeviceUnavailable, WeightsInvalid
 from core.explain import grad_cam
+from core.manifest import Release
 from core.network import Branch
 from core.recovery import Recovery, failed
-from core.registry import Registry, Release
+from core.registry import Registry
 from core.transforms import Canvas, framed
 from core.types import (
     STRANGER,

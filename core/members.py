@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from core import quality
 from core.explain import grad_cam, joint_grad_cam
-from core.registry import Stage
+from core.manifest import Stage
 from core.stages import Activations, Network
 from core.types import FracturePrediction, Heatmap, MemberPrediction
 

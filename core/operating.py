@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from core.registry import Release
+from core.manifest import Release
 from core.types import BodyPart, OperatingPoint
 
 POINTS = ("sensitive", "specific")

@@ -13,8 +13,8 @@ from torch import nn
 
 from core import architectures
 from core import device as devices
+from core.manifest import Member, Release, Stage
 from core.network import Branch, channels_last, fold
-from core.registry import Member, Release, Stage
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from core.quality import contradict, finding_of
 from core.types import BodyPart, Finding, FracturePrediction, ImageResult, MemberPrediction
 
 if TYPE_CHECKING:
-    from core.registry import Release
+    from core.manifest import Release
 
 # XR_ELBOW/patient00011/study1_negative/image1.png, and the same with underscores in one name.
 # What follows the study's number is the label in MURA: it must not become part of the key.

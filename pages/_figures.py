@@ -7,7 +7,7 @@ import json
 import pandas as pd
 import streamlit as st
 
-from core.registry import Stage
+from core.manifest import Stage
 from core.types import BodyPart
 from pages import _plot, _theme
 from pages._theme import percent

@@ -10,8 +10,8 @@ import streamlit as st
 
 from core import film
 from core.film import Wish
+from core.manifest import Release
 from core.operating import photographed
-from core.registry import Release
 from core.settings import ImageLimits
 from core.types import ImageResult
 from pages._reading import estimate

@@ -14,7 +14,7 @@ from core.types import Mode
 
 if TYPE_CHECKING:
     from core.cascade import Cascade
-    from core.registry import Release
+    from core.manifest import Release
 
 KEPT = "mode-kept"
 LABELS = {Mode.FAST: "Fast", Mode.ENSEMBLE: "Ensemble"}

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import streamlit as st
 
+from core.manifest import Release
 from core.operating import POINTS, performance
-from core.registry import Release
 from core.study import StudyResult
 from pages import _reading
 from pages._theme import html

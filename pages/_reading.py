@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from html import escape
 
+from core.manifest import Release, Stage
 from core.operating import Estimate, Performance, pointing, predictive_values
 from core.quality import deciding
-from core.registry import Release, Stage
 from core.study import StudyResult
 from core.types import (
     WHOLE,

@@ -12,7 +12,8 @@ import streamlit as st
 
 from core import report
 from core.errors import WeightsInvalid
-from core.registry import Registry, Release, Stage
+from core.manifest import Release, Stage
+from core.registry import Registry
 from core.settings import Settings
 from core.store import Decision, Store, StudyRecord, Verdict
 from core.store.records import Reassessment

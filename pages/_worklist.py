@@ -14,7 +14,7 @@ from core.settings import Settings
 from pages import _access, _theme
 
 if TYPE_CHECKING:
-    from core.registry import Release
+    from core.manifest import Release
     from core.store import Store
     from core.study import StudyResult
 

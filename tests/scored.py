@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from core.registry import Release, Stage
+from core.manifest import Release, Stage
 from core.transforms import Preprocessing
 from core.types import OperatingPoint
 

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from core.errors import WeightsInvalid
-from core.registry import Registry, Release
+from core.manifest import Release
+from core.registry import Registry
 from tests import small, tiny
 from tests.conftest import random_release
 from training import candidate, fit, initial, metrics, validate

@@ -16,8 +16,8 @@ from core.batch.scoring import Nothing, Scorer
 from core.cascade import Cascade
 from core.errors import WeightsInvalid
 from core.explain import on_picture
+from core.manifest import ARCHITECTURE, FOCUSED, Release
 from core.pipeline import diagnose
-from core.registry import ARCHITECTURE, FOCUSED, Release
 from core.settings import ROOT, ImageLimits
 from core.store.records import pack, unpack
 from core.transforms import Preprocessing, framed, to_canvas

@@ -16,7 +16,8 @@ from scipy.special import softmax
 from core import members, quality
 from core.architectures import LITE2
 from core.cascade import Cascade
-from core.registry import Ensemble, Member, Registry, Stage
+from core.manifest import Ensemble, Member, Stage
+from core.registry import Registry
 from core.transforms import Preprocessing
 from core.types import Mode
 from tests import ensembles, tiny

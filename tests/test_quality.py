@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from core.manifest import Stage
 from core.quality import FeatureSpace, collapse, finding_of, most_like, sigmoid, softmax
-from core.registry import Stage
 from core.types import STRANGER, BodyPart, Finding, OperatingPoint
 from training import calibrate
 

@@ -19,7 +19,8 @@ from alembic.config import Config
 from sqlalchemy import create_engine, text
 
 from core.errors import DecisionConflict, SettingsInvalid, StoreUnavailable, StudyNotFound
-from core.registry import Registry, Release
+from core.manifest import Release
+from core.registry import Registry
 from core.settings import Settings
 from core.store import Mark, Opinion, Query, Status, Store, Verdict, rows, tables
 from core.store.database import MIGRATIONS, Database

@@ -8,7 +8,8 @@ import pytest
 
 from core import imaging
 from core.cascade import Cascade
-from core.registry import Registry, Release
+from core.manifest import Release
+from core.registry import Registry
 from core.settings import ImageLimits
 from core.study import combine, group, key_of
 from core.types import (

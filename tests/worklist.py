@@ -6,7 +6,7 @@ import hashlib
 
 import numpy as np
 
-from core.registry import Release
+from core.manifest import Release
 from core.store import Store
 from core.study import combine
 from core.types import (

@@ -66,7 +66,7 @@ def _margins(logits: Array, parts: NDArray[np.bool_], moved: NDArray[np.bool_]) 
 def shifts(
     logits: Array, supported: NDArray[np.bool_], classes: Sequence[str], models: Sequence[str]
 ) -> dict[str, float]:
-    """``other_shift`` and, where stage 1 has the class, ``stranger_shift`` (``registry.Stage``).
+    """``other_shift`` and, where stage 1 has the class, ``stranger_shift`` (``manifest.Stage``).
 
     models: the classes that are parts of the release.
 

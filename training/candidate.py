@@ -20,7 +20,7 @@ import torch
 
 from core import quality
 from core.cascade import Cascade
-from core.registry import Stage
+from core.manifest import Stage
 from core.transforms import Preprocessing
 from core.types import BodyPart
 from training import calibrate, metrics, networks, provenance, release, taken

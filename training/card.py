@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from core.registry import Release
+from core.manifest import Release
 from core.types import Mode
 
 _ROWS = (

@@ -18,7 +18,8 @@ from typing import Any
 
 from core import files
 from core.errors import WeightsInvalid
-from core.registry import FORMAT, Registry, Release, read_entry
+from core.manifest import Release
+from core.registry import FORMAT, Registry, read_entry
 
 CHAMPION, PREVIOUS = "champion", "previous"
 ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
@@ -52,7 +53,7 @@ def listing(weights: Path) -> list[Listed]:
             found.append(Listed(name, entry, read_entry(weights, entry), aliases))
         except (WeightsInvalid, AttributeError) as error:
             found.append(Listed(name, entry, None, aliases, str(error)))
-    return sorted(found, key=lambda r: str(r.entry.get("created", "")), reverse=True)
+    return sorted(found, key=lambda r: (str(r.entry.get("created", "")), r.id), reverse=True)
 
 
 def check(weights: Path, release: str) -> list[str]:

@@ -16,8 +16,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from core.cascade import Cascade
+from core.manifest import Release
 from core.quality import contradict
-from core.registry import Release
 from core.types import BodyPart, Mode
 from training import metrics
 from training.compare import difference

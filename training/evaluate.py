@@ -27,8 +27,8 @@ from tqdm import tqdm
 from core import files, imaging
 from core.cascade import Cascade
 from core.errors import ImageRejected
+from core.manifest import Stage
 from core.quality import finding_of
-from core.registry import Stage
 from core.settings import ImageLimits
 from core.types import BodyPart, FracturePrediction
 from training import metrics

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from core.cascade import Cascade
 from core.errors import WeightsInvalid
-from core.registry import Registry, Release
+from core.manifest import Release
+from core.registry import Registry
 from core.settings import Settings
 from training import candidate, initial, provenance, release, taken
 from training.data import SIMULATED, DataInvalid, load_canvases, read_all

@@ -12,7 +12,8 @@ from torch import Tensor
 from core import architectures, files
 from core.compat import import_torchvision
 from core.errors import WeightsInvalid
-from core.registry import Registry, Release
+from core.manifest import Release
+from core.registry import Registry
 from core.settings import Settings
 from core.transforms import Preprocessing
 from training.data import DataInvalid

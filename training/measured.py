@@ -10,7 +10,8 @@ from typing import Any
 import pandas as pd
 
 from core.errors import WeightsInvalid
-from core.registry import Registry, Release
+from core.manifest import Release
+from core.registry import Registry
 
 
 @dataclass(frozen=True)

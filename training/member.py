@@ -30,7 +30,8 @@ import core.settings
 from core import architectures, members, quality
 from core.cascade import Cascade
 from core.engines import choice
-from core.registry import Ensemble, Member, Registry, Release
+from core.manifest import Ensemble, Member, Release
+from core.registry import Registry
 from core.transforms import Preprocessing
 from core.types import Mode
 from training import (

@@ -20,7 +20,8 @@ from typing import Any, BinaryIO
 
 from core import files
 from core.errors import WeightsInvalid
-from core.registry import FORMAT, Registry, Release, WeightsFile, absent_parts
+from core.manifest import Release, WeightsFile, absent_parts
+from core.registry import FORMAT, Registry
 from training import catalogue
 from training.card import model_card
 from training.catalogue import ID, ReleaseRefused

@@ -14,7 +14,7 @@ import pandas as pd
 from scipy.stats import binomtest
 from sklearn import metrics as sk
 
-from core.registry import Stage
+from core.manifest import Stage
 from core.types import BodyPart, OperatingPoint
 from training import evaluate, metrics
 from training.data import SIMULATED

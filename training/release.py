@@ -14,7 +14,8 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from core import files
-from core.registry import FORMAT, Registry, Release, architecture_of, without_parts
+from core.manifest import Release, architecture_of, without_parts
+from core.registry import FORMAT, Registry
 from training import catalogue
 from training.card import model_card
 

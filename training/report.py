@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from core import files
-from core.registry import Release, Stage
+from core.manifest import Release, Stage
 from core.types import BodyPart
 from training import evaluate, plots
 from training.plots import BACK, FONT, INK, LINE, PANEL, SOFT

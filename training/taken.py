@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from core.registry import Release
+from core.manifest import Release
 
 
 def paths(base: Release, release_id: str) -> dict[str, str]:

@@ -19,7 +19,8 @@ from core.batch.inputs import Source, source_at
 from core.batch.journal import Record
 from core.batch.scoring import Known, Nothing, Scorer
 from core.errors import BatchFailed
-from core.registry import Registry, Release
+from core.manifest import Release
+from core.registry import Registry
 from core.settings import ImageLimits, Settings
 
 WINDOW = 100_000  # names handed to Ray at a time: the driver never holds all of them

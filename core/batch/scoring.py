@@ -25,7 +25,7 @@ from core.display import to_8_bit
 from core.errors import ImageRejected
 from core.explain import on_picture, overlay
 from core.files import write_atomically
-from core.registry import Release
+from core.manifest import Release
 from core.settings import ImageLimits
 from core.transforms import Canvas, framed
 from core.types import WHOLE, Assessment, Crop, ImageResult, Photograph

@@ -17,7 +17,7 @@ from core.display import encoded, to_8_bit
 from core.errors import ImageRejected
 from core.files import write_atomically
 from core.grey import Grey
-from core.registry import Release
+from core.manifest import Release
 from core.settings import ImageLimits
 
 SHOWN = 60  # thumbnails of the most suspected

@@ -10,7 +10,7 @@ from typing import Any
 
 from core.batch.journal import Record
 from core.errors import BatchFailed
-from core.registry import Release
+from core.manifest import Release
 from core.study import combine, key_of
 from core.types import (
     BodyPart,

@@ -16,7 +16,7 @@ from pydicom.valuerep import DA, TM
 
 from core.errors import ImageRejected
 from core.lut import numbers
-from core.registry import Release
+from core.manifest import Release
 from core.types import BodyPart, ImageResult, Radiograph
 
 if TYPE_CHECKING:

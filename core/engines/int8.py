@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from core.engines import vino
 from core.errors import EngineUnavailable
 from core.files import write_json
-from core.registry import Release
+from core.manifest import Release
 from core.transforms import to_tensor
 
 FINDINGS = 0.99  # of the assessed radiographs have to keep body part and finding

@@ -25,7 +25,7 @@ from core.study import Mark
 from core.types import Radiograph
 
 if TYPE_CHECKING:
-    from core.registry import Release
+    from core.manifest import Release
 
 log = logging.getLogger(__name__)
 _AGREES = {Verdict.AGREE: True, Verdict.DISAGREE: False}

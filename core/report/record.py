@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
+from core.manifest import Release
 from core.operating import Performance, performance, predictive_values
-from core.registry import Release
 from core.study import Mark, StudyResult
 from core.types import BodyPart, Finding, ImageResult, Radiograph
 

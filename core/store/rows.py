@@ -14,7 +14,7 @@ from core.study import StudyResult
 from core.types import ImageResult
 
 if TYPE_CHECKING:
-    from core.registry import Release
+    from core.manifest import Release
 
 
 def content_of(result: StudyResult, release: Release) -> str:

@@ -32,7 +32,7 @@ from core.store.records import (
 from core.study import StudyResult
 
 if TYPE_CHECKING:
-    from core.registry import Release
+    from core.manifest import Release
 
 PROGRAM = "program"  # the actor of what happens by itself
 CONFLICT = (
