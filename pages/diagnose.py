@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from pages import _cascade, _mode, _sources, _theme
+from pages import _ahead, _cascade, _mode, _sources, _theme
 from pages._sources import Sample, Source
 
 LEAD = "Which bone, whether a finding is suspected, and where the evidence lies."
@@ -70,6 +70,7 @@ def _empty_state() -> None:
             for column, sample in zip(st.columns(width), samples[start:], strict=False):
                 with column:
                     _thumbnail(sample)
+    _ahead.fetch()
 
 
 def _thumbnail(sample: Sample) -> None:

@@ -1,4 +1,4 @@
-"""The first result is there while the others are read, and nothing moves when they arrive."""
+"""The first result is there at once and before the others, and nothing moves when they arrive."""
 
 from __future__ import annotations
 
@@ -63,3 +63,18 @@ def test_the_first_result_comes_first_and_stays_where_it_is(visit: Visit, tmp_pa
     moved = [p for p in early + late if max(abs(a - b) for a, b in zip(p, late[-1])) > 2]
     assert not moved
     assert not visit.complaints
+
+
+def test_no_code_is_fetched_between_drop_and_result(visit: Visit, tmp_path: Path) -> None:
+    page = opened(visit)
+    page.locator("footer.quiet", has_text="Release").wait_for()  # the model is loaded
+    page.wait_for_load_state("networkidle")
+    fetched: list[str] = []
+    page.on("request", lambda request: fetched.append(request.url.rpartition("/static/js/")[2]))
+    page.locator("input[type=file]").set_input_files(radiographs(tmp_path, 2))
+    expect(page.get_by_role("button", name="CSV", exact=True)).to_be_visible()
+    expect(page.locator(".st-key-picture .viewer[data-ready=true]")).to_be_visible()
+    scripts = [name for name in fetched if name.endswith(".js")]
+    # The one that sends a file: nothing but a file that is given makes the page fetch it.
+    assert [s for s in scripts if not s.startswith("axios.")] == []
+    assert len(fetched) > len(scripts)  # the file itself was sent
