@@ -18,11 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core import corners
+from core.quadrilaterals import area, convex
 from core.types import Corners, Photograph, Radiograph
 
 CAST = 2.0  # grey values; exported radiographs have 0
 SURE = 0.6  # support of the sides from which the film is cut out without a question
-ASKED = 0.75  # and from which a grey picture is asked about
+ASKED = 0.85  # and from which a grey picture is asked about
 SURROUNDINGS = 24.0  # grey values; around a collimated field it is darker
 LARGEST = 2000  # longer side of what is cut out, pixels
 # Of the spectrum: natural logarithm that a peak stands out, cells that are its surroundings, how
@@ -132,7 +133,7 @@ def checked(values: Any) -> Corners | None:
         return None
     if points.shape != (4, 2) or not ((points >= 0) & (points <= 1)).all():
         return None
-    if not corners.convex(points[None])[0] or corners.area(points[None])[0] < SMALLEST:
+    if not convex(points[None])[0] or area(points[None])[0] < SMALLEST:
         return None
     return _rounded(points)
 
