@@ -125,10 +125,11 @@ def decode(
     takes a third as long as its decoding. Returns pixels as `Radiograph` describes them:
     HxW, uint16 where the file holds more than 8 bits of grey and uint8 otherwise, read-only.
     Raises ImageRejected and nothing else; the cause is chained and logged with its trace, under
-    the first digits of the SHA-256 and not under the name. Thread-safe.
+    the first digits of the SHA-256 where that is known, and never under the name. What is refused
+    is not hashed: a large bomb would take longer for that than for the refusal. Thread-safe.
     """
     _check_bytes(len(data), limits)
-    digest = digest or sha256(data)
+    which = digest[:12] or f"a file of {len(data)} bytes"
     kind = "image"
     try:
         kind = _kind(data)
@@ -137,11 +138,11 @@ def decode(
         else:
             decoded = _decode(data, kind, limits)
     except ImageRejected as refusal:
-        log.info("Refused %s: %s", digest[:12], refusal.reason)
+        log.info("Refused %s: %s", which, refusal.reason)
         raise
     except Exception as error:
         reason = _sentence(kind, error)
-        log.info("Refused %s: %s\n%s", digest[:12], reason, _where(error))
+        log.info("Refused %s: %s\n%s", which, reason, _where(error))
         raise ImageRejected(reason) from error
     pixels = np.ascontiguousarray(decoded.pixels)
     pixels.setflags(write=False)
@@ -149,7 +150,7 @@ def decode(
     return Radiograph(
         pixels,
         name,
-        digest,
+        digest or sha256(data),
         kind,
         spacing,
         decoded.notes,

@@ -9,6 +9,7 @@ import resource
 import shutil
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 from time import thread_time
 
@@ -46,14 +47,14 @@ def test_150_mutations_of_dicom() -> None:
 def test_bombs_are_refused_in_50_ms_and_20_mb(name: str) -> None:
     imaging.decode(dicom(phantom()), "imports", hostile.LIMITS)
     data = hostile.BOMBS[name]()
-    imaging.sha256(data)  # what is timed is the refusal, not reading the file
+    zlib.crc32(data)  # what is timed is the refusal, not bringing the file into memory
     seconds, before = [], resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for _ in range(3):
         start = thread_time()
         with pytest.raises(ImageRejected):
             imaging.decode(data, "bomb.png", hostile.LIMITS)
         seconds.append(thread_time() - start)
-    assert min(seconds) < 0.05 + len(data) / 500e6  # the digest of the file is in it
+    assert min(seconds) < 0.05
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20 * 1024
 
 
