@@ -349,9 +349,7 @@ class Run:
         """``steady_loss`` of a second view of the first quarter of the pictures."""
         some = index[: max(1, len(index) // 4)]
         again = self._answer(phase, some, np.bitwise_xor(seeds[: len(some)], _OTHERWISE))
-        first = {name: values[: len(some)] for name, values in logits.items()}
-        count = max(1, self.settings.batch // 4)
-        return steady_loss(first, again.logits, self.train, some, count)
+        return steady_loss(logits, again.logits, self.train, index)
 
     def _validate(self, phase: Phase, state: PhaseState) -> None:
         """Score the averaged weights on the validation split and keep the best."""

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from core.transforms import Preprocessing, placement
 from core.types import Crop
-from training import strangers
+from training import distributed, strangers
 from training.augment import turn
 from training.data import AMBIGUOUS, FOCUS, load_canvases
 from training.metrics import accuracy, auroc
@@ -202,20 +202,30 @@ def dense_loss(
     return torch.stack(terms).sum() / count if terms else cells.sum() * 0.0
 
 
-def steady_loss(
-    first: Logits, second: Logits, pictures: Pictures, index: np.ndarray, count: int
-) -> Tensor:
-    """How far two views of a picture are apart: the squared difference of its own part's logits.
+def steady_loss(first: Logits, second: Logits, pictures: Pictures, index: np.ndarray) -> Tensor:
+    """How far two views of a picture are apart, beside how far pictures are apart.
 
     Shift, scale, exposure and what is painted over say nothing of the bone, so the answer should
-    not change. Summed over the pictures ``index``, whose logits both are, and divided by ``count``.
+    not change. Of the first len(second) of the pictures ``index``: half the mean squared difference
+    of their own part's logits, divided by the variance of all the first views' within their part.
+    Without that a network would please by making all its answers small. Of several processes each
+    has its share of the pictures, and gets its share of the loss.
     """
     part = pictures.rows.part.to_numpy()[index]
-    terms = []
+    apart, spread, counts = [], [], []  # counts: of the first views, and of those with a second
     for name in [n for n in first if n != BODY_PART]:
-        here = np.flatnonzero(part == name)
-        terms.append((first[name].float()[here, 0] - second[name].float()[here, 0]).square())
-    return torch.cat(terms).sum() / count if terms else torch.zeros(())
+        values, others = first[name].float()[:, 0], second[name].float()[:, 0]
+        own, again = (torch.from_numpy(part[: len(v)] == name) for v in (values, others))
+        apart.append((values[: len(others)] - others)[again].square().sum())
+        count = distributed.total(torch.tensor([own.sum(), again.sum()]).float())
+        middle = distributed.total(values.detach()[own].sum()) / count[0].clamp(min=1)
+        spread.append((values[own] - middle).square().sum())
+        counts.append(count)
+    if not apart:
+        return torch.zeros(())
+    number, pairs = torch.stack(counts).sum(0).clamp(min=1)
+    variance = distributed.total(torch.stack(spread).sum()) / number
+    return torch.stack(apart).sum() / (2 * pairs * variance.clamp(min=1e-6))
 
 
 def figures_of(logits: Logits, pictures: Pictures) -> dict[str, float]:

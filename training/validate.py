@@ -56,7 +56,7 @@ class Validation:
         """Figures by name, and the mean of those that count. module: in evaluation mode.
 
         Simulated fractures count, else the weights that never learned of them would always be
-        kept. So does, with ``steady``, how far the probabilities move when a border is cut off.
+        kept. So does, with ``steady``, how far the answers move when a border is cut off.
         """
         real = self.real.relevant(phase.heads)
         figures = figures_of(self._logits(phase, module, real.canvases, phase.heads), real)
@@ -80,14 +80,16 @@ class Validation:
     def _moved(
         self, phase: Phase, module: nn.Module, pictures: Pictures, heads: tuple[str, ...]
     ) -> dict[str, float]:
-        """Of each part, how far its probabilities move when the border is cut off: the mean."""
+        """Of each part, how far its logits move when the border is cut off, on average, in their
+        standard deviations: small answers are not steady ones."""
         views = pictures.canvases, zoomed(pictures.canvases)
         logits = [self._logits(phase, module, canvases, heads) for canvases in views]
         found = {}
         for head in heads:
             here = torch.from_numpy((pictures.rows.part == head).to_numpy(copy=True))
-            before, after = (one[head][here, 0].sigmoid() for one in logits)
-            found[head] = float((before - after).abs().mean())
+            before, after = (one[head][here, 0] for one in logits)
+            spread = before.std(correction=0).clamp(min=1e-6)
+            found[head] = float((before - after).abs().mean() / spread)
         return found
 
     def _logits(
