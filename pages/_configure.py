@@ -140,8 +140,9 @@ def _fields() -> list[dataclasses.Field[Any]]:
 def _start_value(preset: presets.Preset, field: dataclasses.Field[Any]) -> Any:
     """What a preset begins with."""
     start = preset.changed.get(field.name, field.default)
-    if field.name == "size" and preset.changed.get("init") == CHAMPION:
-        return _champion_size(start)
+    if field.name in ("size", "focus") and preset.changed.get("init") == CHAMPION:
+        # What learns on reads the same pictures.
+        return int(getattr(_champion_preprocessing(), field.name, start))
     return start
 
 
@@ -165,13 +166,12 @@ def _settings(preset: presets.Preset) -> dict[str, Any]:
     return values
 
 
-def _champion_size(otherwise: int) -> int:
-    """Side of the pictures that the champion reads, in pixels: what learns on reads the same."""
+def _champion_preprocessing() -> Preprocessing | None:
+    """How the champion reads a picture; None where there is none."""
     try:
-        registry = Registry.open(Settings.from_environment().weights)
-        return registry.find(CHAMPION).preprocessing.size
+        return Registry.open(Settings.from_environment().weights).find(CHAMPION).preprocessing
     except WeightsInvalid:
-        return otherwise
+        return None
 
 
 def _named() -> list[str]:

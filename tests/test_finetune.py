@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from core.errors import WeightsInvalid
-from core.manifest import Release
+from core.manifest import FOCUSED, Release
 from core.registry import Registry
+from core.transforms import Preprocessing
 from tests import small, tiny
 from tests.conftest import random_release
 from training import candidate, fit, initial, metrics, validate
@@ -181,6 +182,26 @@ def test_a_joint_phase_starts_with_the_heads_of_the_release(
     assert torch.equal(joint.heads["elbow"].weight, tensors["own/elbow.safetensors"]["fc.weight"])
     assert torch.equal(joint.heads["leg"].weight, before)  # no release has one
     assert torch.equal(joint.heads["body_part"].bias, released["fc.bias"][[0, 1, 2, 3, 3]])
+
+
+def test_a_trunk_that_is_shown_other_pictures_is_told_of(
+    shelf: Path, own: Release, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = shelf / "manifest.json"
+    manifest = json.loads(path.read_text())
+    [entry] = [e for e in manifest["releases"] if e["id"] == "own"]
+    for cut in (False, True):
+        entry["preprocessing"]["focus"] = cut
+        if cut:
+            entry["architecture"] = FOCUSED
+        path.write_text(json.dumps(manifest))
+        caplog.clear()
+        initial.warn_of_focus("own", Preprocessing(focus=cut))
+        initial.warn_of_focus("scratch", Preprocessing(focus=cut))
+        assert not caplog.records
+        initial.warn_of_focus("own", Preprocessing(focus=not cut))
+        assert ("on pictures cut to the limb" in caplog.text) == cut
+        assert ("not cut to the limb" in caplog.text) != cut
 
 
 def test_an_alias_that_moves_does_not_move_the_run(

@@ -17,7 +17,8 @@ from streamlit.testing.v1 import AppTest
 from core.errors import StoreUnavailable
 from core.settings import ROOT, Settings
 from core.store import Store, export
-from pages import _cascade, _figures, _mistakes, _plot, _runs, _worklist
+from core.transforms import Preprocessing
+from pages import _cascade, _configure, _figures, _mistakes, _plot, _runs, _worklist
 from tests import scored, tiny
 from tests.conftest import random_release
 from tests.permissions import not_permitted
@@ -195,12 +196,14 @@ def test_leaks_and_gaps_are_shown_before_a_start(home: Path, tmp_path: Path) -> 
 def test_one_part_is_fine_tuned_on_corrections_of_that_part_alone(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The part is asked for, the size is the champion's, and other parts need no pictures."""
+    """The part is asked for, size and cut are the champion's, other parts need no pictures."""
     data = tiny.write(tmp_path / "data", each=2)
     rows = pd.read_csv(data)
     rows[rows.part == "hand"].to_csv(data, index=False)
     DataSets(home, [tmp_path]).add("corrected", "manifest", str(data))
     monkeypatch.setattr(Queue, "_start", lambda self, record, lock: None)
+    cut = Preprocessing(size=96, focus=True)
+    monkeypatch.setattr(_configure, "_champion_preprocessing", lambda: cut)
     app = page("training", "New run")
     assert "lacks positives or negatives of: elbow, shoulder" in text(app)
     preset = next(s for s in app.selectbox if s.label == "Preset")
@@ -213,6 +216,7 @@ def test_one_part_is_fine_tuned_on_corrections_of_that_part_alone(
     [record] = Queue(home / "runs").records()
     wanted = record.job.settings
     assert (wanted["init"], wanted["only"], wanted["size"]) == ("champion", "hand", 96)
+    assert wanted["focus"] == 1
     assert record.passes == wanted["branch_passes"]
 
 

@@ -143,7 +143,9 @@ class Run:
         self.init = initial.pinned(settings.init, self.folder, distributed.first())
         self.spec = Preprocessing(size=settings.size, focus=bool(settings.focus))
         kinds: tuple[str, ...] = ()
-        if not self.passes.get(JOINT):
+        if self.passes.get(JOINT):
+            initial.warn_of_focus(self.init, self.spec)
+        else:
             self.spec, kinds = initial.fixed(self.init, self.spec, settings.only)
         rows = self._rows()
         seen = rows[rows.split == "train"]

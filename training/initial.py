@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 
 import torch
@@ -19,6 +20,8 @@ from core.transforms import Preprocessing
 from training.data import DataInvalid
 from training.model import JointNetwork
 from training.phases import BODY_PART
+
+log = logging.getLogger(__name__)
 
 BASE = "base.json"
 
@@ -77,6 +80,13 @@ def fixed(
             "without a joint phase its trunk stays as it is, and so does the size."
         )
     return spec, classes
+
+
+def warn_of_focus(init: str, wanted: Preprocessing) -> None:
+    """Say in the log where a run that trains a release's trunk on shows it other pictures."""
+    if is_release(init) and _find(init)[1].preprocessing.focus != wanted.focus:
+        said = "not cut to the limb" if wanted.focus else "cut to the limb"
+        log.warning("The trunk of release %s was trained on pictures %s; see --focus.", init, said)
 
 
 def pinned(init: str, run: Path, first: bool = True) -> str:
