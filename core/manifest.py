@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -311,10 +311,22 @@ def _stage(entry: Mapping[str, Any], mode: Mode) -> Stage:
             raise ValueError("each member has a short name of its own")
     return Stage(
         classes=tuple(entry["classes"]),
-        operating_points=tuple(OperatingPoint(**p) for p in points),
+        operating_points=in_order([OperatingPoint(**p) for p in points]),
         ensemble=ensemble,
         **rest,
     )
+
+
+def in_order(points: Sequence[OperatingPoint]) -> tuple[OperatingPoint, ...]:
+    """ "sensitive" is the lower of the two: releases up to 2026.12-3 named them the other way round
+    on a part that was told apart so well that both did what either is asked to do."""
+    found = {p.name: p for p in points}
+    sensitive, specific = found.get("sensitive"), found.get("specific")
+    if sensitive is None or specific is None or sensitive.threshold <= specific.threshold:
+        return tuple(points)
+    found["sensitive"] = replace(specific, name="sensitive", measured_as="specific")
+    found["specific"] = replace(sensitive, name="specific", measured_as="sensitive")
+    return tuple(found.values())
 
 
 def _preprocessing(entry: Mapping[str, Any]) -> Preprocessing:

@@ -65,11 +65,7 @@ def sigmoid(logit: float, temperature: float = 1.0, bias: float = 0.0) -> float:
 
 
 def deciding(points: Sequence[OperatingPoint]) -> list[OperatingPoint]:
-    """The two points that make the finding, "sensitive" and "specific", the lower one first.
-
-    On a part that is told apart well the two may stand in the other order; what lies between them
-    is doubtful either way.
-    """
+    """The two points that make the finding: "sensitive", and "specific", which is no lower."""
     named = [p for p in points if p.name in ("sensitive", "specific")]
     return sorted(named, key=lambda p: p.threshold)
 
@@ -124,7 +120,7 @@ class FeatureSpace:
 
     @classmethod
     def fit(cls, features: NDArray[np.float32], components: int = 64) -> FeatureSpace:
-        """From NxD features; the limit is infinite until ``with_limit``."""
+        """From NxD features; the limit is infinite until one is chosen."""
         mean = features.mean(0)
         centred = features - mean
         _, values, rows = np.linalg.svd(centred, full_matrices=False)

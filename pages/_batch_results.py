@@ -18,7 +18,7 @@ from core.batch.summary import WORDS, thumbnail
 from core.errors import ImageRejected
 from core.settings import Settings
 from core.types import Finding
-from pages import _theme
+from pages import _reading, _theme
 from pages._batch_opened import Opened
 from pages._batches import Batch
 from pages._rows import Column, Row, finding, rows
@@ -108,9 +108,14 @@ def _filtered(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
     found = [r for r in records if fits(r)]
     if order != ORDERS[0]:
-        sign = -1 if order == ORDERS[1] else 1
-        missing = 2.0
-        found.sort(key=lambda r: missing if (p := _probability(r)) is None else sign * p)
+        sign = 1 if order == ORDERS[1] else -1
+
+        def urgency(record: dict[str, Any]) -> tuple[bool, int, float]:
+            probability, said = _probability(record), record["fracture"]
+            rank = _reading.rank(Finding(said["finding"]) if said else None)
+            return probability is None, sign * rank, -sign * (probability or 0.0)
+
+        found.sort(key=urgency)
     return found
 
 

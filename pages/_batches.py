@@ -7,6 +7,7 @@ until it is there, results.jsonl.run/. The process goes on when the browser or t
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import secrets
@@ -34,6 +35,7 @@ from training.jobs.process import Process
 TAIL = 4096
 TOGETHER = 16  # files scored and written at a time: somebody waits for the first results
 ONE_AT_A_TIME = "Another batch is running. It uses the whole computer, so please wait or stop it."
+_ONE = threading.Lock()  # two tabs of one server neither begin at once nor delete what begins
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,19 @@ class Batch:
             return
 
     def start(self) -> None:
-        """Begin, or go on where it was; the process is nobody's child when the server ends."""
+        """Begin, or go on where it was; the process is nobody's child when the server ends.
+
+        Raises BatchFailed while another batch runs; where this one does, as a page that was drawn
+        earlier may not know, it goes on.
+        """
+        with _ONE:
+            if self.running:
+                return
+            if any(other.running for other in all_batches(self.folder.parent.parent)):
+                raise BatchFailed(ONE_AT_A_TIME)
+            self._start()
+
+    def _start(self) -> None:
         command = [sys.executable, "-m", "core", "batch", str(self.source), "--out", str(self.out)]
         command += ["--resume", "--batch", str(TOGETHER)]
         command += [] if self.dropped else ["--within-roots"]
@@ -131,8 +145,14 @@ class Batch:
             os.kill(process.pid, signal.SIGTERM)
 
     def remove(self) -> None:
-        """Forget results and dropped files; a folder that was scored stays as it is."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Forget results and dropped files; a folder that was scored stays as it is.
+
+        Raises BatchFailed while it runs.
+        """
+        with _ONE:
+            if self.running:
+                raise BatchFailed("This batch is running; stop it first.")
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def bytes_of(self, file: str, settings: Settings) -> bytes:
         """One of its files again; raises ImageRejected, also if it may no longer be read."""
@@ -184,6 +204,9 @@ def of_files(files: Sequence[tuple[str, bytes]], settings: Settings) -> Batch:
     [(name, data), *more] = files
     try:
         if not more and data.startswith(b"PK\x03\x04"):
+            if not zipfile.is_zipfile(io.BytesIO(data)):
+                shutil.rmtree(folder, ignore_errors=True)
+                raise BatchFailed(f"The archive {name} is damaged or incomplete.")
             write_atomically(source, lambda p: p.write_bytes(data))
         else:
             write_atomically(source, lambda p: _pack(p, files))
@@ -205,15 +228,15 @@ def _pack(path: Path, files: Sequence[tuple[str, bytes]]) -> None:
 
 
 def _begin(home: Path, title: str, source: Path, folder: Path | None = None) -> Batch:
-    if any(b.running for b in all_batches(home)):
-        if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)
-        raise BatchFailed(ONE_AT_A_TIME)
     folder = folder or _new_folder(home)
     order = {"title": title, "source": str(source), "created": time.time()}
     write_json(folder / "order.json", order)
     batch = Batch.read(folder)
-    batch.start()
+    try:
+        batch.start()
+    except BatchFailed:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
     return batch
 
 

@@ -131,10 +131,11 @@ def _data(chosen: list[DataSet], only: str) -> bool:
 
 
 def _fields() -> list[dataclasses.Field[Any]]:
-    """The settings of ``training.fit`` that the form has: all but data and folder."""
+    """The settings of ``training.fit`` that the form has: all but data, folder and architecture,
+    as what the page goes on with, calibrates and compares is a ResNet50 cascade."""
     from training.fit import Settings as Fit
 
-    return [f for f in dataclasses.fields(Fit) if f.name not in ("data", "out")]
+    return [f for f in dataclasses.fields(Fit) if f.name not in ("data", "out", "arch")]
 
 
 def _start_value(preset: presets.Preset, field: dataclasses.Field[Any]) -> Any:

@@ -35,6 +35,14 @@ class Study:
         """Tells this study's widgets from another's."""
         return self.sources[0].id
 
+    @property
+    def name(self) -> str:
+        """One view is called as its file, several by their folder or the first file."""
+        first = self.sources[0].name
+        if len(self.sources) == 1:
+            return first
+        return first.rpartition("/")[0] or f"{first} …"
+
 
 def draw(study: Study, cascade: Cascade, memory: Session, others: dict[str, str]) -> None:
     """The list that corrects the body part, then the views; ``others`` as in ``StudyCard``.

@@ -27,6 +27,14 @@ WORDS = {
     Finding.DOUBTFUL: "Doubtful",
     Finding.NOT_SUSPECTED: "Not suspected",
 }
+URGENCY = (*WORDS, None)
+
+
+def rank(finding: Finding | None) -> int:
+    """Where a finding stands in a list that has the most urgent first."""
+    return URGENCY.index(finding)
+
+
 GLYPHS = {
     Finding.SUSPECTED: "▲",
     Finding.DOUBTFUL: "◇",
@@ -226,8 +234,8 @@ def _view_row(name: str, result: ImageResult) -> str:
 
 def _figures(point: OperatingPoint) -> str:
     return (
-        f"sensitivity {percent(point.sensitivity)}, specificity {percent(point.specificity)}, "
-        f"n&nbsp;=&nbsp;{point.n}."
+        f"sensitivity {percent(point.sensitivity)}, specificity {percent(point.specificity)} "
+        f"on the {point.n} validation radiographs that chose it."
     )
 
 

@@ -76,7 +76,7 @@ class Results:
             self._pager(position, studies)
         style(f".st-key-picture {{ --above: {above}px; }}")
         others = {
-            self._memory.study_of(study.sources[0]): f"{n + 1}: {_name(study)}"
+            self._memory.study_of(study.sources[0]): f"{n + 1}: {study.name}"
             for n, study in enumerate(studies)
             if n != position
         }
@@ -166,13 +166,13 @@ class Results:
         st.session_state["shown"] = study.key
 
     def _ordered(self, studies: list[Study]) -> list[Study]:
-        """By probability, if the reader wants it."""
+        """By finding and probability, as on the worklist, if the reader wants it: the parts have
+        thresholds of their own."""
         if st.session_state.get("order", ORDERS[0]) == ORDERS[0]:
             return studies
 
-        def urgency(study: Study) -> float:
-            found = study.result.probability
-            return 1.0 if found is None else -found
+        def urgency(study: Study) -> tuple[int, float]:
+            return _reading.rank(study.result.finding), -(study.result.probability or 0.0)
 
         return sorted(studies, key=urgency)
 
@@ -255,14 +255,6 @@ def _download(label: str, data: str, name: str, mime: str) -> None:
     st.download_button(label, data, name, mime, key=f"download-{name}", on_click="ignore")
 
 
-def _name(study: Study) -> str:
-    """A study of one view is called as its file, another by its folder or first file."""
-    if len(study.sources) == 1:
-        return study.sources[0].name
-    folder, _, _ = study.sources[0].name.rpartition("/")
-    return folder or f"{study.sources[0].name} …"
-
-
 def _row(study: Study) -> Row:
     """One line of the list."""
     result = study.result
@@ -272,12 +264,12 @@ def _row(study: Study) -> Row:
     one = len(study.sources) == 1
     refused = next((v.reason for v in result.views if v.reason), "") or ""
     cells = (
-        _name(study),
+        study.name,
         len(study.sources),
         f"{part} (chosen)" if chosen else part,
         finding(result.finding, none),
         None if result.probability is None else 100 * result.probability,
-        "" if study.awaited else refused if one else " ".join(result.notes),
+        "" if study.awaited else (one and refused) or " ".join(result.notes),
     )
     return Row(study.key, cells)
 

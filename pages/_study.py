@@ -264,8 +264,8 @@ def _choose_method(result: ImageResult) -> None:
 
 
 def _name(study: Study) -> str:
-    one = len(study.sources) == 1
-    return study.sources[0].name if one else f"Study of {len(study.sources)} views"
+    count = len(study.sources)
+    return study.name if count == 1 else f"{study.name} ({count} views)"
 
 
 def _title(study: Study) -> str:

@@ -69,8 +69,14 @@ def _new(settings: Settings) -> None:
         )
         _theme.html("<p class='soft'>Dropped files are kept in the batch until it is deleted.</p>")
         if st.button("Score the files", disabled=not files):
-            st.session_state["batch-generation"] = generation + 1
-            _started(lambda: _batches.of_files([(f.name, f.getvalue()) for f in files], settings))
+
+            def begin() -> Batch:
+                given = [(f.name, f.getvalue()) for f in files]
+                batch = _batches.of_files(given, settings)
+                st.session_state["batch-generation"] = generation + 1  # where refused, they stay
+                return batch
+
+            _started(begin)
 
 
 def _started(begin: Callable[[], Batch]) -> None:
@@ -93,8 +99,8 @@ def _show(batch: Batch, settings: Settings) -> None:
 def _state(batch: Batch, was_running: bool, settings: Settings) -> None:
     with _theme.boundary():
         running, progress = batch.running, batch.progress()
-        if was_running and not running:
-            st.rerun()
+        if (was_running and not running) or not batch.folder.exists():
+            st.rerun()  # of all the page; it was deleted here or in another tab
         with st.container(horizontal=True, vertical_alignment="center", key="batch-state"):
             if running:
                 st.progress(
@@ -106,13 +112,20 @@ def _state(batch: Batch, was_running: bool, settings: Settings) -> None:
                 _theme.html(f"<p class='tally'>{_ending(batch, progress)}</p>")
                 if not batch.finished:
                     st.button("Go on", on_click=_theme.ask, args=(batch.start,))
-                st.button("Delete", on_click=batch.remove)
+                _delete(batch)
         _theme.refused()
         if not running and not batch.finished and batch.failure():
             _theme.notice(batch.failure())
         from pages import _batch_results
 
         _batch_results.show(batch, settings)
+
+
+def _delete(batch: Batch) -> None:
+    """Asks first: what was dropped is nowhere else."""
+    with st.popover("Delete"):
+        _theme.html("<p>The results and the files that were dropped are deleted.</p>")
+        st.button("Delete for good", on_click=_theme.ask, args=(batch.remove,))
 
 
 def _progress_text(progress: _batches.Progress) -> str:

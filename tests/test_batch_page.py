@@ -8,6 +8,7 @@ import os
 import threading
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from core.errors import BatchFailed, ImageRejected, PathRefused
 from core.settings import ROOT, Settings
 from core.store import Store
 from pages import _batch_results, _batches
+from pages._batches import Batch
 from tests.batches import Stand, fill, scorer
 from tests.listed import lists
 from tests.waiting import eventually
@@ -43,7 +45,7 @@ def settings(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.fixture
 def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     """Batches are ordered and no process is started."""
-    monkeypatch.setattr(_batches.Batch, "start", lambda self: None)
+    monkeypatch.setattr(_batches.Batch, "_start", lambda self: None)
 
 
 def finished(settings: Settings, tmp_path: Path) -> _batches.Batch:
@@ -178,7 +180,34 @@ def test_a_stopped_batch_can_go_on_and_says_why_it_failed(settings, tmp_path, qu
     app = page()
     assert "Stopped after <b>1</b> of 3" in text(app)
     assert "The disk is full." in text(app)
-    assert {b.label for b in app.button} >= {"Go on", "Delete"}
+    assert {b.label for b in app.button} >= {"Go on", "Delete for good"}
+    next(b for b in app.button if b.label == "Delete for good").click().run()
+    assert not batch.folder.exists() and len(list(folder.rglob("*.png"))) == 3
+    assert "Stopped after" not in text(app) and not app.exception
+
+
+def test_what_another_tab_began_is_neither_begun_again_nor_deleted(
+    settings, tmp_path, quiet, monkeypatch
+):
+    folder = fill(tmp_path / "radiographs" / "in", 3)
+    batch = _batches.of_folder(str(folder), settings)
+    other = replace(batch, folder=tmp_path / "home" / "batches" / "another")
+    monkeypatch.setattr(Batch, "running", property(lambda self: self.folder == batch.folder))
+    begun: list[Batch] = []
+    monkeypatch.setattr(Batch, "_start", begun.append)
+    batch.start()
+    assert not begun
+    with pytest.raises(BatchFailed, match="Another batch is running"):
+        other.start()
+    with pytest.raises(BatchFailed, match="stop it first"):
+        batch.remove()
+    assert batch.folder.exists()
+
+
+def test_a_damaged_archive_is_refused_by_its_name(settings):
+    with pytest.raises(BatchFailed, match=r"The archive bad\.zip is damaged"):
+        _batches.of_files([("bad.zip", b"PK\x03\x04 and no end")], settings)
+    assert not list((settings.home / "batches").iterdir())
 
 
 def test_new_records_are_read_once(settings, tmp_path, quiet):

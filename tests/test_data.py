@@ -372,6 +372,15 @@ def test_pictures_of_a_patient_whose_copy_is_nearer_to_test_are_left_out(leaky, 
     assert duplicates.settle_once(rows, listed, "refuse").id.tolist() == settled.id.tolist()
     with pytest.raises(data.DataInvalid, match="holds a run on other pictures"):
         duplicates.settle_once(rows.assign(source="elsewhere"), listed)
+    some = rows[rows.split == "train"]
+    assert duplicates.settle_once(some, listed).id.tolist() == ["r1", "r2"]
+    more = pd.concat([rows, rows[-1:].assign(id="t2")])
+    with pytest.raises(data.DataInvalid, match="1 of 9 are not among its own"):
+        duplicates.settle_once(more, listed)
+    settled[["source", "id", "split"]].to_csv(listed, index=False)  # as an earlier version wrote it
+    assert duplicates.settle_once(rows, listed).id.tolist() == settled.id.tolist()
+    with pytest.raises(data.DataInvalid, match="holds a run on other pictures"):
+        duplicates.settle_once(rows.assign(source="elsewhere"), listed)
     with pytest.raises(ValueError, match="maybe"):
         duplicates.settle(rows, "maybe")
 

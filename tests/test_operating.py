@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 
+from core import manifest
 from core.operating import performance, pointing, predictive_values
-from core.types import BodyPart
+from core.types import BodyPart, OperatingPoint
 
 
 @pytest.mark.parametrize(
@@ -32,6 +33,40 @@ def test_without_test_figures_those_of_validation_are_named(cascade):
     assert (found.split, found.n, found.sensitivity.value) == ("validation", 40, 0.95)
     assert performance(cascade.release, BodyPart.OTHER, "sensitive") is None
     assert performance(cascade.release, BodyPart.HAND, "best") is None
+
+
+def test_sensitive_is_the_lower_of_the_two_and_has_the_figures_of_its_threshold(cascade):
+    """As a release has them that named the lower one "specific"."""
+    listed = [
+        OperatingPoint("sensitive", 0.4, 1.0, 0.97, 39),
+        OperatingPoint("specific", 0.3, 1.0, 0.9, 39),
+        OperatingPoint("balanced", 0.37, 1.0, 0.93, 39),
+    ]
+    points = manifest.in_order(listed)
+    assert [(p.name, p.threshold) for p in points] == [
+        ("sensitive", 0.3),
+        ("specific", 0.4),
+        ("balanced", 0.37),
+    ]
+    assert manifest.in_order(points) == points
+    common = {"stage": "fracture", "part": "hand", "level": "image", "source": "all", "n": 64}
+    values = {
+        "sensitivity (sensitive)": 0.36,
+        "specificity (sensitive)": 1.0,
+        "sensitivity (specific)": 0.68,
+        "specificity (specific)": 0.92,
+    }
+    figures = [common | {"metric": name, "value": value} for name, value in values.items()]
+    stage = replace(cascade.release.stages["hand"], operating_points=points)
+    stages = cascade.release.stages | {"hand": stage}
+    release = replace(cascade.release, stages=stages, metrics={"figures": figures})
+    found = performance(release, BodyPart.HAND, "sensitive")
+    assert (found.point.threshold, found.sensitivity.value, found.specificity.value) == (
+        0.3,
+        0.68,
+        0.92,
+    )
+    assert performance(release, BodyPart.HAND, "specific").sensitivity.value == 0.36
 
 
 def test_pointing_is_said_only_where_it_was_measured(cascade):

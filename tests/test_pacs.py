@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -11,6 +12,7 @@ import time
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -27,7 +29,7 @@ from core.errors import SettingsInvalid, StoreUnavailable
 from core.pacs import outbox as outbox_module
 from core.pacs import sender, service
 from core.pacs.folder import WatchedFolder
-from core.pacs.inbox import MAX_ATTEMPTS, Inbox
+from core.pacs.inbox import KEEP_SECONDS, MAX_ATTEMPTS, Inbox
 from core.pacs.outbox import Outbox
 from core.pacs.scoring import Scorer
 from core.settings import ImageLimits, Settings
@@ -205,6 +207,27 @@ def test_inbox_waits_until_a_study_is_quiet(tmp_path: Path) -> None:
     inbox.put("1.2.3", "c.dcm", b"c")
     late = next(s for s in inbox.due(0) if s.key == "1.2.3")
     assert len(late.names) == 2  # scored again, with the first one
+
+
+def test_what_was_acknowledged_and_not_scored_outlives_what_was(tmp_path: Path) -> None:
+    inbox = Inbox(tmp_path)
+    for key in ("1.1", "1.2", "1.3"):
+        inbox.put(key, "a.dcm", key.encode())
+    scored, late, failing = inbox.due(0)
+    inbox.done(scored)
+    inbox.done(late)
+    for _ in range(MAX_ATTEMPTS):
+        inbox.failed(replace(failing, attempts=MAX_ATTEMPTS - 1))
+    inbox.put("1.2", "b.dcm", b"a view that comes late")
+    long_ago = time.time() - KEEP_SECONDS - 60
+    for marker in tmp_path.glob("*/scored.json"):
+        os.utime(marker, (long_ago, long_ago))
+    for file in failing.folder.glob("*_*"):
+        os.utime(file, (long_ago - 60, long_ago - 60))
+    inbox.forget_old()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["1.2", "1.3"]
+    assert [study.key for study in inbox.due(0)] == ["1.2"]  # and 1.3 rests
+    assert Inbox.counts(tmp_path) == (1, 1)
 
 
 def test_an_object_that_comes_again_corrected_is_no_second_view(tmp_path: Path) -> None:

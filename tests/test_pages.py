@@ -153,7 +153,7 @@ def test_the_first_study_is_there_while_the_others_are_read(
     app.file_uploader[0].set_value([(name, data, "image/png") for name, data in files])
     app.run()
     page = text(app)
-    assert "<b>Study of 2 views</b>" in page and "Of 1 of 2 views so far." in page
+    assert "<b>s (2 views)</b>" in page and "Of 1 of 2 views so far." in page
     assert len(viewers(app)) == 1 and "1 of 3 radiographs read" in app.get("progress")[0].proto.text
     assert list(lists(app)[0]["Views"]) == [2, 1]
     assert "Not read yet" in lists(app)[0]["Finding"][1]
@@ -179,8 +179,11 @@ def test_many_files_have_a_summary_and_one_study(app: AppTest) -> None:
     app.button("next").click().run()
     assert "<b>1.png</b>" in text(app)
     app.button_group("order").set_value("Most suspected first").run()
-    ordered = lists(app)[0]["Probability"].dropna()
-    assert ordered.is_monotonic_decreasing
+    ordered = lists(app)[0]
+    ranks = [list(_reading.WORDS.values()).index(w) for w in ordered["Finding"][:5]]
+    assert ranks == sorted(ranks) and list(ordered["Study"])[-1] == "broken.png"
+    for _, same in ordered[:5].groupby("Finding"):
+        assert same["Probability"].is_monotonic_decreasing
 
 
 def test_views_of_one_study_come_together_and_can_be_regrouped(app: AppTest) -> None:
@@ -192,11 +195,11 @@ def test_views_of_one_study_come_together_and_can_be_regrouped(app: AppTest) -> 
     summary = lists(app)[0]
     assert list(summary["Views"]) == [2, 1]
     page = text(app)
-    assert "Study of 2 views" in page and "The mean of 2 views." in page
+    assert "(2 views)" in page and "The mean of 2 views." in page
     records = app.session_state["scoring"].results
     assert len(records._values) == 3
     app.button("together").click().run()
-    assert "Study of 3 views" in text(app) and not lists(app)
+    assert "(3 views)" in text(app) and not lists(app)
     app.button("apart").click().run()
     assert list(lists(app)[0]["Views"]) == [2, 1]
     choice(app, "View 2").select("A study of its own").run()

@@ -107,6 +107,18 @@ def test_operating_points_keep_their_promises():
     assert found["specific"]["specificity"] == pytest.approx((~above)[truth == 0].mean())
 
 
+def test_the_sensitive_point_is_never_the_higher_one():
+    """Of a part that is told apart well, whose two points would stand the other way round."""
+    truth = np.repeat([0.0, 1.0], 30)
+    probability = np.concatenate([np.linspace(0.01, 0.3, 30), np.linspace(0.5, 0.99, 30)])
+    probability[3] = 0.6
+    found = {p["name"]: p for p in calibrate.operating_points(probability, truth)}
+    assert found["sensitive"]["threshold"] < found["specific"]["threshold"]
+    for point in (found["sensitive"], found["specific"]):
+        assert point["sensitivity"] >= 0.95 and point["specificity"] >= 0.90
+    assert set(found["sensitive"]) == {"name", "threshold", "sensitivity", "specificity", "n"}
+
+
 def test_distance_tells_outliers():
     rng = np.random.default_rng(0)
     basis = rng.normal(size=(5, 40))

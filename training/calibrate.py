@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -203,6 +202,9 @@ def operating_points(probability: Array, truth: Array) -> list[dict[str, Any]]:
     sensitive: the highest with a sensitivity of at least 95 %. specific: the lowest with a
     specificity of at least 90 %. balanced: the largest sum of the two (Youden 1950), each smoothed
     over the logit, as the best threshold of a few dozen pictures is otherwise an accident.
+
+    On a part that is told apart well the first may lie above the second. Then each does what either
+    is asked to do, and the lower one is called sensitive.
     """
     values = np.unique(probability)
     # thresholds between neighbouring values, so that no picture lies on one
@@ -212,9 +214,11 @@ def operating_points(probability: Array, truth: Array) -> list[dict[str, Any]]:
     points = [_point(t, probability, truth) for t in candidates]
     sensitive = max((p for p in points if p.sensitivity >= 0.95), key=lambda p: p.threshold)
     specific = min((p for p in points if p.specificity >= 0.90), key=lambda p: p.threshold)
+    sensitive, specific = sorted((sensitive, specific), key=lambda p: p.threshold)
     balanced = _point(_balanced(probability, truth), probability, truth)
     named = {"sensitive": sensitive, "specific": specific, "balanced": balanced}
-    return [asdict(p) | {"name": name} for name, p in named.items()]
+    kept = ("threshold", "sensitivity", "specificity", "n")
+    return [{"name": m} | {k: getattr(p, k) for k in kept} for m, p in named.items()]
 
 
 def _balanced(probability: Array, truth: Array) -> float:

@@ -241,15 +241,25 @@ def settle(rows: pd.DataFrame, policy: str = "drop") -> pd.DataFrame:
 def settle_once(rows: pd.DataFrame, listed: Path, policy: str = "drop") -> pd.DataFrame:
     """``settle``, which takes minutes, with what it found kept in the file ``listed``.
 
-    Where that is there, it is what counts. Raises DataInvalid where it lists other pictures.
+    Where that is there, it is what counts, also for some of its pictures. Raises DataInvalid for
+    pictures that it does not list: whether they are copies was never looked at.
     """
+    key = ["source", "id", "split"]
     if not listed.exists():
-        kept = settle(rows, policy)[["source", "id", "split"]]
-        files.write_atomically(listed, lambda p: kept.to_csv(p, index=False))
-    found = rows.merge(pd.read_csv(listed, dtype=str), on=["source", "id", "split"])
-    if found.empty and len(rows):
-        raise DataInvalid(f"{listed.parent} holds a run on other pictures: name another folder.")
-    return found
+        kept = settle(rows, policy)[key].assign(kept="yes")
+        every = rows[key].merge(kept, on=key, how="left").fillna({"kept": "no"})
+        files.write_atomically(listed, lambda p: every.to_csv(p, index=False))
+    known = pd.read_csv(listed, dtype=str, keep_default_na=False)
+    if "kept" not in known:  # of an earlier version, which listed those alone that it kept
+        known["kept"] = "yes"
+        rows = rows.merge(known[key], on=key) if len(rows.merge(known, on=key)) else rows
+    found = rows.merge(known, on=key, how="left")
+    if found.kept.isna().any():
+        raise DataInvalid(
+            f"{listed.parent} holds a run on other pictures ({found.kept.isna().sum()} of "
+            f"{len(found)} are not among its own): name another folder."
+        )
+    return found[found.kept == "yes"].drop(columns="kept").reset_index(drop=True)
 
 
 def seen_in_training(rows: pd.DataFrame) -> NDArray[np.bool_]:

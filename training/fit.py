@@ -14,7 +14,8 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable
+import tomllib
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -57,6 +58,9 @@ from training.validate import Validation
 log = logging.getLogger(__name__)
 
 _OTHERWISE = 0x2545F491  # makes of a view's seed that of another view of the same picture
+
+KEPT = ("arch", "init", "only", "size", "focus", "split_sha256")
+"""What a run that goes on has as it began; rates and numbers of pictures may be others."""
 
 
 @dataclass(frozen=True)
@@ -137,6 +141,7 @@ class Run:
             raise DataInvalid(f"A batch of {settings.batch} leaves a process without a picture.")
         self.settings = settings
         self.folder, self.stop = Path(settings.out), stop
+        self._refuse_another(asdict(settings))
         self.status = Status(self.folder, distributed.first())
         self.device = devices.choose(settings.device)
         self.passes = passes(asdict(settings))
@@ -185,9 +190,22 @@ class Run:
         distributed.wait()
         return settle_once(rows, listed)
 
+    def _refuse_another(self, made: Mapping[str, Any]) -> None:
+        """Raise DataInvalid where the folder holds a run that this one cannot go on with."""
+        path = self.folder / "config.toml"
+        known = tomllib.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        for name in KEPT:
+            if name in made and known.get(name, made[name]) != made[name]:
+                raise DataInvalid(
+                    f"{self.folder} holds a run with {name} {known[name]}, not {made[name]}; give "
+                    "another --out."
+                )
+
     def _write_config(self, rows: pd.DataFrame) -> None:
+        split = split_hash(rows)
+        self._refuse_another({"split_sha256": split})
         lines = [f"{k} = {json.dumps(v)}" for k, v in asdict(self.settings).items()]
-        lines.append(f'split_sha256 = "{split_hash(rows)}"')
+        lines.append(f'split_sha256 = "{split}"')
         text = "\n".join(lines) + "\n"
         files.write_atomically(self.folder / "config.toml", lambda p: p.write_text(text))
 

@@ -215,9 +215,12 @@ def steady_loss(first: Logits, second: Logits, pictures: Pictures, index: np.nda
     apart, spread, counts = [], [], []  # counts: of the first views, and of those with a second
     for name in [n for n in first if n != BODY_PART]:
         values, others = first[name].float()[:, 0], second[name].float()[:, 0]
-        own, again = (torch.from_numpy(part[: len(v)] == name) for v in (values, others))
+        own, again = (
+            torch.from_numpy(part[: len(v)] == name).to(v.device) for v in (values, others)
+        )
         apart.append((values[: len(others)] - others)[again].square().sum())
-        count = distributed.total(torch.tensor([own.sum(), again.sum()]).float())
+        pair = torch.tensor([own.sum(), again.sum()], device=values.device)
+        count = distributed.total(pair.float())
         middle = distributed.total(values.detach()[own].sum()) / count[0].clamp(min=1)
         spread.append((values[own] - middle).square().sum())
         counts.append(count)

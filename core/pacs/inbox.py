@@ -61,13 +61,13 @@ class Inbox:
                 folder.mkdir(mode=0o700, exist_ok=True)
                 write_json(folder / "study.json", key)
                 _sync(self._folder)
-        plain = re.sub(r"[^\w.-]+", "-", name)[-80:]
-        path = folder / f"{hashlib.sha256(data).hexdigest()[:24]}_{plain}"
-        write_atomically(path, lambda p: p.write_bytes(data))
-        for other in folder.glob(f"*_{plain}") if instead else ():
-            if other.name.partition("_")[2] == plain and other != path:
-                other.unlink(missing_ok=True)
-        _sync(folder)
+            plain = re.sub(r"[^\w.-]+", "-", name)[-80:]
+            path = folder / f"{hashlib.sha256(data).hexdigest()[:24]}_{plain}"
+            write_atomically(path, lambda p: p.write_bytes(data))
+            for other in folder.glob(f"*_{plain}") if instead else ():
+                if other.name.partition("_")[2] == plain and other != path:
+                    other.unlink(missing_ok=True)
+            _sync(folder)
 
     def due(self, quiet: float) -> Iterator[Arrived]:
         """Studies with files that were not scored and none newer than ``quiet`` seconds."""
@@ -93,10 +93,16 @@ class Inbox:
         write_json(study.folder / _SCORED, state | tried)
 
     def forget_old(self) -> None:
-        """Remove studies that were scored KEEP_SECONDS ago."""
-        for marker in self._folder.glob(f"*/{_SCORED}"):
-            if time.time() - marker.stat().st_mtime > KEEP_SECONDS:
-                shutil.rmtree(marker.parent)
+        """Remove studies all of whose files were scored KEEP_SECONDS ago.
+
+        What waits stays, and so does what rests after it failed: it was acknowledged.
+        """
+        with self._lock:
+            waiting = {study.folder for study, _ in _unscored(self._folder)}
+            for marker in self._folder.glob(f"*/{_SCORED}"):
+                old = time.time() - marker.stat().st_mtime > KEEP_SECONDS
+                if old and marker.parent not in waiting:
+                    shutil.rmtree(marker.parent)
 
 
 @contextmanager

@@ -80,7 +80,7 @@ class Rows {
     if (!here) return;
     this.stop(here);
     if (focused !== undefined) here.focus({ preventScroll: true });
-    else if (here !== first) here.scrollIntoView({ block: "nearest" });
+    else if (here !== first) here.closest("tr").scrollIntoView({ block: "nearest" });
   }
 
   // The one button that Tab stops at.

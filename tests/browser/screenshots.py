@@ -114,7 +114,7 @@ def take(page: Page, url: str, study: str) -> Iterator[str]:
     names = STUDIES["Elbow, after a fall"]
     page.locator("input[type=file]").set_input_files([str(samples()[n]) for n in names])
     page.get_by_role("button", name="All in one study").click()
-    page.get_by_text("Study of 3 views").wait_for()
+    page.get_by_text("(3 views)").wait_for()
     drawn(page)
     yield "diagnose-study"
     opened(page, f"{url}/review")

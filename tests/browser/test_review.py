@@ -116,7 +116,7 @@ def clean(visit: Visit, missing: list[str]) -> None:
 def looked_at(visit: Visit, views: list[Path]):
     """The study on Diagnose: grouped, zoomed, windowed, and the heatmap taken away."""
     page = assessed(visit, views)
-    expect(page.locator("[class*=st-key-card-]")).to_contain_text("Study of 3 views")
+    expect(page.locator("[class*=st-key-card-]")).to_contain_text("(3 views)")
     before = state(page)
     picture(page).hover()
     for _ in range(4):

@@ -94,7 +94,7 @@ def test_study_of_three_views_from_drop_to_report(
 ) -> None:
     page = assessed(visit, study)
     card = page.locator("[class*=st-key-card-]")
-    for words in ("Study of 3 views", "mean of 3 views", "View 1: AP", "View 2: LL", "View 3: RL"):
+    for words in ("(3 views)", "mean of 3 views", "View 1: AP", "View 2: LL", "View 3: RL"):
         expect(card).to_contain_text(words)
 
     # Window, zoom and opacity answer here, and zoom outlives toggle, rerun and another view.
