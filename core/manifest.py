@@ -155,6 +155,13 @@ class Release:
         return tuple(BodyPart(name) for name in sorted(self.stages) if name != BODY_PART)
 
     @property
+    def networks(self) -> str:
+        """What answers in this mode, such as "ResNet50 and EfficientNet-Lite2"."""
+        ensembles = [stage.ensemble for stage in self.stages.values() if stage.ensemble]
+        names = ["ResNet50", *(m.name for e in ensembles for m in e.members)]
+        return " and ".join(dict.fromkeys(names))
+
+    @property
     def largest_mode(self) -> Mode:
         """The one in which every network of the release is run."""
         return Mode.ENSEMBLE if Mode.ENSEMBLE in self.modes else Mode.FAST

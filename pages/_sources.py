@@ -23,6 +23,7 @@ SAMPLES = ROOT / "samples"
 MOST_FILES = 200
 MOST_SAMPLES = 12
 MOST_PHOTOGRAPHS = 20
+MOST_CARRIED = 500 * 2**20  # bytes of dropped files that a session keeps beside its drop zone
 CAMERA = "Camera"
 CAMERA_WIDTH = 480  # pixels
 SAMPLES_A_ROW = 6
@@ -33,7 +34,8 @@ DROP_ZONE = '.st-key-drop [data-testid="stFileUploaderDropzone"]'
 
 @dataclass(frozen=True)
 class Source:
-    """A file that was given. id: unique in the session. read: its bytes.
+    """A file that was given. id: unique in the session. read: its bytes. size: of them, where it
+    was dropped.
 
     truth: of a simulated radiograph, what was simulated; empty for what a reader gave. camera:
     whether it was taken with the camera on the page.
@@ -44,6 +46,7 @@ class Source:
     read: Callable[[], bytes]
     truth: str = ""
     camera: bool = False
+    size: int = 0
 
 
 @dataclass(frozen=True)
@@ -107,9 +110,13 @@ def _mixed(rows: list[Sample]) -> list[Sample]:
 
 
 def drop_zone(limits: ImageLimits) -> list[Source]:
-    """Draw the drop zone; the files that lie in it."""
+    """Draw the drop zone; the files that lie in it, after those that lay in it before the reader
+    looked at another page: Streamlit empties it then."""
     kind = st.session_state.get("kind", "Files")
     generation = st.session_state.setdefault("generation", 0)
+    key = f"files-{'folder' if kind == 'Folder' else 'single'}-{generation}"
+    if key not in st.session_state:
+        _carry()
     with st.container(key="drop", horizontal=True, vertical_alignment="center"):
         if kind == CAMERA:
             _camera(generation)
@@ -118,7 +125,7 @@ def drop_zone(limits: ImageLimits) -> list[Source]:
             files = st.file_uploader(
                 "Radiographs",
                 accept_multiple_files="directory" if kind == "Folder" else True,
-                key=f"files-{'folder' if kind == 'Folder' else 'single'}-{generation}",
+                key=key,
                 max_upload_size=max(1, limits.max_bytes // 2**20),
                 label_visibility="collapsed",
             )
@@ -131,7 +138,22 @@ def drop_zone(limits: ImageLimits) -> list[Source]:
             label_visibility="collapsed",
             width="content",
         )
-    return [Source(f.file_id, f.name, f.getvalue) for f in files or []]
+    dropped = [Source(f.file_id, f.name, f.getvalue, size=f.size) for f in files or []]
+    st.session_state["dropped"] = dropped
+    return [*st.session_state.get("carried", ()), *dropped]
+
+
+def _carry() -> None:
+    """Keep what lay in a drop zone that is gone, the newest files, until all is cleared."""
+    every = [*st.session_state.get("carried", ()), *st.session_state.pop("dropped", ())]
+    room, carried = MOST_CARRIED, []
+    for source in reversed(every):
+        room -= source.size
+        if room < 0:
+            log.warning("%d files are not kept: too large together.", len(every) - len(carried))
+            break
+        carried.insert(0, source)
+    st.session_state["carried"] = carried
 
 
 def _camera(generation: int) -> None:
@@ -188,6 +210,6 @@ def try_sample(sample: str) -> None:
 def clear() -> None:
     """Forget every file, and what was read from them."""
     st.session_state["generation"] = st.session_state.get("generation", 0) + 1
-    for key in ("tried", "photographed", "scoring", "shown"):
+    for key in ("tried", "photographed", "dropped", "carried", "scoring", "shown"):
         st.session_state.pop(key, None)
     gc.collect()  # what was read goes now, not when Python next looks for it

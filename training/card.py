@@ -41,7 +41,7 @@ def model_card(release: Release) -> str:
     parts = ", ".join(p.words for p in release.parts)
     sections = [
         f"# Model card: release {release.id}",
-        f"Two-stage ResNet50 cascade. Stage 1: {parts} or other. Stage 2, one branch "
+        f"Two-stage cascade of {release.networks}. Stage 1: {parts} or other. Stage 2, one branch "
         f"each. Created {release.created}.",
         f"**Intended use.** {release.intended_use} It was not tested on the cameras, detectors and "
         f"patients of your hospital; measure it on your own radiographs first.",

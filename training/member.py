@@ -11,6 +11,7 @@ their average come from the validation split.
 from __future__ import annotations
 
 import logging
+import re
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -161,7 +162,8 @@ def _begun(
     entry = taken.entry(base, release_id, paths)
     tensors = {paths[p]: load(registry.read(f)) for p, f in base.files.items()}
     name = settings.name or TITLES[settings.arch]
-    trunk = f"{release_id}/{settings.arch}.safetensors"
+    file = _file_of(name)
+    trunk = f"{release_id}/{file}.safetensors"
     state = (
         trained["features"]
         if trained
@@ -172,15 +174,26 @@ def _begun(
     entry["architectures"] = entry.get("architectures", {}) | {trunk: settings.arch}
     entry["default"] = settings.default
     for part in _parts(entry):
-        stage, branch = entry["stages"][part], f"{release_id}/{part}-{settings.arch}.safetensors"
+        stage, branch = entry["stages"][part], f"{release_id}/{part}-{file}.safetensors"
         others = [m for m in stage.get("members", ()) if m["name"] != name]
         stage["members"] = [*others, {"name": name, "trunk": trunk, "branch": branch}]
         stage["ensemble"] = {"operating_points": stage["operating_points"]}
         for member in stage["members"]:
             member["weight"] = 1 / (1 + len(stage["members"]))
         tensors[branch] = {"fc.weight": torch.zeros(1, width), "fc.bias": torch.zeros(1)}
+    first = entry["stages"][BODY_PART]
+    if any(m["trunk"] == trunk for m in first.get("members", ())):
+        # Its layer read another extractor; where the new one knows body parts, `_stage1` adds it.
+        del first["members"], first["ensemble"]
+        log.info("stage 1: %s is not asked any more", name)
     used = taken.used(entry)
     return entry, {p: t for p, t in tensors.items() if p in used}
+
+
+def _file_of(name: str) -> str:
+    """Of "EfficientNet-Lite2" the part "efficientnet-lite2" of its files' names: two members of
+    one architecture have files of their own."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
 def _width(arch: str, state: dict[str, Tensor], spec: Preprocessing) -> int:
@@ -336,10 +349,11 @@ def _stage1(
     """Let the member speak in stage 1 too; returns the file of its linear layer and what is in it.
 
     It has seen the same body parts, and its trunk runs in any case. Its weight and what their
-    average is read with come from the radiographs of validation.
+    average is read with come from the radiographs of validation. Stage 1 has one member: another
+    one that it had is not asked any more.
     """
-    stage, arch = base.stages[BODY_PART], trained["arch"]
-    trunk, branch = (f"{entry['id']}/{n}{arch}.safetensors" for n in ("", f"{BODY_PART}-"))
+    stage, file = base.stages[BODY_PART], _file_of(name)
+    trunk, branch = (f"{entry['id']}/{n}{file}.safetensors" for n in ("", f"{BODY_PART}-"))
     classes = tuple(k for k in trained["kinds"] if k in stage.classes)
     real = rows[(rows.split == "val") & (rows.source != SIMULATED) & ~rows.part.isin(AMBIGUOUS)]
     val, canvases = load_canvases(real, base.preprocessing)

@@ -118,7 +118,9 @@ def measure(cascade: Cascade, rows: pd.DataFrame, draws: int = 1000) -> list[dic
         maps = (random.explain(radiograph, part), foreign, last)
         for name, heatmap in zip(CONTROLS, maps, strict=True):
             if heatmap is not None and here.has_evidence and heatmap.has_evidence:
-                value = float(spearmanr(here.values.ravel(), heatmap.values.ravel()).statistic)
+                size = here.values.shape[::-1]  # of an ensemble whose member has a finer grid
+                other_map = cv2.resize(heatmap.values, size, interpolation=cv2.INTER_LINEAR)
+                value = float(spearmanr(here.values.ravel(), other_map.ravel()).statistic)
                 alike.append({"name": name, "patient": patient, "rank correlation": value})
         last = here
     return _records("robustness", changes, draws) + _records("heatmap", alike, draws)

@@ -141,7 +141,7 @@ def _algorithm(release: Release, part: BodyPart | None) -> sr.AlgorithmIdentific
     if stage and stage.label_means:
         parameters.append(f"a positive label meant in training: {stage.label_means}"[:64])
     return sr.AlgorithmIdentification(
-        name=f"{PROGRAM}, two-stage ResNet50",
+        name=f"{PROGRAM}, two-stage {release.networks}"[:64],
         version=release.id,
         parameters=parameters,
         manufacturer=PROGRAM,

@@ -182,3 +182,23 @@ def test_nothing_is_offered_to_deploy_or_configure(visit: Visit) -> None:
     expect(page.get_by_test_id("stAppDeployButton")).to_have_count(0)
     expect(page.get_by_test_id("stMainMenu")).to_have_count(0)
     assert not visit.complaints
+
+
+def test_files_stay_while_another_page_is_looked_at(visit: Visit, files: list[Path]) -> None:
+    page = dropped(visit, files[:2])
+    expect(page.get_by_text("Study 1 of 2")).to_be_visible()
+    page.get_by_role("link", name="Metrics").click()
+    expect(page.get_by_role("heading", name="Metrics")).to_be_visible()
+    page.get_by_role("link", name="Diagnose").click()
+    expect(page.get_by_text("Study 1 of 2")).to_be_visible()
+    ready(page)
+    page.locator("input[type=file]").set_input_files(str(files[2]))  # and more come to them
+    expect(page.get_by_text("Study 1 of 3")).to_be_visible()
+    page.get_by_role("button", name="Clear all").click()
+    expect(page.get_by_text("Study 1 of")).to_have_count(0)
+    page.get_by_role("link", name="Metrics").click()
+    expect(page.get_by_role("heading", name="Metrics")).to_be_visible()
+    page.get_by_role("link", name="Diagnose").click()
+    expect(page.get_by_text("Or try a simulated radiograph")).to_be_visible()
+    expect(page.get_by_text("Study 1 of")).to_have_count(0)
+    assert not visit.complaints

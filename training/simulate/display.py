@@ -6,11 +6,8 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from .physics import Image, wide_blur
-
-Mask = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)

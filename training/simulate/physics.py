@@ -27,7 +27,6 @@ MU_TRABECULAR = 0.034
 MU_MARROW = 0.0205
 MU_METAL = {"titanium": 0.42, "steel": 1.1}
 MU_CAST = {"plaster": 0.046, "fibreglass": 0.021}
-MU_LEAD = 3.0
 
 SKIN_MM = 1.5
 STEP_MM = 2.0
