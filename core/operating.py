@@ -69,6 +69,13 @@ def pointing(release: Release, method: str) -> tuple[Estimate, int] | None:
     return (_estimate(found), int(found["n"])) if found else None
 
 
+def calibration_error(release: Release, part: BodyPart) -> tuple[Estimate, int] | None:
+    """How far the probabilities of a part were from the shares of positives on the test split, on
+    average (ECE, in [0, 1]), and n; None where it was not measured."""
+    found = _figure(release, "fracture", part, "ece")
+    return (_estimate(found), int(found["n"])) if found else None
+
+
 def photographed(release: Release) -> tuple[Estimate, int] | None:
     """How often a finding from a simulated photograph was that of the radiograph itself, and n.
 

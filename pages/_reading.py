@@ -6,7 +6,13 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from core.manifest import Release, Stage
-from core.operating import Estimate, Performance, pointing, predictive_values
+from core.operating import (
+    Estimate,
+    Performance,
+    calibration_error,
+    pointing,
+    predictive_values,
+)
 from core.quality import deciding
 from core.study import StudyResult
 from core.types import (
@@ -61,7 +67,9 @@ def study(result: StudyResult, release: Release, awaited: int = 0) -> str:
     """
     stage = release.stages.get(result.body_part or "")
     notes = "".join(f"<p class='caution'>{escape(note)}</p>" for note in result.notes)
-    return f"<dl class='reading'>{_part(result)}{_finding(result, stage, awaited)}</dl>{notes}"
+    error = calibration_error(release, result.body_part) if result.body_part else None
+    found = _finding(result, stage, awaited, error)
+    return f"<dl class='reading'>{_part(result)}{found}</dl>{notes}"
 
 
 def views(names: Iterable[str], results: Iterable[ImageResult]) -> str:
@@ -174,7 +182,12 @@ def _recognised(named: list[BodyPartPrediction]) -> str:
     return "; ".join(f"{label} {share}" for label, share in shares.items())
 
 
-def _finding(result: StudyResult, stage: Stage | None, awaited: int) -> str:
+def _finding(
+    result: StudyResult,
+    stage: Stage | None,
+    awaited: int,
+    error: tuple[Estimate, int] | None,
+) -> str:
     if stage is None or result.finding is None or result.probability is None:
         reasons = dict.fromkeys(v.reason or "" for v in result.views)
         why = "".join(f"<div class='soft'>{escape(reason)}</div>" for reason in reasons)
@@ -183,6 +196,10 @@ def _finding(result: StudyResult, stage: Stage | None, awaited: int) -> str:
     meant = escape(stage.label_means) or "not recorded"
     count = len(result.counted)
     mean = f"The mean of {count} views. " if count > 1 else ""
+    calibrated = "The probability was calibrated on validation radiographs"
+    if error is not None:
+        off, n = error
+        calibrated += f" and was off by {100 * off.value:.0f} points on average on {n} of the test"
     if awaited:
         mean = f"Of {count} of {count + awaited} views so far. "
     return (
@@ -190,7 +207,7 @@ def _finding(result: StudyResult, stage: Stage | None, awaited: int) -> str:
         f"<dd><div class='value'>{badge(result.finding)}"
         f"<span class='number'>{percent(result.probability)}</span></div>"
         f"{_scale(result.probability, result.finding, points)}{_members(result.members)}"
-        f"<div class='soft'>{mean}The probability is calibrated; in the training data a positive "
+        f"<div class='soft'>{mean}{calibrated}; in the training data a positive "
         f"label meant “{meant}”.</div></dd>"
     )
 

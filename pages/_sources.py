@@ -72,7 +72,7 @@ class Sample:
 
     @property
     def source(self) -> Source:
-        truth = self.truth or "without a description"
+        truth = "; ".join(filter(None, (self.title, self.truth)))
         return Source(f"sample-{self.id}", self.path.name, self.path.read_bytes, truth)
 
 

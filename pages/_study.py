@@ -271,7 +271,7 @@ def _name(study: Study) -> str:
 def _title(study: Study) -> str:
     """What the study is called, and what is true of it where it is simulated."""
     told = "; ".join(s.truth for s in study.sources if s.truth)
-    truth = f"<p class='soft'>Simulated radiograph; {escape(told)}.</p>" if told else ""
+    truth = f"<p class='soft'>Simulated radiograph: {escape(told)}.</p>" if told else ""
     return f"<p class='cardname'><b>{escape(_name(study))}</b></p>{truth}"
 
 
