@@ -83,8 +83,9 @@ def promote(run: Path, weights: Path, alias: str, optional: Sequence[str] = ()) 
     (COMPANIONS); they must be of this very candidate. The old champion stays as ``previous``, so
     that rolling back is one step; what ``previous`` (or another alias) named before is removed
     where no alias names it any more. optional: parts without whose files the release is used too.
-    Returns the id; raises WeightsInvalid for a damaged candidate and ValueError for figures that
-    are missing or of another release, and for a part that it does not have.
+    Returns the id; raises WeightsInvalid for a damaged candidate, ReleaseRefused where there is a
+    release of its id, and ValueError for figures that are missing or of another release, and for a
+    part that it does not have.
     """
     source = Registry.open(run / "candidate")
     found = source.find("champion")
@@ -97,6 +98,7 @@ def promote(run: Path, weights: Path, alias: str, optional: Sequence[str] = ()) 
         entry["stages"][part] = entry["stages"][part] | {"optional": True}
     tensors = {p: load(source.read(f)) for p, f in found.files.items()}
     with catalogue.locked(weights):
+        catalogue.refuse_taken(weights, found.id)
         replaced = _replaced(weights, alias, found.id)
         write(weights, entry, tensors, alias)
         card = model_card(Registry.open(weights).find(alias))
