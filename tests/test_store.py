@@ -225,6 +225,19 @@ def as_elbow(release: Release) -> StudyResult:
     return combine("key a", views, release)
 
 
+def test_a_part_may_have_a_long_name(store: Store, release: Release) -> None:
+    """Which PostgreSQL looks at."""
+    part = BodyPart("thoracolumbar_spine_with_sacroiliac_join")
+    assert len(part) == 40
+    release = replace(release, stages=release.stages | {part: release.stages["hand"]})
+    found = replace(study(release), body_part=part)
+    pictures = {str(v.sha256): f"a{n}".encode() for n, v in enumerate(found.views)}
+    number = store.add_study("long", found, release, pictures, "ann")
+    store.reassess(number, found, release, "ann")
+    assert store.study(number).reassessments[0].result.body_part == part
+    assert [row.body_part for row in store.worklist(Query(body_part=(part,)))] == [part]
+
+
 def test_the_answer_for_another_part_stands_beside_the_first(
     store: Store, release: Release
 ) -> None:

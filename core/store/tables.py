@@ -63,7 +63,7 @@ class Study(Base):
     release: Mapped[str]
     release_sha256: Mapped[str] = mapped_column(String(64))
     label_means: Mapped[str]
-    body_part: Mapped[str | None] = mapped_column(String(16))
+    body_part: Mapped[str | None] = mapped_column(String(40))
     probability: Mapped[float | None]
     finding: Mapped[str | None] = mapped_column(String(16))
     urgency: Mapped[int]
@@ -120,7 +120,7 @@ class Reassessment(Base):
 
     number: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
     study_id: Mapped[str] = mapped_column(ForeignKey("studies.id"), index=True)
-    body_part: Mapped[str] = mapped_column(String(16))
+    body_part: Mapped[str] = mapped_column(String(40))
     release: Mapped[str]
     release_sha256: Mapped[str] = mapped_column(String(64))
     label_means: Mapped[str]
