@@ -190,7 +190,7 @@ def _photographs(views: Sequence[ImageResult]) -> list[str]:
 
 def _left_out(views: Sequence[ImageResult]) -> list[str]:
     refused = sum(v.part is None for v in views)
-    if not refused:
+    if not refused or len(views) == 1:  # whose own reason says it
         return []
     verb = "was" if refused == 1 else "were"
     return [f"{refused} of {len(views)} views {verb} not assessed."]

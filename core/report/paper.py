@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from core.display import to_8_bit
 from core.explain import on_picture, overlay
 from core.operating import Estimate, Performance, photographed
-from core.report.record import LIMITS, Decision, StudyReport, how_found
+from core.report.record import LIMITS, Decision, StudyReport, how_found, percent
 from core.study import Mark, StudyResult
 from core.types import Finding, ImageResult, Radiograph
 
@@ -100,7 +100,7 @@ class _Paper(FPDF):
             views = len(study.counted)
             mean = f", mean of {views} views" if views > 1 else ""
             self._line(
-                f"Finding {WORDS[study.finding]} · probability {_percent(study.probability)} "
+                f"Finding {WORDS[study.finding]} · probability {percent(study.probability)} "
                 f"(calibrated{mean})",
                 11,
             )
@@ -161,7 +161,7 @@ class _Paper(FPDF):
         if study.finding is None or study.probability is None:
             return
         views = "; ".join(
-            f"view {n + 1} {_percent(v.fracture.probability)}"
+            f"view {n + 1} {percent(v.fracture.probability)}"
             for n, v in enumerate(study.views)
             if v.fracture is not None
         )
@@ -169,7 +169,7 @@ class _Paper(FPDF):
         by = f" by release {release}" if release != self._report.release.id else ""
         self._text(
             f"Assessed as {study.body_part}, as a reader named it{by}: finding "
-            f"{WORDS[study.finding]}, probability {_percent(study.probability)} ({views})."
+            f"{WORDS[study.finding]}, probability {percent(study.probability)} ({views})."
         )
 
     def decision(self, decision: Decision) -> None:
@@ -197,7 +197,7 @@ class _Paper(FPDF):
         self.ln(1)
         if members:
             said = ", ".join(
-                f"{m.name} {_percent(m.probability)} (weight {_percent(m.weight)})" for m in members
+                f"{m.name} {percent(m.probability)} (weight {percent(m.weight)})" for m in members
             )
             self._text(f"The probability is the average of several networks: {said}.")
         self._text(f"Release {release.id} of {release.created}, SHA-256 {release.sha256}")
@@ -211,7 +211,7 @@ class _Paper(FPDF):
         if view.fracture is None:
             return name, part, how_found(view), f"not assessed. {view.reason or ''}", "–"
         finding = WORDS[view.fracture.finding]
-        return name, part, how_found(view), finding, _percent(view.fracture.probability)
+        return name, part, how_found(view), finding, percent(view.fracture.probability)
 
     def _row(self, places: list[tuple[int, bool]], height: float) -> None:
         """Pictures beside each other, (view, with heatmap), each with a line below it."""
@@ -292,10 +292,10 @@ def _encoded(
 
 
 def _predictive(prevalence: float, ppv: float | None, npv: float | None) -> str:
-    positive = "none" if ppv is None else _percent(ppv)
-    negative = "none" if npv is None else _percent(npv)
+    positive = "none" if ppv is None else percent(ppv)
+    negative = "none" if npv is None else percent(npv)
     return (
-        f"If {_percent(prevalence)} of the patients have it: positive predictive value {positive}, "
+        f"If {percent(prevalence)} of the patients have it: positive predictive value {positive}, "
         f"negative predictive value {negative} at this operating point."
     )
 
@@ -321,7 +321,7 @@ def _photographed(report: StudyReport) -> str:
 def _performance(found: Performance) -> str:
     point = found.point
     return (
-        f"Operating point “{point.name}” (probability at or above {_percent(point.threshold)}): "
+        f"Operating point “{point.name}” (probability at or above {percent(point.threshold)}): "
         f"sensitivity {_estimate(found.sensitivity)}, specificity {_estimate(found.specificity)} "
         f"on the {found.split} radiographs of the release, image by image, n = {found.n}."
     )
@@ -329,17 +329,8 @@ def _performance(found: Performance) -> str:
 
 def _estimate(estimate: Estimate) -> str:
     if estimate.low is None or estimate.high is None:
-        return _percent(estimate.value)
-    return f"{_percent(estimate.value)} [{100 * estimate.low:.0f}, {100 * estimate.high:.0f}]"
-
-
-def _percent(value: float) -> str:
-    """A share in [0, 1] as a whole per cent; never 0 or 100 for what is not certain."""
-    if 0 < value < 0.005:
-        return "<1 %"
-    if 0.995 <= value < 1:
-        return ">99 %"
-    return f"{100 * value:.0f} %"
+        return percent(estimate.value)
+    return f"{percent(estimate.value)} [{100 * estimate.low:.0f}, {100 * estimate.high:.0f}]"
 
 
 def _shortened(name: str) -> str:

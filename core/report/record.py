@@ -95,9 +95,9 @@ def how_found(view: ImageResult) -> str:
     if view.body_part is None:
         return "not found"
     if view.chosen is None:
-        return f"recognised, {100 * view.body_part.probability:.0f} %"
+        return f"recognised, {percent(view.body_part.probability)}"
     said = view.body_part
-    share = f"{100 * said.probability:.0f} %"
+    share = percent(said.probability)
     return f"chosen by the reader (recognised: {said.label}, {share})"
 
 
@@ -159,3 +159,12 @@ def _view(report: StudyReport, position: int) -> dict[str, Any]:
 
 def _decision(decision: Decision) -> dict[str, Any]:
     return asdict(decision) | {"decided": decision.decided.isoformat(timespec="seconds")}
+
+
+def percent(value: float) -> str:
+    """A share in [0, 1] as a whole per cent; never 0 or 100 for what is not certain."""
+    if 0 < value < 0.005:
+        return "<1 %"
+    if 0.995 <= value < 1:
+        return ">99 %"
+    return f"{100 * value:.0f} %"
