@@ -54,6 +54,7 @@ def _parser(wanted: str) -> argparse.ArgumentParser:
         ("fit", "train the trunk and all branches", _fit_arguments, _fit),
         ("calibrate", "make a candidate release from a run", _calibrate_arguments, _calibrate),
         ("member", "add a network to a release's ensemble", _member_arguments, _member),
+        ("average", "the mean of runs of fit --arch", _average_arguments, _average),
         ("evaluate", "score a release on one split", _evaluate_arguments, _evaluate),
         ("joint", "score the heads of a run's joint phase", _joint_arguments, _joint),
         ("heatmaps", "do the heatmaps point at what was found?", _heatmaps_arguments, _heatmaps),
@@ -145,6 +146,17 @@ def _calibrate(options: argparse.Namespace) -> None:
     from training import candidate
 
     print(candidate.build(options.run_folder, options.id, options.flip_average, options.size))
+
+
+def _average_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN")
+    parser.add_argument("--out", type=Path, required=True)
+
+
+def _average(options: argparse.Namespace) -> None:
+    from training import average
+
+    print(average.build(options.runs, options.out))
 
 
 def _member_arguments(parser: argparse.ArgumentParser) -> None:

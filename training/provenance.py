@@ -8,6 +8,9 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+AVERAGE = "average.json"
+"""In a folder that ``average`` made: the commands behind it, as its runs may be gone."""
+
 
 def commands(run: Path) -> list[str]:
     """The commands that give this run, the first one first; data sets without their folders."""
@@ -16,6 +19,9 @@ def commands(run: Path) -> list[str]:
     chain: list[str] = []
     folder: Path | None = run
     while folder is not None:
+        if (folder / AVERAGE).exists():
+            chain[:0] = json.loads((folder / AVERAGE).read_text(encoding="utf-8"))["commands"]
+            break
         if (folder / "config.toml").exists():
             config, kind = tomllib.loads((folder / "config.toml").read_text()), "fit"
         elif (folder / "config.json").exists():
