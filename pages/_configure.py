@@ -142,8 +142,8 @@ def _start_value(preset: presets.Preset, field: dataclasses.Field[Any]) -> Any:
     """What a preset begins with."""
     start = preset.changed.get(field.name, field.default)
     if field.name in ("size", "focus") and preset.changed.get("init") == CHAMPION:
-        # What learns on reads the same pictures.
-        return int(getattr(_champion_preprocessing(), field.name, start))
+        champion = _champion_preprocessing()  # what learns on reads the same pictures
+        return int(getattr(champion, field.name)) if champion else start
     return start
 
 

@@ -144,16 +144,18 @@ def drop_zone(limits: ImageLimits) -> list[Source]:
 
 
 def _carry() -> None:
-    """Keep what lay in a drop zone that is gone, the newest files, until all is cleared."""
-    every = [*st.session_state.get("carried", ()), *st.session_state.pop("dropped", ())]
-    room, carried = MOST_CARRIED, []
-    for source in reversed(every):
-        room -= source.size
-        if room < 0:
-            log.warning("%d files are not kept: too large together.", len(every) - len(carried))
-            break
-        carried.insert(0, source)
+    """Keep what lay in a drop zone that is gone until all is cleared: the newest, where it is too
+    much for one session."""
+    carried = [*st.session_state.get("carried", ()), *st.session_state.pop("dropped", ())]
+    while sum(source.size for source in carried) > MOST_CARRIED:
+        del carried[0]
+        st.session_state["let-go"] = st.session_state.get("let-go", 0) + 1
     st.session_state["carried"] = carried
+
+
+def let_go() -> int:
+    """How many dropped files are not here any more, as those after them were too large together."""
+    return int(st.session_state.get("let-go", 0))
 
 
 def _camera(generation: int) -> None:
@@ -210,6 +212,6 @@ def try_sample(sample: str) -> None:
 def clear() -> None:
     """Forget every file, and what was read from them."""
     st.session_state["generation"] = st.session_state.get("generation", 0) + 1
-    for key in ("tried", "photographed", "dropped", "carried", "scoring", "shown"):
+    for key in ("tried", "photographed", "dropped", "carried", "let-go", "scoring", "shown"):
         st.session_state.pop(key, None)
     gc.collect()  # what was read goes now, not when Python next looks for it

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import streamlit as st
 
+from core import words
 from core.errors import CascadeError
 from pages import _audit, _cascade
 
@@ -124,12 +125,8 @@ def notice(sentence: str) -> None:
 
 
 def percent(value: float) -> str:
-    """A probability in [0, 1] as a whole per cent; never 0 or 100 for what is not certain."""
-    if 0 < value < 0.005:
-        return "&lt;1&nbsp;%"
-    if 0.995 <= value < 1:
-        return "&gt;99&nbsp;%"
-    return f"{100 * value:.0f}&nbsp;%"
+    """``core.words.percent`` as markup that is not broken."""
+    return escape(words.percent(value)).replace(" ", "&nbsp;")
 
 
 def _footer() -> None:

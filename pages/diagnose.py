@@ -19,6 +19,11 @@ def body() -> None:
     limits = loader.settings.limits
     sources = [*_sources.drop_zone(limits), *_sources.photographed(), *_sources.tried()]
     _sources.shape_drop_zone(len(sources))
+    if gone := _sources.let_go():
+        _theme.notice(
+            f"{gone} of the files that were dropped are not here any more: all together they were "
+            f"larger than {_sources.MOST_CARRIED // 2**20} MB. Please drop them again."
+        )
     welcome = st.empty()  # stays in its place, so that what follows does not move when it goes
     if not sources:
         with welcome.container():

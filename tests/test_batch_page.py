@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import os
 import threading
 import zipfile
@@ -184,6 +185,26 @@ def test_a_stopped_batch_can_go_on_and_says_why_it_failed(settings, tmp_path, qu
     next(b for b in app.button if b.label == "Delete for good").click().run()
     assert not batch.folder.exists() and len(list(folder.rglob("*.png"))) == 3
     assert "Stopped after" not in text(app) and not app.exception
+
+
+def test_the_most_suspected_are_those_of_the_most_urgent_finding(settings, tmp_path, quiet):
+    """Each part has thresholds of its own, so a share alone orders nothing."""
+    batch = finished(settings, tmp_path)
+    records = [json.loads(line) for line in batch.out.read_text().splitlines()]
+    assessed = [r for r in records if r["fracture"]]
+    for record, found, share in zip(
+        assessed, ("doubtful", "suspected", "not_suspected"), (0.5, 0.4, 0.45), strict=False
+    ):
+        record["fracture"] |= {"finding": found, "probability": share}
+    kept = [*assessed[:3], next(r for r in records if not r["fracture"])]
+    batch.out.write_text("".join(json.dumps(r) + "\n" for r in kept))
+    app = page()
+    for order, expected in (
+        ("Most suspected first", ["Suspected", "Doubtful", "Not suspected", "Not assessed"]),
+        ("Least suspected first", ["Not suspected", "Doubtful", "Suspected", "Not assessed"]),
+    ):
+        app.selectbox(key="batch-order").select(order).run()
+        assert list(lists(app)[0]["Finding"]) == expected
 
 
 def test_what_another_tab_began_is_neither_begun_again_nor_deleted(

@@ -47,6 +47,9 @@ def members(three: Path) -> Cascade:
 
 def test_fast_is_what_it_was_to_the_last_bit(cascade, members):
     assert members.release.mode is Mode.FAST and members.release.modes == (*Mode,)
+    assert members.release.networks == "ResNet50"
+    together = members.in_mode(Mode.ENSEMBLE).release.networks.split(" and ")
+    assert together[0] == "ResNet50" and len(together) > 1
     for one, other in zip(
         cascade.predict(RADIOGRAPHS[:3], HAND), members.predict(RADIOGRAPHS[:3], HAND), strict=True
     ):

@@ -164,6 +164,23 @@ def test_a_network_that_was_trained_with_the_cascade_joins_it(weights, manifest,
     said = " ".join(release.training_data["commands"])
     assert "training fit" in said and "training member" in said
 
+    # Without the run's heads its layer in stage 1 would read an extractor it never learned from.
+    again = ["member", "--base", str(tmp_path / "joined"), *where, "--duplicates", "keep"]
+    again += ["--views", "1", "--out"]
+    assert main([*again, str(tmp_path / "again")]) == 0
+    release = Registry.open(tmp_path / "again" / "candidate").find("champion", Mode.ENSEMBLE)
+    assert release.stages["body_part"].ensemble is None
+    assert not any("body_part-" in path for path in release.files)
+    assert release.stages["body_part"].other_shift == fast.stages["body_part"].other_shift
+    # And two members of one architecture have files of their own.
+    assert main([*again, str(tmp_path / "two"), "--name", "Second one"]) == 0
+    release = Registry.open(tmp_path / "two" / "candidate").find("champion", Mode.ENSEMBLE)
+    both = release.stages["hand"].ensemble.members
+    assert [m.name for m in both] == [NAME, "Second one"]
+    assert len({m.trunk for m in both}) == len({m.branch for m in both}) == 2
+    [first] = release.stages["body_part"].ensemble.members
+    assert first.trunk == both[0].trunk and "joined/second-one.safetensors" in release.files
+
 
 def test_stage_1_asks_its_member_for_what_it_knows():
     """Of classes that both know, the logarithms of the probabilities by weight; of the one that the

@@ -592,3 +592,4 @@ def test_command_watches_a_folder(weights: Path, tmp_path: Path) -> None:
     with listening(weights, tmp_path / "home", "--folder", str(watched)):
         (watched / "a.png").write_bytes(encoded(phantom(), "PNG"))
         eventually(lambda: worklist(tmp_path / "home"))
+    assert len(worklist(tmp_path / "home")) == 1

@@ -186,6 +186,21 @@ def test_many_files_have_a_summary_and_one_study(app: AppTest) -> None:
         assert same["Probability"].is_monotonic_decreasing
 
 
+def test_files_that_are_too_large_to_be_kept_are_told_of(
+    app: AppTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = [(f"{n}.png", picture(n)) for n in range(3)]
+    monkeypatch.setattr(_sources, "MOST_CARRIED", sum(len(data) for _, data in files[1:]))
+    upload(app, *files)
+    assert "are not here any more" not in text(app)
+    app.switch_page("pages/metrics.py").run()
+    finished(app.switch_page("pages/diagnose.py").run())
+    assert list(lists(app)[0]["Study"]) == ["1.png", "2.png"]
+    assert "1 of the files that were dropped are not here any more" in text(app)
+    app.button("clear").click().run()
+    assert "are not here any more" not in text(app) and not lists(app)
+
+
 def test_views_of_one_study_come_together_and_can_be_regrouped(app: AppTest) -> None:
     names = (
         "XR_HAND/patient1/study1_positive/image1.png",

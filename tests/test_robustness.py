@@ -78,6 +78,22 @@ def test_every_disturbance_and_control_has_figures(cascade, tmp_path):
     assert controls["control: another picture"]["n"] == 2
 
 
+def test_maps_of_another_grid_are_compared(cascade, tmp_path, monkeypatch):
+    """As that of an ensemble with a transformer, beside which the control is the ResNet50's."""
+    Image.fromarray(phantom(120, 90)).save(tmp_path / "0.png")
+    rows = pd.DataFrame([{"path": str(tmp_path / "0.png"), "part": "elbow", "patient": 0}])
+    explain = type(cascade).explain
+
+    def finer(self, radiograph, part):
+        found = explain(self, radiograph, part)
+        return replace(found, values=np.kron(found.values, np.ones((2, 2), np.float32)))
+
+    monkeypatch.setattr(type(cascade), "explain", finer)
+    records = robustness.measure(cascade, rows, draws=20)
+    controls = {r["part"]: r for r in records if r["metric"] == "rank correlation"}
+    assert controls["control: another part"]["value"] > 0.9
+
+
 def test_only_labelled_real_radiographs_of_the_parts_are_drawn():
     rows = pd.DataFrame(
         {

@@ -12,10 +12,10 @@ import pandas as pd
 import pytest
 import torch
 
-from core import network
+from core import architectures, network
 from core.registry import Registry
 from tests import small, tiny
-from training import data, fit, metrics, sampling, strangers
+from training import data, fit, fit_member, metrics, sampling, strangers
 from training.__main__ import main
 from training.phase import Phase, rate
 
@@ -68,6 +68,35 @@ def test_a_run_leaves_what_others_read(run):
     assert networks.keys() == {"trunk", "body_part", "elbow", "hand", "shoulder"}
     assert networks["body_part"]["fc.weight"].shape == (6, network.BRANCH_CHANNELS)
     assert networks["hand"]["fc.weight"].shape == (1, network.BRANCH_CHANNELS)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"arch": architectures.LITE2}, "holds a run with arch resnet50"),
+        ({"size": 96}, "holds a run with size 64"),
+        ({"focus": 1}, "holds a run with focus 0"),
+        ({"init": "imagenet"}, "holds a run with init scratch"),
+    ],
+)
+def test_another_run_is_not_written_into_the_folder_of_this_one(manifest, run, changed, said):
+    before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
+    other = replace(settings(manifest, run), **changed)
+    kind = fit.Run if other.arch == architectures.RESNET50 else fit_member.MemberRun
+    with pytest.raises(data.DataInvalid, match=said):
+        kind(other).fit()
+    assert {p: p.read_bytes() for p in run.rglob("*") if p.is_file()} == before
+
+
+def test_a_run_on_another_split_is_refused_before_anything_is_written(manifest, run, tmp_path):
+    rows = pd.read_csv(manifest)
+    less = manifest.with_name("less.csv")
+    rows[:-1].to_csv(less, index=False)
+    before = (run / "config.toml").read_bytes()
+    with pytest.raises(data.DataInvalid, match="holds a run with split_sha256"):
+        fit.Run(replace(settings(manifest, run), data=(f"manifest:{less}",)))
+    less.unlink()
+    assert (run / "config.toml").read_bytes() == before
 
 
 @pytest.mark.parametrize("steps", [2, 7])
@@ -160,6 +189,10 @@ def test_from_a_run_to_a_release(manifest, run, tmp_path, capsys, monkeypatch):
     assert main(["release", str(run), "--weights", str(weights)]) == 1  # of another release
     (run / "test" / "heatmaps.json").write_text(json.dumps(pointed))
     assert main(["release", str(run), "--weights", str(weights)]) == 0
+    before = {p: p.read_bytes() for p in weights.rglob("*") if p.is_file()}
+    assert main(["release", str(run), "--weights", str(weights)]) == 1  # an id is given once
+    assert "There is a release tiny-1 already" in capsys.readouterr().err
+    assert {p: p.read_bytes() for p in weights.rglob("*") if p.is_file()} == before
     registry = Registry.open(weights)
     release = registry.find("champion")
     assert release.id == "tiny-1"

@@ -250,14 +250,13 @@ def settle_once(rows: pd.DataFrame, listed: Path, policy: str = "drop") -> pd.Da
         every = rows[key].merge(kept, on=key, how="left").fillna({"kept": "no"})
         files.write_atomically(listed, lambda p: every.to_csv(p, index=False))
     known = pd.read_csv(listed, dtype=str, keep_default_na=False)
-    if "kept" not in known:  # of an earlier version, which listed those alone that it kept
-        known["kept"] = "yes"
-        rows = rows.merge(known[key], on=key) if len(rows.merge(known, on=key)) else rows
-    found = rows.merge(known, on=key, how="left")
-    if found.kept.isna().any():
+    whole = "kept" in known  # an earlier version listed those alone that it kept
+    found = rows.merge(known if whole else known.assign(kept="yes"), on=key, how="left")
+    unknown = found.kept.isna()
+    if unknown.any() and (whole or unknown.all()):
         raise DataInvalid(
-            f"{listed.parent} holds a run on other pictures ({found.kept.isna().sum()} of "
-            f"{len(found)} are not among its own): name another folder."
+            f"{listed.parent} holds a run on other pictures ({unknown.sum()} of {len(found)} are "
+            "not among its own): name another folder."
         )
     return found[found.kept == "yes"].drop(columns="kept").reset_index(drop=True)
 

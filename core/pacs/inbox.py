@@ -55,14 +55,14 @@ class Inbox:
         The same content twice is there once. name: for display; only its plain characters remain.
         instead: it takes the place of what has this name and another content.
         """
-        folder = self._folder / _safe(key)
-        with self._lock:
+        folder, digest = self._folder / _safe(key), hashlib.sha256(data).hexdigest()
+        with self._lock:  # or `forget_old` might take the folder away from under it
             if not (folder / "study.json").exists():  # the folder may be there: a kill in between
                 folder.mkdir(mode=0o700, exist_ok=True)
                 write_json(folder / "study.json", key)
                 _sync(self._folder)
             plain = re.sub(r"[^\w.-]+", "-", name)[-80:]
-            path = folder / f"{hashlib.sha256(data).hexdigest()[:24]}_{plain}"
+            path = folder / f"{digest[:24]}_{plain}"
             write_atomically(path, lambda p: p.write_bytes(data))
             for other in folder.glob(f"*_{plain}") if instead else ():
                 if other.name.partition("_")[2] == plain and other != path:

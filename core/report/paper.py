@@ -23,9 +23,10 @@ from numpy.typing import NDArray
 from core.display import to_8_bit
 from core.explain import on_picture, overlay
 from core.operating import Estimate, Performance, photographed
-from core.report.record import LIMITS, Decision, StudyReport, how_found, percent
+from core.report.record import LIMITS, Decision, StudyReport, how_found
 from core.study import Mark, StudyResult
 from core.types import Finding, ImageResult, Radiograph
+from core.words import percent
 
 FONT = "DejaVu"
 WORDS = {

@@ -10,6 +10,7 @@ from core.manifest import Release
 from core.operating import Performance, performance, predictive_values
 from core.study import Mark, StudyResult
 from core.types import BodyPart, Finding, ImageResult, Radiograph
+from core.words import percent
 
 LIMITS = (
     "A research tool that supports a reader; not a medical device. It says suspected, doubtful or "
@@ -159,12 +160,3 @@ def _view(report: StudyReport, position: int) -> dict[str, Any]:
 
 def _decision(decision: Decision) -> dict[str, Any]:
     return asdict(decision) | {"decided": decision.decided.isoformat(timespec="seconds")}
-
-
-def percent(value: float) -> str:
-    """A share in [0, 1] as a whole per cent; never 0 or 100 for what is not certain."""
-    if 0 < value < 0.005:
-        return "<1 %"
-    if 0.995 <= value < 1:
-        return ">99 %"
-    return f"{100 * value:.0f} %"
