@@ -37,15 +37,22 @@ class Quadrilateral:
 def find(pixels: NDArray[Any]) -> Quadrilateral | None:
     """The film in a photograph (HxW uint8 or uint16); None where nothing looks like one."""
     grey = pixels if pixels.dtype == np.uint8 else (pixels >> 8).astype(np.uint8)
-    small, scale = _reduced(grey, SIDE)
-    smooth = _smooth(small, 1.4)
-    best = quadrilaterals.best(*_lines(quadrilaterals.gradient(smooth)), smooth)
+    across, down, smooth, scale = lines(grey)
+    best = quadrilaterals.best(across, down, smooth)
     if best is None:
         return None
     fine, fine_scale = _reduced(grey, FINE)
     corners = _fitted(best / scale * fine_scale, fine) / fine_scale
     support = quadrilaterals.support(corners * scale, smooth)
     return Quadrilateral(corners, float(0.5 * support.mean() + 0.5 * support.min()))
+
+
+def lines(grey: NDArray[np.uint8]) -> tuple[Points, Points, NDArray[np.uint8], float]:
+    """Lines across and down (Kx3) in a photograph (HxW), the small and smooth picture in whose
+    pixels they are, and its scale."""
+    small, scale = _reduced(grey, SIDE)
+    smooth = _smooth(small, 1.4)
+    return *_lines(quadrilaterals.gradient(smooth)), smooth, scale
 
 
 def _reduced(grey: NDArray[np.uint8], side: int) -> tuple[NDArray[np.uint8], float]:

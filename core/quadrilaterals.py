@@ -31,28 +31,41 @@ OUTSIDE = 5  # pixels outside of a side, where its surroundings are looked at
 WEAK, TEXTURE = 0.2, 4.0  # of an edge: grey values of the root, and times the median gradient
 END = 0.03  # of a side at each corner, which is left out
 BEYOND = (0.025, 0.1)  # behind a corner, of the side
-# What counts how much, beside the mean support of the sides. Fitted by logistic regression (which
-# of its quadrilaterals is the film) on photographs simulated from 260 training radiographs.
+# What counts how much, beside the mean support of the sides, as `python -m training corners` found
+# it on photographs simulated from 260 training radiographs.
 WEIGHTS = {
     "support": 1.0,
-    "support of the worst side": 1.5,
-    "support of the second worst": 0.72,
-    "dark inside": 0.71,
-    "edges behind the corners": -0.78,
-    "edges behind the worst two ends": -0.19,
-    "side": -0.87,
-    "uneven surroundings": -0.32,
-    "textured surroundings": -0.2,
-    "textured surroundings of the worst side": -0.08,
-    "likeness of opposite sides": 1.94,
+    "support of the worst side": 1.14,
+    "support of the second worst": 0.63,
+    "dark inside": 0.61,
+    "edges behind the corners": -0.05,
+    "edges behind the worst two ends": -0.34,
+    "side": -0.58,
+    "uneven surroundings": -0.28,
+    "textured surroundings": -0.29,
+    "textured surroundings of the worst side": -0.09,
+    "likeness of opposite sides": 1.24,
 }
 
 
 def best(across: Points, down: Points, grey: NDArray[np.uint8]) -> Points | None:
-    """Corners (4x2) of the best of all quadrilaterals; None where there is none.
+    """Corners (4x2) of the best of all quadrilaterals (``figures``); None where there is none."""
+    found = figures(across, down, grey)
+    if found is None:
+        return None
+    quads, of_each = found
+    score = sum(WEIGHTS[name] * values for name, values in of_each.items())
+    return np.asarray(quads[int(np.argmax(score))], float)
 
-    across, down: Kx3. grey: HxW, smoothed; edges are sought in the square root of it, in which
-    those of shadows count as well.
+
+def figures(
+    across: Points, down: Points, grey: NDArray[np.uint8]
+) -> tuple[Points, dict[str, NDArray[np.float64]]] | None:
+    """All quadrilaterals that may be a film (Nx4x2), and by the names of WEIGHTS what speaks for
+    or against each (N); None where there is none.
+
+    across, down: lines, Kx3. grey: HxW, smoothed; edges are sought in the square root of it, in
+    which those of shadows count as well.
     """
     if len(across) < 2 or len(down) < 2:
         return None
@@ -71,7 +84,7 @@ def best(across: Points, down: Points, grey: NDArray[np.uint8]) -> Points | None
     seen = _Lines(np.concatenate([across, down]), grey).sides(quads, lines)
     support, behind = np.sort(seen.support, 1), np.sort(seen.behind, 1)
     dark = (seen.support * seen.dark).sum(1) / np.maximum(support.sum(1), 1e-9)
-    figures = {
+    return quads, {
         "support": support.mean(1),
         "support of the worst side": support[:, 0],
         "support of the second worst": support[:, 1],
@@ -84,8 +97,6 @@ def best(across: Points, down: Points, grey: NDArray[np.uint8]) -> Points | None
         "textured surroundings of the worst side": seen.texture.max(1),
         "likeness of opposite sides": alike,
     }
-    score = sum(WEIGHTS[name] * values for name, values in figures.items())
-    return np.asarray(quads[int(np.argmax(score))], float)
 
 
 def gradient(grey: NDArray[np.uint8]) -> NDArray[np.float32]:

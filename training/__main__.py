@@ -61,6 +61,7 @@ def _parser(wanted: str) -> argparse.ArgumentParser:
         ("robustness", "do answers survive handling?", _robustness_arguments, _robustness),
         ("strangers", "is what is no radiograph refused?", _strangers_arguments, _strangers),
         ("photographs", "do answers survive a camera?", _photographs_arguments, _photographs),
+        ("corners", "learn which quadrilateral is the film", _corners_arguments, _corners),
         ("quantise", "make int8 networks and check them", _quantise_arguments, _quantise),
         ("simulate", "make simulated radiographs", _simulate_arguments, _simulate),
         ("release", "put a candidate into weights/", _release_arguments, _release),
@@ -288,6 +289,21 @@ def _photographs(options: argparse.Namespace) -> None:
     plain = photographs.plain(rows, options.split, options.plain)
     records += photographs.false_alarms(plain, options.draws)
     _show(records, cascade, options.out, "photographs.json")
+
+
+def _corners_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", action="append", required=True, metavar="KIND:PATH")
+    parser.add_argument(
+        "--count", type=int, default=260, help="training radiographs (default: 260)"
+    )
+    parser.add_argument("--seed", type=int, default=1, help="of the photographs (default: 1)")
+
+
+def _corners(options: argparse.Namespace) -> None:
+    from training import corners
+    from training.data import read_all
+
+    print(corners.learn(read_all(options.data), options.count, options.seed))
 
 
 def _show(records: list[dict[str, Any]], cascade: Cascade, out: Path | None, name: str) -> None:
