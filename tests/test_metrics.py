@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 from sklearn import metrics as sk
 
 from training import metrics
@@ -122,3 +123,31 @@ def test_the_interval_of_ece_has_its_value_inside():
         assert wide.low <= wide.value <= wide.high
         assert wide.low < plain.low <= plain.high <= wide.high
     assert outside > 0
+
+
+def test_what_is_always_right_is_not_certain():
+    """Twenty patients of twenty: at least 83 % by Clopper and Pearson, and not [1, 1]."""
+    n = 20
+    truth = np.repeat([1.0, 0.0], [n, 3 * n])
+    who = np.arange(4 * n).astype(str)
+    low = stats.binomtest(n, n).proportion_ci(0.95).low
+
+    def found(metric, score, groups=who):
+        e = metrics.bootstrap(metric, truth, score, groups, 100)
+        return e.low, e.high
+
+    assert found(metrics.sensitivity, truth) == (pytest.approx(low), 1.0)
+    assert found(metrics.sensitivity, 1 - truth) == (0.0, pytest.approx(1 - low))
+    assert found(metrics.auroc, truth) == (pytest.approx(low), 1.0)  # by the rarer class
+    wider = stats.binomtest(3 * n, 3 * n).proportion_ci(0.95).low
+    assert found(metrics.specificity, truth) == (pytest.approx(wider), 1.0)
+    all_right = stats.binomtest(4 * n, 4 * n).proportion_ci(0.95).low
+    assert found(metrics.accuracy, truth) == (pytest.approx(all_right), 1.0)
+    assert found(metrics.mean, np.zeros(4 * n)) == (0.0, pytest.approx(1 - all_right))
+    assert found(metrics.kappa, truth)[0] < all_right
+    twins = np.repeat(np.arange(2 * n), 2).astype(str)  # patients count, not pictures
+    half = stats.binomtest(n // 2, n // 2).proportion_ci(0.95).low
+    assert found(metrics.sensitivity, truth, twins) == (pytest.approx(half), 1.0)
+    assert found(metrics.brier, truth) == (0.0, 0.0)
+    moved = metrics.bootstrap(metrics.mean, truth, np.full(4 * n, 0.3), who, 100)
+    assert (moved.low, moved.high) == (pytest.approx(0.3), pytest.approx(0.3))

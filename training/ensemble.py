@@ -63,7 +63,7 @@ def _of_part(
     yield _record(part, "auroc, ensemble - ResNet50", estimate)
     points = release.stages[part].operating_points
     against = [float(contradict(list(said), points)) for said in rows[names].to_numpy(float)]
-    share = metrics.bootstrap(_mean, np.zeros(len(rows)), against, patients, draws)
+    share = metrics.bootstrap(metrics.mean, np.zeros(len(rows)), against, patients, draws)
     yield _record(part, "networks contradict", share)
 
 
@@ -126,10 +126,6 @@ def megabytes(release: Release) -> float:
 
 def _record(part: str, metric: str, estimate: metrics.Estimate) -> dict[str, Any]:
     return record(STAGE, part, "all", metric, estimate)
-
-
-def _mean(_: Array, values: Array) -> float:
-    return float(np.mean(values))
 
 
 def _median(_: Array, values: Array) -> float:

@@ -188,9 +188,8 @@ def _of_kind(
     truth, p, who = rows.positive.to_numpy(), rows.probability.to_numpy(), rows.patient
     right = (rows.said == part).to_numpy(dtype=float)
     decision = (p >= _balanced(stage)).astype(float)
-    share: metrics.Metric = lambda t, s: float(np.mean(s)) if len(s) else math.nan  # noqa: E731
     for name, what, metric, score in (
-        ("body_part", "accuracy", share, right),
+        ("body_part", "accuracy", metrics.mean, right),
         ("fracture", "auroc", metrics.auroc, p),
         ("fracture", "sensitivity (balanced)", metrics.sensitivity, decision),
         ("fracture", "specificity (balanced)", metrics.specificity, decision),
@@ -232,8 +231,7 @@ def _stage1(
     focus, other = certain[supported], certain[~supported]
 
     def share(rows: pd.DataFrame, right: pd.Series) -> metrics.Estimate:
-        mean = lambda t, s: float(np.mean(s)) if len(s) else math.nan  # noqa: E731
-        return metrics.bootstrap(mean, np.zeros(len(rows)), right, rows.patient, draws)
+        return metrics.bootstrap(metrics.mean, np.zeros(len(rows)), right, rows.patient, draws)
 
     right = focus.said == focus.part
     if focus.empty:

@@ -63,13 +63,9 @@ def measure(cascade: Cascade, rows: pd.DataFrame, draws: int = 1000) -> list[dic
         table = pd.DataFrame(triples, columns=["pointing game", "energy inside", "patient"])
         for name in ("pointing game", "energy inside"):
             values, nothing = table[name].to_numpy(), np.zeros(len(table))
-            estimate = metrics.bootstrap(_mean, nothing, values, table.patient, draws)
+            estimate = metrics.bootstrap(metrics.mean, nothing, values, table.patient, draws)
             records.append(record("heatmap", method, source, name, estimate))
     return records
-
-
-def _mean(_: NDArray[np.float64], values: NDArray[np.float64]) -> float:
-    return float(np.mean(values))
 
 
 def _maps(

@@ -90,6 +90,11 @@ def kappa(truth: ArrayLike, decision: ArrayLike) -> float:
     return float((agree - chance) / (1 - chance)) if chance < 1 else math.nan
 
 
+def mean(truth: ArrayLike, values: ArrayLike) -> float:
+    """Mean of the values, whatever the truth; NaN of none."""
+    return float(np.mean(np.asarray(values))) if np.size(values) else math.nan
+
+
 def brier(truth: ArrayLike, probability: ArrayLike) -> float:
     return float(np.mean((np.asarray(probability) - np.asarray(truth)) ** 2))
 
@@ -146,6 +151,9 @@ def bootstrap(
     [0, 1], is larger where less is known, and so in every draw than in the whole, as the ECE is;
     then the interval reaches over the percentiles and over their reflection at the value (the basic
     bootstrap, Davison and Hinkley 1997, 5.2), as either alone can leave the value outside.
+
+    Where all are right, or none, every draw is as well, and the percentiles would claim certainty:
+    the interval is ``exact`` then.
     """
     t, s = np.asarray(truth, float), np.asarray(score, float)
     if not len(t):
@@ -163,4 +171,43 @@ def bootstrap(
     value = metric(t, s)
     if biased:
         low, high = max(0.0, min(low, 2 * value - high)), min(1.0, max(high, 2 * value - low))
+    if low == high == value and value in (0.0, 1.0):
+        low, high = exact(metric, t, s, code)
     return Estimate(value, float(low), float(high), len(t))
+
+
+def exact(
+    metric: Metric, t: NDArray[np.float64], s: NDArray[np.float64], group: NDArray[np.int_]
+) -> tuple[float, float]:
+    """The 95 % interval of a figure that is 0 or 1 on every group.
+
+    That of n successes of n, or of 0 (Clopper and Pearson 1934), n the groups that the share is of.
+    For an AUROC the class with fewer of them counts: each lies above all of the other class that
+    were seen. A kappa is what agreement at that edge would give. Of any other metric, whose edge
+    would be no share, there is nothing but the value.
+    """
+    value = metric(t, s)
+    counted = _counted(metric, t, s)
+    if not counted:
+        return value, value
+    n = min(len(np.unique(group[rows])) for rows in counted)
+    edge = 0.025 ** (1 / n)
+    if metric is kappa and value == 1.0:
+        chance = sum(np.mean(t == v) ** 2 for v in np.unique(t))
+        return float((edge - chance) / (1 - chance)), 1.0
+    if metric is kappa:
+        return value, value  # no better than chance is in the middle, not at an edge
+    return (edge, 1.0) if value == 1.0 else (0.0, 1.0 - edge)
+
+
+def _counted(
+    metric: Metric, t: NDArray[np.float64], s: NDArray[np.float64]
+) -> list[NDArray[np.bool_]]:
+    """The rows that a share is of, by class where two are compared; none of what is no share."""
+    if metric in (auroc, auprc):
+        return [t == 1, t != 1]
+    if metric in (accuracy, kappa) or (metric is mean and np.isin(s, (0, 1)).all()):
+        return [np.ones(len(t), bool)]
+    if metric in (sensitivity, specificity):
+        return [t == (metric is sensitivity)]
+    return [s == 1] if metric is precision else []

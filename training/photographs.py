@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from core import film, imaging
 from core.cascade import Cascade
@@ -114,8 +113,4 @@ def _records(rows: list[dict[str, Any]], draws: int) -> list[dict[str, Any]]:
 
 def _estimate(group: pd.DataFrame, metric: str, draws: int) -> metrics.Estimate:
     values = group[metric].to_numpy(float)
-    return metrics.bootstrap(_mean, np.zeros(len(values)), values, group.patient, draws)
-
-
-def _mean(_: NDArray[np.float64], values: NDArray[np.float64]) -> float:
-    return float(np.mean(values))
+    return metrics.bootstrap(metrics.mean, np.zeros(len(values)), values, group.patient, draws)

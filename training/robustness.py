@@ -149,13 +149,11 @@ def _records(stage: str, rows: list[dict[str, Any]], draws: int) -> list[dict[st
     for name, group in table.groupby("name", sort=False):
         for metric in table.columns.difference(["name", "patient"], sort=False):
             values = group[metric].to_numpy(float)
-            estimate = metrics.bootstrap(_mean, np.zeros(len(group)), values, group.patient, draws)
+            estimate = metrics.bootstrap(
+                metrics.mean, np.zeros(len(group)), values, group.patient, draws
+            )
             found.append(record(stage, str(name), "all", metric, estimate))
     return found
-
-
-def _mean(_: NDArray[np.float64], values: NDArray[np.float64]) -> float:
-    return float(np.mean(values))
 
 
 def _edge(grey: Grey) -> float:

@@ -237,7 +237,7 @@ def measure(cascade: Cascade, count: int, seed: int, draws: int = 1000) -> list[
 def _share(refused: list[float], draws: int) -> metrics.Estimate:
     values = np.array(refused)
     each = pd.Series(np.arange(len(values)))
-    return metrics.bootstrap(lambda _, v: float(np.mean(v)), values, values, each, draws)
+    return metrics.bootstrap(metrics.mean, values, values, each, draws)
 
 
 def _size(rng: np.random.Generator) -> tuple[int, int]:

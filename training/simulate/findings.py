@@ -18,6 +18,9 @@ from .physics import Camera
 KINDS = ("transverse", "oblique", "spiral", "hairline", "impacted", "avulsion")
 
 
+OBVIOUS = 0.5
+"""Severity from which a fragment has always moved: nobody calls a mere crack obvious."""
+
 # Where the small piece lies at the near end of the bone, the limb beyond stays where it is.
 NEAR_END_MOVES = ("olecranon", "calcaneus")
 
@@ -285,7 +288,7 @@ def draw_fracture(
     """A fracture at a usual place of the part; severity from 0 (barely visible) to 1."""
     site = choose_site(part, view, rng)
     bone = pose.bones[site.bone]
-    kind = str(rng.choice(site.kinds))
+    kind = str(rng.choice([k for k in site.kinds if k != "hairline" or severity < OBVIOUS]))
     if severity < 0.25 and "hairline" in site.kinds:
         kind = "hairline"
     local = coordinates(bone, bone.outer)
@@ -311,7 +314,7 @@ def draw_cut(
     slope = rng.uniform(low, high) * np.array([np.cos(direction), np.sin(direction)])
     side = rng.uniform(0.0, 2.0 * np.pi)
     complete = kind != "hairline" or rng.random() < 0.35
-    gap = 0.5 * rng.uniform(0.5, 0.9) + 0.35 * severity * min(1.0, radius / 6.0)
+    gap = 0.5 * rng.uniform(0.5, 0.9) + 0.6 * severity * min(1.0, radius / 5.0)
     return Cut(
         level=level,
         centre=centre,
@@ -360,8 +363,8 @@ def place_fragment(
     across = np.cos(angle) * axes[1] + np.sin(angle) * axes[2]
     strength = 0.0 if fracture.kind == "hairline" else severity
     size = min(radius, 12.0)
-    slip = strength * rng.uniform(0.1, 0.75) * size
-    bend = np.radians(strength * rng.uniform(2.0, 24.0))
+    slip = strength * rng.uniform(0.3, 1.0) * size
+    bend = np.radians(strength * rng.uniform(6.0, 32.0))
     sign = -1.0 if fracture.proximal_moves else 1.0
     shift = slip * across + sign * axes[0] * strength * rng.uniform(0.0, 0.15) * size
     if fracture.kind == "impacted":
