@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, GroupKFold
@@ -22,6 +21,7 @@ from sklearn.preprocessing import StandardScaler
 from core.transforms import Preprocessing
 from training import metrics
 from training.data import AMBIGUOUS, FOCUS, SIMULATED, load_canvases, stage1_class
+from training.precision import autocast
 from training.teacher import Lite2
 
 log = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ def features(rows: pd.DataFrame, teacher: Lite2) -> tuple[pd.DataFrame, NDArray[
     vectors = []
     for i in range(0, len(canvases), 32):
         chunk = canvases[i : i + 32]
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast():
             both = [teacher(v).pooled.float() for v in (chunk, chunk[:, :, ::-1])]
         vectors.append(((both[0] + both[1]) / 2).numpy())
     return rows, np.concatenate(vectors)

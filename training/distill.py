@@ -33,6 +33,7 @@ from training.augment import expose
 from training.data import FOCUS, SIMULATED, load_canvases, read_all
 from training.duplicates import settle_once
 from training.model import FrozenStages
+from training.precision import autocast
 from training.views import Views
 
 log = logging.getLogger(__name__)
@@ -164,7 +165,7 @@ def validate(
     student.eval()
     part_logits, positive_logits = [], []
     for i in range(0, len(rows), 64):
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast():
             _, _, p, q = student(to_tensor(canvases[i : i + 64], spec))
         part_logits.append(p.float())
         positive_logits.append(q.float())
@@ -271,7 +272,7 @@ class Distillation:
         grey, targets, view = self.views.batch(index, rng)
         grey = expose(grey).sub_(self.spec.mean).div_(self.spec.std)
         x = grey.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast():
             label = self.label[view, index]
             loss, terms = loss_of(self.student, x, targets, self.part[index], label)
         if not torch.isfinite(loss):

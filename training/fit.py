@@ -31,7 +31,7 @@ from core import device as devices
 from core.network import Branch, channels_last
 from core.transforms import Preprocessing
 from core.types import BodyPart
-from training import curves, distributed, initial, sampling, strangers
+from training import curves, distributed, initial, precision, sampling, strangers
 from training.augment import vary
 from training.data import (
     DataInvalid,
@@ -41,8 +41,8 @@ from training.data import (
 )
 from training.duplicates import settle_once
 from training.model import Joint, JointNetwork
-from training.phase import Phase, PhaseState, Sampler, autocast, rate
-from training.phases import BODY_PART, JOINT, needed, passes
+from training.phase import Phase, PhaseState, Sampler, rate
+from training.phases import AUTO, BODY_PART, JOINT, PRECISIONS, needed, passes
 from training.pictures import (
     Answer,
     Logits,
@@ -77,7 +77,7 @@ class Settings:
     views of a picture to have one answer; a quarter of the pictures is seen twice for it. focus: 1
     to cut each picture to its limb first (``core.focus``). batch: of all processes together.
     patience: a phase ends after so many validations without a better score; 0: never early.
-    precision: "bf16" (autocast) or "fp32". A phase of 0 passes is skipped.
+    precision: one of ``phases.PRECISIONS``. A phase of 0 passes is skipped.
 
     A release as ``init`` gives the trunk, and without a joint phase, which would change what the
     branches see, its own branches too. only: the one branch of such a release that is trained,
@@ -113,7 +113,7 @@ class Settings:
     patience: int = 0
     seed: int = 0
     device: str = "auto"
-    precision: str = "bf16"
+    precision: str = AUTO
     minutes_between_checkpoints: float = 3.0
 
     def __post_init__(self) -> None:
@@ -121,8 +121,9 @@ class Settings:
             raise ValueError(f"There is no architecture {self.arch!r}.")
         if self.arch != architectures.RESNET50 and (self.only or self.dense):
             raise ValueError("--only and --dense are for a ResNet50 cascade.")
-        if self.precision not in ("bf16", "fp32"):
-            raise ValueError(f"The precision must be bf16 or fp32, not {self.precision!r}.")
+        if self.precision not in PRECISIONS:
+            names = ", ".join(PRECISIONS)
+            raise ValueError(f"The precision must be one of {names}, not {self.precision!r}.")
         if self.only:
             BodyPart(self.only)  # a ValueError that says so where it is no name
         if self.only and self.init in ("scratch", "imagenet"):
@@ -360,7 +361,7 @@ class Run:
         grey = torch.from_numpy(self.train.canvases[index]).float().div_(255)[:, None]
         x = vary(grey, seeds).sub_(self.spec.mean).div_(self.spec.std).expand(-1, 3, -1, -1)
         x = x.to(self.device.processor).contiguous(memory_format=torch.channels_last)
-        with autocast(self.settings.precision, self.device):
+        with precision.autocast(self.device, self.settings.precision):
             return phase.forward(phase.module.train(), x)
 
     def _unsteady(

@@ -24,6 +24,7 @@ from training import calibrate, metrics, networks
 from training.data import DataInvalid, load_canvases, read_all
 from training.evaluate import levels, record
 from training.model import JointNetwork
+from training.precision import autocast
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +59,7 @@ def probabilities(
     rows, canvases = load_canvases(rows, spec)
     logits = []
     for i in range(0, len(rows), BATCH):
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast():
             answer = network(to_tensor(canvases[i : i + BATCH], spec))
         own = rows.part[i : i + BATCH]
         logits += [float(answer[part][k, 0]) for k, part in enumerate(own)]

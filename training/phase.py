@@ -136,8 +136,3 @@ def rate(seen: int, phase: Phase, settings: Settings) -> float:
         return phase.rate * (seen + settings.batch) / (warm + settings.batch)
     part = min(1.0, (seen - warm) / max(1.0, phase.passes - warm))
     return phase.rate * 0.5 * (1 + math.cos(math.pi * part))
-
-
-def autocast(precision: str, device: devices.Device) -> torch.autocast:
-    """precision: "bf16", or "fp32" for none."""
-    return torch.autocast(device.processor.type, torch.bfloat16, precision == "bf16")

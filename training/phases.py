@@ -21,6 +21,7 @@ SETTINGS = {JOINT: "joint_passes", BODY_PART: "body_part_passes"} | dict.fromkey
     PARTS, "branch_passes"
 )
 BRANCHES = (BODY_PART, *PARTS)
+AUTO, BF16, FP32 = PRECISIONS = ("auto", "bf16", "fp32")  # see ``training.precision``
 
 
 def passes(settings: Mapping[str, Any]) -> dict[str, int]:

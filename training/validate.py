@@ -12,10 +12,10 @@ from torch import nn
 
 from core import device as devices
 from core.transforms import Preprocessing, to_tensor
-from training import distributed, strangers
+from training import distributed, precision, strangers
 from training.augment import zoomed
 from training.data import AMBIGUOUS, FOCUS, SIMULATED
-from training.phase import Phase, autocast
+from training.phase import Phase
 from training.phases import BODY_PART
 from training.pictures import Logits, Pictures, figures_of
 
@@ -98,7 +98,7 @@ class Validation:
         chunks: list[Logits] = []
         for i in distributed.share(np.arange(0, len(canvases), 64)):
             x = to_tensor(canvases[i : i + 64], self.spec).to(self.device.processor)
-            with autocast(self.settings.precision, self.device):
+            with precision.autocast(self.device, self.settings.precision):
                 logits = phase.forward(module, x).logits
             chunks.append({h: logits[h].float().cpu() for h in heads})
         chunks = distributed.unite(chunks)

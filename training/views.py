@@ -18,6 +18,7 @@ from torch import Tensor
 
 from training.augment import GEOMETRY
 from training.networks import NETWORKS
+from training.precision import autocast
 from training.teacher import Lite2
 
 log = logging.getLogger(__name__)
@@ -82,7 +83,7 @@ class Views:
 
     def _teach(self, wide: np.ndarray) -> list[Tensor]:
         """The teacher's maps on the student's grid, and its pooled vector; float32."""
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast():
             features = self.teacher(wide)
         maps = [
             m.float()

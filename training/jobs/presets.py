@@ -115,7 +115,7 @@ LIMITS = {
 CHOICES = {
     "only": ("", *phases.BRANCHES),
     "device": ("auto", "cpu", "cuda"),
-    "precision": ("bf16", "fp32"),
+    "precision": phases.PRECISIONS,
     "duplicates": ("drop", "refuse", "keep"),
 }
 TEXTS = {
