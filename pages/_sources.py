@@ -193,7 +193,11 @@ def shape_drop_zone(files: int) -> None:
     if files == 0:
         style(f"{DROP_ZONE} {{ min-height: 10rem; }}")
     elif files > MOST_NAMED:
-        style('[data-testid="stFileChips"] { max-height: 2.6rem !important; }')
+        # One line of them, and first in it what adds more, which Streamlit puts after the last.
+        style(
+            '[data-testid="stFileChips"] { max-height: 2.6rem !important; } '
+            '[data-testid="stFileChips"] > button { order: -1; }'
+        )
     else:
         style(f"{DROP_ZONE} {{ min-height: 0; }}")
 

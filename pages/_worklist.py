@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 PURGE_SECONDS = 3600
 NAME = "Your name or initials"
+WHAT_A_NAME_IS_FOR = (
+    "Stands beside your decisions, in the audit and in the exports. This browser keeps it for "
+    "twelve hours."
+)
 MOST_CHARACTERS = 60
 READER = "reader"  # in the session: the name that was typed, "" where it was taken back
 COOKIE = "bone_reader"
@@ -106,8 +110,7 @@ def ask_reader(key: str) -> None:
         key=key,
         max_chars=MOST_CHARACTERS,
         on_change=keep,
-        help="Stands beside your decisions, in the audit and in the exports. This browser keeps it "
-        "for twelve hours.",
+        help=WHAT_A_NAME_IS_FOR,
     )
     _remember()
 
@@ -128,19 +131,33 @@ def add(
     """
     done = f"on-worklist-{key}"
     if st.session_state.get(done):
+        _remember()
         _theme.html("<p class='soft'>On the worklist: see the page Review.</p>")
         return
-    if reader():
-        place = st.container()
-        _remember()
-    else:
-        place = st.popover("Add to worklist", width="stretch", disabled=disabled)
-    with place, _theme.boundary():
-        label = "Add to worklist"
-        if not reader():
-            ask_reader(f"reader-{key}")
-            label = "Add"
-        if st.button(label, key=f"add-{key}", width="stretch", disabled=disabled) and reader():
+    with _theme.boundary():
+        if _asked(key, disabled):
             store().add_study(title, result, release, pictures(), reader())
             st.session_state[done] = True
             st.rerun()
+
+
+def _asked(key: str, disabled: bool) -> bool:
+    """Whether the reader asked for it, and is known by name."""
+    if reader():
+        _remember()
+        return st.button("Add to worklist", key=f"add-{key}", width="stretch", disabled=disabled)
+    # A form, as Enter in its field means the button, and a click elsewhere nothing.
+    with (
+        st.popover("Add to worklist", width="stretch", disabled=disabled),
+        st.form(f"who-{key}", border=False),
+    ):
+        name = st.text_input(
+            NAME, key=f"reader-{key}", max_chars=MOST_CHARACTERS, help=WHAT_A_NAME_IS_FOR
+        )
+        if not st.form_submit_button("Add", key=f"add-{key}", width="stretch", disabled=disabled):
+            return False
+    if not name.strip():
+        _theme.notice("Please say who reads it first.")
+        return False
+    st.session_state[READER] = name
+    return True

@@ -335,8 +335,8 @@ def add_one(weights: str) -> None:
 def test_add_to_worklist_asks_who_reads_and_adds_once(store: Store, weights: Path) -> None:
     app = AppTest.from_function(add_one, args=(str(weights),), default_timeout=180).run()
     app.button("add-k").click().run()
-    assert not store.worklist()
-    app.text_input(key="reader-k").input("bob").run()
+    assert not store.worklist() and "say who reads" in text(app)
+    app.text_input(key="reader-k").input("bob")
     app.button("add-k").click().run()
     assert not app.exception
     (entry,) = store.worklist()

@@ -78,3 +78,13 @@ def test_no_code_is_fetched_between_drop_and_result(visit: Visit, tmp_path: Path
     # The one that sends a file: nothing but a file that is given makes the page fetch it.
     assert [s for s in scripts if not s.startswith("axios.")] == []
     assert len(fetched) > len(scripts)  # the file itself was sent
+
+
+def test_what_adds_more_files_stays_in_sight(visit: Visit, tmp_path: Path) -> None:
+    page = opened(visit)
+    page.locator("input[type=file]").set_input_files(radiographs(tmp_path, 12))
+    expect(page.get_by_text("Study 1 of 12")).to_be_visible()
+    chips = page.get_by_test_id("stFileChips").bounding_box()
+    more = page.get_by_role("button", name="Add files").bounding_box()
+    assert chips and more
+    assert chips["y"] <= more["y"] and more["y"] + more["height"] <= chips["y"] + chips["height"]
