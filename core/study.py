@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from core.quality import contradict, finding_of
 from core.types import BodyPart, Finding, FracturePrediction, ImageResult, MemberPrediction
+from core.words import percent
 
 if TYPE_CHECKING:
     from core.manifest import Release
@@ -89,6 +90,7 @@ def combine(id: str, views: Sequence[ImageResult], release: Release) -> StudyRes
     finding = finding_of(probability, points, said)
     notes = (
         *_photographs(views),
+        *_unsure([v for v in views if v.part == part]),
         *_parts(views),
         *([_contradiction(members)] if contradict(said, points) else []),
         *_findings([f.finding for f in counted]),
@@ -150,6 +152,18 @@ def _parts(views: Sequence[ImageResult]) -> list[str]:
     ]
 
 
+def _unsure(views: Sequence[ImageResult]) -> list[str]:
+    """That stage 1 took the views that count for their part, and no view of them for sure."""
+    said = [v.body_part for v in views if v.chosen is None and v.body_part is not None]
+    if len(said) < len(views) or any(one.sure for one in said):
+        return []
+    best = max(said, key=lambda one: one.probability)
+    return [
+        f"Please check the body part: the first stage is not sure of it ({best.label.words} "
+        f"{percent(best.probability)})."
+    ]
+
+
 def _findings(findings: Sequence[Finding]) -> list[str]:
     counts = Counter(findings)
     if len(counts) < 2:
@@ -170,7 +184,7 @@ def _members(views: Sequence[FracturePrediction]) -> tuple[MemberPrediction, ...
 
 
 def _contradiction(members: Sequence[MemberPrediction]) -> str:
-    said = ", ".join(f"{m.name} {m.probability:.0%}" for m in members)
+    said = ", ".join(f"{m.name} {percent(m.probability)}" for m in members)
     return f"The networks contradict each other ({said}), so the finding is doubtful."
 
 

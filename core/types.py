@@ -145,6 +145,11 @@ class Radiograph:
         return (self.header.study_uid or None) if self.header else None
 
 
+SURE = 0.95
+"""Below it a reader is asked to check the body part. Of 327 validation radiographs that 2026.12-3
+took for what they are 6 % lie below, of 35 that it took for another part 63 % (``evaluate``)."""
+
+
 @dataclass(frozen=True)
 class BodyPartPrediction:
     """Stage 1: the most probable class and the calibrated probability of each, summing to 1.
@@ -157,6 +162,11 @@ class BodyPartPrediction:
     probability: float
     probabilities: dict[BodyPart, float]
     looks_like: str = ""
+
+    @property
+    def sure(self) -> bool:
+        """Whether a reader need not be asked to check it, see ``SURE``."""
+        return self.probability >= SURE
 
 
 @dataclass(frozen=True)

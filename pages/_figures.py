@@ -14,8 +14,8 @@ from pages._theme import percent
 from training.measured import Evaluation
 
 NO_ROWS = (
-    "The rows behind these figures (scores.csv) are not on this machine. Evaluate the release "
-    "again with --out, or open the run that it came from."
+    "The rows behind these figures (scores.csv) are not on this machine: they did not come with "
+    "this release. Evaluate it again with --out, or open the run that it came from."
 )
 COLUMNS = ("stage", "part", "source", "level", "metric", "value", "low", "high", "n")
 

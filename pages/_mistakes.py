@@ -13,7 +13,7 @@ from core.errors import CascadeError
 from core.settings import Settings
 from pages import _theme
 from pages._theme import percent
-from training.measured import Evaluation
+from training.measured import Evaluation, code
 
 MOST = 12
 A_ROW = 4
@@ -105,4 +105,10 @@ def _listed(specification: str) -> dict[tuple[str, str], str]:
         rows = gather([specification])
     except (OSError, ValueError):
         return {}
-    return {(s, i): str(Path(p).absolute()) for s, i, p in zip(rows.source, rows.id, rows.path)}
+    known = zip(rows.source, rows.id, rows.path)
+    return named({(str(s), str(i)): str(Path(p).absolute()) for s, i, p in known})
+
+
+def named(paths: dict[tuple[str, str], str]) -> dict[tuple[str, str], str]:
+    """By the code of a picture too, as the rows that came with a release have it."""
+    return paths | {(s, code(s, i)): path for (s, i), path in paths.items()}

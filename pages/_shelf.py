@@ -214,7 +214,7 @@ def compare(settings: Settings, releases: list[Listed]) -> None:
 
 @st.cache_data(max_entries=8, show_spinner="Drawing the same patients for both.")
 def _differences(first: tuple[str, int], second: tuple[str, int]) -> pd.DataFrame:
-    rows = [measured.read_scores(Path(path)) for path, _ in (first, second)]
+    rows = [measured.coded(measured.read_scores(Path(path))) for path, _ in (first, second)]
     return pd.DataFrame([asdict(d) for d in paired.differences(*rows)])
 
 

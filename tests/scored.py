@@ -42,5 +42,5 @@ def cascade() -> Any:
 def rows(source: str = "drawn") -> pd.DataFrame:
     """The seven elbows."""
     table = pd.DataFrame(ELBOWS, columns=list(COLUMNS))
-    said = {"truth": "elbow", "named": "elbow", "looks_like": "", "finding": ""}
+    said = {"truth": "elbow", "named": "elbow", "sureness": 0.97, "looks_like": "", "finding": ""}
     return table.assign(source=source, part="elbow", **said)

@@ -220,7 +220,7 @@ def test_a_study_has_the_mean_of_each_member_and_says_that_they_contradict(three
     study = combine("", [view(0.9, 0.2), view(0.9, 0.4)], release)
     assert [m.probability for m in study.members] == pytest.approx([0.9, 0.3])
     assert study.finding is Finding.DOUBTFUL
-    assert "The networks contradict each other (ResNet50 90%, Lite2 30%)" in study.notes[0]
+    assert "The networks contradict each other (ResNet50 90 %, Lite2 30 %)" in study.notes[0]
     calm = combine("", [view(0.9, 0.7)], release)
     assert calm.finding is Finding.SUSPECTED and calm.notes == ()
 

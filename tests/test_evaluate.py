@@ -166,6 +166,15 @@ def test_others_that_got_a_name_are_counted_by_whether_it_is_right():
     assert not [k for k in figures(scored.rows()) if k[-1] == "named right"]
 
 
+def test_what_a_reader_is_asked_to_check_is_counted_of_right_and_wrong():
+    rows = scored.rows()  # one of seven is refused, one taken for a hand
+    rows["sureness"] = [0.9, 0.5, 0.97, 0.97, 0.97, 0.6, 0.97]
+    found = {k[-1]: v for k, v in figures(rows).items() if "asked to check" in k[-1]}
+    assert found == pytest.approx(
+        {"asked to check, of those right": 1 / 5, "asked to check, of those wrong": 1.0}
+    )
+
+
 def test_every_part_that_stage_1_knows_is_called_by_its_name_or_not():
     """With a model (elbow) what it was taken for, without (hand) what the refusal calls it."""
     elbows = pd.concat([scored.rows()] * 2, ignore_index=True)

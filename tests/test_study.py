@@ -34,7 +34,7 @@ def release(weights: Path) -> Release:
 def view(
     probability: float | None,
     part: BodyPart = HAND,
-    sure: float = 0.9,
+    sure: float = 0.97,
     chosen: BodyPart | None = None,
 ) -> ImageResult:
     finding = Finding.DOUBTFUL
@@ -90,6 +90,17 @@ def test_views_of_another_part_are_left_out_and_said(release: Release) -> None:
 def test_one_view_each_the_surer_part_decides(release: Release) -> None:
     study = combine("s", [view(0.9, sure=0.6), view(0.1, ELBOW, sure=0.99)], release)
     assert (study.body_part, study.probability) == (ELBOW, 0.1)
+
+
+def test_a_body_part_that_stage_1_is_not_sure_of_is_to_be_checked(release: Release) -> None:
+    study = combine("s", [view(0.9, sure=0.83), view(0.9, sure=0.71)], release)
+    assert study.notes == (
+        "Please check the body part: the first stage is not sure of it (hand 83 %).",
+    )
+    assert combine("s", [view(0.9, sure=0.83), view(0.9)], release).notes == ()  # one view is
+    chosen = [view(0.9, sure=0.83, chosen=HAND), view(0.9, sure=0.71, chosen=HAND)]
+    assert combine("s", chosen, release).notes == ()
+    assert combine("s", [view(None, sure=0.5)], release).notes == ()
 
 
 def test_a_part_chosen_by_the_reader_is_certain(release: Release) -> None:

@@ -15,7 +15,7 @@ import torch
 from core import architectures, network
 from core.registry import Registry
 from tests import small, tiny
-from training import data, fit, fit_member, metrics, sampling, strangers
+from training import data, fit, fit_member, measured, metrics, sampling, strangers
 from training.__main__ import main
 from training.phase import Phase, rate
 
@@ -179,12 +179,12 @@ def test_from_a_run_to_a_release(manifest, run, tmp_path, capsys, monkeypatch):
     assert {"metrics.json", "scores.csv", "report.html"} == {
         p.name for p in (run / "test").iterdir()
     }
-    measured = json.loads((run / "test" / "metrics.json").read_text())
+    figures = json.loads((run / "test" / "metrics.json").read_text())
     supported = [*Registry.open(run / "candidate").find("tiny-1").parts]
     others = sorted({"elbow", "hand", "shoulder", "chest", "leg"} - {*supported})
-    assert measured["confusion"]["part"] == [*supported, *others]
-    assert {f["level"] for f in measured["figures"]} == {"image"}  # the tiny set tells no studies
-    pointed = {"release_sha256": measured["release_sha256"], "figures": [POINTED]}
+    assert figures["confusion"]["part"] == [*supported, *others]
+    assert {f["level"] for f in figures["figures"]} == {"image"}  # the tiny set tells no studies
+    pointed = {"release_sha256": figures["release_sha256"], "figures": [POINTED]}
     (run / "test" / "heatmaps.json").write_text(json.dumps(pointed | {"release_sha256": "0" * 64}))
     assert main(["release", str(run), "--weights", str(weights)]) == 1  # of another release
     (run / "test" / "heatmaps.json").write_text(json.dumps(pointed))
@@ -202,6 +202,14 @@ def test_from_a_run_to_a_release(manifest, run, tmp_path, capsys, monkeypatch):
     assert "| body_part | all | all | accuracy |" in card
     assert "| heatmap | Grad-CAM | drawn | pointing game |" in card
     assert POINTED in release.metrics["figures"]
+    mine = pd.read_csv(run / "test" / "scores.csv", dtype={"id": str, "patient": str})
+    shipped = pd.read_csv(weights / "tiny-1" / "scores.csv", dtype={"id": str, "patient": str})
+    assert shipped.probability.equals(mine.probability) and "path" not in shipped
+    names = set(mine.id) | set(mine.patient)
+    assert not names & (set(shipped.id) | set(shipped.patient))  # pictures are named by a code
+    assert shipped.patient.nunique() == mine.patient.nunique()
+    (known,) = measured.evaluations(registry, tmp_path / "no runs")
+    assert known.scores().probability.equals(mine.probability)
     for part in release.parts:
         assert {p.name for p in release.stages[part].operating_points} == {
             "sensitive",

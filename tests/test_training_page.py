@@ -23,7 +23,7 @@ from tests import scored, tiny
 from tests.conftest import random_release
 from tests.permissions import not_permitted
 from tests.test_catalogue import linked
-from training import catalogue, evaluate, plots
+from training import catalogue, compare, evaluate, measured, plots
 from training.jobs import Job, Queue, Record, State, datasets, estimate, presets
 from training.jobs.datasets import DataSets
 
@@ -322,6 +322,17 @@ def test_every_curve_is_also_a_table() -> None:
     assert sorted(table["probability"]) == sorted(rows.probability)
     matrix = _plot.numbers(plots.confusion(evaluate.confusion(rows)))
     assert matrix.elbow.tolist() == [5]
+
+
+def test_rows_of_a_release_name_a_picture_for_those_who_have_it(home: Path) -> None:
+    """Its own scores.csv has codes for names: the picture is found where the data set is."""
+    rows = measured.coded(scored.rows())
+    assert measured.coded(rows).equals(rows)
+    assert rows.id.str.startswith("#").all() and rows.id.nunique() == scored.rows().id.nunique()
+    known = _mistakes.named({("mura", "7"): "/data/7.png"})
+    assert known["mura", "7"] == known["mura", measured.code("mura", "7")] == "/data/7.png"
+    both = compare.differences(rows, measured.coded(scored.rows()), draws=5)
+    assert both and all(d.difference == 0 for d in both)
 
 
 def test_worst_mistakes_come_first() -> None:

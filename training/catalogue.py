@@ -20,6 +20,7 @@ from core import files
 from core.errors import WeightsInvalid
 from core.manifest import Release
 from core.registry import FORMAT, Registry, read_entry
+from training import measured
 
 CHAMPION, PREVIOUS = "champion", "previous"
 ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
@@ -113,27 +114,25 @@ def load(weights: Path, release: str) -> None:
 def add_run(run: Path, weights: Path) -> str:
     """Copy a run's candidate into the weights folder, without an alias; returns its id.
 
-    Its figures are those of the test split where it was scored there, else there are none.
+    Its figures, and the rows behind them, are those of the test split where it was scored there,
+    else there are none.
     """
     source = Registry.open(run / "candidate")
     found = source.find(CHAMPION)
-    entry = {**found.raw, "metrics": _measured(run, found)}
+    try:
+        figures = measured.of_candidate(run, found)
+    except (OSError, ValueError, KeyError, TypeError):
+        figures = {}
+    entry = {**found.raw, "metrics": figures}
     with locked(weights):
         refuse_taken(weights, found.id)
         for file in found.files.values():
             write = partial(Path.write_bytes, data=source.read(file))
             files.write_atomically(weights / file.path, write)
+        if figures:
+            measured.ship(run, weights / found.id)
         append(weights, entry)
     return found.id
-
-
-def _measured(run: Path, release: Release) -> dict[str, Any]:
-    try:
-        text = (run / "test" / "metrics.json").read_text(encoding="utf-8")
-        measured: dict[str, Any] = json.loads(text)
-    except (OSError, ValueError):
-        return {}
-    return measured if measured.get("release_sha256") == release.sha256 else {}
 
 
 def append(weights: Path, entry: dict[str, Any]) -> None:

@@ -30,7 +30,7 @@ from core.errors import ImageRejected
 from core.manifest import Stage
 from core.quality import finding_of
 from core.settings import ImageLimits
-from core.types import BodyPart, FracturePrediction
+from core.types import SURE, BodyPart, FracturePrediction
 from training import metrics
 from training.data import AMBIGUOUS, SIMULATED, split_hash, stage1_class
 from training.phases import BODY_PART
@@ -46,16 +46,17 @@ def predict(cascade: Cascade, rows: pd.DataFrame) -> pd.DataFrame:
     """``rows`` with what the cascade said of each.
 
     Added columns: ``said`` (body part, "rejected" or "unreadable"), ``truth`` (its class),
-    ``named`` (the most probable body part, refused or not), ``looks_like`` (what an "other" was
-    named, "" if nothing), ``probability`` (positive, given the true part; NaN for other parts),
-    ``finding``. Of a release with an ensemble, whatever mode it is used in, also what each network
-    says (MEMBER and its name) and what they say together (ENSEMBLE).
+    ``named`` (the most probable body part, refused or not), ``sureness`` (its probability),
+    ``looks_like`` (what an "other" was named, "" if nothing), ``probability`` (positive, given the
+    true part; NaN for other parts), ``finding``. Of a release with an ensemble, whatever mode it
+    is used in, also what each network says (MEMBER and its name) and what they say together
+    (ENSEMBLE).
     """
     bar = tqdm(zip(rows.path, rows.part), total=len(rows), unit="img", mininterval=5)
-    columns = ["said", "named", "looks_like", "probability", "finding"]
+    columns = ["said", "named", "sureness", "looks_like", "probability", "finding"]
     scored = [_score(cascade, path, part) for path, part in bar]
-    said = pd.DataFrame([s[:5] for s in scored], columns=columns)
-    members = pd.DataFrame([s[5] for s in scored], index=said.index, dtype=float)
+    said = pd.DataFrame([s[:-1] for s in scored], columns=columns)
+    members = pd.DataFrame([s[-1] for s in scored], index=said.index, dtype=float)
     out = rows.reset_index(drop=True).join(said).join(members)
     out["truth"] = [stage1_class(p, cascade.release.parts) for p in out.part]
     return out[out.said != "unreadable"].reset_index(drop=True)
@@ -63,22 +64,22 @@ def predict(cascade: Cascade, rows: pd.DataFrame) -> pd.DataFrame:
 
 def _score(
     cascade: Cascade, path: str, part: str
-) -> tuple[str, str, str, float, str, dict[str, float]]:
+) -> tuple[str, str, float, str, float, str, dict[str, float]]:
     """What ``predict`` adds to one picture whose true part is ``part``, in the same order."""
     whole = cascade.in_mode(cascade.release.largest_mode)
     try:
         radiograph = imaging.read(path, ImageLimits())
     except ImageRejected as error:
         log.warning("left out %s: %s", path, error.reason)
-        return "unreadable", "", "", math.nan, "", {}
+        return "unreadable", "", math.nan, "", math.nan, "", {}
     stage1 = cascade if whole.release.stages[BODY_PART].ensemble else whole
     [result] = stage1.predict([radiograph])
     assert result.body_part is not None
-    named = result.body_part.label
+    named, sureness = result.body_part.label, result.body_part.probability
     said = named if result.reason is None else "rejected"
     fracture, like = result.fracture, result.body_part.looks_like
     if part not in cascade.release.parts:
-        return said, named, like, math.nan, "", {}
+        return said, named, sureness, like, math.nan, "", {}
     if said != part or stage1 is not whole:
         fracture = whole.predict([radiograph], BodyPart(part))[0].fracture
     assert fracture is not None
@@ -86,7 +87,8 @@ def _score(
     if members:
         members[ENSEMBLE] = fracture.probability
     fracture = _in_mode(fracture, cascade.release.stages[part])
-    return said, named, like, fracture.probability, fracture.finding.value, members
+    finding = fracture.finding.value
+    return said, named, sureness, like, fracture.probability, finding, members
 
 
 def _in_mode(fracture: FracturePrediction, stage: Stage) -> FracturePrediction:
@@ -244,6 +246,13 @@ def _stage1(
         yield record(
             "body_part", "other", source, "refused", share(other, other.said == "rejected")
         )
+    taken = certain[certain.said != "rejected"]
+    for name, rows in (
+        ("asked to check, of those right", taken[taken.said == taken.part]),
+        ("asked to check, of those wrong", taken[taken.said != taken.part]),
+    ):
+        if len(rows):
+            yield record("body_part", "all", source, name, share(rows, rows.sureness < SURE))
     told = other[other.looks_like != ""]
     if len(told):
         right = told.looks_like == told.part.str.replace("_", " ")

@@ -14,19 +14,13 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from core import files
-from core.manifest import Release, architecture_of, without_parts
+from core.manifest import architecture_of, without_parts
 from core.registry import FORMAT, Registry
-from training import catalogue
+from training import catalogue, measured
 from training.card import model_card
 
 MAX_FILE_BYTES = 40 * 2**20
 MAX_RELEASE_BYTES = 150 * 2**20
-COMPANIONS = (
-    "heatmaps.json",
-    "robustness.json",
-    "strangers.json",
-    "photographs.json",
-)  # by the commands so named
 
 
 def half(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -79,8 +73,8 @@ def needed_bytes(entry: Mapping[str, Any], sizes: Mapping[str, int]) -> int:
 def promote(run: Path, weights: Path, alias: str, optional: Sequence[str] = ()) -> str:
     """Copy ``run/candidate`` to ``weights`` with its test figures and its model card.
 
-    The figures are those of ``run/test/metrics.json``, and of what other commands wrote beside it
-    (COMPANIONS); they must be of this very candidate. The old champion stays as ``previous``, so
+    The figures are those of ``run/test`` (``measured.of_candidate``), and the rows behind them go
+    with them (``measured.ship``). The old champion stays as ``previous``, so
     that rolling back is one step; what ``previous`` (or another alias) named before is removed
     where no alias names it any more. optional: parts without whose files the release is used too.
     Returns the id; raises WeightsInvalid for a damaged candidate, ReleaseRefused where there is a
@@ -89,9 +83,8 @@ def promote(run: Path, weights: Path, alias: str, optional: Sequence[str] = ()) 
     """
     source = Registry.open(run / "candidate")
     found = source.find("champion")
-    measured = _figures(run / "test" / "metrics.json", found)
     entry = {k: v for k, v in found.raw.items() if k != "files"}
-    entry["metrics"] = measured
+    entry["metrics"] = measured.of_candidate(run, found)
     for part in optional:
         if part not in found.parts:
             raise ValueError(f"Release {found.id} has no part {part!r}.")
@@ -103,6 +96,7 @@ def promote(run: Path, weights: Path, alias: str, optional: Sequence[str] = ()) 
         write(weights, entry, tensors, alias)
         card = model_card(Registry.open(weights).find(alias))
         files.write_atomically(weights / found.id / "MODEL_CARD.md", lambda p: p.write_text(card))
+        measured.ship(run, weights / found.id)
         _remove(weights, replaced)
     return found.id
 
@@ -116,22 +110,6 @@ def _replaced(weights: Path, alias: str, release_id: str) -> str:
     if alias != catalogue.CHAMPION or before in ("", release_id):
         return before
     return aliases.get(catalogue.PREVIOUS, "")
-
-
-def _figures(path: Path, release: Release) -> dict[str, Any]:
-    if not path.exists():
-        raise ValueError(f"{path} is missing: evaluate the candidate on the test split first.")
-    measured: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    if measured["release_sha256"] != release.sha256 or measured["split"] != "test":
-        raise ValueError(f"{path} holds figures of another release or split.")
-    for other in (path.with_name(name) for name in COMPANIONS):
-        if not other.exists():
-            continue
-        beside = json.loads(other.read_text(encoding="utf-8"))
-        if beside["release_sha256"] != release.sha256:
-            raise ValueError(f"{other} holds figures of another release.")
-        measured["figures"] += beside["figures"]
-    return measured
 
 
 def _remove(weights: Path, release_id: str) -> None:
@@ -148,7 +126,8 @@ def _remove(weights: Path, release_id: str) -> None:
     if folder.parent != weights.resolve():
         return
     used = {f["path"] for r in manifest["releases"] for f in r.get("files", ())}
-    listed = {f["path"] for f in gone[0]["files"]} | {f"{release_id}/MODEL_CARD.md"}
+    beside = {f"{release_id}/MODEL_CARD.md", f"{release_id}/{measured.SCORES}"}
+    listed = {f["path"] for f in gone[0]["files"]} | beside
     for name in listed - used:
         if (weights / name).resolve().is_relative_to(folder):
             (weights / name).unlink(missing_ok=True)
