@@ -45,6 +45,10 @@ from core.types import (
 )
 
 _Answer = TypeVar("_Answer")
+NAMED_ANOTHER = (
+    "The reader says that this is another body part, which has no fracture model here, so it was "
+    "not assessed."
+)
 NOT_A_RADIOGRAPH = (
     "This does not look like a radiograph of a bone, so it was not assessed for a fracture."
 )
@@ -163,7 +167,8 @@ class Cascade:
         """One result a radiograph, in the order given, each with its heatmap.
 
         part: assess all of them with this part's fracture model, whatever stage 1 says (a reader
-            who sees that stage 1 is wrong). The milliseconds are a result's share of the call.
+            who sees that stage 1 is wrong); OTHER: the reader sees a part that has none. The
+            milliseconds are a result's share of the call.
         """
         started = time.perf_counter()
         seen = [framed(r.pixels, self.release.preprocessing) for r in radiographs]
@@ -194,7 +199,10 @@ class Cascade:
             joined = members.first(stage, logits)
             first = [replace(a, logits=values) for a, values in zip(first, joined, strict=True)]
         body_parts = [self._body_part(a) for a in first]
-        reasons = [None if part else self._refusal(b, a) for b, a in zip(body_parts, first)]
+        if part is None:
+            reasons = [self._refusal(b, a) for b, a in zip(body_parts, first)]
+        else:
+            reasons = [NAMED_ANOTHER if part == BodyPart.OTHER else None] * len(first)
         wanted = [None if r else (part or b.label) for r, b in zip(reasons, body_parts)]
         second: dict[int, tuple[FracturePrediction, Heatmap]] = {}
         for name in dict.fromkeys(w for w in wanted if w):

@@ -306,7 +306,8 @@ class ImageResult:
 
     ``reason`` is None where the input was read; otherwise one sentence, and the input counts as
     rejected. A radiograph that stage 1 calls OTHER is rejected but keeps its ``body_part``.
-    ``chosen`` is the part that a reader named, whatever stage 1 said. ``photograph`` is None where
+    ``chosen`` is the part that a reader named, whatever stage 1 said; OTHER is one that has no
+    model here, and the input is rejected for it. ``photograph`` is None where
     the input was a radiograph and no photograph of one.
     """
 

@@ -63,9 +63,10 @@ def draw(study: Study, cascade: Cascade, memory: Session, others: dict[str, str]
 def _part(study: Study, cascade: Cascade, memory: Session) -> None:
     chosen = {memory.chosen.get(s.id) for s in study.sources}
     now = next(iter(chosen)) if len(chosen) == 1 else None
-    options = [RECOGNISED, *cascade.release.parts]
+    options = [RECOGNISED, *cascade.release.parts, BodyPart.OTHER]
     first = next((v.body_part for v in study.result.views if v.body_part), None)
     said = f" ({first.label})" if first else ""
+    names = {RECOGNISED: f"As recognised{said}", BodyPart.OTHER: "Another body part"}
     key = f"part-{study.key}"
 
     def assess() -> None:
@@ -80,9 +81,7 @@ def _part(study: Study, cascade: Cascade, memory: Session) -> None:
         "Assess as",
         options,
         index=options.index(now or RECOGNISED),
-        format_func=lambda p: (
-            f"As recognised{said}" if p == RECOGNISED else BodyPart(p).words.capitalize()
-        ),
+        format_func=lambda p: names.get(p) or BodyPart(p).words.capitalize(),
         key=key,
         on_change=assess,
     )

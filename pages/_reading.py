@@ -162,17 +162,21 @@ def _part(result: StudyResult) -> str:
         said = next((v.body_part for v in result.views if v.body_part is not None), None)
         if said is None:
             return ""
-        value = f"<div class='value'><span>{said.label.words.capitalize()}</span></div>"
-        return f"<dt>Body part</dt><dd>{value}</dd>"
-    part = f"<span>{result.body_part.words.capitalize()}</span>"
-    recognised = _recognised(named)
+        if any(v.chosen for v in result.views):
+            how = f"Recognised as {_recognised([said])}."
+            return _part_row("Another", how, by_reader=True)
+        return _part_row(said.label.words.capitalize())
+    part, recognised = result.body_part.words.capitalize(), _recognised(named)
     if any(v.chosen for v in result.counted):
-        value = f"<div class='value'>{part}<span class='chosen'>Chosen by the reader</span></div>"
-        how = f"Recognised as {recognised}."
-    else:
-        value = f"<div class='value'>{part}</div>"
-        how = f"Recognised by the first stage: {recognised}."
-    return f"<dt>Body part</dt><dd>{value}<div class='soft'>{how}</div></dd>"
+        return _part_row(part, f"Recognised as {recognised}.", by_reader=True)
+    return _part_row(part, f"Recognised by the first stage: {recognised}.")
+
+
+def _part_row(part: str, how: str = "", by_reader: bool = False) -> str:
+    chosen = "<span class='chosen'>Chosen by the reader</span>" if by_reader else ""
+    below = f"<div class='soft'>{how}</div>" if how else ""
+    value = f"<div class='value'><span>{part}</span>{chosen}</div>"
+    return f"<dt>Body part</dt><dd>{value}{below}</dd>"
 
 
 def _recognised(named: list[BodyPartPrediction]) -> str:

@@ -145,6 +145,20 @@ def test_part_chosen_by_the_reader_is_marked(app: AppTest) -> None:
     assert "Chosen by the reader" not in text(app)
 
 
+def test_a_reader_who_sees_another_body_part_gets_no_finding(app: AppTest) -> None:
+    upload(app, ("a.png", picture()))
+    choice(app, "Assess as").select("shoulder").run()
+    assert "Not assessed" not in text(app)
+    choice(app, "Assess as").select("other").run()
+    assert "Chosen by the reader" in text(app) and "Recognised as" in text(app)
+    assert "The reader says that this is another body part" in text(app)
+    assert "Not assessed" in text(app)
+    *_, result = app.session_state["scoring"].results._values.values()
+    assert (result.status, result.chosen, result.fracture) == ("rejected", BodyPart.OTHER, None)
+    choice(app, "Assess as").select("hand").run()
+    assert "Not assessed" not in text(app)
+
+
 def test_the_first_study_is_there_while_the_others_are_read(
     app: AppTest, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -208,7 +208,7 @@ class _Paper(FPDF):
         name = f"View {position + 1}"
         if self._report.names:
             name = _shortened(f"{position + 1}: {view.file}")
-        part = view.part or (view.body_part and view.body_part.label) or "–"
+        part = view.chosen or view.part or (view.body_part and view.body_part.label) or "–"
         if view.fracture is None:
             return name, part, how_found(view), f"not assessed. {view.reason or ''}", "–"
         finding = WORDS[view.fracture.finding]
