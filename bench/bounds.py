@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from core import device as devices
 from core.engines import vino
 from core.errors import EngineUnavailable
 
@@ -24,7 +25,8 @@ TRIES, CALLS = 10, 20  # a single call is shorter than what a virtual processor'
 def all_bounds(size: int, threads: int) -> dict[str, float]:
     """Processor seconds of a prediction of that side, by precision; int8 where OpenVINO is."""
     whole = CASCADE_PASSES * PASS_GFLOP * (size / 224) ** 2 * 1e9 / OPERATIONS
-    found = {"bf16": _bf16() * whole}
+    native = devices.choose("cpu").dtype  # emulated, bf16 would be slower than float32
+    found = {"bf16" if native is torch.bfloat16 else "fp32": _floating(native) * whole}
     with suppress(EngineUnavailable):
         found["int8"] = _int8(vino.library(), threads) * whole
     return found
@@ -41,10 +43,10 @@ def _best(run: Callable[[], object]) -> float:
 
 
 @torch.inference_mode()
-def _bf16() -> float:
-    conv = torch.nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1).bfloat16().requires_grad_(False)
+def _floating(dtype: torch.dtype) -> float:
+    conv = torch.nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1).to(dtype).requires_grad_(False)
     conv = conv.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    x = torch.randn(BATCH, CHANNELS, SIDE, SIDE).bfloat16().to(memory_format=torch.channels_last)
+    x = torch.randn(BATCH, CHANNELS, SIDE, SIDE).to(dtype, memory_format=torch.channels_last)
     return _best(lambda: conv(x))
 
 

@@ -18,7 +18,8 @@ from core.compat import import_torchvision
 from core.engines import choice
 from core.errors import EngineUnavailable
 from core.settings import ROOT, Settings
-from core.transforms import to_canvas
+from core.transforms import framed
+from core.types import Mode
 
 SIDE = 512
 
@@ -43,16 +44,21 @@ def pictures(count: int) -> list[bytes]:
 
 
 def all_ways(files: Sequence[bytes], settings: Settings) -> tuple[dict[str, Way], list[str]]:
-    """Each way scores all files once, from their bytes, heatmaps included; what is left out."""
-    cascade = Cascade.load(settings.weights, settings.release, "cpu")
+    """Each way scores all files once, from their bytes, heatmaps included; what is left out.
+
+    The cascade is the two ResNet50 stages alone; what an ensemble takes beside them is a row apart.
+    """
+    whole = Cascade.load(settings.weights, settings.release, "cpu")
+    cascade = whole.in_mode(Mode.FAST)
     size = cascade.release.preprocessing.size
-    precision = cascade.engine.description.rpartition(" ")[2]
     found: dict[str, Way] = {
         f"usual app: two ResNet50 + grad-cam, {size} px": _usual(files, size),
-        f"cascade, torch {precision}, one by one": lambda: [
+        f"cascade, {_short(cascade.engine.description)}, one by one": lambda: [
             _one(cascade, f, settings) for f in files
         ],
-        f"cascade, torch {precision}, together": lambda: _together(cascade, files, settings),
+        f"cascade, {_short(cascade.engine.description)}, together": lambda: _together(
+            cascade, files, settings
+        ),
     }
     missing = []
     for engine in ("openvino", "openvino-int8"):
@@ -60,6 +66,11 @@ def all_ways(files: Sequence[bytes], settings: Settings) -> tuple[dict[str, Way]
             found |= _openvino(cascade, engine, files, settings)
         except EngineUnavailable as error:
             missing.append(f"{engine}: left out. {error}")
+    if whole.release.largest_mode is Mode.ENSEMBLE:
+        joined = whole.in_mode(Mode.ENSEMBLE)
+        many, _ = choice.choose(joined, settings.engine, settings.home, many=True)
+        engine = _short(many.engine.description)
+        found[f"ensemble, {engine}, together"] = lambda: _together(many, files, settings)
     found["decoding alone"] = lambda: [_canvas(cascade, f, settings) for f in files]
     return found, missing
 
@@ -70,16 +81,23 @@ def _openvino(
     """Raises EngineUnavailable."""
     one, _ = choice.choose(cascade, engine, settings.home)
     many, _ = choice.choose(cascade, engine, settings.home, many=True)
-    name = "cascade, OpenVINO " + one.engine.description.rpartition(" ")[2]
+    name = f"cascade, {_short(one.engine.description)}"
     return {
         f"{name}, one by one": lambda: [_one(one, f, settings) for f in files],
         f"{name}, together": lambda: _together(many, files, settings),
     }
 
 
+def _short(description: str) -> str:
+    """Engine and precision, such as "OpenVINO bf16"."""
+    name = "OpenVINO" if description.startswith("OpenVINO") else "torch"
+    precision = description.rpartition(" ")[2]
+    return f"{name} {'fp32' if precision == 'f32' else precision}"
+
+
 def _canvas(cascade: Cascade, data: bytes, settings: Settings) -> np.ndarray:
     radiograph = film.as_seen(imaging.decode(data, "", settings.limits))
-    return to_canvas(radiograph.pixels, cascade.release.preprocessing)
+    return framed(radiograph.pixels, cascade.release.preprocessing)[0]
 
 
 def _one(cascade: Cascade, data: bytes, settings: Settings) -> object:
