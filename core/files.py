@@ -35,7 +35,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     try:
         write(temporary)
         temporary.chmod(0o666 & ~_umask())
-        with temporary.open("rb") as file:
+        with temporary.open("r+b") as file:  # Windows syncs nothing that cannot be written
             os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:

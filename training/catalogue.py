@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from core import files
+from core import files, locks
 from core.errors import WeightsInvalid
 from core.manifest import Release
 from core.registry import FORMAT, Registry, read_entry
@@ -182,9 +182,7 @@ def _manifest(weights: Path) -> dict[str, Any]:
 @contextmanager
 def locked(weights: Path) -> Iterator[None]:
     """One writer of the manifest at a time."""
-    import fcntl
-
     weights.mkdir(parents=True, exist_ok=True)
     with (weights / ".lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        locks.take(file, wait=True)
         yield

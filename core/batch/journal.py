@@ -15,7 +15,6 @@ import errno
 import json
 import os
 import shutil
-import sys
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
+from core import locks
 from core.errors import BatchFailed
 from core.files import write_atomically, write_json
 
@@ -56,7 +56,7 @@ class Journal:
         except OSError as error:
             raise BatchFailed(f"The output cannot be written: {error.strerror}.") from error
         try:
-            _lock(self._lock)
+            locks.take(self._lock)
             same = os.path.samestat(os.fstat(self._lock.fileno()), os.stat(self.folder / "lock"))
         except OSError:
             same = False
@@ -221,15 +221,3 @@ def disk() -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise BatchFailed(FULL) from error
         raise BatchFailed(f"The results cannot be written: {error.strerror}. {KEPT}") from error
-
-
-def _lock(file: IO[str]) -> None:
-    """Take the lock or raise OSError; the system frees it when the process ends."""
-    if sys.platform == "win32":
-        import msvcrt
-
-        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-    else:
-        import fcntl
-
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

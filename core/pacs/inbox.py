@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from core import locks
 from core.errors import SettingsInvalid
 from core.files import remove_leftovers, write_atomically, write_json
 
@@ -108,12 +109,10 @@ class Inbox:
 @contextmanager
 def alone(home: Path) -> Iterator[None]:
     """One process works in ``home`` at a time; raises SettingsInvalid for a second one."""
-    import fcntl
-
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
     with (home / "lock").open("w") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            locks.take(file)
         except OSError as error:
             raise SettingsInvalid(
                 "A listener is running with this BONE_HOME already; give each its own."
@@ -153,7 +152,10 @@ def _safe(key: str) -> str:
 
 
 def _sync(folder: Path) -> None:
-    """Make the names in a folder last; a rename alone may be lost with the power."""
+    """Make the names in a folder last; a rename alone may be lost with the power. Windows opens no
+    folder, and needs none of this."""
+    if os.name == "nt":
+        return
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -21,7 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from core import files
+from core import files, locks
 from core.errors import CascadeError
 from core.settings import ROOT
 from training.jobs.process import Process
@@ -205,21 +205,17 @@ class Queue:
 
     @contextmanager
     def _claims(self) -> Iterator[None]:
-        import fcntl
-
         self.runs.mkdir(parents=True, exist_ok=True)
         with (self.runs / ".claims").open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+            locks.take(file, wait=True)
             yield
 
     def _try_lock(self) -> int | None:
         """The descriptor of ``.running``, locked; None while a run has it."""
-        import fcntl
-
         lock = os.open(self.runs / ".running", os.O_RDWR | os.O_CREAT, 0o666)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            locks.take(lock)
+        except OSError:
             os.close(lock)
             return None
         return lock
