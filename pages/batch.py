@@ -14,6 +14,9 @@ from core.settings import Settings
 from pages import _batches, _theme
 from pages._batches import Batch
 
+NO_FOLDERS = (
+    "No folder of this computer may be read here yet: whoever set it up names them in BONE_ROOTS."
+)
 LEAD = "Score a folder, an archive or many files; it goes on when this page is closed."
 POLL = 1.0
 
@@ -55,7 +58,7 @@ def _new(settings: Settings) -> None:
             disabled=not settings.roots,
             key="batch-folder",
         )
-        said = f"Inside of: {roots}" if roots else "BONE_ROOTS names no folder to read from."
+        said = f"Inside of: {roots}" if roots else NO_FOLDERS
         _theme.html(f"<p class='soft'>{escape(said)}</p>")
         if st.button("Score the folder", disabled=not settings.roots or not path.strip()):
             _started(lambda: _batches.of_folder(path, settings))

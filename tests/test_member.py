@@ -18,10 +18,10 @@ from core.architectures import LITE2
 from core.cascade import Cascade
 from core.manifest import Ensemble, Member, Stage
 from core.registry import Registry
-from core.transforms import Preprocessing
+from core.transforms import Preprocessing, to_tensor
 from core.types import Mode
 from tests import ensembles, tiny
-from training import calibrate, initial, member
+from training import calibrate, fit, fit_member, initial, member
 from training.__main__ import main
 from training.data import DataInvalid
 
@@ -234,11 +234,39 @@ def test_what_another_run_made_is_no_member(weights, manifest, tmp_path, capsys)
     assert main(command) == 1 and "not efficientnet-lite2" in capsys.readouterr().err
 
 
-def test_a_member_begins_with_no_release(weights, manifest, tmp_path, capsys, monkeypatch):
+def test_a_release_without_such_a_network_is_no_start(
+    weights, manifest, tmp_path, capsys, monkeypatch
+):
     monkeypatch.setenv("BONE_WEIGHTS", str(weights))
     fit = ["fit", "--arch", LITE2, "--init", "champion", "--out", str(tmp_path), "--size", "96"]
     assert main([*fit, "--data", f"manifest:{manifest}", "--duplicates", "keep"]) == 1
-    assert "begins with imagenet, scratch or a safetensors file" in capsys.readouterr().err
+    assert "has no efficientnet-lite2" in capsys.readouterr().err
+
+
+def test_a_run_goes_on_from_the_network_of_a_release(weights, manifest, tmp_path, monkeypatch):
+    """Features and heads: what stage 1 and each part say is what they said in the release."""
+    ensembles.with_members(weights, tmp_path / "w", NAME, stage1=True)
+    monkeypatch.setenv("BONE_WEIGHTS", str(tmp_path / "w"))
+    settings = fit.Settings(
+        (f"manifest:{manifest}",), str(tmp_path / "run"), LITE2, "champion", size=96,
+        duplicates="keep",
+    )  # fmt: skip
+    run = fit_member.MemberRun(settings)
+    network = fit_member.MemberNetwork(LITE2, run.spec, run.parts, run.kinds, 0)
+    run._take_over(network)
+    cascade = Cascade.load(tmp_path / "w", device="cpu").in_mode(Mode.ENSEMBLE)
+    canvas = np.random.default_rng(1).integers(0, 256, (1, 96, 96), dtype=np.uint8)
+    with torch.inference_mode():
+        said, _, _ = network.eval().answer(to_tensor(canvas, run.spec))
+    for name, stage in cascade.release.stages.items():
+        [one] = stage.ensemble.members
+        logits = cascade.logits_and_features(name, canvas, one.name)[0][0]
+        classes = one.classes or ("positive",)
+        own = run.kinds if name == "body_part" else classes
+        shared = [c for c in classes if c in own]
+        assert shared
+        mine = [float(said[name][0, own.index(c)]) for c in shared]
+        np.testing.assert_allclose(mine, [logits[classes.index(c)] for c in shared], atol=2e-2)
 
 
 def test_weights_follow_who_is_right():

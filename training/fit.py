@@ -68,16 +68,17 @@ class Settings:
     """What a run is made from. passes: pictures seen, not epochs, as the draws are balanced.
 
     arch: one of ``core.architectures``. A ResNet50 is a cascade; anything else is one network for
-    all parts with a joint phase alone (``training.fit_member``), from "scratch", "imagenet" or a
-    safetensors file. init: see ``initial.load``. freeze: so many first stages of the trunk stay as
-    they are (0 to 2). strangers: so many drawn pictures that are no radiographs. pointing: weight
-    of the loss that asks the evidence to lie in the annotated boxes. dense: weight of the loss that
-    asks each cell of layer3 in the joint phase whether a finding lies in it (``model.Cells``); half
-    of the draws are simulated then, where there is any. steady: weight of the loss that asks two
-    views of a picture to have one answer; a quarter of the pictures is seen twice for it. focus: 1
-    to cut each picture to its limb first (``core.focus``). batch: of all processes together.
-    patience: a phase ends after so many validations without a better score; 0: never early.
-    precision: one of ``phases.PRECISIONS``. A phase of 0 passes is skipped.
+    all parts with a joint phase alone (``training.fit_member``), from "scratch", "imagenet", a
+    safetensors file, or a release that has such a network. init: see ``initial.load``. freeze: so
+    many first stages of the trunk stay as they are (0 to 2). strangers: so many drawn pictures that
+    are no radiographs. pointing: weight of the loss that asks the evidence to lie in the annotated
+    boxes. dense: weight of the loss that asks each cell of layer3 in the joint phase whether a
+    finding lies in it (``model.Cells``); half of the draws are simulated then, where there is any.
+    steady: weight of the loss that asks two views of a picture to have one answer; a quarter of the
+    pictures is seen twice for it. focus: 1 to cut each picture to its limb first (``core.focus``).
+    batch: of all processes together. patience: a phase ends after so many validations without a
+    better score; 0: never early. precision: one of ``phases.PRECISIONS``. A phase of 0 passes is
+    skipped.
 
     A release as ``init`` gives the trunk, and without a joint phase, which would change what the
     branches see, its own branches too. only: the one branch of such a release that is trained,

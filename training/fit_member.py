@@ -18,7 +18,6 @@ from core import architectures, files
 from core.network import channels_last
 from core.transforms import Preprocessing
 from training import curves, distributed, initial
-from training.data import DataInvalid
 from training.fit import Run
 from training.model import Joint, PartlyFrozen
 from training.networks import NETWORKS
@@ -63,13 +62,11 @@ class MemberRun(Run):
     def fit(self) -> Path:
         """The phase, from the last checkpoint; returns the path of ``networks.pt``."""
         s = self.settings
-        if initial.is_release(s.init):
-            raise DataInvalid(
-                f"--init {s.init}: a {s.arch} begins with imagenet, scratch or a safetensors file."
-            )
         torch.manual_seed(s.seed)
         network = MemberNetwork(s.arch, self.spec, self.parts, self.kinds, s.freeze)
-        if s.init != "scratch":
+        if initial.is_release(self.init):
+            self._take_over(network)
+        elif s.init != "scratch":
             state = initial.features(s.arch, self.spec, "" if s.init == "imagenet" else s.init)
             network.features.load_state_dict(state)
         distributed.synchronise(channels_last(network.to(self.device.processor)))
@@ -79,6 +76,23 @@ class MemberRun(Run):
         if distributed.first():
             self._write(best)
         return self.folder / NETWORKS
+
+    def _take_over(self, network: MemberNetwork) -> None:
+        """The weights of a release's network of this architecture, with the heads that it has; a
+        part or a kind that it does not know begins at zero."""
+        features, heads = initial.member(self.init, self.settings.arch)
+        network.features.load_state_dict(features)
+        for name, (layer, classes) in heads.items():
+            if name not in network.heads:
+                continue
+            own = self.kinds if name == BODY_PART else classes
+            shared = [(own.index(c), k) for k, c in enumerate(classes) if c in own]
+            head = network.heads[name]
+            assert isinstance(head, nn.Linear)
+            with torch.no_grad():
+                for to, of in shared:
+                    head.weight[to] = layer["weight"][of]
+                    head.bias[to] = layer["bias"][of]
 
     def _write(self, best: dict[str, Tensor]) -> None:
         complete: dict[str, Any] = {

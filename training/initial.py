@@ -177,6 +177,30 @@ def features(arch: str, spec: Preprocessing, init: str = "") -> dict[str, Tensor
     return lite2.adapted(lite2.from_package(Lite2(spec.size).net.state_dict()), spec)
 
 
+def member(
+    name: str, arch: str
+) -> tuple[dict[str, Tensor], dict[str, tuple[dict[str, Tensor], tuple[str, ...]]]]:
+    """A release's network of that architecture: its features, and by part its linear layer with the
+    names of its outputs.
+
+    Raises DataInvalid where the release has no such network.
+    """
+    registry, found = _find(name)
+    release = found.in_mode(found.largest_mode)
+    tensors = registry.load(release)
+    features: dict[str, Tensor] = {}
+    heads = {}
+    for part, stage in release.stages.items():
+        for one in stage.ensemble.members if stage.ensemble else ():
+            if release.architectures.get(one.trunk) == arch:
+                features = tensors[one.trunk]
+                layer = {k.removeprefix("fc."): v.float() for k, v in tensors[one.branch].items()}
+                heads[part] = layer, one.classes or stage.classes
+    if not heads:
+        raise DataInvalid(f"Release {release.id} has no {arch}.")
+    return {k: v.float() for k, v in features.items()}, heads
+
+
 def _find(name: str) -> tuple[Registry, Release]:
     """A release of this installation; raises DataInvalid where there is none of that name."""
     try:
