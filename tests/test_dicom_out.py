@@ -147,7 +147,8 @@ def test_each_goes_into_the_same_study_as_a_new_series(elbow: Assessment) -> Non
 
 
 def test_a_later_view_makes_new_objects(cascade: Cascade, elbow: Assessment) -> None:
-    data = dicom(phantom(), **UIDS | {"StudyInstanceUID": elbow.study_uid})
+    patient = elbow.views[0].source.PatientID
+    data = dicom(phantom(), **UIDS | {"StudyInstanceUID": elbow.study_uid, "PatientID": patient})
     both = reply.assess(cascade, [("a", ELBOW.read_bytes()), ("b", data)], LIMITS)
     before = {i.SOPInstanceUID for _, i in reply.objects(elbow)}
     assert not before & {i.SOPInstanceUID for _, i in reply.objects(both)}

@@ -24,6 +24,7 @@ from core.pacs.signing import Signing
 from core.settings import ImageLimits, Settings
 from core.store import Mark, Opinion, Store, Verdict
 from core.types import BodyPart, Finding
+from tests.listening import sent
 from tests.simulated import dicom, phantom
 from tests.test_dicom_out import problems, several_frames
 
@@ -72,7 +73,7 @@ class Hospital:
                 found[f"{read.Modality} {read.get('VerificationFlag', '')}".strip()] = read
             return [True] * len(items)
 
-        self.outbox.send(send, teller(self.store))
+        sent(self.outbox, send, teller(self.store))
         return found
 
     def later(self) -> int:

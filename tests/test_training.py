@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from core.registry import Registry
 from tests import small, tiny
 from training import data, fit, fit_member, measured, metrics, sampling, strangers
 from training.__main__ import main
+from training.data import DataInvalid
 from training.phase import Phase, rate
 
 
@@ -216,6 +218,35 @@ def test_from_a_run_to_a_release(manifest, run, tmp_path, capsys, monkeypatch):
             "specific",
             "balanced",
         }
+
+
+def test_a_release_without_any_fracture_model_is_none(run, capsys, monkeypatch):
+    worthless = metrics.Estimate(0.5, 0.3, 0.7, 8)
+    monkeypatch.setattr(metrics, "bootstrap", lambda *a, **k: worthless)
+    assert main(["calibrate", str(run), "--id", "tiny-0"]) == 1
+    assert "No fracture model is better than chance" in capsys.readouterr().err
+
+
+def test_copies_that_taught_nothing_choose_nothing(run, tmp_path, monkeypatch):
+    """Pictures of validation that `fit` left out, as they are in test too, set no threshold."""
+    from training import candidate
+
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    listed = pd.read_csv(copy / "rows.csv", dtype=str, keep_default_na=False)
+    left = listed.id[listed.split == "val"].iloc[0]
+    listed.loc[listed.id == left, "kept"] = "no"
+    listed.to_csv(copy / "rows.csv", index=False)
+    chosen = []
+
+    def caught(entry, cascade, val, canvases, share):
+        chosen.extend(val.id)
+        raise DataInvalid("far enough")
+
+    monkeypatch.setattr(candidate, "calibrate_parts", caught)
+    with pytest.raises(DataInvalid, match="far enough"):
+        candidate.build(copy, "tiny-3")
+    assert chosen and left not in chosen
 
 
 def test_figures_of_another_release_are_refused(manifest, run, tmp_path):

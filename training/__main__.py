@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.errors import CascadeError, of_disk
+from core.settings import Settings
 from core.types import Mode
 
 if TYPE_CHECKING:
@@ -176,7 +177,7 @@ def _member(options: argparse.Namespace) -> None:
 def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", action="append", required=True, metavar="KIND:PATH")
     parser.add_argument("--split", choices=("train", "val", "test"), default="val")
-    parser.add_argument("--weights", type=Path, default=Path("weights"))
+    parser.add_argument("--weights", type=Path, default=Settings.from_environment().weights)
     parser.add_argument("--release", default="champion")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--draws", type=int, default=1000, help="bootstrap draws (default: 1000)")
@@ -221,7 +222,7 @@ def _evaluate(options: argparse.Namespace) -> None:
 def _heatmaps_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", action="append", required=True, metavar="KIND:PATH")
     parser.add_argument("--split", choices=("train", "val", "test"), default="val")
-    parser.add_argument("--weights", type=Path, default=Path("weights"))
+    parser.add_argument("--weights", type=Path, default=Settings.from_environment().weights)
     parser.add_argument("--release", default="champion")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--draws", type=int, default=1000, help="bootstrap draws (default: 1000)")
@@ -317,7 +318,7 @@ def _show(records: list[dict[str, Any]], cascade: Cascade, out: Path | None, nam
 
 
 def _strangers_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--weights", type=Path, default=Path("weights"))
+    parser.add_argument("--weights", type=Path, default=Settings.from_environment().weights)
     parser.add_argument("--release", default="champion")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--count", type=int, default=100, help="of each kind (default: 100)")
@@ -336,7 +337,7 @@ def _strangers(options: argparse.Namespace) -> None:
 
 def _quantise_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", action="append", required=True, metavar="KIND:PATH")
-    parser.add_argument("--weights", type=Path, default=Path("weights"))
+    parser.add_argument("--weights", type=Path, default=Settings.from_environment().weights)
     parser.add_argument("--release", default="champion")
     parser.add_argument("--calibration", type=int, default=300, help="pictures (default: 300)")
     parser.add_argument("--seed", type=int, default=0)
@@ -367,7 +368,7 @@ def _simulate(options: argparse.Namespace) -> int:
 
 def _release_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run_folder", type=Path, metavar="RUN")
-    parser.add_argument("--weights", type=Path, default=Path("weights"))
+    parser.add_argument("--weights", type=Path, default=Settings.from_environment().weights)
     parser.add_argument("--alias", default="champion")
     parser.add_argument(
         "--optional", action="append", default=[], metavar="PART",

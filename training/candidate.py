@@ -20,29 +20,28 @@ import torch
 
 from core import quality
 from core.cascade import Cascade
+from core.errors import WeightsInvalid
 from core.manifest import Stage
+from core.registry import Registry
+from core.settings import Settings
 from core.transforms import Preprocessing
 from core.types import BodyPart
-from training import calibrate, metrics, networks, provenance, release, taken
+from training import calibrate, initial, metrics, networks, provenance, release, taken, terms
 from training.data import (
     AMBIGUOUS,
     FOCUS,
     SIMULATED,
+    DataInvalid,
     load_canvases,
     read_all,
     split_hash,
     stage1_class,
 )
+from training.duplicates import settle_once
 from training.phases import BODY_PART
 
 log = logging.getLogger(__name__)
 
-INTENDED_USE = (
-    "Research. Supports a reader of elbow, hand and shoulder radiographs; not a medical device."
-)
-LICENCE = (
-    "Weights: research use only, non-commercial (trained on MURA); credit FracAtlas (CC BY 4.0)."
-)
 ACCEPTED_SHARE = 0.997
 FEATURE_ROWS = 2000
 
@@ -61,6 +60,8 @@ def build(run: Path, release_id: str, flip_average: bool = False, size: int = 0)
 
         return finetuned.build(run, release_id, config)
     rows = read_all(config["data"])
+    # Copies of pictures of the test split choose nothing, as they taught nothing.
+    kept = settle_once(rows, run / "rows.csv")
     trained = torch.load(run / "networks.pt", weights_only=True)
     spec = Preprocessing(size=size or trained["size"], focus=trained.get("focus", False))
     tensors = {
@@ -68,20 +69,29 @@ def build(run: Path, release_id: str, flip_average: bool = False, size: int = 0)
         for name, state in trained["networks"].items()
     }
     entry = _entry(release_id, config, rows, spec, flip_average, trained["kinds"])
-    entry["training_data"]["commands"] = provenance.commands(run)
-    entry["training_data"]["notes"] = provenance.notes(run)
+    entry["training_data"] |= {
+        "commands": provenance.commands(run),
+        "notes": provenance.notes(run),
+        **based_on(run),
+    }
+    entry["licence"] = terms.licence(entry["training_data"])
     folder = run / "candidate"
     release.write(folder, entry, tensors)
 
     cascade = Cascade.load(folder)
-    real = rows[(rows.split == "val") & (rows.source != SIMULATED)]
+    real = kept[(kept.split == "val") & (kept.source != SIMULATED)]
     val, canvases = load_canvases(real, spec)
     entry["stages"] = dict(entry["stages"])
     calibrate_body_part(entry, cascade, val, canvases)
-    calibrate_parts(entry, cascade, val, canvases, share_of_positives(rows))
+    calibrate_parts(entry, cascade, val, canvases, share_of_positives(kept))
+    if not set(entry["stages"]) - {BODY_PART}:
+        raise DataInvalid(
+            "No fracture model is better than chance on validation, so there is no candidate."
+        )
+    entry["intended_use"] = terms.intended_use(entry["stages"])
     used = taken.used(entry)
     tensors = {p: t for p, t in tensors.items() if p in used}
-    tensors[f"{release_id}/features.safetensors"] = features(entry, cascade, rows, val, canvases)
+    tensors[f"{release_id}/features.safetensors"] = features(entry, cascade, kept, val, canvases)
     release.write(folder, entry, tensors)
     return folder
 
@@ -121,9 +131,21 @@ def _entry(
         },
         "flip_average": flip,
         "training_data": training_data(rows),
-        "licence": LICENCE,
-        "intended_use": INTENDED_USE,
+        "licence": "",
+        "intended_use": "",
     }
+
+
+def based_on(run: Path) -> dict[str, Any]:
+    """``base`` of a run that began with a release: which, and what that was trained on."""
+    known = initial.base(run)
+    if known is None:
+        return {}
+    try:
+        found = Registry.open(Settings.from_environment().weights).find(known["id"])
+    except WeightsInvalid:
+        return {"base": known}
+    return {"base": known | {"training_data": found.training_data}}
 
 
 def training_data(rows: pd.DataFrame) -> dict[str, Any]:

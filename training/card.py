@@ -6,6 +6,7 @@ from typing import Any
 
 from core.manifest import Release
 from core.types import Mode
+from training import terms
 
 _ROWS = (
     "accuracy",
@@ -52,11 +53,9 @@ def model_card(release: Release) -> str:
         _figures(release),
         "## Limits\n\n"
         "- Few labelled pictures of each part: read the intervals, not the values.\n"
-        "- About half of MURA's positives show plates, screws or casts; the model may take metal "
-        "for a finding.\n"
+        f"{_listed(terms.limits(data))}"
         "- The sources differ in look and in share of positives: the figures of each source stand "
         "by themselves above, and the probability is calibrated for the mixture on validation.\n"
-        "- Children's hands were seen for the body part only, never with a label.\n"
         "- A heatmap shows where the evidence for the probability lies. It does not show where a "
         "fracture is, and it says nothing where the probability is low.",
     ]
@@ -72,11 +71,13 @@ def _training(data: dict[str, Any]) -> str:
         f"Sources: {', '.join(data.get('sources', []))}.",
         "```sh\n" + "\n".join(data.get("commands", [])) + "\n```",
         data.get("notes", ""),
-        "FracAtlas: Abedeen et al., Scientific Data 2023, CC BY 4.0. MURA: Rajpurkar et al. 2018, "
-        "Stanford research use. UNIFESP X-ray body part and RSNA bone age: body part only. "
-        "Teacher: EfficientNet-Lite2, ImageNet, Apache-2.0.",
+        terms.credits(data),
     ]
     return "\n\n".join(line for line in lines if line)
+
+
+def _listed(sentences: list[str]) -> str:
+    return "".join(f"- {sentence}\n" for sentence in sentences)
 
 
 def _meaning(release: Release) -> str:

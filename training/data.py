@@ -76,11 +76,28 @@ def read_all(specifications: Sequence[str]) -> pd.DataFrame:
 
 def gather(specifications: Sequence[str]) -> pd.DataFrame:
     """The rows as they are, leaks and all: for looking at data. Training takes ``read_all``."""
+    _refuse_one_name(specifications)
     rows = pd.concat([_complete(_rows_of(s), s) for s in specifications], ignore_index=True)
     twice = int(rows.duplicated(["source", "id"]).sum())
     if twice:
         raise DataInvalid(f"{twice} pictures are listed twice, under the same source and id.")
     return rows
+
+
+def _refuse_one_name(specifications: Sequence[str]) -> None:
+    """Raise DataInvalid for two folders of one name: it tells the patients of both apart."""
+    folders = {
+        Path(where).resolve()
+        for kind, _, where in (s.partition(":") for s in specifications)
+        if kind == "folder"
+    }
+    names = Counter(folder.name for folder in folders)
+    for name, count in names.items():
+        if count > 1:
+            raise DataInvalid(
+                f"{count} folders are called {name}: the name stands for the source, and patient 1 "
+                "of one would be patient 1 of the other. Give them different names."
+            )
 
 
 def _rows_of(specification: str) -> pd.DataFrame:
@@ -106,6 +123,14 @@ def _complete(rows: pd.DataFrame, specification: str) -> pd.DataFrame:
     if strange:
         raise DataInvalid(f"{specification}: {strange} are not among the splits {SPLITS}.")
     return rows
+
+
+def studies(rows: pd.DataFrame) -> pd.Series[int]:
+    """How many studies each source has; of a data set that numbers those of each patient from 1,
+    each of them."""
+    named = rows[rows.study.notna()].drop_duplicates(["source", "patient", "study"])
+    every = rows.groupby("source").size()
+    return named.groupby("source").size().reindex(every.index, fill_value=0)
 
 
 def refuse_leaks(rows: pd.DataFrame) -> None:

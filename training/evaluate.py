@@ -110,8 +110,9 @@ def by_study(rows: pd.DataFrame) -> pd.DataFrame:
     study = rows.study.astype(object).where(rows.study.notna(), "picture " + rows.id.astype(str))
     views = rows.assign(study=study, right=rows.said == rows.part)
     recalled = {"recalled": ("recalled", "mean")} if "recalled" in rows else {}
-    studies = views.groupby(["source", "part", "study"], sort=False, as_index=False).agg(
-        patient=("patient", "first"),
+    # By patient too: many data sets number the studies of each patient from 1.
+    keys = ["source", "part", "patient", "study"]
+    studies = views.groupby(keys, sort=False, as_index=False).agg(
         positive=("positive", "max"),
         probability=("probability", "mean"),
         right=("right", "mean"),

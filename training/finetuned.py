@@ -19,8 +19,9 @@ from core.errors import WeightsInvalid
 from core.manifest import Release
 from core.registry import Registry
 from core.settings import Settings
-from training import candidate, initial, provenance, release, taken
+from training import candidate, initial, provenance, release, taken, terms
 from training.data import SIMULATED, DataInvalid, load_canvases, read_all
+from training.duplicates import settle_once
 from training.phases import BODY_PART
 
 
@@ -32,6 +33,8 @@ def build(run: Path, release_id: str, config: dict[str, Any]) -> Path:
     """
     registry, base = _base(run)
     only, rows = str(config["only"]), read_all(config["data"])
+    trained = rows if only == BODY_PART else rows[(rows.part == only) & rows.positive.notna()]
+    kept = settle_once(trained, run / "rows.csv")
     paths = taken.paths(base, release_id)
     tensors = {paths[p]: load(registry.read(f)) for p, f in base.files.items()}
     entry = _entry(base, release_id, paths, only)
@@ -44,22 +47,24 @@ def build(run: Path, release_id: str, config: dict[str, Any]) -> Path:
         "notes": _notes(base, only, run),
         "base": {"id": base.id, "sha256": base.sha256, "training_data": base.training_data},
     }
+    entry["licence"] = terms.licence(entry["training_data"])
+    entry["intended_use"] = terms.intended_use(entry["stages"])
     used = taken.used(entry)
     tensors = {p: t for p, t in tensors.items() if p in used}
     folder = run / "candidate"
     release.write(folder, entry, tensors)
 
     cascade = Cascade.load(folder)
-    real = rows[(rows.split == "val") & (rows.source != SIMULATED)]
+    real = kept[(kept.split == "val") & (kept.source != SIMULATED)]
     spec = cascade.release.preprocessing
     if only == BODY_PART:
         val, canvases = load_canvases(real, spec)
         candidate.calibrate_body_part(entry, cascade, val, canvases)
-        space = candidate.features(entry, cascade, rows, val, canvases)
+        space = candidate.features(entry, cascade, kept, val, canvases)
         tensors[entry["rejection"]["file"]] = space
     else:
-        val, canvases = load_canvases(real[real.part == only], spec)
-        share = candidate.share_of_positives(rows)
+        val, canvases = load_canvases(real, spec)
+        share = candidate.share_of_positives(kept)
         candidate.calibrate_parts(entry, cascade, val, canvases, share, (only,))
         if only not in entry["stages"]:
             raise DataInvalid(

@@ -174,7 +174,11 @@ class Run:
             missing = [p for p in needed(self.settings.only) if kinds.get(p, 0) < 2]
             if missing:
                 names = ", ".join(missing)
-                raise DataInvalid(f"The split {split} lacks positives or negatives of: {names}.")
+                drawn = (pictures is not self.train) and len(self.validation.simulated.rows)
+                also = " Simulated radiographs do not count there." if drawn else ""
+                raise DataInvalid(
+                    f"The split {split} lacks positives or negatives of: {names}.{also}"
+                )
             if pictures.rows.empty:
                 raise DataInvalid(f"The split {split} has no radiograph to learn from.")
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from training.data import gather, split_hash
+from training.data import gather, split_hash, studies
 from training.duplicates import Copies, Prints, look
 from training.sources import SPLITS
 
@@ -44,7 +44,7 @@ def _summary(rows: pd.DataFrame, prints: Prints) -> str:
     table = pd.crosstab(rows.source, rows.split).reindex(columns=list(SPLITS), fill_value=0)
     table["all"] = table.sum(axis=1)
     table["patients"] = by_source.patient.nunique()
-    table["studies"] = by_source.study.nunique()
+    table["studies"] = studies(rows)
     table["unreadable"] = rows.source[prints.reason != ""].value_counts()
     table["unreadable"] = table.unreadable.fillna(0).astype(int)
     crossing = int((rows.groupby("patient").split.nunique() > 1).sum())

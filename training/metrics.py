@@ -43,12 +43,13 @@ def auroc(truth: ArrayLike, score: ArrayLike) -> float:
 
 
 def auprc(truth: ArrayLike, score: ArrayLike) -> float:
-    """Average precision, as in scikit-learn; NaN without positives. Raises ValueError for NaN."""
+    """Average precision, as in scikit-learn; NaN where only one class is present. Raises
+    ValueError for NaN."""
     t, s = _numbers(truth, score)
+    if not ((t == 1).any() and (t != 1).any()):
+        return math.nan
     order = np.argsort(-s)
     found = np.cumsum(t[order] == 1)
-    if not (len(found) and found[-1]):
-        return math.nan
     last = np.append(np.flatnonzero(np.diff(s[order])), len(s) - 1)  # of each run of equal scores
     gained = np.diff(found[last], prepend=0) / found[-1]
     return float((gained * found[last] / (last + 1)).sum())
@@ -191,6 +192,8 @@ def exact(
     if not counted:
         return value, value
     n = min(len(np.unique(group[rows])) for rows in counted)
+    if not n:
+        return value, value
     edge = 0.025 ** (1 / n)
     if metric is kappa and value == 1.0:
         chance = sum(np.mean(t == v) ** 2 for v in np.unique(t))

@@ -14,7 +14,7 @@ AVERAGE = "average.json"
 
 def commands(run: Path) -> list[str]:
     """The commands that give this run, the first one first; data sets without their folders."""
-    from training import distill, fit
+    from training import distill, fit, initial
 
     chain: list[str] = []
     folder: Path | None = run
@@ -28,6 +28,9 @@ def commands(run: Path) -> list[str]:
             config, kind = json.loads((folder / "config.json").read_text()), "distill"
         else:
             break
+        if (folder / initial.BASE).exists():  # an alias names another release later
+            known = json.loads((folder / initial.BASE).read_text(encoding="utf-8"))
+            config["init"] = known["id"]
         settings = fit.Settings if kind == "fit" else distill.Settings
         chain.insert(0, command(kind, config, settings))
         init = config.get("init") or ""

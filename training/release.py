@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -14,11 +15,12 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from core import files
-from core.manifest import architecture_of, without_parts
+from core.manifest import Release, architecture_of, without_parts
 from core.registry import FORMAT, Registry
 from training import catalogue, measured
 from training.card import model_card
 
+log = logging.getLogger(__name__)
 MAX_FILE_BYTES = 40 * 2**20
 MAX_RELEASE_BYTES = 150 * 2**20
 
@@ -93,12 +95,23 @@ def promote(run: Path, weights: Path, alias: str, optional: Sequence[str] = ()) 
     with catalogue.locked(weights):
         catalogue.refuse_taken(weights, found.id)
         replaced = _replaced(weights, alias, found.id)
+        _tell_lost(weights, alias, found)
         write(weights, entry, tensors, alias)
         card = model_card(Registry.open(weights).find(alias))
         files.write_atomically(weights / found.id / "MODEL_CARD.md", lambda p: p.write_text(card))
         measured.ship(run, weights / found.id)
         _remove(weights, replaced)
     return found.id
+
+
+def _tell_lost(weights: Path, alias: str, found: Release) -> None:
+    """That parts have no model any more which the release of that alias had one for."""
+    if not (weights / "manifest.json").exists():
+        return
+    registry = Registry.open(weights)
+    before = registry.releases.get(registry.aliases.get(alias, ""))
+    if before is not None and (lost := sorted({*before.parts} - {*found.parts})):
+        log.warning("Release %s has no model of: %s.", found.id, ", ".join(lost))
 
 
 def _replaced(weights: Path, alias: str, release_id: str) -> str:

@@ -47,6 +47,8 @@ def _columns(table: pd.DataFrame, needed: tuple[str, ...], path: Path) -> None:
         raise DataInvalid(f"{path}: the columns {missing} are missing.")
 
 
+_TEXT = ("id", "source", "part", "file", "group", "study", "view", "split")
+
 # --- manifest:FILE.csv -------------------------------------------------------------------------
 
 
@@ -55,10 +57,21 @@ def read_manifest(path: Path) -> pd.DataFrame:
 
     Columns: id, source, part, and where known file (relative to the manifest, instead of that
     place), positive, positive_means, group (the patient), study, view, boxes, hardware (1 or 0),
-    split. Rows with several parts ("hand+wrist") are left out.
+    split. Case and blanks around a part do not matter. Rows with several parts ("hand+wrist") are
+    left out. Raises DataInvalid where a row has no id, source, part or file.
     """
-    rows = pd.read_csv(path, dtype={"id": str, "group": str, "split": str})
+    rows = pd.read_csv(path, dtype=dict.fromkeys(_TEXT, str))
     _columns(rows, ("id", "source", "part"), path)
+    if rows.empty:
+        raise DataInvalid(f"{path} has no rows.")
+    for name in (c for c in _TEXT if c in rows):
+        rows[name] = rows[name].str.strip()
+    for name in (c for c in ("id", "source", "part", "file") if c in rows):
+        empty = rows[name].isna() | (rows[name] == "")
+        if empty.any():
+            first = int(np.flatnonzero(empty)[0]) + 2  # as a spreadsheet counts, below the header
+            raise DataInvalid(f"{path}, row {first}: the column {name} is empty.")
+    rows["part"] = rows.part.str.lower()
     folder = path.parent / "images"
     if "file" in rows:
         rows["path"] = [str(path.parent / f) for f in rows.file]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from core.settings import Settings
@@ -27,6 +28,8 @@ def run(options: argparse.Namespace, settings: Settings) -> int:
     files = [(p.name, imaging.load(p, settings.limits)) for p in options.images]
     cascade = choice.load(settings)
     assessment = reply.assess(cascade, files, settings.limits)
+    for unread in assessment.refused:
+        print(f"{unread.file}: {unread.reason}", file=sys.stderr)
     try:
         for path in reply.write(assessment, options.out):
             print(path)

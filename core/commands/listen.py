@@ -5,15 +5,18 @@ from __future__ import annotations
 import argparse
 import ipaddress
 import logging
+import math
 import os
+import re
 import signal
+import socket
 import threading
 import warnings
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from core.errors import SettingsInvalid
+from core.errors import SettingsInvalid, WeightsInvalid
 from core.settings import Settings
 
 if TYPE_CHECKING:
@@ -22,11 +25,14 @@ if TYPE_CHECKING:
 
     from pynetdicom.transport import ThreadedAssociationServer
 
+    from core.cascade import Cascade
+    from core.manifest import Release
     from core.pacs.inbox import Inbox
     from core.pacs.outbox import Outbox, Send
     from core.pacs.scoring import Scorer
     from core.pacs.tls import Encryption
 
+log = logging.getLogger(__name__)
 HELP = "take radiographs from a PACS or a folder and put the results on the worklist"
 
 
@@ -79,6 +85,17 @@ def _checked(options: argparse.Namespace) -> Encryption:
     from core.pacs.tls import Encryption
 
     peers = [sender.peer(destination) for destination in options.send_to]
+    for title in (options.aet, *options.allow):
+        if not re.fullmatch(r"[ -\[\]-~]{1,16}", title) or not title.strip():
+            raise SettingsInvalid(
+                f"{title!r} is no AE title: it has 1 to 16 letters, digits and signs of ASCII, and "
+                "no backslash."
+            )
+    if not 0 <= options.port <= 65535:
+        raise SettingsInvalid(f"There is no port {options.port}.")
+    for name in ("quiet", "sign_after", "reserve"):
+        if not 0 <= getattr(options, name) < math.inf:
+            raise SettingsInvalid(f"--{name.replace('_', '-')} is a number from 0 on.")
     if bool(options.tls_cert) != bool(options.tls_key):
         raise SettingsInvalid("TLS needs both --tls-cert and --tls-key.")
     if any(p is not None and p.tls for p in peers) and not options.tls_ca:
@@ -120,6 +137,8 @@ def _listen(
     )
     try:
         server = serve(door, inbox, settings.home)
+    except socket.gaierror as error:
+        raise SettingsInvalid(f"There is no address of the name {options.host!r}.") from error
     except OSError as error:
         raise SettingsInvalid(f"Port {options.port} is taken or may not be used.") from error
     assert server.socket is not None
@@ -145,12 +164,22 @@ def _run(
 ) -> int:
     from core.pacs import service
     from core.pacs.scoring import teller
+    from core.pacs.service import every
 
     polls = [_folder(options.folder, settings, inbox)] if options.folder else []
     scorer = _scorer(options, settings, outbox)
     if options.sign_for:
         polls.append(_signing(options, settings, scorer))
     _on_signal(stop.set)
+    for name, count in outbox.destinations().items():
+        if name not in options.send_to:
+            log.warning(
+                "%d objects wait for %s, which --send-to does not name; they are still sent there. "
+                "docs/pacs.md says how to give them another destination.",
+                count,
+                name,
+            )
+    polls.append(every(5.0, partial(_follow, scorer, settings)))
     sending = threading.Thread(
         target=service.keep_sending, args=(outbox, send, stop, teller(scorer.store)), daemon=True
     )
@@ -158,6 +187,26 @@ def _run(
     service.work(inbox, scorer, options.quiet, stop, polls)
     sending.join(5)
     return 0
+
+
+def _follow(scorer: Scorer, settings: Settings) -> None:
+    """Use the release that the name means now: one that was rolled back assesses nothing more."""
+    from core.registry import Registry
+
+    try:
+        wanted = Registry.open(settings.weights).find(settings.release)
+        if wanted.sha256 != scorer.cascade.release.sha256:
+            scorer.cascade = _cascade(settings)
+            log.warning("Release %s is used from now on.", scorer.cascade.release.id)
+    except WeightsInvalid as error:
+        log.error("The release in use stays %s: %s", scorer.cascade.release.id, error)
+
+
+def _cascade(settings: Settings) -> Cascade:
+    from core.cascade import Cascade
+
+    cascade = Cascade.load(settings.weights, settings.release, settings.device)
+    return cascade.in_mode(settings.mode)
 
 
 def _folder(path: Path, settings: Settings, inbox: Inbox) -> Callable[[], object]:
@@ -175,7 +224,10 @@ def _signing(
     from core.pacs.signing import Signing
     from core.registry import Registry
 
-    releases = Registry.open(settings.weights).releases
+    def release_of(name: str, sha256: str) -> Release | None:
+        found = Registry.open(settings.weights).releases.get(name)
+        return found.with_digest(sha256) if found else None
+
     signing = Signing(
         scorer.store,
         scorer.outbox,
@@ -183,7 +235,7 @@ def _signing(
         tuple(options.send_to),
         options.sign_for.strip(),
         settings.home / "pacs" / "signed.jsonl",
-        lambda name, sha: r.with_digest(sha) if (r := releases.get(name)) else None,
+        release_of,
         options.sign_after,
     )
     return every(5.0, signing.poll)
@@ -191,7 +243,6 @@ def _signing(
 
 def _scorer(options: argparse.Namespace, settings: Settings, outbox: Outbox) -> Scorer:
     """Loaded after the door is open: what arrives in the meantime is on the disk already."""
-    from core.cascade import Cascade
     from core.pacs.deidentify import TrainingCopies
     from core.pacs.scoring import Scorer
     from core.store import Store
@@ -200,7 +251,7 @@ def _scorer(options: argparse.Namespace, settings: Settings, outbox: Outbox) -> 
     if options.training_copies:
         copies = TrainingCopies(options.training_copies, settings.home / "pacs" / "key")
     return Scorer(
-        Cascade.load(settings.weights, settings.release, settings.device).in_mode(settings.mode),
+        _cascade(settings),
         Store.open(settings),
         outbox,
         settings.limits,

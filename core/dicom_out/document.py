@@ -11,17 +11,15 @@ from pydicom.uid import EncapsulatedPDFStorage, ExplicitVRLittleEndian
 from core import report
 from core.dicom_out.series import SERIES, common, reference
 from core.dicom_out.source import Assessment
-from core.study import combine
 
 
 def document(assessment: Assessment) -> Dataset:
     """The PDF of the study's report; it names neither patient nor file."""
-    study = combine("", [v.result for v in assessment.views], assessment.release)
-    radiographs = tuple(v.radiograph for v in assessment.views)
+    radiographs = (*(v.radiograph for v in assessment.views), *[None] * len(assessment.refused))
     signed = assessment.signature
     page = report.pdf(
         report.StudyReport(
-            study,
+            assessment.study,
             radiographs,
             assessment.release,
             datetime.now(UTC),

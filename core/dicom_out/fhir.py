@@ -7,7 +7,6 @@ from typing import Any
 
 from core.dicom_out.codes import SITES
 from core.dicom_out.source import NOTICE, PROGRAM, Assessment, View, finding_words
-from core.study import combine
 
 _REPORT = {"system": "http://loinc.org", "code": "18748-4", "display": "Diagnostic imaging study"}
 _CATEGORY = {
@@ -19,7 +18,7 @@ _CATEGORY = {
 
 def diagnostic_report(assessment: Assessment) -> dict[str, Any]:
     """The resource (hl7.org/fhir/R4/diagnosticreport.html), preliminary until a reader signs."""
-    study = combine("", [v.result for v in assessment.views], assessment.release)
+    study = assessment.study
     source = assessment.views[0].source
     observations = [_observation(v, n, assessment) for n, v in enumerate(assessment.views, 1)]
     found: dict[str, Any] = {
@@ -34,7 +33,15 @@ def diagnostic_report(assessment: Assessment) -> dict[str, Any]:
         "issued": datetime.now(UTC).isoformat(timespec="seconds"),
         "imagingStudy": [{"identifier": _uid(assessment.study_uid)}],
         "result": [{"reference": f"#{o['id']}"} for o in observations],
-        "conclusion": _conclusion(study.body_part, study.finding, study.probability),
+        "conclusion": " ".join(
+            filter(
+                None,
+                (
+                    _conclusion(study.body_part, study.finding, study.probability),
+                    assessment.unread,
+                ),
+            )
+        ),
     }
     date = str(source.StudyDate)
     if date:

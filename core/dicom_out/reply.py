@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -18,8 +19,9 @@ from core.dicom_out.source import Assessment, View, source_of
 from core.dicom_out.structured import structured_report
 from core.errors import ImageRejected
 from core.files import write_atomically, write_json
-from core.pipeline import diagnose
+from core.pipeline import diagnose, rejected
 from core.settings import ImageLimits
+from core.types import ImageResult
 
 MAX_FRAMES = 16
 """Frames of one file that are assessed; a film of the joint has hundreds that look alike."""
@@ -72,17 +74,24 @@ def assess(cascade: Cascade, files: Sequence[tuple[str, bytes]], limits: ImageLi
     """The (name, content) of the files of one study -> what is replied to it.
 
     Raises ImageRejected with the sentence of the first file where none can be read, and where they
-    belong to several studies.
+    belong to several studies or patients.
     """
     views: list[View] = []
-    refusals: list[ImageRejected] = []
+    refused: list[ImageResult] = []
     for name, data in files:
+        began = time.perf_counter()
         try:
             views += views_of(cascade, data, name, limits)
-        except ImageRejected as refusal:
-            refusals.append(refusal)
+        except ImageRejected as error:
+            digest = imaging.sha256(data)
+            refused.append(rejected(cascade, name, digest, error.reason, began))
     if not views:
-        raise refusals[0] if refusals else ImageRejected("There is no file to assess.")
+        raise ImageRejected(refused[0].reason or "" if refused else "There is no file to assess.")
     if len({v.source.StudyInstanceUID for v in views}) > 1:
         raise ImageRejected("The files belong to several studies; give one at a time.")
-    return Assessment(tuple(views), cascade.release)
+    if len({v.source.PatientID for v in views}) > 1:
+        raise ImageRejected(
+            "The files belong to several patients, although they name one study; give one patient "
+            "at a time."
+        )
+    return Assessment(tuple(views), cascade.release, refused=tuple(refused))

@@ -17,6 +17,7 @@ from pydicom.valuerep import DA, TM
 from core.errors import ImageRejected
 from core.lut import numbers
 from core.manifest import Release
+from core.study import StudyResult, combine
 from core.types import BodyPart, ImageResult, Radiograph
 
 if TYPE_CHECKING:
@@ -81,12 +82,26 @@ class Signature:
 class Assessment:
     """The views of one study with the release that assessed them.
 
-    signature: None until a reader signs; every object is preliminary until then.
+    signature: None until a reader signs; every object is preliminary until then. refused: files of
+    the study that could not be read, each with its reason.
     """
 
     views: tuple[View, ...]
     release: Release
     signature: Signature | None = None
+    refused: tuple[ImageResult, ...] = ()
+
+    @property
+    def study(self) -> StudyResult:
+        """What all files of the study say together, those that could not be read last."""
+        return combine("", [*(v.result for v in self.views), *self.refused], self.release)
+
+    @property
+    def unread(self) -> str:
+        """How many files could not be read, as a sentence; empty where all could."""
+        total = len(self.views) + len(self.refused)
+        count = len(self.refused)
+        return f"{count} of {total} radiographs of the study could not be read." * bool(count)
 
     @property
     def study_uid(self) -> str:
@@ -106,7 +121,11 @@ class Assessment:
         return self._uid("", "tracking", view.source.SOPInstanceUID, view.frame)
 
     def _uid(self, signed: str, *what: object) -> str:
-        instances = sorted(f"{v.source.SOPInstanceUID}/{v.frame}" for v in self.views)
+        # With the content: an object that was corrected has its old UID, and another assessment.
+        instances = sorted(
+            f"{v.source.SOPInstanceUID}/{v.frame}/{v.result.sha256}" for v in self.views
+        )
+        instances += sorted(f"unread/{r.sha256}" for r in self.refused)
         return derived_uid(self.study_uid, self.release.sha256, signed, *instances, *what)
 
 
@@ -202,7 +221,8 @@ def sentences(view: View, assessment: Assessment) -> list[str]:
         lines += operating_lines(part, release)
     signed = assessment.signature
     state = "Signed by a reader." if signed else "Preliminary: not signed by a reader."
-    return [*lines, f"{state} Release {release.id}.", NOTICE]
+    unread = [assessment.unread] if assessment.unread else []
+    return [*lines, *unread, f"{state} Release {release.id}.", NOTICE]
 
 
 def operating_lines(part: BodyPart, release: Release) -> list[str]:

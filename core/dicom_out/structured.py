@@ -114,7 +114,7 @@ def _group(view: View, assessment: Assessment) -> _Group:
     shared: dict[str, Any] = {
         "tracking_identifier": tracking,
         "finding_type": _finding(view),
-        "algorithm_id": _algorithm(release, result.part),
+        "algorithm_id": _algorithm(release, result.part, assessment.unread),
         "finding_sites": [sr.FindingSite(SITES[result.part])] if result.part in SITES else None,
         "measurements": _measurements(view, release) if assessed else None,
     }
@@ -135,11 +135,13 @@ def _finding(view: View) -> CodedConcept:
     return CodedConcept(value, SCHEME, words.capitalize())
 
 
-def _algorithm(release: Release, part: BodyPart | None) -> sr.AlgorithmIdentification:
+def _algorithm(release: Release, part: BodyPart | None, unread: str) -> sr.AlgorithmIdentification:
     stage = release.stages.get(part) if part else None
     parameters = [f"release SHA-256: {release.sha256}"]
     if stage and stage.label_means:
         parameters.append(f"a positive label meant in training: {stage.label_means}"[:64])
+    if unread:
+        parameters.append(unread[:64])
     return sr.AlgorithmIdentification(
         name=f"{PROGRAM}, two-stage {release.networks}"[:64],
         version=release.id,

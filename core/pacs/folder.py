@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from core import imaging
@@ -71,8 +72,10 @@ class WatchedFolder:
         return not later
 
     def _put(self, data: bytes, path: Path, name: str, inbox: Inbox) -> None:
-        try:
-            study = str(imaging.dicom_header(data, self._limits).get("StudyInstanceUID") or "")
-        except ImageRejected:
-            study = ""
-        inbox.put(key_of(name, study), path.name, data)
+        study, file = "", path.name
+        with suppress(ImageRejected):
+            header = imaging.dicom_header(data, self._limits)
+            study = str(header.get("StudyInstanceUID") or "")
+            # As from the network: the same object under another name is no second view.
+            file = f"{header.SOPInstanceUID}.dcm" if header.get("SOPInstanceUID") else file
+        inbox.put(key_of(name, study), file, data, instead=True)

@@ -11,21 +11,18 @@ from pathlib import Path
 
 from pydicom.uid import (
     AllTransferSyntaxes,
-    ComprehensiveSRStorage,
     ComputedRadiographyImageStorage,
     DigitalIntraOralXRayImageStorageForPresentation,
     DigitalMammographyXRayImageStorageForPresentation,
     DigitalXRayImageStorageForPresentation,
     DigitalXRayImageStorageForProcessing,
-    EncapsulatedPDFStorage,
-    GrayscaleSoftcopyPresentationStateStorage,
     MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
     MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
     SecondaryCaptureImageStorage,
     XRayAngiographicImageStorage,
     XRayRadiofluoroscopicImageStorage,
 )
-from pynetdicom import AE, evt
+from pynetdicom import AE, AllStoragePresentationContexts, evt
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 from pynetdicom.transport import ThreadedAssociationServer
 
@@ -46,13 +43,14 @@ _CLASSES = (
     MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
     MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
 )
-_DROPPED = (
-    ComprehensiveSRStorage,
-    EncapsulatedPDFStorage,
-    GrayscaleSoftcopyPresentationStateStorage,
+_DROPPED = tuple(
+    str(c.abstract_syntax)
+    for c in AllStoragePresentationContexts
+    if c.abstract_syntax not in _CLASSES
 )
-"""What our replies are made of beside pictures. A router sends them back with their study, and
-stops there, before the next radiograph, where nobody takes them."""
+"""Everything else that can be stored: our own replies, key objects, dose reports, CT. A router
+sends them with their study, and stops there, before the next radiograph, where nobody takes them.
+"""
 # PS3.4 table B.2-1 and PS3.7 annex C
 SUCCESS, OUT_OF_RESOURCES, DOES_NOT_MATCH, CANNOT_UNDERSTAND = 0x0000, 0xA700, 0xA900, 0xC000
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -48,7 +48,7 @@ Tell = Callable[[str, Waiting], object]
 class Outbox:
     """The folder ``outbox``; what was tried too often lies in its folder ``failed``.
 
-    Any number of threads of one process may put, one sends.
+    Any number of threads of one process may put; one for each destination sends.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -78,23 +78,35 @@ class Outbox:
         """(objects that wait, objects given up) in an outbox that another process may work in."""
         return len(list(folder.glob("*.json"))), len(list((folder / "failed").glob("*.json")))
 
-    def send(self, send: Send, tell: Tell = lambda *_: None, batch: int = BATCH) -> int:
-        """Try what is due, by destination; how many objects arrived.
+    def destinations(self) -> Counter[str]:
+        """How many objects wait for each."""
+        return Counter(one.destination for one in self.waiting())
+
+    def due(self) -> dict[str, list[Waiting]]:
+        """What is to be tried now, by destination."""
+        found: dict[str, list[Waiting]] = defaultdict(list)
+        for one in self.waiting():
+            if one.next_try <= time.time():
+                found[one.destination].append(one)
+        return found
+
+    def send(
+        self,
+        destination: str,
+        due: Sequence[Waiting],
+        send: Send,
+        tell: Tell = lambda *_: None,
+        batch: int = BATCH,
+    ) -> int:
+        """Try the first of what is due at one destination; how many objects arrived.
 
         Where ``tell`` raises, the object stays and is sent again.
         """
-        by_destination: dict[str, list[Waiting]] = defaultdict(list)
-        for one in self.waiting():
-            if one.next_try <= time.time():
-                by_destination[one.destination].append(one)
-        arrived = 0
-        for destination, due in by_destination.items():
-            chosen = due[:batch]
-            results = send(destination, [w.item.read_bytes() for w in chosen])
-            for one, good in zip(chosen, results, strict=True):
-                arrived += good
-                self._arrived(one, tell) if good else self._again(one, tell)
-        return arrived
+        chosen = due[:batch]
+        results = send(destination, [w.item.read_bytes() for w in chosen])
+        for one, good in zip(chosen, results, strict=True):
+            self._arrived(one, tell) if good else self._again(one, tell)
+        return sum(map(bool, results))
 
     def _arrived(self, one: Waiting, tell: Tell) -> None:
         tell("object.sent", one)
@@ -122,7 +134,10 @@ def _read(note: Path) -> Waiting | None:
     if not note.with_suffix(".dcm").exists():
         note.unlink(missing_ok=True)
         return None
-    said = json.loads(note.read_text())
+    try:
+        said = json.loads(note.read_text())
+    except FileNotFoundError:  # sent meanwhile
+        return None
     about = said.get("about", {})  # of an earlier version: nothing
     return Waiting(note, said["destination"], said["attempts"], said["next_try"], about)
 

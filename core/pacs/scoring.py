@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ from pydicom.uid import (
     SecondaryCaptureImageStorage,
 )
 
+from core import imaging
 from core.cascade import Cascade
 from core.dicom_out import reply
 from core.dicom_out.encoding import encoded
@@ -40,9 +42,11 @@ KINDS = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass
 class Scorer:
-    """Where results go. destinations: see ``core.pacs.sender``. copies: None keeps none."""
+    """Where results go. cascade: another one may take its place between two studies. destinations:
+    see ``core.pacs.sender``. copies: None keeps none.
+    """
 
     cascade: Cascade
     store: Store
@@ -57,21 +61,43 @@ class Scorer:
         Doing it twice, after a crash, leaves the same: the worklist and the outbox know what
         they have.
         """
+        patients: dict[str, list[tuple[str, bytes]]] = defaultdict(list)
+        for name, data in study.contents():
+            patients[self._patient(data)].append((name, data))
+        if len(patients) > 1:
+            log.error(
+                "A study came with radiographs of %d patients; each is assessed by itself, and the "
+                "worklist says so.",
+                len(patients),
+            )
+        for number, files in enumerate((patients[p] for p in sorted(patients)), 1):
+            which = f", patient {number} of {len(patients)}" if len(patients) > 1 else ""
+            self._score(study.key, files, which)
+
+    def _patient(self, data: bytes) -> str:
+        """Whose file it is, by the Patient ID; "" where it does not say."""
+        try:
+            return str(imaging.dicom_header(data, self.limits).get("PatientID") or "").strip()
+        except ImageRejected:
+            return ""
+
+    def _score(self, key: str, files: Sequence[tuple[str, bytes]], which: str) -> None:
+        """The files of one patient. which: for the title, where the study has several."""
         results: list[ImageResult] = []
         views: list[View] = []
-        pictures: dict[str, bytes] = {}
-        for name, data in study.contents():
+        for name, data in files:
             seen = self._assess(name, data)
             views += [v for v in seen if isinstance(v, View)]
             results += [v.result if isinstance(v, View) else v for v in seen]
-            pictures[sha256(data)] = data
             if self.copies is not None:
                 self.copies.keep(data, self.limits)
-        combined = combine(study.key, results, self.cascade.release)
-        title = f"Study {study.key[-16:]}" if views else study.key[-60:]
+        combined = combine(key, results, self.cascade.release)
+        title = (f"Study {key[-16:]}" if views else key[-60:]) + which
+        pictures = {sha256(data): data for _, data in files}
         added = self.store.add_study(title, combined, self.cascade.release, pictures, ACTOR)
         if views and self.destinations:
-            objects = reply.objects(Assessment(tuple(views), self.cascade.release))
+            unread = tuple(r for r in results if r.reason is not None and r.body_part is None)
+            objects = reply.objects(Assessment(tuple(views), self.cascade.release, refused=unread))
             put_all(self.outbox, self.destinations, objects, added)
 
     def _assess(self, name: str, data: bytes) -> Sequence[View | ImageResult]:

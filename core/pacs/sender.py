@@ -69,7 +69,7 @@ def peer(destination: str) -> Peer | None:
         _checked_url(destination)
         return None
     found = _PEER.fullmatch(destination)
-    if not found or int(found["port"]) > 65535:
+    if not found or not 0 < int(found["port"]) <= 65535:
         raise SettingsInvalid(f"{destination!r} is neither AET@HOST:PORT[:tls] nor a URL.")
     return Peer(found["aet"], found["host"].strip("[]"), int(found["port"]), bool(found["tls"]))
 
@@ -101,7 +101,7 @@ def send(
     """
     to = peer(destination)
     if to is None:
-        return [_stow(destination, data) for data in items]
+        return _stow_all(destination, items)
     return _store(to, [read_own(data) for data in items], calling, tls)
 
 
@@ -123,7 +123,7 @@ def _store(
         tls_args=(tls, to.host) if to.tls and tls else None,
     )
     if not association.is_established:
-        log.warning("The archive does not answer or refuses the connection.")
+        log.warning("%s@%s:%d does not answer or refuses the connection.", to.aet, to.host, to.port)
         return [False] * len(items)
     try:
         return [association.is_established and _one(association, item) for item in items]
@@ -165,8 +165,19 @@ def _failed(answer: bytes) -> bool:
         return False
 
 
-def _stow(url: str, data: bytes) -> bool:
-    """One object by STOW-RS (PS3.18 section 10.5)."""
+def _stow_all(url: str, items: Sequence[bytes]) -> list[bool]:
+    """Which of them arrived; after one that had no answer at all, the others wait."""
+    arrived: list[bool] = []
+    for data in items:
+        stored = _stow(url, data)
+        arrived.append(bool(stored))
+        if stored is None:
+            break
+    return arrived + [False] * (len(items) - len(arrived))
+
+
+def _stow(url: str, data: bytes) -> bool | None:
+    """One object by STOW-RS (PS3.18 section 10.5); None where there was no answer."""
     boundary = uuid.uuid4().hex
     head = f"--{boundary}\r\nContent-Type: application/dicom\r\n\r\n".encode()
     body = io.BytesIO(head + data + f"\r\n--{boundary}--\r\n".encode()).getvalue()
@@ -182,6 +193,10 @@ def _stow(url: str, data: bytes) -> bool:
                 log.warning("The archive did not store an object (HTTP %d).", answer.status)
             return stored
     except (OSError, http.client.HTTPException, ValueError) as error:
-        code = getattr(error, "code", type(error).__name__)
-        log.warning("The archive did not store an object (HTTP %s).", code)
+        code = getattr(error, "code", None)
+        host = urllib.parse.urlsplit(url).hostname
+        if code is None:
+            log.warning("%s does not answer (%s).", host, type(error).__name__)
+            return None
+        log.warning("%s did not store an object (HTTP %s).", host, code)
     return False

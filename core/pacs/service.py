@@ -10,12 +10,14 @@ from collections.abc import Callable, Sequence
 
 from core.errors import StoreUnavailable
 from core.pacs.inbox import Arrived, Inbox
-from core.pacs.outbox import Outbox, Send, Tell
+from core.pacs.outbox import Outbox, Send, Tell, Waiting
 from core.pacs.scoring import Scorer
 
 log = logging.getLogger(__name__)
 PAUSE = 0.5
 """Seconds between two looks at the inbox, the folder and the outbox."""
+LAST_OBJECTS = 5.0
+"""Seconds that what is being sent has to end, when the process is told to stop."""
 TROUBLE = 10.0
 """Seconds until the next look when the disk or the database did not answer."""
 
@@ -64,15 +66,41 @@ def score_one(inbox: Inbox, scorer: Scorer, study: Arrived) -> bool:
 
 
 def keep_sending(outbox: Outbox, send: Send, stop: threading.Event, tell: Tell) -> None:
-    """Send until ``stop``, in a thread of its own: an archive that is slow delays no result."""
+    """Send until ``stop``, in a thread of its own for each destination: an archive that is slow
+    delays neither results nor what goes to another one."""
+    busy: dict[str, threading.Thread] = {}
     while not stop.is_set():
         pause = PAUSE
         try:
-            outbox.send(send, tell)
+            for destination, due in outbox.due().items():
+                if destination in busy and busy[destination].is_alive():
+                    continue
+                busy[destination] = threading.Thread(
+                    target=_send, args=(outbox, destination, due, send, stop, tell), daemon=True
+                )
+                busy[destination].start()
         except Exception as error:  # noqa: BLE001 - else nothing would ever be sent again
-            _complain("The outbox could not be sent", error)
+            _complain("The outbox could not be looked through", error)
             pause = TROUBLE
         stop.wait(pause)
+    for thread in busy.values():
+        thread.join(LAST_OBJECTS)
+
+
+def _send(
+    outbox: Outbox,
+    destination: str,
+    due: Sequence[Waiting],
+    send: Send,
+    stop: threading.Event,
+    tell: Tell,
+) -> None:
+    """The boundary of one batch for one destination."""
+    try:
+        outbox.send(destination, due, send, tell)
+    except Exception as error:  # noqa: BLE001 - the next batch is tried all the same
+        _complain("The outbox could not be sent", error)
+        stop.wait(TROUBLE)
 
 
 def every(seconds: float, act: Callable[[], object]) -> Callable[[], object]:

@@ -91,6 +91,13 @@ class Signing:
                 log.error("A decided study is not reported: its release is no longer there.")
             self._others.add(record.id)
             return False
+        if self._came_again(record):
+            log.error(
+                "A decided study is not reported: its radiographs came again since, and stand on "
+                "the worklist as a newer study."
+            )
+            self._others.add(record.id)
+            return False
         try:
             found = dict(_views(record, self.store, self.limits))
         except (ImageRejected, StoreUnavailable):
@@ -105,7 +112,8 @@ class Signing:
             tuple(_said(record, d, list(found)) for d in _decided(record)),
             before[1] if before else None,
         )
-        assessment = Assessment(tuple(found.values()), release, signature)
+        unread = tuple(v for v in record.result.views if v.reason and v.body_part is None)
+        assessment = Assessment(tuple(found.values()), release, signature, unread)
         objects = reply.signed_objects(assessment)
         count = put_all(self.outbox, self.destinations, objects, record.id)
         when = signature.when.isoformat()
@@ -115,6 +123,15 @@ class Signing:
         append_event(self.sent, {"study": record.id, "when": when, "report": report})
         self._last[record.id] = when, report
         return True
+
+    def _came_again(self, record: StudyRecord) -> bool:
+        """Whether the worklist has a newer set of the radiographs of this very study."""
+        return any(
+            e.title == record.title
+            and e.added > record.added
+            and self.store.study(e.id).result.id == record.result.id
+            for e in self.store.worklist(Query())
+        )
 
 
 def _decided(of: Entry | StudyRecord) -> list[Decision]:

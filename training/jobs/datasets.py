@@ -11,7 +11,7 @@ import pandas as pd
 
 from core import files, roots
 from training import phases
-from training.data import FOCUS, SIMULATED, DataInvalid, gather, split_hash
+from training.data import FOCUS, SIMULATED, DataInvalid, gather, split_hash, studies
 from training.sources import READERS, SPLITS
 
 KINDS = tuple(READERS)
@@ -115,7 +115,7 @@ def overview(sets: Sequence[DataSet]) -> Overview:
     by_source = rows.groupby("source")
     sources = pd.crosstab(rows.source, rows.split).reindex(columns=list(SPLITS), fill_value=0)
     sources["patients"] = by_source.patient.nunique()
-    sources["studies"] = by_source.study.nunique()
+    sources["studies"] = studies(rows)
     words = rows.positive.map({1.0: "positive", 0.0: "negative"}).fillna("no label")
     keys = [rows.part, rows.source, words.rename("label")]
     labels = pd.crosstab(keys, rows.split).reindex(columns=list(SPLITS), fill_value=0)

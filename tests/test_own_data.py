@@ -1,0 +1,108 @@
+"""What people's own data sets are like: written by hand, of one site, of one class."""
+
+from __future__ import annotations
+
+import json
+import math
+import tomllib
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests import scored
+from training import data, evaluate, provenance, release, terms
+from training.__main__ import main
+from training.data import DataInvalid
+
+
+def listed(folder: Path, text: str) -> pd.DataFrame:
+    (folder / "own.csv").write_text(text)
+    return data.read(f"manifest:{folder / 'own.csv'}")
+
+
+def test_a_manifest_written_by_hand_is_understood(tmp_path):
+    rows = listed(tmp_path, "id,source,part,file,positive\n1,1, Elbow ,a.png,1\n2,1,HAND,b.png,0\n")
+    assert rows.part.tolist() == ["elbow", "hand"]
+    assert rows.source.tolist() == ["1", "1"] and rows.patient.tolist() == ["1/1", "1/2"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("id,source,part,file\n1,a,elbow,a.png\n2,a,,b.png\n", "row 3: the column part is empty"),
+        ("id,source,part,file\n1,,elbow,a.png\n", "row 2: the column source is empty"),
+        ("id,source,part,file\n1,a,elbow,\n", "row 2: the column file is empty"),
+        ("id,source,part,file\n", "has no rows"),
+    ],
+)
+def test_what_is_missing_in_a_manifest_is_said(tmp_path, text, said):
+    with pytest.raises(DataInvalid, match=said):
+        listed(tmp_path, text)
+
+
+def test_two_folders_of_one_name_would_mix_their_patients(tmp_path):
+    for site in ("one", "two"):
+        folder = tmp_path / site / "xray" / "elbow" / "normal"
+        folder.mkdir(parents=True)
+        (folder / "p1.png").write_bytes(b"x")
+    both = [f"folder:{tmp_path / site / 'xray'}" for site in ("one", "two")]
+    with pytest.raises(DataInvalid, match="2 folders are called xray"):
+        data.gather(both)
+    assert len(data.gather(both[:1])) == 1
+
+
+def test_studies_that_each_patient_counts_from_one_stay_apart():
+    rows = pd.concat([scored.rows().iloc[:2].assign(patient=p) for p in "abc"])
+    rows["study"] = "1"
+    rows["positive"] = [1.0, 1.0, 0.0, 0.0, 1.0, 1.0]
+    studies = evaluate.by_study(rows)
+    assert studies.patient.tolist() == ["a", "b", "c"]
+    assert studies.positive.tolist() == [1.0, 0.0, 1.0] and studies.views.tolist() == [2, 2, 2]
+    assert data.studies(rows).to_dict() == {"drawn": 3}
+
+
+def test_a_part_with_labels_of_one_class_has_the_figures_that_it_can_have():
+    rows = scored.rows().assign(positive=1.0)
+    records = evaluate.figures(rows, scored.cascade(), draws=20)
+    every = [r for r in records if (r["stage"], r["source"]) == ("fracture", "all")]
+    found = {r["metric"]: r for r in every if r["level"] == "image"}
+    assert math.isnan(found["auroc"]["value"]) and math.isnan(found["auprc"]["value"])
+    assert found["sensitivity (balanced)"]["value"] == pytest.approx(4 / 7)
+    assert "not defined" in evaluate.table(records)
+
+
+def test_terms_follow_from_what_was_trained_on():
+    own = {"sources": ["site"], "commands": ["python -m training fit --init scratch"]}
+    assert terms.licence(own) == "Weights: what the owners of site allow."
+    assert terms.credits(own) == "" and terms.limits(own) == []
+    base = {"sources": ["fracatlas", "mura_subset"], "commands": ["python -m training distill"]}
+    further = own | {"base": {"id": "x", "training_data": base}}
+    assert "trained on MURA" in terms.licence(further) and "site" in terms.licence(further)
+    assert "Stanford" in terms.credits(further) and terms.TEACHER in terms.credits(further)
+    assert len(terms.limits(further)) == 1
+    assert "of elbow and hand radiographs" in terms.intended_use(["hand", "body_part", "elbow"])
+    assert "of hand radiographs" in terms.intended_use(["hand", "body_part"])
+
+
+def test_a_run_from_an_alias_names_the_release_that_it_was(tmp_path):
+    (tmp_path / "config.toml").write_text('data = ["manifest:a.csv"]\ninit = "champion"\n')
+    (tmp_path / "base.json").write_text(json.dumps({"id": "2026.12-3", "sha256": "0" * 64}))
+    assert tomllib.loads((tmp_path / "config.toml").read_text())["init"] == "champion"
+    [command] = provenance.commands(tmp_path)
+    assert "--init 2026.12-3" in command
+
+
+def test_evaluate_reads_the_weights_that_the_settings_name(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("BONE_WEIGHTS", str(tmp_path / "elsewhere"))
+    (tmp_path / "a.csv").write_text("id,source,part,file\n1,a,elbow,a.png\n")
+    assert main(["evaluate", "--data", f"manifest:{tmp_path / 'a.csv'}"]) == 1
+    assert "There is no manifest.json" in capsys.readouterr().err
+
+
+def test_a_release_says_which_parts_it_has_lost(weights, caplog):
+    class Smaller:
+        id, parts = "smaller", ("elbow",)
+
+    release._tell_lost(weights, "champion", Smaller())
+    assert "Release smaller has no model of: hand, shoulder." in caplog.text

@@ -1,0 +1,239 @@
+"""Studies that are not what they should be: of two patients, half readable, corrected, mixed."""
+
+from __future__ import annotations
+
+import io
+import logging
+import shutil
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+
+import pydicom
+import pytest
+from pydicom.dataset import Dataset
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, KeyObjectSelectionDocumentStorage
+from pynetdicom import AE
+
+from core.cascade import Cascade
+from core.commands import listen
+from core.dicom_out import reply
+from core.dicom_out.fhir import diagnostic_report
+from core.errors import ImageRejected
+from core.pacs import sender, service
+from core.pacs.folder import WatchedFolder
+from core.pacs.inbox import Inbox
+from core.pacs.listener import Door, serve
+from core.pacs.outbox import Outbox
+from core.pacs.scoring import Scorer
+from core.settings import ImageLimits, Settings
+from core.store import Opinion, Store, Verdict
+from tests.test_signing import ELBOW, Hospital
+
+LIMITS = ImageLimits()
+TO = "PACS@localhost:104"
+
+
+def radiograph(instance: str, patient: str = "P-1", cut: bool = False, **values: str) -> bytes:
+    """The sample of an elbow, another instance and patient. cut: most of its pixels are gone."""
+    file = pydicom.dcmread(ELBOW)
+    file.SOPInstanceUID = file.file_meta.MediaStorageSOPInstanceUID = f"1.2.826.0.1.{instance}"
+    file.PatientID = patient
+    for name, value in values.items():
+        setattr(file, name, value)
+    if cut:
+        file.PixelData = file.PixelData[:1000]
+    out = io.BytesIO()
+    file.save_as(out)
+    return out.getvalue()
+
+
+def corrected(data: bytes) -> bytes:
+    """The same object by its UIDs, with another picture."""
+    file = pydicom.dcmread(io.BytesIO(data))
+    file.PixelData = bytes(reversed(file.PixelData))
+    out = io.BytesIO()
+    file.save_as(out)
+    return out.getvalue()
+
+
+@pytest.fixture
+def parts(cascade: Cascade, tmp_path: Path) -> Iterator[SimpleNamespace]:
+    """A listener's inbox, outbox, worklist and scorer."""
+    store, outbox = Store.open(Settings(home=tmp_path)), Outbox(tmp_path / "outbox")
+    scorer = Scorer(cascade, store, outbox, LIMITS, [TO])
+    yield SimpleNamespace(
+        inbox=Inbox(tmp_path / "inbox"), outbox=outbox, store=store, scorer=scorer
+    )
+    store.close()
+
+
+def scored(parts: SimpleNamespace, *files: bytes) -> list[Dataset]:
+    """What is to be sent once these files of one study have come."""
+    for n, data in enumerate(files):
+        parts.inbox.put("1.2.3", f"{n}.dcm", data, instead=True)
+    for study in parts.inbox.due(0):
+        parts.scorer.score(study)
+        parts.inbox.done(study)
+    return [pydicom.dcmread(w.item) for w in parts.outbox.waiting()]
+
+
+def test_two_patients_of_one_study_uid_are_never_put_together(parts, caplog) -> None:
+    with caplog.at_level(logging.ERROR):
+        objects = scored(parts, radiograph("1", "P-ANNA"), radiograph("2", "P-BERTA"))
+    assert "radiographs of 2 patients" in caplog.text and "ANNA" not in caplog.text
+    titles = sorted(e.title for e in parts.store.worklist())
+    assert [t.rpartition(", ")[2] for t in titles] == ["patient 1 of 2", "patient 2 of 2"]
+    for patient, instance in (("P-ANNA", "1"), ("P-BERTA", "2")):
+        own = [o for o in objects if o.PatientID == patient]
+        assert {o.Modality for o in own} >= {"OT", "SR", "DOC"}
+        [report] = [o for o in own if o.Modality == "SR"]
+        [study] = report.CurrentRequestedProcedureEvidenceSequence
+        [series] = study.ReferencedSeriesSequence
+        [seen] = series.ReferencedSOPSequence
+        assert seen.ReferencedSOPInstanceUID == f"1.2.826.0.1.{instance}"
+        [document] = [o for o in own if o.Modality == "DOC"]
+        assert len(document.SourceInstanceSequence) == 1
+
+
+def test_the_command_refuses_two_patients(cascade) -> None:
+    files = [("a.dcm", radiograph("1", "P-ANNA")), ("b.dcm", radiograph("2", "P-BERTA"))]
+    with pytest.raises(ImageRejected, match="several patients"):
+        reply.assess(cascade, files, LIMITS)
+
+
+def test_a_view_that_cannot_be_read_is_told_of_in_everything(cascade, parts, tmp_path) -> None:
+    whole, half = radiograph("1"), radiograph("2", cut=True)
+    said = "1 of 2 radiographs of the study could not be read."
+    objects = {o.Modality: o for o in scored(parts, whole, half)}
+    assert said in objects["SR"].to_json()
+    [entry] = parts.store.worklist()
+    assert "1 of 2 views was not assessed." in parts.store.study(entry.id).result.notes
+    assessment = reply.assess(cascade, [("a.dcm", whole), ("b.dcm", half)], LIMITS)
+    assert said in diagnostic_report(assessment)["conclusion"]
+    assert "1 of 2 views was not assessed." in assessment.study.notes
+    alone = reply.assess(cascade, [("a.dcm", whole)], LIMITS)
+    assert alone.uid("SR") != assessment.uid("SR") and not alone.unread
+
+
+@pytest.mark.skipif(not shutil.which("pdftotext"), reason="poppler-utils is not installed")
+def test_the_report_on_paper_says_so_too(cascade, tmp_path) -> None:
+    import subprocess
+
+    files = [("a.dcm", radiograph("1")), ("b.dcm", radiograph("2", cut=True))]
+    [page] = [
+        item
+        for name, item in reply.objects(reply.assess(cascade, files, LIMITS))
+        if name == "report-pdf.dcm"
+    ]
+    (tmp_path / "a.pdf").write_bytes(page.EncapsulatedDocument)
+    text = subprocess.check_output(["pdftotext", "-layout", tmp_path / "a.pdf", "-"], text=True)
+    assert "1 of 2 views was not assessed." in text and "View 2" in text
+
+
+def test_a_corrected_object_gets_objects_of_its_own(parts) -> None:
+    first = {o.Modality: str(o.SOPInstanceUID) for o in scored(parts, radiograph("1"))}
+    again = {o.Modality: str(o.SOPInstanceUID) for o in scored(parts, radiograph("1"))}
+    assert again == first  # nothing new: there once
+    uids = {str(o.SOPInstanceUID) for o in scored(parts, corrected(radiograph("1")))}
+    assert len([u for u in uids if u not in first.values()]) >= 3
+
+
+def test_what_came_again_since_is_not_signed(cascade, tmp_path, caplog) -> None:
+    hospital = Hospital(cascade, tmp_path)
+    study = hospital.arrives(radiograph("1"))
+    hospital.sent()
+    hospital.arrives(corrected(radiograph("1")))
+    hospital.sent()
+    [newer] = {e.id for e in hospital.store.worklist()} - {study}
+    hospital.store.decide(study, "ann", Opinion(Verdict.AGREE), 0)
+    assert hospital.later() == 0 and not hospital.sent()
+    assert "came again since" in caplog.text
+    hospital.store.decide(newer, "ann", Opinion(Verdict.AGREE), 0)
+    assert hospital.later() == 1 and "SR VERIFIED" in hospital.sent()
+    hospital.store.close()
+
+
+def test_a_router_is_not_stopped_by_what_is_no_radiograph(tmp_path) -> None:
+    inbox = Inbox(tmp_path / "inbox")
+    server = serve(Door(port=0, reserve=0), inbox, tmp_path)
+    try:
+        ae = AE()
+        for kind in (KeyObjectSelectionDocumentStorage, CTImageStorage):
+            ae.add_requested_context(kind, ExplicitVRLittleEndian)
+        association = ae.associate("127.0.0.1", server.socket.getsockname()[1], ae_title="BONE")
+        assert len(association.accepted_contexts) == 2
+        for kind in (KeyObjectSelectionDocumentStorage, CTImageStorage):
+            item = Dataset()
+            item.SOPClassUID, item.SOPInstanceUID, item.StudyInstanceUID = kind, "1.2", "1.3"
+            item.file_meta = pydicom.dataset.FileMetaDataset()
+            item.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+            assert association.send_c_store(item).Status == 0x0000
+        association.release()
+    finally:
+        server.shutdown()
+    assert not list(inbox.due(0))
+
+
+def test_an_archive_that_hangs_delays_no_other(tmp_path) -> None:
+    outbox, stop, arrived, hangs = Outbox(tmp_path), threading.Event(), [], threading.Event()
+    for n in range(3):
+        outbox.put("HANGS@localhost:1", f"1.{n}", b"x")
+        outbox.put("WORKS@localhost:2", f"1.{n}", b"x")
+
+    def send(destination: str, items: Sequence[bytes]) -> list[bool]:
+        if destination.startswith("HANGS"):
+            hangs.wait(30)
+            return [False] * len(items)
+        arrived.extend(items)
+        stop.set()
+        return [True] * len(items)
+
+    try:
+        service.keep_sending(outbox, send, stop, lambda *_: hangs.set())
+    finally:
+        hangs.set()
+    assert len(arrived) == 3
+    assert outbox.destinations().keys() <= {"HANGS@localhost:1"}
+
+
+def test_a_server_that_does_not_answer_is_asked_once_a_batch(monkeypatch) -> None:
+    asked = []
+
+    def never(url: str, data: bytes) -> None:
+        asked.append(data)
+
+    monkeypatch.setattr(sender, "_stow", never)
+    assert sender.send("http://127.0.0.1:9/studies", [b"a", b"b", b"c"]) == [False] * 3
+    assert asked == [b"a"]
+
+
+def test_a_folder_knows_an_object_by_its_uid(tmp_path) -> None:
+    watched = tmp_path / "watched"
+    watched.mkdir()
+    inbox = Inbox(tmp_path / "inbox")
+    folder = WatchedFolder(watched, tmp_path / "taken.jsonl", LIMITS)
+    for name in ("a.dcm", "b.dcm"):
+        (watched / name).write_bytes(radiograph("1"))
+    assert folder.poll(inbox) + folder.poll(inbox) == 2
+    [study] = inbox.due(0)
+    assert len(study.names) == 1
+    (watched / "a.dcm").write_bytes(corrected(radiograph("1")))
+    folder.poll(inbox)
+    assert folder.poll(inbox) == 1
+    [study] = inbox.due(0)
+    assert [data for _, data in study.contents()] == [corrected(radiograph("1"))]
+
+
+def test_the_listener_follows_a_promotion(cascade, weights, tmp_path, monkeypatch) -> None:
+    scorer = SimpleNamespace(cascade=cascade)
+    settings = Settings(home=tmp_path, weights=weights)
+    listen._follow(scorer, settings)
+    assert scorer.cascade is cascade  # the same release: nothing is loaded
+    scorer.cascade = SimpleNamespace(release=SimpleNamespace(id="old", sha256="0" * 64))
+    listen._follow(scorer, settings)
+    assert scorer.cascade.release.sha256 == cascade.release.sha256
+    before = scorer.cascade
+    listen._follow(scorer, Settings(home=tmp_path, weights=tmp_path / "none"))
+    assert scorer.cascade is before  # what is there goes on
