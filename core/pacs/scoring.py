@@ -89,8 +89,8 @@ class Scorer:
             seen = self._assess(name, data)
             views += [v for v in seen if isinstance(v, View)]
             results += [v.result if isinstance(v, View) else v for v in seen]
-            if self.copies is not None:
-                self.copies.keep(data, self.limits)
+            if self.copies is not None and self.copies.keep(data, self.limits) is None:
+                log.warning("No copy for training was kept: text in the picture, or no DICOM file.")
         combined = combine(key, results, self.cascade.release)
         title = (f"Study {key[-16:]}" if views else key[-60:]) + which
         pictures = {sha256(data): data for _, data in files}
