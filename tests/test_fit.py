@@ -116,7 +116,7 @@ def test_a_picture_varies_alike_in_any_company():
 
 
 def test_an_unknown_precision_is_refused(settings):
-    with pytest.raises(ValueError, match="bf16 or fp32"):
+    with pytest.raises(ValueError, match="one of auto, bf16, fp32"):
         replace(settings, precision="fp8")
 
 

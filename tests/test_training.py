@@ -16,8 +16,19 @@ import torch
 from core import architectures, network
 from core.registry import Registry
 from tests import small, tiny
-from training import data, fit, fit_member, measured, metrics, sampling, strangers
+from training import (
+    catalogue,
+    data,
+    fit,
+    fit_member,
+    measured,
+    metrics,
+    release,
+    sampling,
+    strangers,
+)
 from training.__main__ import main
+from training.catalogue import ReleaseRefused
 from training.data import DataInvalid
 from training.phase import Phase, rate
 
@@ -220,11 +231,16 @@ def test_from_a_run_to_a_release(manifest, run, tmp_path, capsys, monkeypatch):
         }
 
 
-def test_a_release_without_any_fracture_model_is_none(run, capsys, monkeypatch):
+def test_a_release_without_any_fracture_model_is_none(run, tmp_path, capsys, monkeypatch):
     worthless = metrics.Estimate(0.5, 0.3, 0.7, 8)
     monkeypatch.setattr(metrics, "bootstrap", lambda *a, **k: worthless)
     assert main(["calibrate", str(run), "--id", "tiny-0"]) == 1
-    assert "No fracture model is better than chance" in capsys.readouterr().err
+    assert "tiny-0 has no fracture model" in capsys.readouterr().err
+    with pytest.raises(ReleaseRefused, match="has no fracture model"):
+        release.promote(run, tmp_path / "w", "champion")
+    with pytest.raises(ReleaseRefused, match="has no fracture model"):
+        catalogue.add_run(run, tmp_path / "w")
+    assert not (tmp_path / "w").exists()
 
 
 def test_copies_that_taught_nothing_choose_nothing(run, tmp_path, monkeypatch):

@@ -145,9 +145,12 @@ def _calibrate_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _calibrate(options: argparse.Namespace) -> None:
-    from training import candidate
+    from core.registry import Registry
+    from training import candidate, catalogue
 
-    print(candidate.build(options.run_folder, options.id, options.flip_average, options.size))
+    made = candidate.build(options.run_folder, options.id, options.flip_average, options.size)
+    catalogue.refuse_empty(Registry.open(made).find(options.id))
+    print(made)
 
 
 def _average_arguments(parser: argparse.ArgumentParser) -> None:

@@ -31,7 +31,6 @@ from training.data import (
     AMBIGUOUS,
     FOCUS,
     SIMULATED,
-    DataInvalid,
     load_canvases,
     read_all,
     split_hash,
@@ -84,10 +83,6 @@ def build(run: Path, release_id: str, flip_average: bool = False, size: int = 0)
     entry["stages"] = dict(entry["stages"])
     calibrate_body_part(entry, cascade, val, canvases)
     calibrate_parts(entry, cascade, val, canvases, share_of_positives(kept))
-    if not set(entry["stages"]) - {BODY_PART}:
-        raise DataInvalid(
-            "No fracture model is better than chance on validation, so there is no candidate."
-        )
     entry["intended_use"] = terms.intended_use(entry["stages"])
     used = taken.used(entry)
     tensors = {p: t for p, t in tensors.items() if p in used}

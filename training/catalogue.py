@@ -119,6 +119,7 @@ def add_run(run: Path, weights: Path) -> str:
     """
     source = Registry.open(run / "candidate")
     found = source.find(CHAMPION)
+    refuse_empty(found)
     try:
         figures = measured.of_candidate(run, found)
     except (OSError, ValueError, KeyError, TypeError):
@@ -147,6 +148,14 @@ def append(weights: Path, entry: dict[str, Any]) -> None:
     manifest = _manifest(weights) if path.exists() else _empty()
     manifest["releases"] = [*manifest["releases"], entry]
     files.write_json(path, manifest)
+
+
+def refuse_empty(found: Release) -> None:
+    """A candidate none of whose branches was better than chance finds nothing."""
+    if not found.parts:
+        raise ReleaseRefused(
+            f"{found.id} has no fracture model: none was better than chance on validation."
+        )
 
 
 def refuse_taken(weights: Path, release: str) -> None:

@@ -76,15 +76,16 @@ def promote(run: Path, weights: Path, alias: str, optional: Sequence[str] = ()) 
     """Copy ``run/candidate`` to ``weights`` with its test figures and its model card.
 
     The figures are those of ``run/test`` (``measured.of_candidate``), and the rows behind them go
-    with them (``measured.ship``). The old champion stays as ``previous``, so
-    that rolling back is one step; what ``previous`` (or another alias) named before is removed
-    where no alias names it any more. optional: parts without whose files the release is used too.
-    Returns the id; raises WeightsInvalid for a damaged candidate, ReleaseRefused where there is a
-    release of its id, and ValueError for figures that are missing or of another release, and for a
-    part that it does not have.
+    with them (``measured.ship``). The old champion stays as ``previous``, so that rolling back is
+    one step; what ``previous`` (or another alias) named before is removed where no alias names it
+    any more. optional: parts without whose files the release is used too. Returns the id; raises
+    WeightsInvalid for a damaged candidate, ReleaseRefused where there is a release of its id and
+    where it has no fracture model, and ValueError for figures that are missing or of another
+    release, and for a part that it does not have.
     """
     source = Registry.open(run / "candidate")
     found = source.find("champion")
+    catalogue.refuse_empty(found)
     entry = {k: v for k, v in found.raw.items() if k != "files"}
     entry["metrics"] = measured.of_candidate(run, found)
     for part in optional:

@@ -53,6 +53,8 @@ def licence(data: Mapping[str, Any]) -> str:
 def intended_use(stages: Iterable[str]) -> str:
     """For the parts that have a model."""
     parts = [BodyPart(name).words for name in sorted(stages) if name != BODY_PART]
+    if not parts:
+        return "None: it has no fracture model."
     named = " and ".join(filter(None, (", ".join(parts[:-1]), parts[-1])))
     return f"Research. Supports a reader of {named} radiographs; not a medical device."
 
