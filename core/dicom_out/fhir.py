@@ -7,6 +7,7 @@ from typing import Any
 
 from core.dicom_out.codes import SITES
 from core.dicom_out.source import NOTICE, PROGRAM, Assessment, View, finding_words
+from core.study import StudyResult
 
 _REPORT = {"system": "http://loinc.org", "code": "18748-4", "display": "Diagnostic imaging study"}
 _CATEGORY = {
@@ -18,7 +19,6 @@ _CATEGORY = {
 
 def diagnostic_report(assessment: Assessment) -> dict[str, Any]:
     """The resource (hl7.org/fhir/R4/diagnosticreport.html), preliminary until a reader signs."""
-    study = assessment.study
     source = assessment.views[0].source
     observations = [_observation(v, n, assessment) for n, v in enumerate(assessment.views, 1)]
     found: dict[str, Any] = {
@@ -33,15 +33,7 @@ def diagnostic_report(assessment: Assessment) -> dict[str, Any]:
         "issued": datetime.now(UTC).isoformat(timespec="seconds"),
         "imagingStudy": [{"identifier": _uid(assessment.study_uid)}],
         "result": [{"reference": f"#{o['id']}"} for o in observations],
-        "conclusion": " ".join(
-            filter(
-                None,
-                (
-                    _conclusion(study.body_part, study.finding, study.probability),
-                    assessment.unread,
-                ),
-            )
-        ),
+        "conclusion": f"{_conclusion(assessment.study)} {assessment.unread}".strip(),
     }
     date = str(source.StudyDate)
     if date:
@@ -121,8 +113,9 @@ def _number(meaning: str, value: float) -> dict[str, Any]:
     }
 
 
-def _conclusion(part: object, finding: object, probability: float | None) -> str:
+def _conclusion(study: StudyResult) -> str:
+    part, finding, probability = study.body_part, study.finding, study.probability
     if part is None or finding is None or probability is None:
         return f"No view was assessed. {NOTICE}"
-    words = str(finding).replace("_", " ")
-    return f"{str(part).capitalize()}: finding {words}, probability {probability:.0%}. {NOTICE}"
+    words = finding.value.replace("_", " ")
+    return f"{part.capitalize()}: finding {words}, probability {probability:.0%}. {NOTICE}"

@@ -72,8 +72,10 @@ def keep_sending(outbox: Outbox, send: Send, stop: threading.Event, tell: Tell) 
     while not stop.is_set():
         pause = PAUSE
         try:
+            # Asked before it is looked what is due: else it could be due and sent meanwhile.
+            sending = {name for name, thread in busy.items() if thread.is_alive()}
             for destination, due in outbox.due().items():
-                if destination in busy and busy[destination].is_alive():
+                if destination in sending:
                     continue
                 busy[destination] = threading.Thread(
                     target=_send, args=(outbox, destination, due, send, stop, tell), daemon=True
