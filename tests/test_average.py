@@ -7,9 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from core import files
 from core.architectures import LITE2
-from training import networks, provenance
+from tests.ensembles import with_members
+from training import initial, networks, provenance
 from training.__main__ import main
+from training.phases import BODY_PART
+
+LITE2_NAME = "EfficientNet-Lite2"
 
 
 def run(folder: Path, value: float, **changed: object) -> Path:
@@ -32,7 +37,7 @@ def run(folder: Path, value: float, **changed: object) -> Path:
     return folder
 
 
-def average(tmp_path: Path, *runs: Path) -> int:
+def average(tmp_path: Path, *runs: Path | str) -> int:
     return main(["average", *map(str, runs), "--out", str(tmp_path / "mean")])
 
 
@@ -65,6 +70,41 @@ def test_what_has_no_mean_is_refused(
     assert average(tmp_path, run(tmp_path / "a", 1.0), other) == 1
     assert said in capsys.readouterr().err
     assert not (tmp_path / "mean").exists()
+
+
+def test_the_release_that_runs_began_with_may_be_one_of_them(
+    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch
+) -> None:
+    """Its outputs in the order of the run's, whatever the order in the release is."""
+    with_members(weights, tmp_path / "w", LITE2_NAME, stage1=True)
+    monkeypatch.setenv("BONE_WEIGHTS", str(tmp_path / "w"))
+    began = initial.find("champion")
+    features, layers = initial.member("champion", LITE2)
+    layer, classes = layers[BODY_PART]
+    kinds = list(reversed(classes))
+    heads = {f"{BODY_PART}.{k}": v.flip(0) + 1 for k, v in layer.items()}
+    heads |= {f"{p}.{k}": v + 1 for p in began.parts for k, v in layers[p][0].items()}
+    heads |= {"leg.weight": layer["weight"][:1]}  # of a part that is new to the release
+    changed = {k: v + 1 for k, v in features.items()}
+    made = {"features": changed, "heads": heads, "kinds": kinds, "focus": False}
+    one = run(tmp_path / "a", 1.0, init="champion", **made)
+    files.write_json(one / initial.BASE, {"id": began.id, "sha256": began.sha256})
+    assert average(tmp_path, "champion", one) == 0, capsys.readouterr().err
+    found = networks.trained(tmp_path / "mean", LITE2)
+    assert found["kinds"] == kinds
+    for name, value in features.items():
+        torch.testing.assert_close(found["features"][name], value + 0.5)
+    torch.testing.assert_close(found["heads"][f"{BODY_PART}.weight"], layer["weight"].flip(0) + 0.5)
+    torch.testing.assert_close(found["heads"]["hand.bias"], layers["hand"][0]["bias"] + 0.5)
+    assert "leg.weight" not in found["heads"]
+    assert f"training average {began.id} {one} --out" in provenance.commands(tmp_path / "mean")[-1]
+    files.write_json(one / initial.BASE, {"id": "2020.1-1", "sha256": began.sha256})
+    assert average(tmp_path, one, "champion") == 1
+    assert f"champion has init {began.id}" in capsys.readouterr().err
+    assert average(tmp_path, "champion", "champion") == 1
+    assert "at least two" in capsys.readouterr().err
+    assert average(tmp_path, one, "nobody") == 1
+    assert "no release" in capsys.readouterr().err
 
 
 def test_a_run_is_neither_alone_nor_overwritten(

@@ -154,7 +154,7 @@ def _calibrate(options: argparse.Namespace) -> None:
 
 
 def _average_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN")
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="or the release they began with")
     parser.add_argument("--out", type=Path, required=True)
 
 

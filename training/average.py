@@ -2,7 +2,8 @@
 
 Networks that were fine-tuned from the same weights stay near enough to each other for that, and
 their mean is often better and steadier than each of them (Wortsman et al. 2022, arXiv:2203.05482),
-at the price of one. Which runs go in is chosen on the validation split, like everything.
+at the price of one. The release that they began with may be one of them. Which go in is chosen on
+the validation split, like everything.
 """
 
 from __future__ import annotations
@@ -16,39 +17,50 @@ import torch
 from torch import Tensor
 
 from core import files
-from training import networks, provenance
+from training import initial, networks, provenance
 from training.data import DataInvalid
 from training.networks import NETWORKS
+from training.phases import BODY_PART
 
 
-def build(runs: Sequence[Path], out: Path) -> Path:
+def build(runs: Sequence[str], out: Path) -> Path:
     """Write ``out/networks.pt``, for ``member --init OUT`` and ``distill --teacher OUT``.
 
-    Raises DataInvalid for fewer than two runs, for one that has not ended, for runs that began
-    with other weights, know other classes or parts or saw other pictures, and where ``out`` is
-    the folder of a run.
+    runs: folders of runs, and at most once the id of the release that all of them began with.
+    Raises DataInvalid for fewer than two networks or no run among them, for one that has not ended,
+    for runs that began with other weights, know other classes or parts or saw other pictures, and
+    where ``out`` is the folder of a run. A part that the release does not know is left out.
     """
-    if len(runs) < 2:
-        raise DataInvalid("A mean takes at least two runs.")
+    folders = [Path(run) for run in runs if not _names_release(run)]
+    if len(set(runs)) < 2 or not folders:
+        raise DataInvalid("A mean takes at least two runs, or a run and the release it began with.")
     if (out / "config.toml").exists() or (out / "config.json").exists():
         raise DataInvalid(f"{out} holds a run; give another --out.")
-    first, *others = (_trained(run) for run in runs)
-    for run, other in zip(runs[1:], others):
+    first = _trained(folders[0])
+    found = [_released(run, first) if _names_release(run) else _trained(Path(run)) for run in runs]
+    for run, other in zip(runs, found):
         for name in ("arch", "init", "kinds", "size", "focus", "parts"):
             if other[name] != first[name]:
                 raise DataInvalid(
-                    f"{run} has {name} {other[name]} and {runs[0]} {first[name]}: the mean of "
+                    f"{run} has {name} {other[name]} and {folders[0]} {first[name]}: the mean of "
                     "their weights would be no network."
                 )
-    means = {kind: _mean([one[kind] for one in (first, *others)]) for kind in ("features", "heads")}
+    shared = set.intersection(*(set(one["heads"]) for one in found))
+    for one in found:
+        one["heads"] = {k: v for k, v in one["heads"].items() if k in shared}
+    means = {kind: _mean([one[kind] for one in found]) for kind in ("features", "heads")}
     kept = {name: first[name] for name in ("arch", "size", "focus", "kinds")}
     out.mkdir(parents=True, exist_ok=True)
-    made = [c for run in runs for c in provenance.commands(run)]
-    names = " ".join(str(run) for run in runs)
+    made = [c for run in folders for c in provenance.commands(run)]
+    names = " ".join(first["init"] if _names_release(run) else run for run in runs)
     made.append(f"python -m training average {names} --out {out}")
     files.write_json(out / provenance.AVERAGE, {"commands": made})
     files.save_checkpoint(out / NETWORKS, kept | means)
     return out / NETWORKS
+
+
+def _names_release(run: str) -> bool:
+    return not Path(run).is_dir()
 
 
 def _trained(run: Path) -> dict[str, Any]:
@@ -56,7 +68,35 @@ def _trained(run: Path) -> dict[str, Any]:
     path = run / "config.toml"
     config = tomllib.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     found = networks.trained(run, str(config.get("arch", "")))
-    return found | {"init": config.get("init"), "parts": sorted(found["heads"])}
+    began = initial.base(run)  # an alias may name another release by now
+    init = began["id"] if began else config.get("init")
+    return found | {"init": init, "parts": sorted(found["heads"])}
+
+
+def _released(name: str, like: dict[str, Any]) -> dict[str, Any]:
+    """A release's network, as if it were a run of the kind of ``like``: its outputs in that order.
+
+    Raises DataInvalid where there is no such release or it has no such network.
+    """
+    release, kinds = initial.find(name), tuple(like["kinds"])
+    features, layers = initial.member(release.id, like["arch"])
+    if BODY_PART in layers:
+        first, own = layers[BODY_PART]
+        if set(own) == set(kinds):
+            order = [own.index(kind) for kind in kinds]
+            layers[BODY_PART] = {k: v[order] for k, v in first.items()}, kinds
+        kinds = layers[BODY_PART][1]
+    heads = {f"{p}.{k}": v for p, (layer, _) in layers.items() for k, v in layer.items()}
+    return {
+        "arch": like["arch"],
+        "init": release.id,
+        "kinds": list(kinds),
+        "size": release.preprocessing.size,
+        "focus": bool(release.preprocessing.focus),
+        "features": features,
+        "heads": heads,
+        "parts": like["parts"] if set(heads) <= set(like["parts"]) else sorted(heads),
+    }
 
 
 def _mean(states: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:

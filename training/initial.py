@@ -201,8 +201,12 @@ def member(
     return {k: v.float() for k, v in features.items()}, heads
 
 
-def _find(name: str) -> tuple[Registry, Release]:
+def find(name: str) -> Release:
     """A release of this installation; raises DataInvalid where there is none of that name."""
+    return _find(name)[1]
+
+
+def _find(name: str) -> tuple[Registry, Release]:
     try:
         registry = Registry.open(Settings.from_environment().weights)
         return registry, registry.find(name)
