@@ -88,9 +88,10 @@ def _pacs(settings: Settings) -> str:
         return "not used"
     waiting, resting = Inbox.counts(home / "inbox")
     unsent, failed = Outbox.counts(home / "outbox")
+    to = ", ".join(f"{count} to {name}" for name, count in sorted(unsent.items()))
     return (
-        f"{waiting} studies wait to be assessed, {resting} could not be; {unsent} objects wait to "
-        f"be sent, {failed} could not be"
+        f"{waiting} studies wait to be assessed, {resting} could not be; {unsent.total()} objects "
+        f"wait to be sent{f' ({to})' if to else ''}, {failed} could not be"
     )
 
 

@@ -43,6 +43,7 @@ VERDICTS = {
     Verdict.DISAGREE: "Disagrees",
     Verdict.SECOND_LOOK: "Asks for a second look",
 }
+SUPERSEDED = " · superseded"
 EMPTY = (
     "Nothing is on the worklist yet. Open a study on the page Diagnose and choose Add to worklist."
 )
@@ -169,7 +170,7 @@ def _row(entry: Entry) -> Row:
         finding(entry.finding),
         None if entry.probability is None else 100 * entry.probability,
         entry.body_part.words.capitalize() if entry.body_part else "",
-        entry.title,
+        entry.title + SUPERSEDED * bool(entry.newer),
         entry.views,
         STATUS[entry.status],
         ", ".join(entry.readers),

@@ -202,6 +202,14 @@ class StudyPage:
             f"<p class='soft'>{STATUS[record.status]}. Added by {escape(record.added_by)}, "
             f"{record.added:%Y-%m-%d %H:%M} UTC.</p>"
         )
+        if record.newer:
+            _theme.notice("Superseded: radiographs of this study have come again since.")
+            st.button(
+                "Open the newer study",
+                key="newer",
+                on_click=_review_list.open_study,
+                args=(record.newer,),
+            )
         self._ask()
         html(_review_said.reading_of(self._record, self._asked()))
         if st.session_state.get(NOTICE):

@@ -15,6 +15,8 @@ import pytest
 from core import health, logs
 from core.__main__ import main
 from core.files import remove_old_leftovers
+from core.pacs.inbox import Inbox
+from core.pacs.outbox import Outbox
 from core.settings import Settings
 
 
@@ -46,6 +48,17 @@ def test_each_ill_part_is_named(
     assert "trunk.safetensors" in found[0].detail
     full = health.examine(Settings(weights=weights, home=home, device="cpu"))
     assert [f.ok for f in full] == [True, True, False, True, True] and "free" in full[2].detail
+
+
+def test_what_waits_is_told_by_destination(weights: Path, home: Path, tmp_path: Path) -> None:
+    settings = Settings(weights=weights, home=tmp_path, device="cpu")
+    Inbox(tmp_path / "pacs" / "inbox")
+    outbox = Outbox(tmp_path / "pacs" / "outbox")
+    assert "; 0 objects wait to be sent, 0 could" in health.examine(settings)[4].detail
+    for to, uid in (("OLD@10.0.0.9:104", "1"), ("PACS@h:104", "2"), ("PACS@h:104", "3")):
+        outbox.put(to, uid, b"object")
+    said = health.examine(settings)[4].detail
+    assert "3 objects wait to be sent (1 to OLD@10.0.0.9:104, 2 to PACS@h:104)" in said
 
 
 @pytest.fixture

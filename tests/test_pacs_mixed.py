@@ -85,6 +85,7 @@ def test_two_patients_of_one_study_uid_are_never_put_together(parts, caplog) -> 
     assert "radiographs of 2 patients" in caplog.text and "ANNA" not in caplog.text
     titles = sorted(e.title for e in parts.store.worklist())
     assert [t.rpartition(", ")[2] for t in titles] == ["patient 1 of 2", "patient 2 of 2"]
+    assert not any(e.newer for e in parts.store.worklist())  # neither takes the other's place
     for patient, instance in (("P-ANNA", "1"), ("P-BERTA", "2")):
         own = [o for o in objects if o.PatientID == patient]
         assert {o.Modality for o in own} >= {"OT", "SR", "DOC"}
@@ -147,6 +148,8 @@ def test_what_came_again_since_is_not_signed(cascade, tmp_path, caplog) -> None:
     hospital.arrives(corrected(radiograph("1")))
     hospital.sent()
     [newer] = {e.id for e in hospital.store.worklist()} - {study}
+    assert {e.id: e.newer for e in hospital.store.worklist()} == {study: newer, newer: ""}
+    assert {r.id: r.newer for r in hospital.store.studies()} == {study: newer, newer: ""}
     hospital.store.decide(study, "ann", Opinion(Verdict.AGREE), 0)
     assert hospital.later() == 0 and not hospital.sent()
     assert "came again since" in caplog.text

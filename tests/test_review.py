@@ -68,6 +68,21 @@ def text(app: AppTest) -> str:
     return "\n".join(str(e.proto.body) for e in app.get("html"))
 
 
+def test_what_came_again_is_superseded_and_leads_to_the_newer(store: Store, weights: Path) -> None:
+    release = Registry.open(weights).find("champion")
+    old = worklist.put(store, release, "Study 1.2.3", 0.9, 0, key="1.2.3")
+    new = worklist.put(store, release, "Study 1.2.3", 0.1, 5, key="1.2.3")
+    for seed in (10, 20):  # two files of one name are no studies of one UID
+        worklist.put(store, release, "IMG_1", 0.5, seed)
+    app = page()
+    titles = list(lists(app)[0]["Study"])
+    assert titles == ["Study 1.2.3 · superseded", "IMG_1", "IMG_1", "Study 1.2.3"]
+    app = page(study=old)
+    assert "Superseded:" in text(app)
+    app.button("newer").click().run()
+    assert app.query_params["study"] == new and "Superseded:" not in text(app)
+
+
 def test_an_empty_worklist_says_how_to_fill_it(store: Store) -> None:
     assert "Nothing is on the worklist yet" in text(page())
 

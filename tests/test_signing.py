@@ -16,6 +16,7 @@ from pydicom.dataset import Dataset
 
 from core.cascade import Cascade
 from core.dicom_out.reading import person_name
+from core.errors import WeightsInvalid
 from core.pacs.inbox import Inbox
 from core.pacs.outbox import Outbox
 from core.pacs.scoring import Scorer, teller
@@ -153,6 +154,22 @@ def test_it_is_sent_once_and_after_a_restart_not_again(hospital: Hospital) -> No
     with hospital.signing.sent.open("a") as file:
         file.write('{"study": "cut sho')
     assert hospital.started().poll() == 0
+
+
+def test_weights_that_are_away_for_a_moment_delay_a_report(hospital: Hospital, caplog) -> None:
+    study = hospital.arrives(ELBOW.read_bytes())
+    hospital.sent()
+    hospital.store.decide(study, "ann", AGREE, 0)
+    found = hospital.signing.release_of
+
+    def away(*_: str) -> None:
+        raise WeightsInvalid("The manifest is not there.")
+
+    hospital.signing.release_of = away
+    assert [hospital.later(), hospital.later()] == [0, 0]
+    assert caplog.text.count("waits to be reported. The manifest is not there.") == 1
+    hospital.signing.release_of = found
+    assert hospital.later() == 1 and "SR VERIFIED" in hospital.sent()
 
 
 def test_after_an_undo_only_the_next_decision_is_sent(hospital: Hospital) -> None:

@@ -20,8 +20,10 @@ from core.types import (
 from tests.simulated import encoded, phantom
 
 
-def put(store: Store, release: Release, title: str, probability: float, seed: int = 0) -> str:
-    """Add a study of two views of a hand; its id."""
+def put(
+    store: Store, release: Release, title: str, probability: float, seed: int = 0, key: str = ""
+) -> str:
+    """Add a study of two views of a hand; its id. key: of the study, by default its title."""
     pictures = [encoded(phantom(200, 160, seed=seed + n), "PNG") for n in range(2)]
     digests = [hashlib.sha256(p).hexdigest() for p in pictures]
     views = [
@@ -38,5 +40,5 @@ def put(store: Store, release: Release, title: str, probability: float, seed: in
         )
         for digest in digests
     ]
-    result = combine(title, views, release)
+    result = combine(key or title, views, release)
     return store.add_study(title, result, release, dict(zip(digests, pictures)), "ann")

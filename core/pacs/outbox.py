@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -74,9 +75,14 @@ class Outbox:
         return [w for w in map(_read, sorted(self._folder.glob("*.json"))) if w is not None]
 
     @staticmethod
-    def counts(folder: Path) -> tuple[int, int]:
-        """(objects that wait, objects given up) in an outbox that another process may work in."""
-        return len(list(folder.glob("*.json"))), len(list((folder / "failed").glob("*.json")))
+    def counts(folder: Path) -> tuple[Counter[str], int]:
+        """(objects that wait by destination, objects given up) in an outbox that another process
+        may work in: nothing is tidied."""
+        waiting: Counter[str] = Counter()
+        for note in folder.glob("*.json"):
+            with contextlib.suppress(FileNotFoundError):  # sent meanwhile
+                waiting[json.loads(note.read_text())["destination"]] += 1
+        return waiting, len(list((folder / "failed").glob("*.json")))
 
     def destinations(self) -> Counter[str]:
         """How many objects wait for each."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from core import imaging
 from core.dicom_out import reply
 from core.dicom_out.source import Assessment, Signature, View, source_of
-from core.errors import ImageRejected, StoreUnavailable
+from core.errors import ImageRejected, StoreUnavailable, WeightsInvalid
 from core.files import append_event
 from core.pacs.outbox import Outbox
 from core.pacs.scoring import ACTOR, put_all
@@ -37,7 +37,8 @@ class Signing:
 
     Readers who say different things, or ask for a second look, sign nothing. wait: seconds that a
     decision must be old, so that one undone at once is never sent. sent: the file that tells what
-    was. release_of: the release with this id and SHA-256, None where it is no longer there.
+    was. release_of: the release with this id and SHA-256, None where it is no longer there; it may
+    raise WeightsInvalid for as long as the weights cannot be looked through.
     """
 
     store: Store
@@ -50,6 +51,7 @@ class Signing:
     wait: float = 60.0
     _last: dict[str, tuple[str, tuple[str, str]]] = field(default_factory=dict, init=False)
     _others: set[str] = field(default_factory=set, init=False)
+    _waiting: set[str] = field(default_factory=set, init=False)
 
     def __post_init__(self) -> None:
         for line in self.sent.read_text().splitlines() if self.sent.exists() else ():
@@ -78,6 +80,11 @@ class Signing:
             return self._sign(self.store.study(study))
         except (OSError, StoreUnavailable):
             raise
+        except WeightsInvalid as error:  # the manifest may be away only while weights are copied
+            if study not in self._waiting:
+                log.error("A decided study waits to be reported. %s", error)
+            self._waiting.add(study)
+            return False
         except Exception as error:  # noqa: BLE001 - one odd study must not stop the others
             where = "".join(traceback.format_tb(error.__traceback__))  # no message: it may quote
             log.error("A study could not be reported: %s\n%s", type(error).__name__, where)
@@ -91,7 +98,7 @@ class Signing:
                 log.error("A decided study is not reported: its release is no longer there.")
             self._others.add(record.id)
             return False
-        if self._came_again(record):
+        if record.newer:
             log.error(
                 "A decided study is not reported: its radiographs came again since, and stand on "
                 "the worklist as a newer study."
@@ -123,15 +130,6 @@ class Signing:
         append_event(self.sent, {"study": record.id, "when": when, "report": report})
         self._last[record.id] = when, report
         return True
-
-    def _came_again(self, record: StudyRecord) -> bool:
-        """Whether the worklist has a newer set of the radiographs of this very study."""
-        return any(
-            e.title == record.title
-            and e.added > record.added
-            and self.store.study(e.id).result.id == record.result.id
-            for e in self.store.worklist(Query())
-        )
 
 
 def _decided(of: Entry | StudyRecord) -> list[Decision]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -27,6 +28,7 @@ from core.study import StudyResult
 from core.types import BodyPart, Finding
 
 REMOVED = "Removed"
+_UID = re.compile(r"[0-9]+(\.[0-9]+)+")
 WHOLE = (
     selectinload(t.Study.views),
     selectinload(t.Study.decisions),
@@ -35,14 +37,15 @@ WHOLE = (
 
 
 def entries(session: Session, wanted: Query) -> list[Entry]:
-    """The lines of the worklist in their order: three statements, however many there are."""
+    """The lines of the worklist in their order: four statements, however many there are."""
     counted = select(t.View.study_id, func.count()).group_by(t.View.study_id)
     views = {study: n for study, n in session.execute(counted)}
     decisions: dict[str, list[t.Decision]] = defaultdict(list)
     for row in session.scalars(select(t.Decision).order_by(t.Decision.number)):
         decisions[row.study_id].append(row)
+    newest = _newest(session)
     found = [
-        _entry(study, views.get(study.id, 0), in_force(decisions[study.id]))
+        _entry(study, views.get(study.id, 0), in_force(decisions[study.id]), _newer(study, newest))
         for study in session.scalars(_ordered(wanted))
     ]
     if not wanted.undecided_by:
@@ -51,15 +54,22 @@ def entries(session: Session, wanted: Query) -> list[Entry]:
 
 
 def records(session: Session, wanted: Query) -> list[StudyRecord]:
-    """The studies asked for with all that is known of them: four statements."""
-    found = [record(s) for s in session.scalars(_ordered(wanted).options(*WHOLE))]
+    """The studies asked for with all that is known of them: five statements."""
+    newest = _newest(session)
+    studies = session.scalars(_ordered(wanted).options(*WHOLE))
+    found = [record(s, _newer(s, newest)) for s in studies]
     if not wanted.undecided_by:
         return found
     return [r for r in found if not _decided(r.decisions, wanted.undecided_by)]
 
 
-def record(study: t.Study) -> StudyRecord:
-    """One study; all that ``WHOLE`` names is loaded already."""
+def one(session: Session, study: t.Study) -> StudyRecord:
+    """A study with everything that is known of it."""
+    return record(study, _newer(study, _newest(session)))
+
+
+def record(study: t.Study, newer: str = "") -> StudyRecord:
+    """One study; all that ``WHOLE`` names is loaded already. newer: see ``StudyRecord``."""
     views = tuple(
         unpack(v.result, v.name, v.sha256, study.release, study.release_sha256) for v in study.views
     )
@@ -87,7 +97,31 @@ def record(study: t.Study) -> StudyRecord:
         history=tuple(decision(d) for d in study.decisions),
         purged=study.purged,
         reassessments=tuple(_reassessment(study, row) for row in study.reassessments),
+        newer=newer,
     )
+
+
+def _newest(session: Session) -> dict[tuple[str, str], str]:
+    """The newest study's id for each key and title that several have, where the key is a UID.
+
+    The title too: it tells the patients of one Study Instance UID apart. What is no UID may be the
+    name of many a file.
+    """
+    here = t.Study.purged.is_(None)
+    several = (
+        select(t.Study.key).where(here).group_by(t.Study.key).having(func.count() > 1).subquery()
+    )
+    rows = session.execute(
+        select(t.Study.key, t.Study.title, t.Study.id)
+        .where(here, t.Study.key.in_(select(several)))
+        .order_by(t.Study.added, t.Study.id)
+    )
+    return {(key, title): id_ for key, title, id_ in rows if _UID.fullmatch(key)}
+
+
+def _newer(study: t.Study, newest: dict[tuple[str, str], str]) -> str:
+    found = newest.get((study.key, study.title), "")
+    return "" if found == study.id else found
 
 
 def _reassessment(study: t.Study, row: t.Reassessment) -> Reassessment:
@@ -182,7 +216,7 @@ def _conditions(wanted: Query) -> list[ColumnElement[bool]]:
     return found
 
 
-def _entry(study: t.Study, views: int, decisions: tuple[Decision, ...]) -> Entry:
+def _entry(study: t.Study, views: int, decisions: tuple[Decision, ...], newer: str) -> Entry:
     return Entry(
         id=study.id,
         title=study.title,
@@ -194,6 +228,7 @@ def _entry(study: t.Study, views: int, decisions: tuple[Decision, ...]) -> Entry
         views=views,
         decisions=decisions,
         purged=study.purged,
+        newer=newer,
     )
 
 

@@ -89,7 +89,8 @@ class Decision:
 class Entry:
     """One line of the worklist. readers: whose decisions are in force. views: how many there are.
 
-    release_sha256 and content together say that two lines are of the same study.
+    newer: id of the newest study on the worklist of the same Study Instance UID, added since, which
+    this one is superseded by; "" where there is none.
     """
 
     id: str
@@ -102,6 +103,7 @@ class Entry:
     views: int
     decisions: tuple[Decision, ...] = ()
     purged: datetime | None = None
+    newer: str = ""
 
     @property
     def readers(self) -> tuple[str, ...]:
@@ -130,7 +132,8 @@ class StudyRecord:
 
     decisions: those in force, one a reader, the earliest reader first. history: all there ever
     were, in order. label_means: what a positive label meant to the release that assessed it.
-    stored: for each view whether its picture is there. reassessments: the earliest first.
+    stored: for each view whether its picture is there. reassessments: the earliest first. newer:
+    as of an ``Entry``.
     """
 
     id: str
@@ -148,6 +151,7 @@ class StudyRecord:
     history: tuple[Decision, ...]
     purged: datetime | None = None
     reassessments: tuple[Reassessment, ...] = ()
+    newer: str = ""
 
     def reassessed_as(self, part: BodyPart | None) -> Reassessment | None:
         """The newest answer of a part's own fracture model; None where it was not asked."""

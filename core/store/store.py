@@ -111,7 +111,7 @@ class Store:
     def study(self, study_id: str) -> StudyRecord:
         """Everything about one study; raises StudyNotFound."""
         with self._database.reading() as session:
-            return query.record(_found(session, study_id))
+            return query.one(session, _found(session, study_id))
 
     def studies(self, wanted: Query | None = None) -> list[StudyRecord]:
         """Everything about all the studies asked for, in the order of the worklist."""
