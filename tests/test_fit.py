@@ -16,7 +16,7 @@ from core.registry import Registry
 from core.types import WHOLE, Crop
 from tests import small, tiny
 from training import candidate, fit, joint, sampling
-from training.augment import FLIP, GEOMETRY, RandomJpeg, vary
+from training.augment import FLIP, GEOMETRY, RandomJpeg, RandomPhotograph, vary
 from training.model import JointNetwork
 from training.pictures import Pictures, dense_loss, pointing_loss, steady_loss
 from training.pictures import loss as loss_of
@@ -143,6 +143,25 @@ def test_jpeg_changes_little_and_by_its_seed_alone():
     torch.manual_seed(5)
     again = [RandomJpeg((20, 95))(grey) for _ in range(2)]
     assert torch.equal(first[0], again[0]) and not torch.equal(first[0], first[1])
+
+
+def test_a_photograph_is_darker_at_its_edges_veiled_and_banded():
+    grey, black = torch.full((1, 64, 64), 0.5), torch.zeros(1, 64, 64)
+    off = {"uneven": 0.0, "veil": 0.0, "glare": 0.0, "moire": 0.0}
+    assert torch.equal(RandomPhotograph(**off)(grey), grey)
+    seen = {}
+    for name, strength in {"uneven": 0.5, "veil": 0.3, "glare": 0.5, "moire": 0.2}.items():
+        torch.manual_seed(12)  # of which both the reflection and the bands are drawn
+        seen[name] = RandomPhotograph(**(off | {name: strength}))
+        torch.manual_seed(12)
+        changed = seen[name](grey)
+        torch.manual_seed(12)
+        assert torch.equal(changed, seen[name](grey))
+        assert float(changed.min()) >= 0 and float(changed.max()) <= 1.0
+        assert float((changed - grey).abs().mean()) > 0.001, name
+        torch.manual_seed(12)
+        lit = float(seen[name](black).max())
+        assert (lit > 0) == (name in ("veil", "glare"))  # light adds, the rest multiplies
 
 
 def test_boxes_follow_the_geometry_of_their_picture():

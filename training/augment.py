@@ -1,12 +1,14 @@
 """Augmentation with ``torchvision.transforms.v2``: what changes between two exposures of a bone.
 
 Geometry: either side of the body, a turned or shifted limb, another distance. Exposure: window,
-gamma, blur, noise, and how the picture was stored. Occlusion: a marker, a border or a ring over
-part of the picture. Nothing here changes anatomy, and the picture is never squashed.
+gamma, blur, noise, how the picture was stored, and whether it was photographed from a film or
+screen. Occlusion: a marker, a border or a ring over part of the picture. Nothing here changes
+anatomy, and the picture is never squashed.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import cv2
@@ -54,6 +56,48 @@ class RandomJpeg(v2.Transform):  # type: ignore[misc]
         return torch.from_numpy(read).to(inpt.dtype).div_(255)[None]
 
 
+class RandomPhotograph(v2.Transform):  # type: ignore[misc]
+    """What is left of a photograph of a film or a screen once the film is cut out of it: uneven
+    light, a veil, a reflection, the moire of two grids of pixels (``camera`` simulates the whole).
+    """
+
+    def __init__(
+        self,
+        uneven: float = 0.35,
+        veil: float = 0.1,
+        glare: float = 0.25,
+        moire: float = 0.08,
+        wave: tuple[float, float] = (2.5, 12.0),
+    ) -> None:
+        """Largest strengths; grey values in [0, 1], wave in pixels."""
+        super().__init__()
+        self.uneven, self.veil, self.glare, self.moire = uneven, veil, glare, moire
+        self.wave = wave
+
+    def make_params(self, flat_inputs: list[Tensor]) -> dict[str, Tensor]:
+        drawn = torch.rand(12)
+        return {"drawn": drawn, "corners": torch.rand(1, 1, 3, 3)}
+
+    def transform(self, inpt: Tensor, params: dict[str, Tensor]) -> Tensor:
+        u, size = params["drawn"].tolist(), inpt.shape[-2:]
+        light = F.interpolate(params["corners"], size, mode="bicubic", align_corners=True)[0]
+        seen = inpt.clamp(0, 1) * (1 - self.uneven * u[0] * light)
+        seen = seen + (1 - seen) * self.veil * u[1]
+        y, x = torch.meshgrid(*(torch.linspace(0, 1, n) for n in size), indexing="ij")
+        if u[2] < 0.5:
+            wide = 0.02 + 0.1 * u[3]
+            far = ((x - u[4]) ** 2 + (y - u[5]) ** 2) / (2 * wide * wide)
+            seen = seen + self.glare * u[6] * torch.exp(-far)
+        if u[7] < 0.5:
+            low, high = self.wave
+            turn, wave = math.pi * u[8], low + (high - low) * u[9]
+            along = math.cos(turn) * x + math.sin(turn) * y
+            bent = along + 0.3 * (u[10] - 0.5) * along * along
+            bands = torch.sin(2 * math.pi * size[-1] / wave * bent)
+            seen = seen * (1 + self.moire * u[11] * bands)
+        return seen.clamp(0, 1)
+
+
 GEOMETRY = v2.RandomAffine(
     degrees=15,
     translate=(0.06, 0.06),
@@ -63,6 +107,7 @@ GEOMETRY = v2.RandomAffine(
 FLIP = v2.RandomHorizontalFlip()
 EXPOSURE = v2.Compose(
     [
+        v2.RandomApply([RandomPhotograph()], p=0.25),
         RandomGamma(0.4),
         v2.ColorJitter(brightness=0.2, contrast=0.25),
         v2.RandomApply([v2.GaussianBlur(5, sigma=(0.1, 1.2))], p=0.2),
