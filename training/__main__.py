@@ -56,6 +56,7 @@ def _parser(wanted: str) -> argparse.ArgumentParser:
         ("calibrate", "make a candidate release from a run", _calibrate_arguments, _calibrate),
         ("member", "add a network to a release's ensemble", _member_arguments, _member),
         ("average", "the mean of runs of fit --arch", _average_arguments, _average),
+        ("screen", "which networks of fit --arch are worth it", _screen_arguments, _screen),
         ("evaluate", "score a release on one split", _evaluate_arguments, _evaluate),
         ("joint", "score the heads of a run's joint phase", _joint_arguments, _joint),
         ("heatmaps", "do the heatmaps point at what was found?", _heatmaps_arguments, _heatmaps),
@@ -162,6 +163,20 @@ def _average(options: argparse.Namespace) -> None:
     from training import average
 
     print(average.build(options.runs, options.out))
+
+
+def _screen_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "networks", nargs="+", metavar="RUN", help="or a release, or several joined by + (the mean)"
+    )
+    parser.add_argument("--data", action="append", required=True, metavar="KIND:PATH")
+    parser.add_argument("--draws", type=int, default=1000, help="bootstrap draws (default: 1000)")
+
+
+def _screen(options: argparse.Namespace) -> None:
+    from training import evaluate, screen
+
+    print(evaluate.table(screen.measure(options.networks, options.data, draws=options.draws)))
 
 
 def _member_arguments(parser: argparse.ArgumentParser) -> None:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from core import files
+from core.architectures import RESNET50
 from training import initial, networks, provenance
 from training.data import DataInvalid
 from training.networks import NETWORKS
@@ -27,36 +28,47 @@ def build(runs: Sequence[str], out: Path) -> Path:
     """Write ``out/networks.pt``, for ``member --init OUT`` and ``distill --teacher OUT``.
 
     runs: folders of runs, and at most once the id of the release that all of them began with.
-    Raises DataInvalid for fewer than two networks or no run among them, for one that has not ended,
-    for runs that began with other weights, know other classes or parts or saw other pictures, and
-    where ``out`` is the folder of a run. A part that the release does not know is left out.
+    Raises DataInvalid for fewer than two networks or no run among them, for what ``mean`` refuses,
+    and where ``out`` is the folder of a run.
     """
-    folders = [Path(run) for run in runs if not _names_release(run)]
+    folders = [run for run in runs if not _names_release(run)]
     if len(set(runs)) < 2 or not folders:
         raise DataInvalid("A mean takes at least two runs, or a run and the release it began with.")
     if (out / "config.toml").exists() or (out / "config.json").exists():
         raise DataInvalid(f"{out} holds a run; give another --out.")
-    first = _trained(folders[0])
-    found = [_released(run, first) if _names_release(run) else _trained(Path(run)) for run in runs]
+    found = mean(runs)
+    out.mkdir(parents=True, exist_ok=True)
+    made = [c for run in folders for c in provenance.commands(Path(run))]
+    names = " ".join(initial.find(run).id if _names_release(run) else run for run in runs)
+    made.append(f"python -m training average {names} --out {out}")
+    files.write_json(out / provenance.AVERAGE, {"commands": made})
+    files.save_checkpoint(out / NETWORKS, found)
+    return out / NETWORKS
+
+
+def mean(runs: Sequence[str]) -> dict[str, Any]:
+    """What ``networks.pt`` holds (``training.networks``), of the mean; of one, its own.
+
+    A part that a release among them does not know is left out. Raises DataInvalid for a run that
+    has not ended, and for runs that began with other weights, know other classes or parts or saw
+    other pictures.
+    """
+    folders = [run for run in runs if not _names_release(run)]
+    like = _trained(Path(folders[0])) if folders else None
+    found = [_released(run, like) if _names_release(run) else _trained(Path(run)) for run in runs]
+    first = like or found[0]
     for run, other in zip(runs, found):
         for name in ("arch", "init", "kinds", "size", "focus", "parts"):
             if other[name] != first[name]:
                 raise DataInvalid(
-                    f"{run} has {name} {other[name]} and {folders[0]} {first[name]}: the mean of "
-                    "their weights would be no network."
+                    f"{run} has {name} {other[name]} and {(folders or runs)[0]} {first[name]}: the "
+                    "mean of their weights would be no network."
                 )
     shared = set.intersection(*(set(one["heads"]) for one in found))
     for one in found:
         one["heads"] = {k: v for k, v in one["heads"].items() if k in shared}
     means = {kind: _mean([one[kind] for one in found]) for kind in ("features", "heads")}
-    kept = {name: first[name] for name in ("arch", "size", "focus", "kinds")}
-    out.mkdir(parents=True, exist_ok=True)
-    made = [c for run in folders for c in provenance.commands(run)]
-    names = " ".join(first["init"] if _names_release(run) else run for run in runs)
-    made.append(f"python -m training average {names} --out {out}")
-    files.write_json(out / provenance.AVERAGE, {"commands": made})
-    files.save_checkpoint(out / NETWORKS, kept | means)
-    return out / NETWORKS
+    return {name: first[name] for name in ("arch", "size", "focus", "kinds")} | means
 
 
 def _names_release(run: str) -> bool:
@@ -73,29 +85,33 @@ def _trained(run: Path) -> dict[str, Any]:
     return found | {"init": init, "parts": sorted(found["heads"])}
 
 
-def _released(name: str, like: dict[str, Any]) -> dict[str, Any]:
-    """A release's network, as if it were a run of the kind of ``like``: its outputs in that order.
+def _released(name: str, like: dict[str, Any] | None) -> dict[str, Any]:
+    """A release's network as if it were a run, with the outputs in the order of the run ``like``.
 
-    Raises DataInvalid where there is no such release or it has no such network.
+    Raises DataInvalid where there is no such release, it has no such network, or without a run to
+    tell which it has none but a ResNet50.
     """
-    release, kinds = initial.find(name), tuple(like["kinds"])
-    features, layers = initial.member(release.id, like["arch"])
+    release = initial.find(name)
+    arch = like["arch"] if like else next(iter(release.architectures.values()), RESNET50)
+    features, layers = initial.member(release.id, arch)
+    kinds = tuple(like["kinds"]) if like else ()
     if BODY_PART in layers:
-        first, own = layers[BODY_PART]
+        layer, own = layers[BODY_PART]
         if set(own) == set(kinds):
             order = [own.index(kind) for kind in kinds]
-            layers[BODY_PART] = {k: v[order] for k, v in first.items()}, kinds
+            layers[BODY_PART] = {k: v[order] for k, v in layer.items()}, kinds
         kinds = layers[BODY_PART][1]
     heads = {f"{p}.{k}": v for p, (layer, _) in layers.items() for k, v in layer.items()}
+    parts = sorted(heads)
     return {
-        "arch": like["arch"],
+        "arch": arch,
         "init": release.id,
         "kinds": list(kinds),
         "size": release.preprocessing.size,
         "focus": bool(release.preprocessing.focus),
         "features": features,
         "heads": heads,
-        "parts": like["parts"] if set(heads) <= set(like["parts"]) else sorted(heads),
+        "parts": like["parts"] if like and set(parts) <= set(like["parts"]) else parts,
     }
 
 

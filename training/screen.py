@@ -1,0 +1,142 @@
+"""Which networks of ``fit --arch``, and which means of them, are worth a place beside a release.
+
+Cheaper than a candidate of each: their own heads answer the labelled validation radiographs as they
+are and disturbed (turned by 5 degrees, stored as JPEG, cut at the border, as left by a photograph),
+on the canvas. Shown are the AUROC, its paired difference from the first network's, the body parts
+named right, and how far a disturbance moves the answers, in their own standard deviations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from core.network import channels_last
+from core.transforms import Preprocessing, to_tensor
+from training import average, metrics
+from training.augment import RandomPhotograph
+from training.compare import difference
+from training.data import FOCUS, SIMULATED, DataInvalid, load_canvases, read_all
+from training.evaluate import record
+from training.fit_member import MemberNetwork
+from training.phases import BODY_PART
+from training.precision import autocast
+from training.robustness import cropped, jpeg, rotated
+
+BATCH = 32
+STAGE = "network"
+Grey = NDArray[np.uint8]
+Array = NDArray[np.float64]
+
+
+def _bordered(canvas: Grey) -> Grey:
+    return np.asarray(cv2.resize(cropped(canvas), canvas.shape[::-1]), np.uint8)
+
+
+def _photographed(canvas: Grey) -> Grey:
+    """By a seed of its own content, so that each network sees the same."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(canvas.astype(np.int64).sum()))
+        seen = RandomPhotograph()(torch.from_numpy(canvas)[None].float().div(255))
+    return np.asarray(seen[0].mul(255).round().to(torch.uint8))
+
+
+DISTURBANCES: dict[str, Callable[[Grey], Grey]] = {
+    "rotated": rotated,
+    "JPEG": jpeg,
+    "border": _bordered,
+    "photograph": _photographed,
+}
+
+
+def measure(
+    names: Sequence[str], data: Sequence[str], split: str = "val", draws: int = 1000
+) -> list[dict[str, Any]]:
+    """Records of each network: a run, a release, or several joined by "+" for their mean.
+
+    Raises DataInvalid where one is missing, where they saw pictures of different kinds, and where
+    the split has no labelled picture of theirs.
+    """
+    found = {name: average.mean(name.split("+")) for name in names}
+    first = next(iter(found.values()))
+    for name, one in found.items():
+        if (one["size"], one["focus"]) != (first["size"], first["focus"]):
+            raise DataInvalid(f"{name} and {names[0]} were shown pictures of different kinds.")
+    spec = Preprocessing(size=first["size"], focus=bool(first["focus"]))
+    rows = read_all(data)
+    known = rows.part.isin(FOCUS) & rows.positive.notna() & (rows.source != SIMULATED)
+    rows = rows[known & (rows.split == split)].reset_index(drop=True)
+    if rows.empty:
+        raise DataInvalid(f"The split {split} has no labelled radiograph of {', '.join(FOCUS)}.")
+    rows, canvases = load_canvases(rows, spec)
+    views = {"": canvases} | {
+        name: np.stack([disturb(c) for c in canvases]) for name, disturb in DISTURBANCES.items()
+    }
+    records: list[dict[str, Any]] = []
+    answers: dict[str, Array] = {}
+    for name, one in found.items():
+        said = {view: _answers(one, shown, rows, spec) for view, shown in views.items()}
+        answers[name] = said[""][0]
+        records += _figures(name, rows, said, answers[names[0]], draws)
+    return records
+
+
+@torch.inference_mode()
+def _answers(
+    found: dict[str, Any], canvases: Grey, rows: pd.DataFrame, spec: Preprocessing
+) -> tuple[Array, Array]:
+    """(logit of each picture's own part; whether stage 1 names the part), NaN without a head."""
+    heads, kinds = found["heads"], list(found["kinds"])
+    parts = sorted({name.split(".")[0] for name in heads} - {BODY_PART})
+    network = MemberNetwork(found["arch"], spec, parts, kinds, 0)
+    network.features.load_state_dict(found["features"])
+    network.heads.load_state_dict(heads, strict=False)  # a release may ask it of findings alone
+    stage1 = f"{BODY_PART}.weight" in heads
+    channels_last(network.eval())
+    logits, right = [], []
+    for i in range(0, len(rows), BATCH):
+        with autocast():
+            answer, _, _ = network.answer(to_tensor(canvases[i : i + BATCH], spec))
+        for k, part in enumerate(rows.part[i : i + BATCH]):
+            logits.append(float(answer[part][k, 0]) if part in parts else np.nan)
+            best = int(answer[BODY_PART][k].argmax()) if stage1 else 0
+            right.append(float(kinds[best] == part) if stage1 else np.nan)
+    return np.array(logits), np.array(right)
+
+
+def _figures(
+    name: str,
+    rows: pd.DataFrame,
+    said: dict[str, tuple[Array, Array]],
+    first: Array,
+    draws: int,
+) -> Iterator[dict[str, Any]]:
+    patients = rows.patient
+    for part in (*(p for p in FOCUS if (rows.part == p).any()), "all"):
+        here = ((rows.part == part) | (part == "all")).to_numpy()
+        of, truth = patients[here], rows.positive[here].to_numpy(float)
+        logits, right = (values[here] for values in said[""])
+        if np.isnan(logits).any():
+            continue
+        ones = np.ones(len(right))
+        if part != "all":
+            estimate = metrics.bootstrap(metrics.auroc, truth, logits, of, draws)
+            yield record(STAGE, part, name, "auroc", estimate)
+            if first is not said[""][0] and not np.isnan(first[here]).any():
+                pair = [first[here], logits]
+                apart = difference(part, "auroc", metrics.auroc, truth, pair, of, draws)
+                estimate = metrics.Estimate(apart.difference, apart.low, apart.high, apart.n)
+                yield record(STAGE, part, name, "auroc - first", estimate)
+        if not np.isnan(right).any():
+            estimate = metrics.bootstrap(metrics.accuracy, ones, right, of, draws)
+            yield record(STAGE, part, name, "body part right", estimate)
+        for view in DISTURBANCES:
+            moved = np.abs(said[view][0][here] - logits) / logits.std()
+            estimate = metrics.bootstrap(metrics.mean, np.zeros(len(moved)), moved, of, draws)
+            yield record(STAGE, part, name, f"moved, {view}", estimate)
