@@ -10,6 +10,7 @@ from pathlib import Path
 from core import film, imaging
 from core.cascade import Cascade
 from core.errors import ImageRejected
+from core.manifest import Release
 from core.settings import ImageLimits
 from core.types import BodyPart, ImageResult, Radiograph
 
@@ -24,11 +25,26 @@ def diagnose(
     way: film.Way = film.Wish.AUTOMATIC,
     digest: str = "",
 ) -> tuple[Radiograph | None, ImageResult]:
-    """Decode and score one file, or one frame of it, from 1.
+    """Decode and score one file, or one frame of it, from 1; the radiograph as ``compared``.
 
     way: what is done with a photograph. digest: see ``imaging.decode``. A refused file has no
     radiograph and a result with the reason.
     """
+    radiograph, result = scored(cascade, data, name, limits, part, frame, way, digest)
+    return radiograph and compared(radiograph, result, cascade.release), result
+
+
+def scored(
+    cascade: Cascade,
+    data: bytes,
+    name: str,
+    limits: ImageLimits,
+    part: BodyPart | None = None,
+    frame: int = 1,
+    way: film.Way = film.Wish.AUTOMATIC,
+    digest: str = "",
+) -> tuple[Radiograph | None, ImageResult]:
+    """As ``diagnose``; the radiograph has no note yet that depends on the result."""
     started = time.perf_counter()
     try:
         radiograph = film.as_seen(imaging.decode(data, name, limits, frame, digest), way)
@@ -36,16 +52,16 @@ def diagnose(
         digest = digest or imaging.sha256(data)
         return None, rejected(cascade, name, digest, error.reason, started)
     result = cascade.predict([radiograph], part)[0]
-    return _compared(radiograph, result, cascade), result
+    return radiograph, result
 
 
-def _compared(radiograph: Radiograph, result: ImageResult, cascade: Cascade) -> Radiograph:
+def compared(radiograph: Radiograph, result: ImageResult, release: Release) -> Radiograph:
     """With a note where the file's header names another body part than the network."""
     if radiograph.header is None or result.body_part is None:
         return radiograph
     from core.header import disagreement  # pydicom, which has read this file already
 
-    note = disagreement(radiograph.header, result.body_part.label, cascade.release.parts)
+    note = disagreement(radiograph.header, result.body_part.label, release.parts)
     return replace(radiograph, notes=(*radiograph.notes, note)) if note else radiograph
 
 
@@ -60,7 +76,7 @@ def read_and_diagnose(
         digest = digest_of(path, limits)
         return None, rejected(cascade, str(path), digest, error.reason, started)
     result = cascade.predict([radiograph])[0]
-    return _compared(radiograph, result, cascade), replace(result, file=str(path))
+    return compared(radiograph, result, cascade.release), replace(result, file=str(path))
 
 
 def rejected(

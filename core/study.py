@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 # XR_ELBOW/patient00011/study1_negative/image1.png, and the same with underscores in one name.
 # What follows the study's number is the label in MURA: it must not become part of the key.
 _MURA = re.compile(r"^(?P<key>(?:.*[/_])?patient\d+[/_]study\d+)(?![^/_])", re.IGNORECASE)
+_PATIENT = "\x1f"  # the separator that no name on a disk has
 _UID = re.compile(r"[0-9.]{1,64}")  # DICOM PS3.5 section 9.1
 _IN_WORDS = {
     Finding.SUSPECTED: "suspected",
@@ -99,13 +100,25 @@ def combine(id: str, views: Sequence[ImageResult], release: Release) -> StudyRes
     return StudyResult(id, tuple(views), part, probability, finding, notes)
 
 
-def key_of(path_or_name: str, study_uid: str | None = None) -> str:
+def key_of(path_or_name: str, study_uid: str | None = None, patient: str = "") -> str:
     """The study that a file belongs to: files with equal keys are views of one study.
 
+    patient: of a DICOM file (``DicomHeader.patient``). Two patients are never one study, whatever
+    UIDs or folders say: a patient's key ends in it (``without_patient`` takes it off).
     By, in this order: the Study Instance UID of a DICOM file; MURA's names
     (``…patient00011/study1_negative/image1.png``, without the label); the folder; and a file that
     lies in none is a study of its own.
     """
+    key = _place(path_or_name, study_uid)
+    return f"{key}{_PATIENT}{patient}" if patient else key
+
+
+def without_patient(key: str) -> str:
+    """The key of ``key_of`` as it would be without the patient."""
+    return key.partition(_PATIENT)[0]
+
+
+def _place(path_or_name: str, study_uid: str | None) -> str:
     uid = (study_uid or "").strip()
     if _UID.fullmatch(uid):
         return uid

@@ -63,6 +63,7 @@ class Finding(StrEnum):
 class DicomHeader:
     """What a DICOM file says of its picture, without a word about the patient.
 
+    patient: tells the files of one patient from another's, a digest of the Patient ID; "" without.
     study_uid, series_uid, instance_uid: "" where the file has none or not a valid one.
     modality: a code of PS3.3 C.7.3.1.1.1 such as "DX". body_part: Body Part Examined (PS3.16 annex
     L) such as "ELBOW". view_position: such as "AP". laterality: "L", "R", "B" or "U". Each is ""
@@ -81,6 +82,7 @@ class DicomHeader:
     frames: int = 1
     frame: int = 1
     burned_in: bool | None = None
+    patient: str = ""
 
 
 Corners: TypeAlias = tuple[tuple[float, float], ...]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass
 
 import streamlit as st
@@ -88,13 +89,14 @@ def _part(study: Study, cascade: Cascade, memory: Session) -> None:
 
 
 def _mover(position: int, source: Source, memory: Session, others: dict[str, str]) -> None:
-    places = {NEW: source.id, **{name: key for key, name in others.items()}}
+    places = {NEW: "", **{name: key for key, name in others.items()}}
     key = f"move-{source.id}"
 
     def move() -> None:
         place = st.session_state.pop(key)
         if place != HERE:
-            memory.moved[source.id] = places[place]
+            # Another one each time: a view may have been moved to the last one since.
+            memory.moved[source.id] = places[place] or f"own-{secrets.token_hex(8)}"
             st.session_state["leave"] = True
 
     label = f"View {position + 1}, {source.name}, belongs to"

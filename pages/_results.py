@@ -27,6 +27,7 @@ STRIP = 40  # and where a study has several views
 AT_ONCE = 0.5  # seconds of scoring, before the page listens to the reader again
 POLL = 0.6
 NOT_YET = "Not read yet."
+SEVERAL = "Please check the views: by their Patient ID they are of {} patients."
 COLUMNS = (
     Column("Study"),
     Column("Views", "number", 4),
@@ -45,7 +46,8 @@ class Results:
     def __init__(
         self, sources: Sequence[Source], cascade: Cascade, limits: ImageLimits, memory: Session
     ) -> None:
-        self._sources = list(sources)
+        memory.came(sources)
+        self._sources = memory.once(sources)
         self._cascade = cascade
         self._limits = limits
         self._memory = memory
@@ -54,6 +56,7 @@ class Results:
 
     def show(self) -> None:
         """The study that is looked at as soon as one view of it is scored, then all the others."""
+        self._memory.forget_parts(self._cascade.release)
         for source in self._sources:
             self._memory.peek(source, self._limits)
             if self._memory.known(source, self._cascade):
@@ -66,7 +69,7 @@ class Results:
             position = self._position(studies)
         awaited = self._awaited()
         if awaited:
-            st.fragment(self._reading, run_every=POLL)(position)
+            st.fragment(self._reading, run_every=POLL)(studies[position].key)
         else:
             with st.container():
                 self._read(studies, position)
@@ -86,7 +89,7 @@ class Results:
             if not self._awaited():
                 st.rerun()
 
-    def _reading(self, position: int) -> None:
+    def _reading(self, key: str) -> None:
         """A fragment: progress and list while files are awaited; some are scored each time.
 
         So a click waits no longer than ``AT_ONCE``. All of the page is drawn again when there is
@@ -94,28 +97,26 @@ class Results:
         """
         with _theme.boundary():
             studies = self._ordered(self._studies())
-            shown = studies[position]
+            shown = next(s for s in studies if s.key == key)
             if self._drawn:
                 self._score_some(shown)
-                again = self._studies()
-                now = next(s for s in again if s.key == shown.key)
+                studies = self._ordered(self._studies())
+                now = next(s for s in studies if s.key == key)
                 if now.awaited != shown.awaited or not self._awaited():
                     st.rerun()
-                studies = self._ordered(again)
-                position = next(n for n, s in enumerate(studies) if s.key == shown.key)
             self._drawn = True
             done, total = len(self._found), len(self._sources)
             with st.container(key="status"):
                 st.progress(done / total, text=f"{done} of {total} radiographs read")
             if len(studies) > 1:
-                self._table(studies, position)
+                self._table(studies, key)
 
     def _read(self, studies: list[Study], position: int) -> None:
         """What stands in the place of ``_reading`` when all is scored."""
         with st.container(key="status"):
             self._finish(studies)
         if len(studies) > 1:
-            self._table(studies, position, selectable=True)
+            self._table(studies, studies[position].key, selectable=True)
 
     def _studies(self) -> list[Study]:
         """All files in their studies, with what is scored by now."""
@@ -132,6 +133,8 @@ class Results:
             for s in sources
         )
         result = combine(key, known, release) if known else StudyResult(key, views)
+        if (patients := self._memory.patients(sources)) > 1:
+            result = replace(result, notes=(SEVERAL.format(patients), *result.notes))
         return Study(sources, replace(result, views=views), len(sources) - len(known))
 
     def _score(self, source: Source) -> None:
@@ -179,7 +182,7 @@ class Results:
     def _table(
         self,
         studies: Sequence[Study],
-        position: int,
+        current: str,
         selectable: bool = False,
     ) -> None:
         by_key = {study.key: study for study in studies}
@@ -190,7 +193,7 @@ class Results:
             label="Studies",
             opens="Study",
             on_open=(lambda key: self._go(by_key[key])) if selectable else None,
-            current=studies[position].key,
+            current=current,
             most=ROWS_SHOWN,
         )
 

@@ -7,8 +7,10 @@ Nothing is shared between sessions, and nothing outlives one.
 from __future__ import annotations
 
 import hashlib
+import math
+import time
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
@@ -18,9 +20,10 @@ import streamlit as st
 from core import film, imaging
 from core.cascade import Cascade
 from core.display import encoded, to_8_bit
-from core.pipeline import diagnose
+from core.manifest import Release
+from core.pipeline import compared, scored
 from core.settings import ImageLimits
-from core.study import key_of
+from core.study import key_of, without_patient
 from core.types import BodyPart, DicomHeader, Heatmap, ImageResult, Radiograph
 from pages import _access, _audit
 from pages._sources import Source
@@ -29,6 +32,7 @@ from pages._viewer import Prepared
 RESULTS_KEPT = 2000
 PICTURES_KEPT = 8
 HEATMAPS_KEPT = 100
+ONE_DROP = 2.0  # seconds within which files come that were dropped together
 PHOTOGRAPH_SIDE = 1000  # pixels, on the screen
 
 K = TypeVar("K", bound=Hashable)
@@ -60,8 +64,10 @@ class Session:
     """The memory of one browser session.
 
     chosen: the part that the reader named, by source. ways: what the reader wants done with a
-    photograph, by source. moved: the study that the reader put a view
-    into, by source. headers: what DICOM says of each source that was decoded, None without it.
+    photograph, by source. moved: the study that the reader put a view into, by source. loose: of a
+    name that says little, the files or drops that have it. drops: the drop that a source came with;
+    drop, latest: number and time of the last. headers: what DICOM says of each source that was
+    decoded, None without it.
     """
 
     digests: Bounded[str, str] = field(default_factory=lambda: Bounded(RESULTS_KEPT))
@@ -74,7 +80,10 @@ class Session:
     )
     chosen: dict[str, BodyPart] = field(default_factory=dict)
     ways: dict[str, film.Way] = field(default_factory=dict)
-    loose: dict[str, list[str]] = field(default_factory=dict)
+    loose: dict[str, list[Hashable]] = field(default_factory=dict)
+    drops: dict[str, int] = field(default_factory=dict)
+    drop: int = 0
+    latest: float = -math.inf
     moved: dict[str, str] = field(default_factory=dict)
     headers: dict[str, DicomHeader | None] = field(default_factory=dict)
 
@@ -88,11 +97,15 @@ class Session:
         found = self.results.get(key, lambda: self._score(source, cascade, limits))
         return replace(found, file=source.name)
 
-    def picture(self, source: Source, limits: ImageLimits) -> Prepared:
-        """The picture for the screen, decoded again where it was forgotten."""
-        return self.pictures.get(
+    def picture(
+        self, source: Source, result: ImageResult, release: Release, limits: ImageLimits
+    ) -> Prepared:
+        """The picture for the screen, decoded again where it was forgotten, with a note where its
+        header and the result name different body parts."""
+        found = self.pictures.get(
             self._picture_key(source), lambda: Prepared.of(self._decoded(source, limits))
         )
+        return replace(found, radiograph=compared(found.radiograph, result, release))
 
     def taken(self, source: Source, limits: ImageLimits) -> bytes:
         """A photograph as it was taken, as a JPEG file of at most PHOTOGRAPH_SIDE pixels."""
@@ -139,21 +152,60 @@ class Session:
         if source.id not in self.headers:
             self.headers[source.id] = imaging.peek(source.read(), limits)
 
+    def came(self, sources: Sequence[Source]) -> None:
+        """Note which of them are new: those of one drop are new together, or nearly so."""
+        new = [s.id for s in sources if s.id not in self.drops]
+        if new:
+            now = time.monotonic()
+            if now - self.latest > ONE_DROP:
+                self.drop += 1
+            self.latest = now
+            self.drops |= dict.fromkeys(new, self.drop)
+
+    def once(self, sources: Sequence[Source]) -> list[Source]:
+        """Without the files that were dropped again under the same name: a view counts once."""
+        found: dict[tuple[str, int], list[Source]] = {}
+        for source in sources:
+            same = found.setdefault((source.name, source.size), [])
+            if not (same and source.size) or self._digest(source) not in map(self._digest, same):
+                same.append(source)
+        kept = {source.id for same in found.values() for source in same}
+        return [source for source in sources if source.id in kept]
+
     def study_of(self, source: Source) -> str:
-        """The study that a view belongs to: as the reader put it, else by ``core.study.key_of``."""
+        """The study that a view belongs to: as the reader put it, else by ``core.study.key_of``.
+
+        Neither two loose files of one name nor two folders of one name that were dropped one after
+        the other need be of one patient.
+        """
         if source.id in self.moved:
             return self.moved[source.id]
-        header = self.headers.get(source.id)
-        key = key_of(source.name, header.study_uid if header else None)
-        return self._own(source) if key == source.name else key
+        header = self.headers.get(source.id) or DicomHeader()
+        key = key_of(source.name, header.study_uid, header.patient)
+        place = without_patient(key)
+        if place == source.name:
+            return self._numbered(key, source.id)
+        if place == source.name.replace("\\", "/").rpartition("/")[0]:
+            return self._numbered(key, self.drops.get(source.id, 0))
+        return key
 
-    def _own(self, source: Source) -> str:
-        """A loose file is a study of its own: two of one name may be of two patients."""
-        same = self.loose.setdefault(source.name, [])
-        if source.id not in same:
-            same.append(source.id)
-        number = same.index(source.id) + 1
-        return source.name if number == 1 else f"{source.name} ({number})"
+    def _numbered(self, key: str, owner: Hashable) -> str:
+        """The key for the first that has it, and with a number for the others."""
+        same = self.loose.setdefault(key, [])
+        if owner not in same:
+            same.append(owner)
+        number = same.index(owner) + 1
+        return key if number == 1 else f"{key} ({number})"
+
+    def patients(self, sources: Iterable[Source]) -> int:
+        """How many patients the files name, by their Patient ID."""
+        headers = [self.headers.get(s.id) for s in sources]
+        return len({h.patient for h in headers if h is not None and h.patient})
+
+    def forget_parts(self, release: Release) -> None:
+        """A part that the reader named and that this release has no model of is named no more."""
+        known = {*release.parts, BodyPart.OTHER}
+        self.chosen = {k: part for k, part in self.chosen.items() if part in known}
 
     def _decoded(self, source: Source, limits: ImageLimits) -> Radiograph:
         radiograph = imaging.decode(source.read(), source.name, limits)
@@ -164,7 +216,7 @@ class Session:
         actor, digest = _access.actor(), self._digest(source)
         _audit.write("image.opened", actor, sha256=digest)
         data, way = source.read(), self._way(source)
-        radiograph, result = diagnose(
+        radiograph, result = scored(
             cascade, data, source.name, limits, part, way=way, digest=digest
         )
         _audit.write("result.shown", actor, **_audit.facts(digest, result))

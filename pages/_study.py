@@ -159,9 +159,11 @@ class StudyCard:
         st.fragment(_awaited, run_every=POLL_SECONDS)(asked, method, time.monotonic())
 
     def _prepared(self, position: int) -> Prepared | None:
-        if self._study.result.views[position].body_part is None:
+        result = self._study.result.views[position]
+        if result.body_part is None:
             return None
-        return self._memory.picture(self._study.sources[position], self._limits)
+        source, release = self._study.sources[position], self._cascade.release
+        return self._memory.picture(source, result, release, self._limits)
 
     def _heatmap(self, position: int) -> Heatmap | None:
         """By the method that was asked for; the closed form while that is awaited or has failed."""
@@ -228,7 +230,7 @@ class StudyCard:
     def _report(self, form: str, names: bool, point: str, prevalence: float) -> bytes:
         pictures = [self._prepared(n) for n in range(len(self._study.sources))]
         made = report.StudyReport(
-            self._study.result,
+            replace(self._study.result, id=_name(self._study)),
             tuple(p and p.radiograph for p in pictures),
             self._cascade.release,
             datetime.now(UTC),

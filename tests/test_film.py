@@ -206,11 +206,15 @@ def test_a_session_remembers_what_the_reader_wants(cascade, taken, monkeypatch):
     data = taken[SAMPLES[0]].data
     memory, source = _scoring.Session(), Source("1", "a.jpg", lambda: data)
     first = memory.result(source, cascade, LIMITS)
-    assert first.photograph.corners and not memory.suspected(source, memory.picture(source, LIMITS))
+
+    def picture(result):
+        return memory.picture(source, result, cascade.release, LIMITS)
+
+    assert first.photograph.corners and not memory.suspected(source, picture(first))
     memory.ways["1"] = Wish.AS_TAKEN
     assert not memory.known(source, cascade)
     assert memory.result(source, cascade, LIMITS).photograph == Photograph(None)
-    whole = memory.picture(source, LIMITS)
+    whole = picture(first)
     assert whole.size == taken[SAMPLES[0]].size and memory.suspected(source, whole)
     memory.ways["1"] = ((0, 0), (1, 0), (1, 1), (0, 1))
     assert memory.result(source, cascade, LIMITS).photograph.corners == memory.ways["1"]

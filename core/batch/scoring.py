@@ -28,7 +28,7 @@ from core.files import write_atomically
 from core.manifest import Release
 from core.settings import ImageLimits
 from core.transforms import Canvas, framed
-from core.types import WHOLE, Assessment, Crop, ImageResult, Photograph
+from core.types import WHOLE, Assessment, Crop, DicomHeader, ImageResult, Photograph
 
 if TYPE_CHECKING:
     from core.cascade import Cascade
@@ -61,7 +61,7 @@ class _Item:
     canvas: Canvas | None = None
     crop: Crop = WHOLE
     picture: NDArray[np.uint8] | None = None
-    study: str | None = None
+    header: DicomHeader | None = None
     seconds: float = 0.0
     photograph: Photograph | None = None
 
@@ -158,8 +158,9 @@ class Scorer:
             radiograph = film.as_seen(radiograph)
             canvas, crop = framed(radiograph.pixels, self.cascade.release.preprocessing)
             picture = None if self.heatmaps is None else to_8_bit(radiograph.pixels, HEATMAP_SIDE)
-        except ImageRejected as error:
-            return replace(item, data=b"", reason=error.reason)
+        except ImageRejected as error:  # a view of its study all the same
+            header = imaging.peek(item.data, self.limits)
+            return replace(item, data=b"", reason=error.reason, header=header)
         except Exception:  # the boundary of one file: the others go on
             log.exception("A file could not be decoded.")
             return replace(item, data=b"", reason=UNEXPECTED)
@@ -169,7 +170,7 @@ class Scorer:
             canvas=canvas,
             crop=crop,
             picture=picture,
-            study=radiograph.study_uid,
+            header=radiograph.header,
             photograph=radiograph.photograph,
         )
 
@@ -196,7 +197,7 @@ class Scorer:
         return records
 
     def _record(self, item: _Item, assessment: Assessment | None) -> Record:
-        """The public record, and the study that the file names."""
+        """The public record, and the study and patient that the file names."""
         release, spent = self.cascade.release, 1000 * item.seconds
         if assessment is None:
             result = ImageResult(
@@ -211,7 +212,11 @@ class Scorer:
             path = self.heatmaps / f"{(item.sha256 or '')[:16]}.png"
             heat = on_picture(result.heatmap, *item.picture.shape)
             _write_png(path, overlay(item.picture, heat, HEATMAP_OPACITY))
-        return result.to_json() | {"study_uid": item.study}
+        header = item.header or DicomHeader()
+        return result.to_json() | {
+            "study_uid": header.study_uid or None,
+            "patient": header.patient or None,
+        }
 
 
 def _timed(step: Callable[[A], _Item], given: A) -> _Item:

@@ -11,7 +11,7 @@ from typing import Any
 from core.batch.journal import Record
 from core.errors import BatchFailed
 from core.manifest import Release
-from core.study import combine, key_of
+from core.study import combine, key_of, without_patient
 from core.types import (
     BodyPart,
     BodyPartPrediction,
@@ -86,18 +86,29 @@ def image_row(record: Record) -> Record:
 
 def public(record: Record) -> Record:
     """A record of the journal as the contract has it."""
-    return {k: v for k, v in record.items() if k != "study_uid"}
+    return {k: v for k, v in record.items() if k not in ("study_uid", "patient")}
 
 
 def study_rows(records: Iterable[Record], release: Release) -> Iterator[Record]:
-    """A row for each study, in the order in which each is met first; one study of all is held."""
+    """A row for each study, in the order in which each is met first; one study of all is held.
+
+    Patients under one Study Instance UID or in one folder are studies of their own.
+    """
     views: dict[str, list[Record]] = {}
     for record in records:
-        views.setdefault(key_of(record["file"], record["study_uid"]), []).append(record)
+        key = key_of(record["file"], record["study_uid"], record.get("patient") or "")
+        views.setdefault(key, []).append(record)
+    patients: dict[str, list[str]] = {}
+    for key in views:
+        patients.setdefault(without_patient(key), []).append(key)
     for key, found in views.items():
         study = combine(key, [result_of(r) for r in found], release)
+        name = without_patient(key)
+        several = patients[name]
+        if len(several) > 1:
+            name += f", patient {several.index(key) + 1} of {len(several)}"
         yield {
-            "study": key,
+            "study": name,
             "views": len(study.views),
             "views_counted": len(study.counted),
             "status": "rejected" if study.finding is None else "ok",

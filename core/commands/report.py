@@ -69,11 +69,16 @@ def run(options: argparse.Namespace, settings: Settings) -> int:
 
 def _page(options: argparse.Namespace, cascade: Cascade, settings: Settings) -> bytes:
     from core import report
+    from core.errors import ImageRejected
+    from core.header import SEVERAL_PATIENTS
     from core.pipeline import read_and_diagnose
     from core.study import combine
 
     found = [read_and_diagnose(cascade, path, settings.limits) for path in options.images]
     radiographs, results = zip(*found)
+    headers = [r.header for r in radiographs if r is not None and r.header is not None]
+    if len({h.patient for h in headers}) > 1:
+        raise ImageRejected(SEVERAL_PATIENTS)
     study = combine(str(options.images[0].parent), results, cascade.release)
     made = report.StudyReport(
         study,

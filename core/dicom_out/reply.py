@@ -19,6 +19,7 @@ from core.dicom_out.source import Assessment, View, source_of
 from core.dicom_out.structured import structured_report
 from core.errors import ImageRejected
 from core.files import write_atomically, write_json
+from core.header import SEVERAL_PATIENTS
 from core.pipeline import diagnose, rejected
 from core.settings import ImageLimits
 from core.types import ImageResult
@@ -90,8 +91,5 @@ def assess(cascade: Cascade, files: Sequence[tuple[str, bytes]], limits: ImageLi
     if len({v.source.StudyInstanceUID for v in views}) > 1:
         raise ImageRejected("The files belong to several studies; give one at a time.")
     if len({v.source.PatientID for v in views}) > 1:
-        raise ImageRejected(
-            "The files belong to several patients, although they name one study; give one patient "
-            "at a time."
-        )
+        raise ImageRejected(SEVERAL_PATIENTS)
     return Assessment(tuple(views), cascade.release, refused=tuple(refused))

@@ -29,7 +29,7 @@ from core.pipeline import diagnose
 from core.settings import ImageLimits
 from core.store import Store
 from core.store.audit import LONGEST_FACT
-from core.study import combine
+from core.study import combine, key_of
 from core.types import ImageResult
 
 log = logging.getLogger(__name__)
@@ -70,18 +70,18 @@ class Scorer:
                 "worklist says so.",
                 len(patients),
             )
-        for number, files in enumerate((patients[p] for p in sorted(patients)), 1):
+        for number, (patient, files) in enumerate(sorted(patients.items()), 1):
             which = f", patient {number} of {len(patients)}" if len(patients) > 1 else ""
-            self._score(study.key, files, which)
+            self._score(study.key, patient, files, which)
 
     def _patient(self, data: bytes) -> str:
-        """Whose file it is, by the Patient ID; "" where it does not say."""
-        try:
-            return str(imaging.dicom_header(data, self.limits).get("PatientID") or "").strip()
-        except ImageRejected:
-            return ""
+        """Whose file it is (``DicomHeader.patient``); "" where it does not say."""
+        header = imaging.peek(data, self.limits)
+        return header.patient if header else ""
 
-    def _score(self, key: str, files: Sequence[tuple[str, bytes]], which: str) -> None:
+    def _score(
+        self, key: str, patient: str, files: Sequence[tuple[str, bytes]], which: str
+    ) -> None:
         """The files of one patient. which: for the title, where the study has several."""
         results: list[ImageResult] = []
         views: list[View] = []
@@ -91,7 +91,7 @@ class Scorer:
             results += [v.result if isinstance(v, View) else v for v in seen]
             if self.copies is not None and self.copies.keep(data, self.limits) is None:
                 log.warning("No copy for training was kept: text in the picture, or no DICOM file.")
-        combined = combine(key, results, self.cascade.release)
+        combined = combine(key_of(key, key, patient), results, self.cascade.release)
         title = (f"Study {key[-16:]}" if views else key[-60:]) + which
         pictures = {sha256(data): data for _, data in files}
         added = self.store.add_study(title, combined, self.cascade.release, pictures, ACTOR)

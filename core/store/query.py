@@ -24,7 +24,7 @@ from core.store.records import (
     Verdict,
     unpack,
 )
-from core.study import StudyResult
+from core.study import StudyResult, without_patient
 from core.types import BodyPart, Finding
 
 REMOVED = "Removed"
@@ -102,25 +102,25 @@ def record(study: t.Study, newer: str = "") -> StudyRecord:
 
 
 def _newest(session: Session) -> dict[tuple[str, str], str]:
-    """The newest study's id for each key and title that several have, where the key is a UID.
+    """The newest study's id for each key that somebody has added several times, where it is a UID.
 
-    The title too: it tells the patients of one Study Instance UID apart. What is no UID may be the
-    name of many a file.
+    The key of ``core.study`` tells the patients of one UID apart. What is no UID may be the name of
+    many a file.
     """
     here = t.Study.purged.is_(None)
     several = (
         select(t.Study.key).where(here).group_by(t.Study.key).having(func.count() > 1).subquery()
     )
     rows = session.execute(
-        select(t.Study.key, t.Study.title, t.Study.id)
+        select(t.Study.key, t.Study.added_by, t.Study.id)
         .where(here, t.Study.key.in_(select(several)))
         .order_by(t.Study.added, t.Study.id)
     )
-    return {(key, title): id_ for key, title, id_ in rows if _UID.fullmatch(key)}
+    return {(key, by): id_ for key, by, id_ in rows if _UID.fullmatch(without_patient(key))}
 
 
 def _newer(study: t.Study, newest: dict[tuple[str, str], str]) -> str:
-    found = newest.get((study.key, study.title), "")
+    found = newest.get((study.key, study.added_by), "")
     return "" if found == study.id else found
 
 

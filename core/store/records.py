@@ -89,8 +89,8 @@ class Decision:
 class Entry:
     """One line of the worklist. readers: whose decisions are in force. views: how many there are.
 
-    newer: id of the newest study on the worklist of the same Study Instance UID, added since, which
-    this one is superseded by; "" where there is none.
+    newer: id of the newest study on the worklist of the same patient and Study Instance UID that
+    the same reader or the listener added since, which this one is superseded by; "" without one.
     """
 
     id: str

@@ -1,0 +1,174 @@
+"""Which files are views of one study, on Diagnose, in a batch, in a report: one patient's alone."""
+
+from __future__ import annotations
+
+import csv
+import threading
+from io import StringIO
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from core.batch.run import Order, run
+from core.batch.scoring import Scorer
+from core.cascade import Cascade
+from core.commands import report as command
+from core.errors import ImageRejected
+from core.header import patient_of
+from core.settings import ImageLimits, Settings
+from core.study import key_of, without_patient
+from core.types import BodyPart
+from pages import _results, _scoring
+from pages._sources import Source
+from tests.simulated import dicom, encoded, phantom
+
+LIMITS = ImageLimits()
+UID = "1.2.826.0.7"
+
+
+def radiograph(patient: str, seed: int, uid: str = UID) -> bytes:
+    return dicom(
+        phantom(200, 160, seed=seed),
+        StudyInstanceUID=uid,
+        SeriesInstanceUID=f"{uid}.1",
+        SOPInstanceUID=f"{UID}.{seed}",
+        PatientID=patient,
+    )
+
+
+def given(*files: tuple[str, bytes], start: int = 0) -> list[Source]:
+    return [
+        Source(f"{start + n}", name, lambda data=data: data, size=len(data))
+        for n, (name, data) in enumerate(files)
+    ]
+
+
+@pytest.fixture
+def memory(monkeypatch: pytest.MonkeyPatch) -> _scoring.Session:
+    monkeypatch.setattr("pages._audit.write", lambda *_, **__: None)
+    monkeypatch.setattr("pages._access.actor", lambda: "a")
+    return _scoring.Session()
+
+
+def groups(memory: _scoring.Session, cascade: Cascade, sources: list[Source]) -> list[list[str]]:
+    """The ids of the files of each study, as the page groups them."""
+    results = _results.Results(sources, cascade, LIMITS, memory)
+    for source in sources:
+        memory.peek(source, LIMITS)
+    return [[s.id for s in study.sources] for study in results._studies()]
+
+
+def test_a_key_tells_patients_apart_and_hides_nothing_else() -> None:
+    one, other = (key_of("x/a.dcm", UID, patient) for patient in ("ab12", "cd34"))
+    assert one != other and without_patient(one) == without_patient(other) == UID
+    assert key_of("x/a.dcm", UID) == UID and without_patient("x") == "x"
+    told = patient_of(SimpleNamespace(get={"PatientID": " 4711 "}.get))  # type: ignore[arg-type]
+    assert len(told) == 12 and "4711" not in told
+    assert told == patient_of(SimpleNamespace(get={"PatientID": "4711"}.get))  # type: ignore[arg-type]
+    assert patient_of(SimpleNamespace(get={}.get)) == ""  # type: ignore[arg-type]
+
+
+def test_two_patients_of_one_uid_are_two_studies_on_the_page(memory, cascade) -> None:
+    sources = given(
+        ("a.dcm", radiograph("A", 1)), ("b.dcm", radiograph("B", 2)), ("c.dcm", radiograph("A", 3))
+    )
+    assert groups(memory, cascade, sources) == [["0", "2"], ["1"]]
+    # who puts them into one all the same is told, and so is the report
+    memory.moved.update(dict.fromkeys("012", _results.TOGETHER))
+    results = _results.Results(sources, cascade, LIMITS, memory)
+    results._score(sources[0])
+    [study] = results._studies()
+    assert study.result.notes[0] == _results.SEVERAL.format(2)
+
+
+def test_folders_of_one_name_that_were_dropped_one_after_the_other(memory, cascade) -> None:
+    first = given(("images/1.png", b"1"), ("images/2.png", b"2"))
+    second = given(("images/1.png", b"3"), ("images/3.png", b"4"), start=2)
+    assert groups(memory, cascade, first) == [["0", "1"]]
+    memory.latest -= 60
+    assert groups(memory, cascade, first + second) == [["0", "1"], ["2", "3"]]
+    # of one patient and study by their names, whenever they come
+    name = "XR_ELBOW/patient00011/study1_positive/image{}.png"
+    mura = given((name.format(1), b"5"), start=4)
+    memory.latest -= 60
+    groups(memory, cascade, mura)
+    memory.latest -= 60
+    both = mura + given((name.format(2), b"6"), start=5)
+    assert groups(memory, cascade, both) == [["4", "5"]]
+
+
+def test_a_file_that_is_dropped_again_counts_once(memory, cascade) -> None:
+    data = radiograph("A", 1)
+    sources = given(("a.dcm", data), ("b.dcm", radiograph("A", 2)), ("a.dcm", data))
+    assert groups(memory, cascade, sources) == [["0", "1"]]
+    # the same bytes under another name, or another file of the same name, are the reader's to judge
+    others = given(("a.dcm", data), ("z.dcm", data), ("a.dcm", radiograph("A", 3)), start=5)
+    assert groups(memory, cascade, others) == [["5", "6", "7"]]
+
+
+def test_a_part_without_a_model_any_more_is_not_asked(memory, cascade) -> None:
+    memory.chosen = {"0": BodyPart("wrist"), "1": BodyPart.HAND, "2": BodyPart.OTHER}
+    memory.forget_parts(cascade.release)
+    assert memory.chosen == {"1": BodyPart.HAND, "2": BodyPart.OTHER}
+
+
+def test_what_the_header_says_is_compared_with_the_result_that_is_shown(memory, cascade) -> None:
+    """Not with that of another release or of another part, and as often as the picture is made."""
+    data = dicom(phantom(200, 160), BodyPartExamined="KNEE", PatientID="A")
+    [source] = given(("a.dcm", data))
+    for part in (BodyPart.HAND, BodyPart.ELBOW):
+        memory.chosen[source.id] = part
+        result = memory.result(source, cascade, LIMITS)
+        seen = result.body_part.label
+        shown = memory.picture(source, result, cascade.release, LIMITS)
+        memory.pictures = _scoring.Bounded(2)  # forgotten, and decoded again
+        again = memory.picture(source, result, cascade.release, LIMITS)
+        said = [n for n in shown.radiograph.notes if "header says knee" in n]
+        assert len(said) == 1 and (seen.words in said[0] or seen == BodyPart.OTHER)
+        assert shown.radiograph.notes == again.radiograph.notes
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name, data in {
+        "a.dcm": radiograph("A", 1),
+        "b.dcm": radiograph("B", 2),
+        "cut.dcm": radiograph("A", 3)[:-4000],
+        "d.dcm": radiograph("A", 4, uid=f"{UID}.9"),
+        "e.png": encoded(phantom(200, 160), "PNG"),
+    }.items():
+        (tmp_path / "in" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "in" / name).write_bytes(data)
+    return tmp_path / "in"
+
+
+def test_a_batch_by_study(folder: Path, cascade: Cascade, tmp_path: Path) -> None:
+    """A view that cannot be decoded belongs to the study that its header names."""
+    out = tmp_path / "out.csv"
+    order = Order(folder, out, by="study")
+    run(order, Scorer(cascade, LIMITS, batch=2, threads=1), threading.Event(), StringIO())
+    with out.open(newline="") as lines:
+        rows = {r["study"]: r for r in csv.DictReader(lines)}
+    assert [(k, r["views"], r["views_counted"]) for k, r in rows.items()] == [
+        (f"{UID}, patient 1 of 2", "2", "1"),
+        (f"{UID}, patient 2 of 2", "1", "1"),
+        (f"{UID}.9", "1", "1"),
+        (str(folder), "1", "1"),
+    ]
+    assert "1 of 2 views was not assessed." in rows[f"{UID}, patient 1 of 2"]["notes"]
+    for form in ("jsonl", "csv"):
+        out = tmp_path / f"images.{form}"
+        run(Order(folder, out), Scorer(cascade, LIMITS), threading.Event(), StringIO())
+        assert "patient" not in out.read_text() and "study_uid" not in out.read_text()
+
+
+@pytest.mark.parametrize("form", ["pdf", "json", "dcm"])
+def test_no_report_of_two_patients(form: str, folder: Path, weights: Path, tmp_path: Path) -> None:
+    options = SimpleNamespace(
+        images=[folder / "a.dcm", folder / "b.dcm"], out=tmp_path / f"x.{form}", names=False,
+        point="sensitive", prevalence=None,
+    )  # fmt: skip
+    with pytest.raises(ImageRejected, match="several patients"):
+        command.run(options, Settings(weights=weights, home=tmp_path, device="cpu"))  # type: ignore[arg-type]
+    assert not options.out.exists()
