@@ -45,7 +45,7 @@ from core.settings import Settings
 settings, folder = Settings.from_environment(), sys.argv[1]
 if sys.argv[2] == "ray":
     from core.batch.cluster import RayScorer
-    scorer = RayScorer(settings, folder, 32)
+    scorer = RayScorer.of(settings, folder, 32)
 else:
     from core.engines import choice
     cascade = choice.load(settings, convert=True, many=True)

@@ -53,14 +53,41 @@ def performance(release: Release, part: BodyPart, name: str) -> Performance | No
 
 
 def predictive_values(
-    sensitivity: float, specificity: float, prevalence: float
-) -> tuple[float | None, float | None]:
-    """(PPV, NPV) by Bayes' rule, all in [0, 1]; None where nothing would be called so."""
-    true_positive, true_negative = sensitivity * prevalence, specificity * (1 - prevalence)
-    positive = true_positive + (1 - specificity) * (1 - prevalence)
-    negative = true_negative + (1 - sensitivity) * prevalence
-    ppv = true_positive / positive if positive > 0 else None
-    return ppv, true_negative / negative if negative > 0 else None
+    sensitivity: Estimate, specificity: Estimate, prevalence: float
+) -> tuple[Estimate | None, Estimate | None]:
+    """(PPV, NPV) by Bayes' rule, all in [0, 1]; None where nothing would be called so.
+
+    Their limits are those with sensitivity and specificity both at theirs, so the interval is
+    rather too wide. A figure of 0 or 1 that was measured with no interval says nothing about how
+    rare the other case is: its limits are taken to be 0 and 1.
+    """
+    return (
+        _predictive(sensitivity, specificity, prevalence),
+        _predictive(specificity, sensitivity, 1 - prevalence),
+    )
+
+
+def _predictive(hit: Estimate, other: Estimate, share: float) -> Estimate | None:
+    value = _bayes(hit.value, other.value, share)
+    if value is None:
+        return None
+    hits, others = _limits(hit), _limits(other)
+    if hits is None or others is None:
+        return Estimate(value)
+    low, high = (_bayes(h, o, share) for h, o in zip(hits, others, strict=True))
+    return Estimate(value, 0.0 if low is None else low, 1.0 if high is None else high)
+
+
+def _bayes(hit: float, other: float, share: float) -> float | None:
+    """The share of true ones among those called, of which ``share`` of all are."""
+    true, false = hit * share, (1 - other) * (1 - share)
+    return true / (true + false) if true + false > 0 else None
+
+
+def _limits(one: Estimate) -> tuple[float, float] | None:
+    if one.value in (0.0, 1.0) and (one.low is None or one.low == one.high):
+        return 0.0, 1.0
+    return None if one.low is None or one.high is None else (one.low, one.high)
 
 
 def pointing(release: Release, method: str) -> tuple[Estimate, int] | None:
@@ -92,6 +119,7 @@ def _figure(release: Release, stage: str, part: str, metric: str) -> dict[str, A
         for f in release.metrics.get("figures", ())
         if (f["stage"], f["part"], f["metric"], f["level"]) == (stage, part, metric, "image")
         and f["source"] != "simulated"
+        and f["value"] is not None  # such as the sensitivity on a split without positives
     ]
     pooled = [f for f in here if f["source"] == "all"]
     return max(pooled or here, key=lambda f: int(f["n"]), default=None)

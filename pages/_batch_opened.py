@@ -13,12 +13,15 @@ from typing import Any
 import streamlit as st
 
 from core import film, imaging
+from core.errors import ImageRejected
 from core.settings import Settings
 from core.types import Finding, ImageResult
 from pages import _access, _audit, _cascade, _theme
 from pages._batches import Batch
 from pages._reading import badge
 from pages._viewer import Event, Prepared, viewer
+
+CHANGED = "The file has changed since it was scored, so it is not shown with that result."
 
 
 @dataclass
@@ -53,7 +56,7 @@ class Opened:
                 _theme.html(reading)
                 return
             # First the picture is made: no name ever stands over the one before it.
-            picture, result = self._made(record["file"], batch, settings)
+            picture, result = self._made(record, batch, settings)
             _theme.html(reading)
             if result.release_sha256 != record["release_sha256"]:
                 _theme.notice("The heatmap is of another release than the batch.")
@@ -66,11 +69,19 @@ class Opened:
                     on_event=lambda event: self._on_event(records, event),
                 )
 
-    def _made(self, file: str, batch: Batch, settings: Settings) -> tuple[Prepared, ImageResult]:
-        """Decoded, and assessed again by the release that is loaded, for its heatmap."""
+    def _made(
+        self, record: dict[str, Any], batch: Batch, settings: Settings
+    ) -> tuple[Prepared, ImageResult]:
+        """Decoded, and assessed again by the release that is loaded, for its heatmap.
+
+        Raises ImageRejected where the file is not the one that was scored.
+        """
+        file = record["file"]
         if self.made_of != file or self.picture is None or self.result is None:
             data, actor = batch.bytes_of(file, settings), _access.actor()
             digest = hashlib.sha256(data).hexdigest()
+            if digest != record["sha256"]:
+                raise ImageRejected(CHANGED)
             _audit.write("image.opened", actor, sha256=digest)
             decoded = imaging.decode(data, PurePath(file).name, settings.limits)
             radiograph = film.as_seen(decoded)  # as it was scored

@@ -19,7 +19,7 @@ from core.errors import ImageRejected
 from core.settings import Settings
 from core.types import Finding
 from pages import _reading, _theme
-from pages._batch_opened import Opened
+from pages._batch_opened import CHANGED, Opened
 from pages._batches import Batch
 from pages._rows import Column, Row, finding, rows
 
@@ -196,6 +196,8 @@ def _thumbnail(record: dict[str, Any], batch: Batch, seen: _Seen, settings: Sett
     if key not in seen.thumbnails:
         try:
             data = batch.bytes_of(record["file"], settings)
+            if imaging.sha256(data) != key:
+                raise ImageRejected(CHANGED)
             pixels = imaging.decode(data, record["file"], settings.limits).pixels
             url = "data:image/jpeg;base64," + base64.b64encode(thumbnail(pixels, SIDE)).decode()
         except ImageRejected:

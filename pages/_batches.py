@@ -156,8 +156,11 @@ class Batch:
 
     def bytes_of(self, file: str, settings: Settings) -> bytes:
         """One of its files again; raises ImageRejected, also if it may no longer be read."""
-        if self.dropped:
-            archive = Archive(self.source)
+        source = Path(self.source)
+        if self.dropped or source.is_file():
+            if not self.dropped:
+                source = resolve(self.source, settings.roots)
+            archive = Archive(source)
             with archive.opened():
                 name = next((n for n in archive.names() if archive.label(n) == file), None)
                 if name is None:

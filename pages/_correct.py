@@ -15,7 +15,7 @@ from pages._scoring import Session
 from pages._sources import Source
 from pages._theme import html
 
-RECOGNISED = "recognised"
+RECOGNISED, MIXED = "recognised", "mixed"
 HERE = "This study"
 NEW = "A study of its own"
 
@@ -63,15 +63,19 @@ def draw(study: Study, cascade: Cascade, memory: Session, others: dict[str, str]
 
 def _part(study: Study, cascade: Cascade, memory: Session) -> None:
     chosen = {memory.chosen.get(s.id) for s in study.sources}
-    now = next(iter(chosen)) if len(chosen) == 1 else None
-    options = [RECOGNISED, *cascade.release.parts, BodyPart.OTHER]
+    differs = len(chosen) > 1
+    now = MIXED if differs else next(iter(chosen)) or RECOGNISED
+    options = [*([MIXED] if differs else []), RECOGNISED, *cascade.release.parts, BodyPart.OTHER]
     first = next((v.body_part for v in study.result.views if v.body_part), None)
     said = f" ({first.label})" if first else ""
     names = {RECOGNISED: f"As recognised{said}", BodyPart.OTHER: "Another body part"}
-    key = f"part-{study.key}"
+    names[MIXED] = "Not the same for all views"
+    key = f"part-{study.key}{'-mixed' * differs}"  # else the box would keep what it said before
 
     def assess() -> None:
         part = st.session_state[key]
+        if part == MIXED:
+            return
         for source in study.sources:
             memory.chosen.pop(source.id, None)
             if part != RECOGNISED:
@@ -81,7 +85,7 @@ def _part(study: Study, cascade: Cascade, memory: Session) -> None:
     st.selectbox(
         "Assess as",
         options,
-        index=options.index(now or RECOGNISED),
+        index=options.index(now),
         format_func=lambda p: names.get(p) or BodyPart(p).words.capitalize(),
         key=key,
         on_change=assess,

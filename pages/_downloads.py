@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from core.batch.tables import harmless
 from core.types import BodyPart, ImageResult
+from core.words import percent
 from pages._theme import RESEARCH_ONLY
 
 
@@ -49,7 +50,7 @@ def caption(record: Record) -> tuple[str, ...]:
     part = record.assessed_as or (result.body_part and result.body_part.label)
     by = " (part chosen by the reader)" if record.assessed_as else ""
     return (
-        f"{part}{by}: {finding}, probability {100 * fracture.probability:.0f} %",
+        f"{part}{by}: {finding}, probability {percent(fracture.probability)}",
         f"Release {result.release}",
         RESEARCH_ONLY,
     )

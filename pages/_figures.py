@@ -113,10 +113,11 @@ def threshold_explorer(chosen: Evaluation) -> None:
         return
     rows, stage, part = found
     with st.container(key="explorer"):
-        st.fragment(_explore)(rows, stage, part)
+        st.fragment(_explore)(rows, stage, f"{part}-{chosen.name}")
 
 
-def _explore(rows: pd.DataFrame, stage: Stage, part: str) -> None:
+def _explore(rows: pd.DataFrame, stage: Stage, key: str) -> None:
+    """key: of part and evaluation, each of which begins at its own threshold and share."""
     from training.evaluate import by_study
     from training.threshold import outcome
 
@@ -125,19 +126,21 @@ def _explore(rows: pd.DataFrame, stage: Stage, part: str) -> None:
     left, middle, right = st.columns([3, 3, 2], vertical_alignment="bottom")
     start = 100 * (balanced.threshold if balanced else 0.5)
     threshold = left.slider(
-        "Threshold", 0.0, 100.0, round(start, 1), 0.1, format="%.1f %%", key=f"threshold-{part}"
+        "Threshold", 0.0, 100.0, round(start, 1), 0.1, format="%.1f %%", key=f"threshold-{key}"
     )
     prevalence = middle.slider(
-        "Prevalence", 0.1, 99.9, round(100 * share, 1), 0.1, format="%.1f %%",
-        key=f"prevalence-{part}",
+        "Prevalence", 0.1, 99.9, min(99.9, max(0.1, round(100 * share, 1))), 0.1,
+        format="%.1f %%", key=f"prevalence-{key}",
     )  # fmt: skip
     studies = rows.study.notna().any()
     level = right.segmented_control(
         "By", ["image", "study"] if studies else ["image"], default="image", required=True,
-        key=f"level-{part}",
+        key=f"level-{key}",
     )  # fmt: skip
     if level == "study":
         rows = by_study(rows)
+    noun = "studies" if level == "study" else "images"
+    positive = float(rows.positive.mean())
     o = outcome(rows.positive, rows.probability, threshold / 100, prevalence / 100)
     cells = [
         ("Sensitivity", percent(o.sensitivity)),
@@ -153,8 +156,8 @@ def _explore(rows: pd.DataFrame, stage: Stage, part: str) -> None:
     _theme.html(f"<div class='cells'>{body}</div>")
     points = ", ".join(f"{p.name} {100 * p.threshold:.1f} %" for p in stage.operating_points)
     _theme.html(
-        f"<p class='soft'>Measured on {len(rows)} of this split, {100 * share:.0f} % of them "
-        f"positive. Operating points of the release: {points}.</p>"
+        f"<p class='soft'>Measured on {len(rows)} {noun} of this split, {percent(positive)} of "
+        f"them positive. Operating points of the release: {points}.</p>"
     )
 
 

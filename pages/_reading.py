@@ -82,9 +82,9 @@ def operating(found: Performance, result: StudyResult, prevalence: float) -> str
     """An operating point: its figures, and what they mean at a prevalence in [0, 1]."""
     point, probability = found.point, result.probability or 0.0
     side = "at or above it" if probability >= point.threshold else "below it"
-    ppv, npv = predictive_values(found.sensitivity.value, found.specificity.value, prevalence)
-    positive = "nothing would be positive" if ppv is None else f"<b>{percent(ppv)}</b>"
-    negative = "nothing would be negative" if npv is None else f"<b>{percent(npv)}</b>"
+    ppv, npv = predictive_values(found.sensitivity, found.specificity, prevalence)
+    positive = "nothing would be positive" if ppv is None else f"<b>{estimate(ppv)}</b>"
+    negative = "nothing would be negative" if npv is None else f"<b>{estimate(npv)}</b>"
     if found.split == "test":
         where = "test radiographs of the release, image by image"
     else:

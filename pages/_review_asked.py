@@ -25,11 +25,14 @@ def wanted(record: StudyRecord, opinion: Opinion) -> BodyPart | None:
 def ask(store: Store, record: StudyRecord, part: BodyPart, reader: str) -> None:
     """Assess the study's pictures as this part, and keep the answer beside the first result.
 
+    In the mode that the study was assessed in, where the release in use has it.
     Raises PartNotSupported, StoreUnavailable, and what ``Cascade.load`` raises.
     """
     from core.pipeline import diagnose  # imports torch, which the worklist does without
 
     cascade = _cascade.loader().start().result()
+    same = cascade.release.with_digest(record.release_sha256)
+    cascade = cascade.in_mode(same.mode if same else None)
     if part not in cascade.release.parts:
         raise PartNotSupported(f"The release in use has no fracture model for the {part}.")
     limits = Settings.from_environment().limits

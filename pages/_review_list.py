@@ -49,8 +49,8 @@ EMPTY = (
 )
 WHAT_THEY_ARE = (
     "By study, against what the readers say: agreement on this worklist, not the accuracy of the "
-    "release. Intervals are 95 %. At “sensitive”, doubtful counts as called; at “specific” it does "
-    "not."
+    "release. Superseded studies are left out. Intervals are 95 %. At “sensitive”, doubtful counts "
+    "as called; at “specific” it does not."
 )
 
 
@@ -224,7 +224,7 @@ def _manifest(store: Store, wanted: Query, reader: str) -> str:
 
 def _agreement(store: Store) -> None:
     """Of everything that was ever decided, whatever the filters leave."""
-    records = store.studies(Query(with_purged=True))
+    records = [r for r in store.studies(Query(with_purged=True)) if not r.newer]
     rows = "".join(_agreement_row(a) for a in with_readers(records))
     head = "<tr><th>Against</th><th>Sensitivity</th><th>Specificity</th><th>Cohen’s kappa</th></tr>"
     html(f"<table class='details figures'>{head}{rows}</table>")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 
@@ -93,7 +93,7 @@ def _made(
     record = asked.record
     decided = [d for d in asked.decisions if d.opinion and d.opinion.verdict in AGREES]
     made = report.StudyReport(
-        record.result,
+        replace(record.result, id=record.title),
         asked.radiographs(),
         release_of(record),
         datetime.now(UTC),

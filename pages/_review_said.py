@@ -16,11 +16,15 @@ def reading_of(record: StudyRecord, asked: tuple[Reassessment, ...]) -> str:
     """What the release said in one glance, and beside it what other parts' models say."""
     first = _reading_of(record.result, record.label_means, "Body part")
     notes = "".join(f"<p class='caution'>{escape(str(n))}</p>" for n in record.result.notes)
-    return first + "".join(_asked(a, record.release) for a in asked) + notes
+    return first + "".join(_asked(a, record) for a in asked) + notes
 
 
-def _asked(asked: Reassessment, release: str) -> str:
-    by = "" if asked.release == release else f", release {escape(asked.release)}"
+def _asked(asked: Reassessment, record: StudyRecord) -> str:
+    by = ""
+    if asked.release != record.release:
+        by = f", release {escape(asked.release)}"
+    elif asked.release_sha256 != record.release_sha256:
+        by = ", in another mode of the release"
     title = f"Body part named by {escape(asked.asked_by)}{by}"
     return f"<div class='asked'>{_reading_of(asked.result, asked.label_means, title)}</div>"
 

@@ -142,7 +142,7 @@ class StudyPage:
 
         def label(part: BodyPart | None) -> str:
             fracture = results[part].views[position].fracture
-            share = f" {100 * fracture.probability:.0f} %" if fracture else ""
+            share = f" {_theme.percent(fracture.probability)}" if fracture else ""
             return f"{part.words.capitalize() if part else 'Not assessed'}{share}"
 
         key = f"read-as-{self._id}-{len(results)}"

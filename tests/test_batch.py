@@ -195,6 +195,46 @@ def test_a_changed_release_is_noticed(tmp_path):
     assert len(rows(out)) == 10
 
 
+def test_an_archive_that_changed_is_not_gone_on_with(tmp_path):
+    """Its members count by their position: another list would leave some out, or do some twice."""
+    folder, out = fill(tmp_path / "in", 6), tmp_path / "out.csv"
+    names = list(Folder(folder).names())
+
+    def pack(*members: str) -> Path:
+        with zipfile.ZipFile(tmp_path / "in.zip", "w") as archive:
+            for name in members:
+                archive.write(folder / name, name)
+        return tmp_path / "in.zip"
+
+    stop = threading.Event()
+    stop.set()
+    run(Order(pack(*names), out), scorer(Stand(), batch=2), stop, io.StringIO())
+    for changed in (names[::-1], names[:3]):
+        with pytest.raises(BatchFailed, match="another list of members"):
+            score(pack(*changed), out, resume=True)
+    score(pack(*names), out, resume=True)
+    assert len(rows(out)) == 6
+
+
+def test_what_a_run_writes_is_no_input(tmp_path):
+    folder = fill(tmp_path / "in", 3)
+    out, beside = folder / "out.csv", {"heatmaps": folder / "heat", "summary": folder / "x.html"}
+    for _ in range(2):
+        outcome = score(folder, out, heatmaps=beside["heatmaps"], summary=beside["summary"])
+        assert (outcome.total, outcome.rejected) == (3, 0)
+    (folder / "heat.png").write_bytes(b"not the folder of that name")
+    assert score(folder, out, **beside).total == 4
+
+
+def test_heatmaps_are_of_the_whole_run_or_of_none(tmp_path):
+    folder, out = fill(tmp_path / "in", 6), tmp_path / "out.csv"
+    stop = threading.Event()
+    stop.set()
+    run(Order(folder, out), scorer(Stand(), batch=2), stop, io.StringIO())
+    with pytest.raises(BatchFailed, match="another folder of heatmaps"):
+        score(folder, out, resume=True, heatmaps=tmp_path / "heat")
+
+
 def test_two_runs_into_one_output_are_refused(tmp_path):
     folder, out = fill(tmp_path / "in", 4), tmp_path / "out.csv"
     with Journal(out), pytest.raises(BatchFailed, match="Another run"):
@@ -289,6 +329,16 @@ def test_an_address_is_read_through_fsspec(tmp_path):
     assert [r["status"] for r in found].count("ok") == 4
     assert len(found) == 6
     assert all(r["file"].startswith("memory://") for r in found)
+
+
+def test_the_command_line_takes_an_address(tmp_path, weights, capsys):
+    fsspec = pytest.importorskip("fsspec")
+    local = fill(tmp_path / "in", 2)
+    for name in Folder(local).names():
+        fsspec.filesystem("memory").pipe(f"/clinic/{name}", (local / name).read_bytes())
+    command = ["--weights", str(weights), "batch", "memory://clinic", "--engine", "torch"]
+    assert main([*command, "--out", str(tmp_path / "out.csv")]) == 0, capsys.readouterr().err
+    assert [r["status"] for r in rows(tmp_path / "out.csv")] == ["ok", "ok"]
 
 
 def test_special_files_are_rows_with_a_reason(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import os
@@ -16,7 +17,7 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from core.batch.inputs import Archive
+from core.batch.inputs import Archive, Folder
 from core.batch.journal import folder_of
 from core.batch.run import Order, run
 from core.errors import BatchFailed, ImageRejected, PathRefused
@@ -169,6 +170,35 @@ def test_a_row_opens_in_the_viewer_beside_the_table(settings, tmp_path, quiet):
     app.multiselect(key="batch-finding").unselect("rejected").run()
     next(b for b in app.button if b.label == "Close").click().run()
     assert opened.file == "" and {b.label for b in app.button}.isdisjoint({"Next", "Close"})
+
+
+def test_a_file_that_changed_is_not_shown_with_its_old_result(settings, tmp_path, quiet):
+    batch = finished(settings, tmp_path)
+    records = [r for _, r in batch.records() if r["status"] == "ok"]
+    good, other = records[0], next(r for r in records if r["sha256"] != records[0]["sha256"])
+    Path(good["file"]).write_bytes(Path(other["file"]).read_bytes())
+    app = page()
+    assert lists(app)[0]["Picture"].str.startswith("data:image/jpeg").sum() == 11
+    app.session_state["batches"][batch.folder.name].opened.file = good["file"]
+    app.run()
+    assert "The file has changed since it was scored" in text(app)
+    assert not app.get("bidi_component") or "Suspected" not in text(app).split("has changed")[1]
+
+
+def test_an_archive_inside_the_roots_is_opened_as_one(settings, tmp_path, quiet):
+    folder = fill(tmp_path / "in", 3)
+    archive = tmp_path / "radiographs" / "some.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        for name in Folder(folder).names():
+            file.write(folder / name, name)
+    batch = _batches.of_folder(str(archive), settings)
+    eventually(lambda: not batch.running)
+    for _, record in batch.records():
+        data = batch.bytes_of(record["file"], settings)
+        assert hashlib.sha256(data).hexdigest() == record["sha256"]
+    outside = replace(settings, roots=(tmp_path / "home",))
+    with pytest.raises(ImageRejected):
+        batch.bytes_of(record["file"], outside)
 
 
 def test_a_stopped_batch_can_go_on_and_says_why_it_failed(settings, tmp_path, quiet):

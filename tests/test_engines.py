@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from pathlib import Path
 
 import numpy as np
@@ -107,9 +108,14 @@ def test_auto_takes_openvino_only_where_it_agrees(cascade, openvino, home, canva
     chosen, reason = choice.choose(cascade, "auto", home)
     assert "OpenVINO" in chosen.engine.description
     assert "agrees with torch" in reason and "9 sample pictures" in reason
-    (_folder(cascade, home) / "agreement.json").write_text(
-        '{"pictures": 9, "largest": 0.003, "findings": 1.0}'
-    )
+    record = _folder(cascade, home) / "agreement.json"
+    measured = json.loads(record.read_text())
+    apart = {"pictures": 9, "largest": 0.003, "findings": 1.0}
+    for text in (json.dumps(apart | {"processor": "another"}), json.dumps(apart), "", "[]"):
+        record.write_text(text)  # of a BONE_HOME that was moved, of an older version, damaged
+        assert choice.choose(cascade, "auto", home)[0] is not cascade
+        assert json.loads(record.read_text()) == measured
+    record.write_text(json.dumps(measured | apart))
     chosen, reason = choice.choose(cascade, "auto", home)
     assert chosen is cascade
     assert "does not agree" in reason

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,12 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
+from core.registry import Registry
+from core.settings import Settings
+from core.store import Store
+from core.types import BodyPart, Mode
+from pages import _review_asked, _review_said
+from tests import worklist
 from tests.ensembles import with_members
 from tests.test_pages import APP, choice, picture, text, upload
 
@@ -52,3 +59,23 @@ def test_the_switch_asks_all_networks_and_shows_what_each_says() -> None:
     assert not app.exception
     assert "The networks:" not in text(app)
     assert choice(app, "Heatmap method").value == "Grad-CAM"
+
+
+def test_a_part_named_on_review_is_asked_in_the_mode_of_the_study(
+    two: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BONE_HOME", str(tmp_path))
+    store = Store.open(Settings.from_environment())
+    try:
+        for mode in Mode:
+            release = Registry.open(two).find("champion", mode)
+            study = worklist.put(store, release, f"study in {mode}", 0.9, seed=len(mode))
+            _review_asked.ask(store, store.study(study), BodyPart.ELBOW, "bob")
+            record = store.study(study)
+            [asked] = record.reassessments
+            assert asked.release_sha256 == record.release_sha256 == release.sha256
+            assert "another mode" not in _review_said.reading_of(record, (asked,))
+        other = replace(asked, release_sha256="0" * 64)
+        assert "in another mode of the release" in _review_said.reading_of(record, (other,))
+    finally:
+        store.close()

@@ -7,7 +7,13 @@ from dataclasses import replace
 import pytest
 
 from core import manifest
-from core.operating import performance, pointing, predictive_values
+from core.operating import (
+    Estimate,
+    calibration_error,
+    performance,
+    pointing,
+    predictive_values,
+)
 from core.types import BodyPart, OperatingPoint
 
 
@@ -22,10 +28,37 @@ from core.types import BodyPart, OperatingPoint
     ],
 )
 def test_predictive_values_by_bayes(sensitivity, specificity, prevalence, ppv, npv):
-    assert predictive_values(sensitivity, specificity, prevalence) == (
-        pytest.approx(ppv) if ppv is not None else None,
-        pytest.approx(npv) if npv is not None else None,
-    )
+    found = predictive_values(Estimate(sensitivity), Estimate(specificity), prevalence)
+    for estimate, value in zip(found, (ppv, npv), strict=True):
+        assert (estimate and estimate.value) == (value if value is None else pytest.approx(value))
+
+
+def test_predictive_values_have_the_limits_of_what_they_follow_from():
+    ppv, npv = predictive_values(Estimate(0.9, 0.8, 0.95), Estimate(0.8, 0.7, 0.9), 0.5)
+    assert (ppv.low, ppv.high) == pytest.approx((0.8 / 1.1, 0.95 / 1.05))
+    assert (npv.low, npv.high) == pytest.approx((0.7 / 0.9, 0.9 / 0.95))
+    ppv, npv = predictive_values(Estimate(0.9), Estimate(0.8), 0.5)
+    assert ppv.low is ppv.high is npv.low is npv.high is None
+    # no false positive among 36 does not make a positive at 1 % a certain one
+    for certain in (Estimate(1.0, 1.0, 1.0), Estimate(1.0)):
+        ppv, _ = predictive_values(Estimate(0.68, 0.4, 0.9), certain, 0.01)
+        assert ppv.value == ppv.high == 1 and ppv.low < 0.02
+    ppv, _ = predictive_values(Estimate(0.68, 0.4, 0.9), Estimate(1.0, 0.9, 1.0), 0.01)
+    assert ppv.low == pytest.approx(0.4 * 0.01 / (0.4 * 0.01 + 0.1 * 0.99))
+
+
+def test_a_figure_that_is_not_defined_is_one_that_was_not_measured(cascade):
+    """As of a test split without positives of the part."""
+    common = {"stage": "fracture", "part": "hand", "source": "all", "level": "image", "n": 9}
+    figures = [
+        common | {"metric": "sensitivity (sensitive)", "value": None, "low": None, "high": None},
+        common | {"metric": "specificity (sensitive)", "value": 0.5, "low": 0.4, "high": 0.6},
+        common | {"metric": "ece", "value": None, "low": None, "high": None},
+    ]
+    release = replace(cascade.release, metrics={"split": "test", "figures": figures})
+    found = performance(release, BodyPart.HAND, "sensitive")
+    assert found == performance(cascade.release, BodyPart.HAND, "sensitive")
+    assert calibration_error(release, BodyPart.HAND) is None
 
 
 def test_without_test_figures_those_of_validation_are_named(cascade):

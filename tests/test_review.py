@@ -81,6 +81,11 @@ def test_what_came_again_is_superseded_and_leads_to_the_newer(store: Store, weig
     assert "Superseded:" in text(app)
     app.button("newer").click().run()
     assert app.query_params["study"] == new and "Superseded:" not in text(app)
+    for study in (old, new):  # both read by one: counted as one
+        store.decide(study, "bob", AGREE, 0)
+    app = page("bob")
+    app.toggle(key="agreement").set_value(True).run()
+    assert "n&nbsp;=&nbsp;1" in text(app) and "n&nbsp;=&nbsp;2" not in text(app)
 
 
 def test_an_empty_worklist_says_how_to_fill_it(store: Store) -> None:

@@ -22,7 +22,7 @@ from core.errors import DecisionConflict, SettingsInvalid, StoreUnavailable, Stu
 from core.manifest import Release
 from core.registry import Registry
 from core.settings import Settings
-from core.store import Mark, Opinion, Query, Status, Store, Verdict, rows, tables
+from core.store import Mark, Opinion, Query, Status, Store, Verdict, audit, rows, tables
 from core.store.database import MIGRATIONS, Database
 from core.store.export import to_csv
 from core.study import StudyResult, combine
@@ -445,6 +445,42 @@ def audited(store: Store, settings: Settings, release: Release) -> Store:
 def test_every_change_is_found(audited: Store, settings: Settings, statement: str) -> None:
     raw(settings, statement)
     assert audited.verify_audit().problems
+
+
+def test_a_line_written_while_the_audit_is_walked_is_no_problem(
+    audited: Store, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, other = audit.digest_of, Store.open(settings)
+    written: list[bool] = []
+
+    def slow(entry: tables.AuditEntry) -> str:
+        if not written:  # somebody else works, in the middle of the walk
+            written.append(True)
+            other.audit("page.opened", "bob")
+        return real(entry)
+
+    monkeypatch.setattr(audit, "digest_of", slow)
+    report = audited.verify_audit()
+    monkeypatch.undo()
+    assert report.problems == () and report.entries == 5
+    assert audited.verify_audit().entries == 6 and not audited.verify_audit().problems
+    other.close()
+
+
+def test_a_database_of_a_newer_version_is_a_sentence(settings: Settings, store: Store) -> None:
+    raw(settings, "UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(StoreUnavailable, match="newer version"):
+        Store.open(settings)
+
+
+def test_other_body_parts_are_those_that_were_not_assessed(store: Store, release: Release) -> None:
+    refused = ImageResult("a.png", "1" * 64, "It looks like a knee.", release.id, release.sha256, 1)
+    gone = store.add_study("Knee", combine("knee", [refused], release), release, {}, "ann")
+    hand = add(store, release)
+    assert [e.id for e in store.worklist(Query(body_part=(BodyPart.OTHER,)))] == [gone]
+    part = store.study(hand).result.body_part
+    assert part is not None
+    assert {e.id for e in store.worklist(Query(body_part=(BodyPart.OTHER, part)))} == {gone, hand}
 
 
 def test_lines_and_head_removed_together_are_found(audited: Store, settings: Settings) -> None:

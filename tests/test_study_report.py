@@ -171,7 +171,9 @@ def test_predictive_values_at_the_prevalence_of_the_reader(cascade, tmp_path):
     assert found == {
         "prevalence": 0.2,
         "ppv": pytest.approx(0.322034),
+        "ppv_interval": None,
         "npv": pytest.approx(0.97561),
+        "npv_interval": None,
     }
 
 

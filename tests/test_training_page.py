@@ -313,6 +313,25 @@ def test_figures_on_the_page_equal_metrics_json_to_the_last_digit(home: Path) ->
         assert row["metric"] == figure["metric"]
 
 
+def test_the_threshold_view_counts_what_it_names() -> None:
+    def positives_alone() -> None:
+        from pages import _figures
+        from tests import scored
+
+        rows = scored.rows()
+        rows = rows[rows.part == "elbow"].assign(positive=1.0, study="one")
+        _figures._explore(rows, scored.release().stages["elbow"], "elbow-some run")
+
+    app = AppTest.from_function(positives_alone, default_timeout=60).run()
+    assert not app.exception
+    assert app.slider(key="prevalence-elbow-some run").value == 99.9  # 100 is no prevalence
+    count = len(scored.rows().query("part == 'elbow'"))
+    assert f"Measured on {count} images of this split, 100&nbsp;% of them positive" in text(app)
+    app.button_group("level-elbow-some run").set_value("study").run()
+    patients = scored.rows().query("part == 'elbow'").groupby(["source", "patient"]).ngroups
+    assert f"Measured on {patients} studies of this split" in text(app)
+
+
 def test_every_curve_is_also_a_table() -> None:
     rows = scored.rows()
     points = scored.release().stages["elbow"].operating_points

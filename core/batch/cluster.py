@@ -30,19 +30,23 @@ WINDOW = 100_000  # names handed to Ray at a time: the driver never holds all of
 class RayScorer:
     """What ``run`` asks of a scorer, done by Ray. address: of a cluster, None for this machine.
 
-    source: as the user gave it; every worker opens it for itself, so each must reach it.
+    source: as the user gave it; every worker opens it for itself, so each must reach it. release:
+    the one release of the whole run, whatever is promoted meanwhile (``RayScorer.of``).
     """
 
     settings: Settings
+    release: Release
     source: str
     batch: int
     address: str | None = None
     heatmaps: Path | None = None
     roots: Sequence[Path] | None = None
 
-    @property
-    def release(self) -> Release:
-        return Registry.open(self.settings.weights).find(self.settings.release, self.settings.mode)
+    @classmethod
+    def of(cls, settings: Settings, source: str, batch: int, **options: Any) -> RayScorer:
+        """With the release that the settings name now. Raises WeightsInvalid."""
+        found = Registry.open(settings.weights).find(settings.release, settings.mode)
+        return cls(replace(settings, release=found.id), found, source, batch, **options)
 
     @property
     def engine(self) -> str:
@@ -78,6 +82,8 @@ class _Worker:
         from core.engines import choice
 
         cascade = choice.load(order.settings, convert=True, many=True)
+        if cascade.release.sha256 != order.release.sha256:
+            raise BatchFailed(f"Release {order.release.id} is not the same on every machine.")
         self._source = source_at(order.source, order.roots)
         self._scorer = Scorer(
             cascade, order.limits, order.batch, threads=2, heatmaps=order.heatmaps

@@ -6,6 +6,7 @@ anything is written, nor how large it becomes.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import zipfile
 import zlib
@@ -34,6 +35,12 @@ class Source(Protocol):
 
     def opened(self) -> AbstractContextManager[object]:
         """Keeps open what has to stay open while files are read."""
+
+    def version(self) -> str:
+        """Changes where a name may mean another file than before; "" where names are enough."""
+
+    def below(self, path: Path) -> str | None:
+        """The name of a file or folder of this computer in here; None for one that lies outside."""
 
 
 def source_at(place: str | Path, roots: Sequence[Path] | None = None) -> Source:
@@ -79,6 +86,13 @@ class Folder:
 
     def opened(self) -> AbstractContextManager[object]:
         return nullcontext()
+
+    def version(self) -> str:
+        return ""
+
+    def below(self, path: Path) -> str | None:
+        folder, inside = self._path.resolve(), path.resolve()
+        return inside.relative_to(folder).as_posix() if inside.is_relative_to(folder) else None
 
 
 def _below(folder: Path, prefix: str) -> Iterator[str]:
@@ -131,6 +145,14 @@ class Archive:
     def opened(self) -> AbstractContextManager[object]:
         return self._zip
 
+    def version(self) -> str:
+        """A digest of the list of members, by which names count."""
+        members = [(m.filename, m.CRC, m.file_size) for m in self._zip.infolist()]
+        return hashlib.sha256(repr(members).encode(errors="replace")).hexdigest()
+
+    def below(self, path: Path) -> str | None:
+        return None
+
 
 class Remote:
     """A folder that fsspec reaches: ``s3://``, ``gs://``, ``memory://`` and others."""
@@ -170,6 +192,12 @@ class Remote:
 
     def opened(self) -> AbstractContextManager[object]:
         return nullcontext()
+
+    def version(self) -> str:
+        return ""
+
+    def below(self, path: Path) -> str | None:
+        return None
 
 
 def absolute(place: str | Path) -> str:

@@ -70,6 +70,8 @@ def _begin(journal: Journal, order: Order, scorer: Scorer | RayScorer, source: S
         "release": scorer.release.id,
         "release_sha256": scorer.release.sha256,
         "engine": scorer.engine,
+        "list_of_members": source.version() or None,
+        "folder_of_heatmaps": absolute(scorer.heatmaps) if scorer.heatmaps else None,
     }
     if order.resume and journal.unfinished:
         journal.resume(facts)
@@ -79,7 +81,16 @@ def _begin(journal: Journal, order: Order, scorer: Scorer | RayScorer, source: S
             f"remove {journal.folder} to begin again."
         )
     else:
-        journal.begin(facts, source.names())
+        own = [order.out, journal.folder, order.summary, scorer.heatmaps]
+        journal.begin(facts, _without(source, [p for p in own if p is not None]))
+
+
+def _without(source: Source, own: Sequence[Path]) -> Iterator[str]:
+    """The names of the source but for what this run writes into it, or an earlier one wrote."""
+    skipped = tuple(name for name in map(source.below, own) if name and name != ".")
+    for name in source.names():
+        if not any(name == one or name.startswith(f"{one}/") for one in skipped):
+            yield name
 
 
 def _score(

@@ -125,8 +125,9 @@ class Scorer:
                 ready.close()  # type: ignore[attr-defined]
 
     def _read(self, source: Source, name: str) -> _Item:
-        file = source.label(name)
+        file = name
         try:
+            file = source.label(name)
             data = source.read(name, self.limits)
         except ImageRejected as error:
             return _Item(file, reason=error.reason)

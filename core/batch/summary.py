@@ -80,7 +80,7 @@ def _page(tally: _Tally, release: Release, source: Source, limits: ImageLimits) 
     if tally.top:
         yield f"<h2>Most suspected ({len(tally.top)})</h2><div class='grid'>"
         for probability, _, name, record in sorted(tally.top, key=lambda t: (-t[0], -t[1])):
-            yield _figure(probability, record, _thumbnail(source, name, limits))
+            yield _figure(probability, record, _thumbnail(source, name, record["sha256"], limits))
         yield "</div>"
     if tally.reasons:
         yield f"<h2>Not assessed ({tally.reasons.total()})</h2><table>"
@@ -127,10 +127,13 @@ def _figure(probability: float, record: Record, thumbnail: str) -> str:
     )
 
 
-def _thumbnail(source: Source, name: str, limits: ImageLimits) -> str:
-    """The picture again, small, as base64 of a JPEG; empty if the file has gone since."""
+def _thumbnail(source: Source, name: str, sha256: str, limits: ImageLimits) -> str:
+    """The picture again, small, as base64 of a JPEG; empty if the file has gone or changed."""
     try:
-        pixels = imaging.decode(source.read(name, limits), name, limits).pixels
+        data = source.read(name, limits)
+        if imaging.sha256(data) != sha256:
+            return ""
+        pixels = imaging.decode(data, name, limits).pixels
     except ImageRejected:
         return ""
     return base64.b64encode(thumbnail(pixels, SIDE)).decode()

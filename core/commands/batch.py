@@ -24,7 +24,7 @@ HELP = "score a folder or a ZIP archive into a table"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "folder", nargs="?", type=Path, metavar="FOLDER", help="a folder or a ZIP archive"
+        "folder", nargs="?", metavar="FOLDER", help="a folder, a ZIP archive, or s3://… and such"
     )
     parser.add_argument("--out", type=Path, metavar="FILE", help="ends in .csv, .parquet or .jsonl")
     parser.add_argument("--resume", action="store_true", help="go on with a run that was cut off")
@@ -87,8 +87,14 @@ def _scorer(options: argparse.Namespace, settings: Settings) -> Scorer | RayScor
         from core.batch.cluster import RayScorer
 
         roots = settings.roots if options.within_roots else None
-        place, address = options.folder, options.ray_address
-        return RayScorer(settings, place, options.batch, address, options.heatmaps, roots)
+        return RayScorer.of(
+            settings,
+            options.folder,
+            options.batch,
+            address=options.ray_address,
+            heatmaps=options.heatmaps,
+            roots=roots,
+        )
     from core.batch.scoring import Scorer
     from core.engines import choice
 

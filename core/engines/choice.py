@@ -128,13 +128,17 @@ def _openvino(
 
 
 def _agreement(folder: Path, one: Cascade, other: Cascade) -> Agreement:
-    """What was measured when the networks were made, or measured now."""
+    """What was measured on this processor when the networks were made, or measured now."""
     path = folder / "agreement.json"
-    if path.exists():
-        return Agreement(**json.loads(path.read_text(encoding="utf-8")))
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))
+        if known.pop("processor") == int8.processor():
+            return Agreement(**known)
+    except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError):
+        log.debug("The engines are compared (again): there is no record of it for this processor.")
     mode = one.release.largest_mode  # whatever mode it is used in, all of its networks agree
     found = compare(one.in_mode(mode), other.in_mode(mode), _samples(one))
-    write_json(path, asdict(found))
+    write_json(path, asdict(found) | {"processor": int8.processor()})
     return found
 
 

@@ -292,9 +292,9 @@ def _encoded(
     return file.tobytes()
 
 
-def _predictive(prevalence: float, ppv: float | None, npv: float | None) -> str:
-    positive = "none" if ppv is None else percent(ppv)
-    negative = "none" if npv is None else percent(npv)
+def _predictive(prevalence: float, ppv: Estimate | None, npv: Estimate | None) -> str:
+    positive = "none" if ppv is None else _estimate(ppv)
+    negative = "none" if npv is None else _estimate(npv)
     return (
         f"If {percent(prevalence)} of the patients have it: positive predictive value {positive}, "
         f"negative predictive value {negative} at this operating point."

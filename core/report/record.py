@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from core.manifest import Release
-from core.operating import Performance, performance, predictive_values
+from core.operating import Estimate, Performance, performance, predictive_values
 from core.study import Mark, StudyResult
 from core.types import BodyPart, Finding, ImageResult, Radiograph
 from core.words import percent
@@ -68,12 +68,12 @@ class StudyReport:
         return performance(self.release, self.study.body_part, self.point)
 
     @property
-    def predictive_values(self) -> tuple[float | None, float | None] | None:
+    def predictive_values(self) -> tuple[Estimate | None, Estimate | None] | None:
         """(PPV, NPV) at the chosen operating point and prevalence; None where one is not known."""
         found = self.performance
         if found is None or self.prevalence is None:
             return None
-        return predictive_values(found.sensitivity.value, found.specificity.value, self.prevalence)
+        return predictive_values(found.sensitivity, found.specificity, self.prevalence)
 
     def marks_on(self, position: int) -> tuple[Mark, ...]:
         """Every reader's marks on one view."""
@@ -139,8 +139,12 @@ def _predictive(report: StudyReport) -> dict[str, Any] | None:
     found = report.predictive_values
     if found is None:
         return None
-    ppv, npv = (None if v is None else round(v, 6) for v in found)
-    return {"prevalence": report.prevalence, "ppv": ppv, "npv": npv}
+    said: dict[str, Any] = {"prevalence": report.prevalence}
+    for name, estimate in zip(("ppv", "npv"), found, strict=True):
+        said[name] = estimate and round(estimate.value, 6)
+        limits = [] if estimate is None else [estimate.low, estimate.high]
+        said[f"{name}_interval"] = [round(v, 6) for v in limits if v is not None] or None
+    return said
 
 
 def _reassessed(report: StudyReport, study: StudyResult) -> dict[str, Any]:

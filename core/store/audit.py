@@ -95,6 +95,8 @@ def drop_anchor(home: Path, entry: AuditEntry) -> None:
 
 def verify(session: Session, home: Path) -> AuditReport:
     """Walk the whole chain; every edit and every removal is a problem."""
+    # Before the lines: one that is written meanwhile would be in the anchor and not among them.
+    anchor = _anchor(home)
     problems: list[str] = []
     digests = {0: BEFORE_THE_FIRST}
     last = 0
@@ -109,7 +111,7 @@ def verify(session: Session, home: Path) -> AuditReport:
         digests[last] = entry.digest
     count = len(digests) - 1
     problems += _head_problems(session, last, digests[last])
-    problems += _anchor_problems(home, digests)
+    problems += _anchor_problems(anchor, digests)
     return AuditReport(count, digests[last], tuple(problems))
 
 
@@ -124,14 +126,24 @@ def _head_problems(session: Session, last: int, digest: str) -> list[str]:
     return []
 
 
-def _anchor_problems(home: Path, digests: dict[int, str]) -> list[str]:
+def _anchor(home: Path) -> tuple[int, str] | str | None:
+    """(number, digest) of the line that the anchor remembers; None without an anchor, and what is
+    wrong with one that cannot be read."""
     try:
         anchor = json.loads((home / ANCHOR).read_text(encoding="utf-8"))
-        number, digest = anchor["number"], anchor["digest"]
+        return int(anchor["number"]), str(anchor["digest"])
     except FileNotFoundError:
-        return [] if len(digests) == 1 else [f"{ANCHOR} is missing in BONE_HOME."]
+        return None
     except (OSError, ValueError, KeyError, TypeError):
-        return [f"{ANCHOR} in BONE_HOME cannot be read."]
+        return f"{ANCHOR} in BONE_HOME cannot be read."
+
+
+def _anchor_problems(anchor: tuple[int, str] | str | None, digests: dict[int, str]) -> list[str]:
+    if anchor is None:
+        return [] if len(digests) == 1 else [f"{ANCHOR} is missing in BONE_HOME."]
+    if isinstance(anchor, str):
+        return [anchor]
+    number, digest = anchor
     if digests.get(number) != digest:
         return [f"Line {number} is not the one that {ANCHOR} in BONE_HOME remembers."]
     return []

@@ -15,6 +15,7 @@ from typing import Any
 
 from alembic import command
 from alembic.config import Config
+from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, select
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.orm import Session
@@ -34,8 +35,13 @@ class Database:
     """Connections to one database; ``reading`` and ``writing`` are its only two ways in."""
 
     def __init__(self, engine: Engine) -> None:
-        self._reader = engine
+        self._engine = engine
         self._writer = engine.execution_options(writes=True)
+        # SQLite's transactions are such a look anyhow; PostgreSQL's look anew at each statement.
+        snapshot = {"isolation_level": "REPEATABLE READ"}
+        self._reader = engine.execution_options(
+            **(snapshot if engine.dialect.name == "postgresql" else {})
+        )
 
     @classmethod
     def open(cls, url: str, home: Path) -> Database:
@@ -48,11 +54,17 @@ class Database:
         try:
             database._migrate()
         except SQLAlchemyError as error:
+            database.close()
             raise StoreUnavailable("The database of the worklist cannot be opened.") from error
+        except CommandError as error:  # of Alembic: a step of the tables that it does not know
+            database.close()
+            raise StoreUnavailable(
+                "The database of the worklist was made by a newer version of this program."
+            ) from error
         return database
 
     def close(self) -> None:
-        self._reader.dispose()
+        self._engine.dispose()
 
     @contextmanager
     def reading(self) -> Iterator[Session]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,7 +12,7 @@ from typing import Any
 from core.batch.tables import harmless
 from core.store.pictures import Pictures
 from core.store.records import Decision, Opinion, StudyRecord, Verdict
-from core.study import Mark
+from core.study import Mark, without_patient
 from core.types import BodyPart, Finding
 
 COLUMNS = (
@@ -76,11 +77,17 @@ def _manifest_lines(record: StudyRecord, pictures: Pictures) -> Iterator[dict[st
             "part": opinion.body_part,
             "positive": label,
             "positive_means": record.label_means if label != "" else "",
-            "group": patient[0].lower() if patient else record.id,
+            "group": patient[0].lower() if patient else _group(record),
             "study": record.id,
             "boxes": ";".join(_box(m) for m in marks if m.view == position and label == 1),
             "file": str(pictures.path(view.sha256).resolve()),
         }
+
+
+def _group(record: StudyRecord) -> str:
+    """Of one patient's studies the same, where the files name the patient; else of one study's."""
+    named = record.key.removeprefix(without_patient(record.key))
+    return hashlib.sha256((named or record.key).encode()).hexdigest()[:16]
 
 
 def _row(record: StudyRecord, decision: Decision | None, names: bool) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, func, or_, select
+from sqlalchemy import ColumnElement, Select, false, func, or_, select
 from sqlalchemy.orm import Session, selectinload
 
 from core.store import tables as t
@@ -207,7 +207,9 @@ def _conditions(wanted: Query) -> list[ColumnElement[bool]]:
     if wanted.finding:
         found.append(t.Study.finding.in_(wanted.finding))
     if wanted.body_part:
-        found.append(t.Study.body_part.in_(wanted.body_part))
+        # A study that was not assessed, as it looks like another body part, names none.
+        none = t.Study.body_part.is_(None) if BodyPart.OTHER in wanted.body_part else false()
+        found.append(or_(t.Study.body_part.in_(wanted.body_part), none))
     if wanted.text.strip():
         text = wanted.text.strip()
         names = select(t.View.study_id).where(t.View.name.icontains(text, autoescape=True))

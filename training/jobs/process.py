@@ -39,11 +39,26 @@ class Process:
         """Whether it still runs; one that ended and was not waited for does not."""
         if Path("/proc/self/stat").exists():
             return self.started != "" and _started(self.pid) == self.started
+        if os.name == "nt":
+            return _runs_on_windows(self.pid)
         try:
             os.kill(self.pid, 0)
         except OSError:
             return False
         return True
+
+
+def _runs_on_windows(pid: int) -> bool:
+    """By a handle of the process: ``os.kill`` with 0 would send Ctrl-C there."""
+    import ctypes
+
+    limited_information, still_active, code = 0x1000, 259, ctypes.c_ulong()
+    kernel = ctypes.windll.kernel32  # type: ignore[attr-defined]
+    handle = kernel.OpenProcess(limited_information, False, pid)
+    found = bool(handle) and bool(kernel.GetExitCodeProcess(handle, ctypes.byref(code)))
+    if handle:
+        kernel.CloseHandle(handle)
+    return found and code.value == still_active
 
 
 def _started(pid: int) -> str:
