@@ -193,6 +193,8 @@ def _thumbnail(record: dict[str, Any], batch: Batch, seen: _Seen, settings: Sett
     key = record["sha256"]
     if key is None:
         return ""
+    if record["file"] in seen.thumbnails:  # that one has gone or changed
+        return ""
     if key not in seen.thumbnails:
         try:
             data = batch.bytes_of(record["file"], settings)
@@ -201,7 +203,7 @@ def _thumbnail(record: dict[str, Any], batch: Batch, seen: _Seen, settings: Sett
             pixels = imaging.decode(data, record["file"], settings.limits).pixels
             url = "data:image/jpeg;base64," + base64.b64encode(thumbnail(pixels, SIDE)).decode()
         except ImageRejected:
-            url = ""
+            url, key = "", record["file"]  # another file with the same bytes may still be there
         seen.thumbnails[key] = url
         while len(seen.thumbnails) > 40 * A_PAGE:
             del seen.thumbnails[next(iter(seen.thumbnails))]

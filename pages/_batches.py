@@ -156,20 +156,18 @@ class Batch:
 
     def bytes_of(self, file: str, settings: Settings) -> bytes:
         """One of its files again; raises ImageRejected, also if it may no longer be read."""
-        source = Path(self.source)
-        if self.dropped or source.is_file():
-            if not self.dropped:
-                source = resolve(self.source, settings.roots)
-            archive = Archive(source)
-            with archive.opened():
-                name = next((n for n in archive.names() if archive.label(n) == file), None)
-                if name is None:
-                    raise ImageRejected("The file is no longer in the archive.")
-                return archive.read(name, settings.limits)
         try:
-            return load(resolve(file, settings.roots), settings.limits)
+            if not self.dropped and not self.source.is_file():
+                return load(resolve(file, settings.roots), settings.limits)
+            source = self.source if self.dropped else resolve(self.source, settings.roots)
         except PathRefused as error:
             raise ImageRejected(str(error)) from error
+        archive = Archive(source)
+        with archive.opened():
+            name = next((n for n in archive.names() if archive.label(n) == file), None)
+            if name is None:
+                raise ImageRejected("The file is no longer in the archive.")
+            return archive.read(name, settings.limits)
 
     def _log(self) -> list[str]:
         """The last lines of the log."""

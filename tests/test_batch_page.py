@@ -192,13 +192,15 @@ def test_an_archive_inside_the_roots_is_opened_as_one(settings, tmp_path, quiet)
         for name in Folder(folder).names():
             file.write(folder / name, name)
     batch = _batches.of_folder(str(archive), settings)
-    eventually(lambda: not batch.running)
-    for _, record in batch.records():
+    run(Order(archive, batch.out), scorer(Stand()), threading.Event(), io.StringIO())
+    records = [record for _, record in batch.records()]
+    assert len(records) == 3
+    for record in records:
         data = batch.bytes_of(record["file"], settings)
         assert hashlib.sha256(data).hexdigest() == record["sha256"]
     outside = replace(settings, roots=(tmp_path / "home",))
     with pytest.raises(ImageRejected):
-        batch.bytes_of(record["file"], outside)
+        batch.bytes_of(records[0]["file"], outside)
 
 
 def test_a_stopped_batch_can_go_on_and_says_why_it_failed(settings, tmp_path, quiet):
