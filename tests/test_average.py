@@ -48,6 +48,7 @@ def test_every_weight_is_the_mean(tmp_path: Path) -> None:
     assert torch.equal(found["heads"]["hand.weight"], torch.full((1, 2), 2.5))
     assert found["features"]["bn.num_batches_tracked"] == 1
     assert (found["size"], found["focus"], found["kinds"]) == (96, True, ["hand", "other"])
+    assert not (tmp_path / "mean" / "rows.csv").exists()
     told = provenance.commands(tmp_path / "mean")
     assert [c.split()[3] for c in told] == ["fit", "fit", "average"]
     assert "--seed 1.0" in told[0] and "--seed 4.0" in told[1]
@@ -105,6 +106,17 @@ def test_the_release_that_runs_began_with_may_be_one_of_them(
     assert "at least two" in capsys.readouterr().err
     assert average(tmp_path, one, "nobody") == 1
     assert "no release" in capsys.readouterr().err
+
+
+def test_which_pictures_were_seen_stays_known_where_it_is_the_same(tmp_path: Path) -> None:
+    one, other = run(tmp_path / "a", 1.0), run(tmp_path / "b", 2.0)
+    for folder in (one, other):
+        (folder / "rows.csv").write_text("source,id,split,kept\n")
+    assert average(tmp_path, one, other) == 0
+    assert (tmp_path / "mean" / "rows.csv").read_text() == "source,id,split,kept\n"
+    (tmp_path / "mean" / "rows.csv").unlink()
+    (other / "rows.csv").write_text("source,id,split,kept\na,b,train,yes\n")
+    assert average(tmp_path, one, other) == 0 and not (tmp_path / "mean" / "rows.csv").exists()
 
 
 def test_a_run_is_neither_alone_nor_overwritten(

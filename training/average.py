@@ -20,6 +20,7 @@ from core import files
 from core.architectures import RESNET50
 from training import initial, networks, provenance
 from training.data import DataInvalid
+from training.duplicates import ROWS
 from training.networks import NETWORKS
 from training.phases import BODY_PART
 
@@ -42,6 +43,9 @@ def build(runs: Sequence[str], out: Path) -> Path:
     names = " ".join(initial.find(run).id if _names_release(run) else run for run in runs)
     made.append(f"python -m training average {names} --out {out}")
     files.write_json(out / provenance.AVERAGE, {"commands": made})
+    seen = {(Path(run) / ROWS).read_bytes() for run in folders if (Path(run) / ROWS).exists()}
+    if len(seen) == 1:  # of the same pictures
+        (out / ROWS).write_bytes(seen.pop())
     files.save_checkpoint(out / NETWORKS, found)
     return out / NETWORKS
 

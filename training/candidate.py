@@ -36,7 +36,7 @@ from training.data import (
     split_hash,
     stage1_class,
 )
-from training.duplicates import settle_once
+from training.duplicates import ROWS, settle_once
 from training.phases import BODY_PART
 
 log = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ def build(run: Path, release_id: str, flip_average: bool = False, size: int = 0)
         return finetuned.build(run, release_id, config)
     rows = read_all(config["data"])
     # Copies of pictures of the test split choose nothing, as they taught nothing.
-    kept = settle_once(rows, run / "rows.csv")
+    kept = settle_once(rows, run / ROWS)
     trained = torch.load(run / "networks.pt", weights_only=True)
     spec = Preprocessing(size=size or trained["size"], focus=trained.get("focus", False))
     tensors = {

@@ -31,7 +31,7 @@ from core.transforms import Preprocessing, to_tensor
 from training import initial, probe
 from training.augment import expose
 from training.data import FOCUS, SIMULATED, load_canvases, read_all
-from training.duplicates import settle_once
+from training.duplicates import ROWS, settle_once
 from training.model import FrozenStages
 from training.precision import autocast
 from training.views import Views
@@ -192,7 +192,7 @@ class Distillation:
         self.settings, self.out = settings, Path(settings.out)
         self.spec = Preprocessing(size=settings.size, focus=bool(settings.focus))
         files.write_json(self.out / "config.json", asdict(settings))
-        rows = settle_once(read_all(settings.data), self.out / "rows.csv")
+        rows = settle_once(read_all(settings.data), self.out / ROWS)
         counts = rows[rows.split == "train"].part.value_counts()
         self.parts = sorted(counts[counts >= FEWEST_OF_A_PART].index)
         rows = rows[rows.part.isin(self.parts)]

@@ -238,6 +238,10 @@ def settle(rows: pd.DataFrame, policy: str = "drop") -> pd.DataFrame:
     return rows[~left_out].reset_index(drop=True)
 
 
+ROWS = "rows.csv"
+"""In the folder of a run: what ``settle_once`` keeps."""
+
+
 def settle_once(rows: pd.DataFrame, listed: Path, policy: str = "drop") -> pd.DataFrame:
     """``settle``, which takes minutes, with what it found kept in the file ``listed``.
 

@@ -21,7 +21,7 @@ from core.registry import Registry
 from core.settings import Settings
 from training import candidate, initial, provenance, release, taken, terms
 from training.data import SIMULATED, DataInvalid, load_canvases, read_all
-from training.duplicates import settle_once
+from training.duplicates import ROWS, settle_once
 from training.phases import BODY_PART
 
 
@@ -34,7 +34,7 @@ def build(run: Path, release_id: str, config: dict[str, Any]) -> Path:
     registry, base = _base(run)
     only, rows = str(config["only"]), read_all(config["data"])
     trained = rows if only == BODY_PART else rows[(rows.part == only) & rows.positive.notna()]
-    kept = settle_once(trained, run / "rows.csv")
+    kept = settle_once(trained, run / ROWS)
     paths = taken.paths(base, release_id)
     tensors = {paths[p]: load(registry.read(f)) for p, f in base.files.items()}
     entry = _entry(base, release_id, paths, only)

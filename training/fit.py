@@ -39,7 +39,7 @@ from training.data import (
     read_all,
     split_hash,
 )
-from training.duplicates import settle_once
+from training.duplicates import ROWS, settle_once
 from training.model import Joint, JointNetwork
 from training.phase import Phase, PhaseState, Sampler, rate
 from training.phases import AUTO, BODY_PART, JOINT, PRECISIONS, needed, passes
@@ -185,7 +185,7 @@ class Run:
     def _rows(self) -> pd.DataFrame:
         """All rows but those that are in two splits; settled once, as it reads every picture.
         Of a run that trains the branch of one part, that part's."""
-        rows, listed = read_all(self.settings.data), self.folder / "rows.csv"
+        rows, listed = read_all(self.settings.data), self.folder / ROWS
         if distributed.first():
             files.remove_leftovers(self.folder)
             self._write_config(rows)

@@ -54,7 +54,7 @@ from training.data import (
     read_all,
     split_hash,
 )
-from training.duplicates import settle, settle_once
+from training.duplicates import ROWS, settle, settle_once
 from training.phases import BODY_PART, OTHER
 
 log = logging.getLogger(__name__)
@@ -223,11 +223,12 @@ def _labelled(rows: pd.DataFrame, entry: dict[str, Any]) -> pd.DataFrame:
 
 
 def _settled(settings: Settings) -> pd.DataFrame:
-    """Rows without copies: those that the base's run was fitted on, where the base is a run, as
-    which pictures are copies of each other is found there already."""
-    data, listed = read_all(settings.data), Path(settings.base) / "rows.csv"
-    if listed.exists():
-        return settle_once(data, listed)
+    """Rows without copies: those that the base or the new network was fitted on, where one is a
+    run, as which pictures are copies of each other is found there already."""
+    data = read_all(settings.data)
+    for run in (settings.base, settings.init):
+        if run and (Path(run) / ROWS).exists():
+            return settle_once(data, Path(run) / ROWS)
     return settle(data, settings.duplicates)
 
 
