@@ -14,10 +14,10 @@ import pytest
 
 from core import agreement
 from core.agreement import Figure, between_readers, kappa, wilson, with_readers
-from core.store import Decision, Mark, Opinion, Status, StudyRecord, Verdict
+from core.store import Decision, Mark, Opinion, Status, StudyRecord, Verdict, export
 from core.store.export import to_csv, to_manifest
 from core.store.pictures import Pictures
-from core.study import StudyResult
+from core.study import StudyResult, key_of
 from core.types import BodyPart, Finding, ImageResult
 from tests.simulated import encoded, phantom
 from training import metrics
@@ -135,6 +135,19 @@ def test_corrections_become_a_data_set(tmp_path: Path) -> None:
     assert list(found.part) == ["hand", "hand"]
     assert found.positive.iloc[0] == 1 and math.isnan(found.positive.iloc[1])
     assert list(found.patient) == ["reviewed/patient7", f"reviewed/{'c' * 32}"]
+
+
+def test_one_patient_s_studies_are_one_group() -> None:
+    """Or a study that came again would stand in training and in test."""
+
+    def group(key: str, id_: str) -> str:
+        return export._group(replace(record(YES), key=key, id=id_))
+
+    one = key_of("a.dcm", "1.2.3", "ab12")
+    assert group(one, "x") == group(one, "y") == group(key_of("b.dcm", "1.2.4", "ab12"), "z")
+    assert group(one, "x") != group(key_of("a.dcm", "1.2.3", "cd34"), "x")
+    assert group("1.2.3", "x") == group("1.2.3", "y") != group("1.2.4", "x")
+    assert (group("images", "x"), group("images", "y")) == ("x", "y")
     assert found.boxes.iloc[0] == "0.1000 0.2000 0.3000 0.4000"
     assert found.positive_means.iloc[0] == "fracture"
     assert all(Path(p).is_file() for p in found.path)

@@ -24,6 +24,7 @@ MANIFEST_COLUMNS = (
     "id", "source", "part", "positive", "positive_means", "group", "study", "boxes", "file",
 )  # fmt: skip
 SOURCE = "reviewed"
+_UID = re.compile(r"[0-9]+(\.[0-9]+)+")
 _PATIENT = re.compile(r"patient\d+", re.IGNORECASE)
 _LABEL = {Finding.SUSPECTED: 1, Finding.NOT_SUSPECTED: 0}
 
@@ -85,9 +86,11 @@ def _manifest_lines(record: StudyRecord, pictures: Pictures) -> Iterator[dict[st
 
 
 def _group(record: StudyRecord) -> str:
-    """Of one patient's studies the same, where the files name the patient; else of one study's."""
-    named = record.key.removeprefix(without_patient(record.key))
-    return hashlib.sha256((named or record.key).encode()).hexdigest()[:16]
+    """Of one patient's studies the same, where the files name the patient; else of those of one
+    Study Instance UID; else of each its own, as a folder's name may be that of many."""
+    study = without_patient(record.key)
+    named = record.key.removeprefix(study) or (study if _UID.fullmatch(study) else "")
+    return hashlib.sha256(named.encode()).hexdigest()[:16] if named else record.id
 
 
 def _row(record: StudyRecord, decision: Decision | None, names: bool) -> dict[str, Any]:
