@@ -135,6 +135,9 @@ def test_corrections_become_a_data_set(tmp_path: Path) -> None:
     assert list(found.part) == ["hand", "hand"]
     assert found.positive.iloc[0] == 1 and math.isnan(found.positive.iloc[1])
     assert list(found.patient) == ["reviewed/patient7", f"reviewed/{'c' * 32}"]
+    assert found.boxes.iloc[0] == "0.1000 0.2000 0.3000 0.4000"
+    assert found.positive_means.iloc[0] == "fracture"
+    assert all(Path(p).is_file() for p in found.path)
 
 
 def test_one_patient_s_studies_are_one_group() -> None:
@@ -148,6 +151,3 @@ def test_one_patient_s_studies_are_one_group() -> None:
     assert group(one, "x") != group(key_of("a.dcm", "1.2.3", "cd34"), "x")
     assert group("1.2.3", "x") == group("1.2.3", "y") != group("1.2.4", "x")
     assert (group("images", "x"), group("images", "y")) == ("x", "y")
-    assert found.boxes.iloc[0] == "0.1000 0.2000 0.3000 0.4000"
-    assert found.positive_means.iloc[0] == "fracture"
-    assert all(Path(p).is_file() for p in found.path)
