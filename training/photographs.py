@@ -100,6 +100,8 @@ def distance(taken: Photograph, corners: Corners) -> float:
 
 
 def _records(rows: list[dict[str, Any]], draws: int) -> list[dict[str, Any]]:
+    if not rows:
+        return []
     table = pd.DataFrame(rows)
     groups = [(str(name), group) for name, group in table.groupby("carrier", sort=False)]
     if len(groups) > 1:
