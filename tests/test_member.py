@@ -21,7 +21,7 @@ from core.registry import Registry
 from core.transforms import Preprocessing, to_tensor
 from core.types import Mode
 from tests import ensembles, tiny
-from training import calibrate, fit, fit_member, initial, member
+from training import calibrate, fit, fit_member, initial, member, networks, provenance
 from training.__main__ import main
 from training.data import DataInvalid
 
@@ -253,7 +253,7 @@ def test_a_run_goes_on_from_the_network_of_a_release(weights, manifest, tmp_path
     )  # fmt: skip
     run = fit_member.MemberRun(settings)
     network = fit_member.MemberNetwork(LITE2, run.spec, run.parts, run.kinds, 0)
-    run._take_over(network)
+    run._take_over(network, *initial.member("champion", LITE2))
     cascade = Cascade.load(tmp_path / "w", device="cpu").in_mode(Mode.ENSEMBLE)
     canvas = np.random.default_rng(1).integers(0, 256, (1, 96, 96), dtype=np.uint8)
     with torch.inference_mode():
@@ -267,6 +267,31 @@ def test_a_run_goes_on_from_the_network_of_a_release(weights, manifest, tmp_path
         assert shared
         mine = [float(said[name][0, own.index(c)]) for c in shared]
         np.testing.assert_allclose(mine, [logits[classes.index(c)] for c in shared], atol=2e-2)
+
+
+def test_a_run_goes_on_from_another_run(manifest, tmp_path):
+    """Of the same network, or from the mean of several: features and heads, and the commands."""
+    base = fit.Settings((f"manifest:{manifest}",), str(tmp_path / "one"), LITE2, "scratch", size=96,
+                        duplicates="keep")  # fmt: skip
+    first = fit_member.MemberRun(base)
+    network = fit_member.MemberNetwork(LITE2, first.spec, first.parts, first.kinds, 0)
+    ensembles.lively(network)
+    torch.nn.init.normal_(network.heads["hand"].weight)
+    torch.nn.init.normal_(network.heads["body_part"].weight)
+    made = {"arch": LITE2, "size": 96, "focus": False, "kinds": list(first.kinds)}
+    made |= {"features": network.features.state_dict(), "heads": network.heads.state_dict()}
+    torch.save(made, tmp_path / "one" / networks.NETWORKS)
+    again = replace(base, out=str(tmp_path / "two"), init=str(tmp_path / "one"))
+    run = fit_member.MemberRun(again)
+    other = fit_member.MemberNetwork(LITE2, run.spec, run.parts, run.kinds, 0)
+    known = networks.trained(tmp_path / "one", LITE2)
+    run._take_over(other, *networks.layers(known))
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, other.state_dict()[name]), name
+    assert initial.run(again.init) == tmp_path / "one" and not initial.is_release(again.init)
+    (tmp_path / "two").mkdir(exist_ok=True)
+    told = [c.split(" --out ")[1].split()[0] for c in provenance.commands(tmp_path / "two")]
+    assert told == [base.out, again.out]
 
 
 def test_weights_follow_who_is_right():

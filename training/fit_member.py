@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from core import architectures, files
 from core.network import channels_last
 from core.transforms import Preprocessing
-from training import curves, distributed, initial
+from training import curves, distributed, initial, networks
 from training.fit import Run
 from training.model import Joint, PartlyFrozen
-from training.networks import NETWORKS
+from training.networks import NETWORKS, Layers
 from training.phases import BODY_PART
 
 
@@ -65,7 +65,9 @@ class MemberRun(Run):
         torch.manual_seed(s.seed)
         network = MemberNetwork(s.arch, self.spec, self.parts, self.kinds, s.freeze)
         if initial.is_release(self.init):
-            self._take_over(network)
+            self._take_over(network, *initial.member(self.init, s.arch))
+        elif (run := initial.run(self.init)) is not None:
+            self._take_over(network, *networks.layers(networks.trained(run, s.arch, self.spec)))
         elif s.init != "scratch":
             state = initial.features(s.arch, self.spec, "" if s.init == "imagenet" else s.init)
             network.features.load_state_dict(state)
@@ -77,10 +79,11 @@ class MemberRun(Run):
             self._write(best)
         return self.folder / NETWORKS
 
-    def _take_over(self, network: MemberNetwork) -> None:
-        """The weights of a release's network of this architecture, with the heads that it has; a
-        part or a kind that it does not know begins at zero."""
-        features, heads = initial.member(self.init, self.settings.arch)
+    def _take_over(
+        self, network: MemberNetwork, features: dict[str, Tensor], heads: Layers
+    ) -> None:
+        """The weights of a trained network of this architecture, with the heads that it has; a part
+        or a kind that it does not know begins at zero."""
         network.features.load_state_dict(features)
         for name, (layer, classes) in heads.items():
             if name not in network.heads:

@@ -19,6 +19,7 @@ from core.settings import Settings
 from core.transforms import Preprocessing
 from training.data import DataInvalid
 from training.model import JointNetwork
+from training.networks import NETWORKS, Layers
 from training.phases import BODY_PART
 
 log = logging.getLogger(__name__)
@@ -52,8 +53,13 @@ def load(joint: JointNetwork, init: str, only: str = "") -> dict[str, dict[str, 
 
 
 def is_release(init: str) -> bool:
-    """Whether ``init`` is neither a word of its own nor a file."""
-    return init not in ("scratch", "imagenet") and not Path(init).is_file()
+    """Whether ``init`` is neither a word of its own nor a file nor a run."""
+    return init not in ("scratch", "imagenet") and not Path(init).is_file() and run(init) is None
+
+
+def run(init: str) -> Path | None:
+    """The folder of a run of ``fit --arch``, or of ``average``, that is named; None for another."""
+    return Path(init) if (Path(init) / NETWORKS).is_file() else None
 
 
 def fixed(
@@ -177,9 +183,7 @@ def features(arch: str, spec: Preprocessing, init: str = "") -> dict[str, Tensor
     return lite2.adapted(lite2.from_package(Lite2(spec.size).net.state_dict()), spec)
 
 
-def member(
-    name: str, arch: str
-) -> tuple[dict[str, Tensor], dict[str, tuple[dict[str, Tensor], tuple[str, ...]]]]:
+def member(name: str, arch: str) -> tuple[dict[str, Tensor], Layers]:
     """A release's network of that architecture: its features, and by part its linear layer with the
     names of its outputs.
 

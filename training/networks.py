@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
+from torch import Tensor
 
 from core.architectures import RESNET50
 from core.transforms import Preprocessing
 from training.data import DataInvalid
+from training.phases import BODY_PART
 
 NETWORKS = "networks.pt"
+Layers: TypeAlias = dict[str, tuple[dict[str, Tensor], tuple[str, ...]]]
+"""By part a linear layer (``weight``, ``bias``) and the names of its outputs."""
 
 
 def refuse_member(config: Mapping[str, Any]) -> None:
@@ -23,6 +27,15 @@ def refuse_member(config: Mapping[str, Any]) -> None:
             f"This run trained a {arch}, no cascade: `python -m training member --init RUN` "
             "puts it beside one."
         )
+
+
+def layers(found: Mapping[str, Any]) -> tuple[dict[str, Tensor], Layers]:
+    """What ``trained`` gave, as ``initial.member`` gives a release's network."""
+    heads: Layers = {}
+    for part in {name.split(".")[0] for name in found["heads"]}:
+        layer = {k: found["heads"][f"{part}.{k}"] for k in ("weight", "bias")}
+        heads[part] = layer, tuple(found["kinds"]) if part == BODY_PART else ("positive",)
+    return found["features"], heads
 
 
 def trained(run: Path, arch: str, spec: Preprocessing | None = None) -> dict[str, Any]:

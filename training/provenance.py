@@ -34,7 +34,8 @@ def commands(run: Path) -> list[str]:
         settings = fit.Settings if kind == "fit" else distill.Settings
         chain.insert(0, command(kind, config, settings))
         init = config.get("init") or ""
-        folder = Path(init).parent if "/" in init else None
+        known = Path(init)
+        folder = (known if known.is_dir() else known.parent) if "/" in init else None
     return chain
 
 
