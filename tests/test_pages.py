@@ -244,6 +244,28 @@ def test_the_body_part_is_corrected_for_all_views_of_a_study(app: AppTest) -> No
     memory = app.session_state["scoring"]
     assert list(memory.chosen.values()) == [BodyPart.ELBOW] * 2
     assert "Chosen by the reader" in text(app)
+    first = next(iter(memory.chosen))  # as where two studies were put together
+    memory.chosen = {first: BodyPart.ELBOW}
+    app.run()
+    assert choice(app, "Assess as").value == "mixed"
+    choice(app, "Assess as").select("elbow").run()  # as it was said for one of them: for both
+    assert list(memory.chosen.values()) == [BodyPart.ELBOW] * 2
+    assert choice(app, "Assess as").value == "elbow" and not app.exception
+
+
+def test_a_view_of_its_own_is_alone_whatever_was_moved_to_it(app: AppTest) -> None:
+    upload(app, ("s/a.png", picture()), ("s/b.png", picture(1)), ("s/c.png", picture(2)))
+    memory = app.session_state["scoring"]
+    choice(app, "View 1").select("A study of its own").run()
+    assert sorted(lists(app)[0]["Views"]) == [1, 2]
+    own, other = (k for k in memory.drops if k in memory.moved), list(memory.drops)
+    one = next(own)
+    memory.moved[next(k for k in other if k != one)] = memory.moved[one]
+    app.session_state["shown"] = one
+    app.run()
+    assert list(lists(app)[0]["Views"]) == [2, 1]
+    choice(app, "View 1").select("A study of its own").run()
+    assert list(lists(app)[0]["Views"]) == [1, 1, 1] and not app.exception
 
 
 def test_another_heatmap_method_is_computed_once(
