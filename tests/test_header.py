@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import io
 
 import numpy as np
@@ -27,22 +28,25 @@ UIDS = {"StudyInstanceUID": "1.2.3", "SeriesInstanceUID": "1.2.3.4"}
 
 
 def test_what_the_header_says() -> None:
-    data = dicom(GREY, **UIDS, BodyPartExamined="ELBOW", ViewPosition="AP", ImageLaterality="L")
+    said = {"BodyPartExamined": "ELBOW", "ViewPosition": "AP", "ImageLaterality": "L"}
+    data = dicom(GREY, **UIDS, **said, PatientID="4711")
     header = imaging.decode(data, "a", LIMITS).header
     assert header == DicomHeader(
-        "1.2.3", "1.2.3.4", "1.2.826.0.1.3680043.10.1.1", "DX", "ELBOW", "AP", "L"
-    )
+        "1.2.3", "1.2.3.4", "1.2.826.0.1.3680043.10.1.1", "DX", "ELBOW", "AP", "L",
+        patient=hashlib.sha256(b"4711").hexdigest()[:12],
+    )  # fmt: skip
     assert imaging.decode(encoded(GREY, "PNG"), "a", LIMITS).header is None
 
 
 @pytest.mark.filterwarnings("ignore:Invalid value")
 def test_what_is_no_word_of_the_standard_is_dropped() -> None:
     words = ("Modality", "BodyPartExamined", "ViewPosition", "Laterality", "ImageLaterality")
+    words += ("PatientID",)
     data = dicom(GREY, **dict.fromkeys((*words, "BurnedInAnnotation", *UIDS), "DOE"))
     radiograph = imaging.decode(data, "a", LIMITS)
     said = repr((radiograph.header, radiograph.notes))
     assert "DOE" not in said and "unknown modality" in said
-    assert dataclasses.replace(radiograph.header, instance_uid="") == DicomHeader()
+    assert dataclasses.replace(radiograph.header, instance_uid="", patient="") == DicomHeader()
 
 
 def test_the_anatomic_region_stands_in_for_the_body_part() -> None:
