@@ -163,14 +163,27 @@ class Session:
             self.drops |= dict.fromkeys(new, self.drop)
 
     def once(self, sources: Sequence[Source]) -> list[Source]:
-        """Without the files that were dropped again under the same name: a view counts once."""
+        """Without the files that were dropped again under the same name: a view counts once.
+
+        What came with such a file belongs to the drop of the first: a folder with one view more.
+        """
         found: dict[tuple[str, int], list[Source]] = {}
         for source in sources:
             same = found.setdefault((source.name, source.size), [])
-            if not (same and source.size) or self._digest(source) not in map(self._digest, same):
+            first = self._twin(source, same)
+            if first is None:
                 same.append(source)
+            elif source.id in self.drops and first.id in self.drops:
+                again, before = self.drops[source.id], self.drops[first.id]
+                self.drops = {k: before if n == again else n for k, n in self.drops.items()}
         kept = {source.id for same in found.values() for source in same}
         return [source for source in sources if source.id in kept]
+
+    def _twin(self, source: Source, others: Sequence[Source]) -> Source | None:
+        """The one of these with the same content; only a dropped file's is looked at."""
+        if not others or not source.size:
+            return None
+        return next((o for o in others if self._digest(o) == self._digest(source)), None)
 
     def study_of(self, source: Source) -> str:
         """The study that a view belongs to: as the reader put it, else by ``core.study.key_of``.

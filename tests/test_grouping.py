@@ -88,6 +88,10 @@ def test_folders_of_one_name_that_were_dropped_one_after_the_other(memory, casca
     assert groups(memory, cascade, first) == [["0", "1"]]
     memory.latest -= 60
     assert groups(memory, cascade, first + second) == [["0", "1"], ["2", "3"]]
+    # the same folder again, with one view more
+    memory.latest -= 60
+    again = given(("images/1.png", b"1"), ("images/2.png", b"2"), ("images/9.png", b"9"), start=90)
+    assert groups(memory, cascade, first + second + again) == [["0", "1", "92"], ["2", "3"]]
     # of one patient and study by their names, whenever they come
     name = "XR_ELBOW/patient00011/study1_positive/image{}.png"
     mura = given((name.format(1), b"5"), start=4)

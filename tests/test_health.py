@@ -59,6 +59,8 @@ def test_what_waits_is_told_by_destination(weights: Path, home: Path, tmp_path: 
         outbox.put(to, uid, b"object")
     said = health.examine(settings)[4].detail
     assert "3 objects wait to be sent (1 to OLD@10.0.0.9:104, 2 to PACS@h:104)" in said
+    (tmp_path / "pacs" / "outbox" / "x.json").write_text("cut")
+    assert "1 to a destination that cannot be read" in health.examine(settings)[4].detail
 
 
 @pytest.fixture

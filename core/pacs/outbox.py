@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import logging
@@ -80,8 +79,12 @@ class Outbox:
         may work in: nothing is tidied."""
         waiting: Counter[str] = Counter()
         for note in folder.glob("*.json"):
-            with contextlib.suppress(FileNotFoundError):  # sent meanwhile
-                waiting[json.loads(note.read_text())["destination"]] += 1
+            try:
+                waiting[str(json.loads(note.read_text())["destination"])] += 1
+            except FileNotFoundError:  # sent meanwhile
+                continue
+            except (ValueError, KeyError, TypeError):
+                waiting["a destination that cannot be read"] += 1
         return waiting, len(list((folder / "failed").glob("*.json")))
 
     def destinations(self) -> Counter[str]:
