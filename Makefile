@@ -11,7 +11,7 @@ app: $(VENV)/.app $(VENV)/.engine
 
 # Files of tests side by side, each with a processor of its own: torch would take all for each.
 test: $(VENV)/.dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 stress: $(VENV)/.dev
 	$(BIN)/python -m pytest -m stress

@@ -98,19 +98,3 @@ def fresh_app(weights: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     st.cache_resource.clear()
     yield
     st.cache_resource.clear()
-
-
-LONG = (
-    *("test_engines", "test_pacs", "test_faults_of_runs", "test_review", "test_diagnose"),
-    *("test_member", "test_distributed", "test_cascade", "test_jobs", "test_viewer"),
-    *("test_accessible", "test_distill", "test_fit", "test_data", "test_simulate"),
-    *("test_training", "test_notebooks", "test_int8", "test_film_weights", "test_recovery"),
-)
-"""Files of tests that take longest, which are begun first: of those that are begun last one process
-would work on while the others have nothing left to do (``make test`` keeps this order)."""
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The long files first; within a file the order stays."""
-    place = {name: number for number, name in enumerate(LONG)}
-    items.sort(key=lambda item: place.get(item.path.stem, len(LONG)))
