@@ -25,26 +25,12 @@ def diagnose(
     way: film.Way = film.Wish.AUTOMATIC,
     digest: str = "",
 ) -> tuple[Radiograph | None, ImageResult]:
-    """Decode and score one file, or one frame of it, from 1; the radiograph as ``compared``.
+    """Decode and score one file, or one frame of it, from 1.
 
     way: what is done with a photograph. digest: see ``imaging.decode``. A refused file has no
-    radiograph and a result with the reason.
+    radiograph and a result with the reason. What shows the radiograph beside a result asks
+    ``compared``.
     """
-    radiograph, result = scored(cascade, data, name, limits, part, frame, way, digest)
-    return radiograph and compared(radiograph, result, cascade.release), result
-
-
-def scored(
-    cascade: Cascade,
-    data: bytes,
-    name: str,
-    limits: ImageLimits,
-    part: BodyPart | None = None,
-    frame: int = 1,
-    way: film.Way = film.Wish.AUTOMATIC,
-    digest: str = "",
-) -> tuple[Radiograph | None, ImageResult]:
-    """As ``diagnose``; the radiograph has no note yet that depends on the result."""
     started = time.perf_counter()
     try:
         radiograph = film.as_seen(imaging.decode(data, name, limits, frame, digest), way)

@@ -118,6 +118,12 @@ def without_patient(key: str) -> str:
     return key.partition(_PATIENT)[0]
 
 
+def study_uid_of(key: str) -> str:
+    """The Study Instance UID that a key of ``key_of`` was made of; "" of one made of names."""
+    place = without_patient(key)
+    return place if _UID.fullmatch(place) and "." in place else ""
+
+
 def _place(path_or_name: str, study_uid: str | None) -> str:
     uid = (study_uid or "").strip()
     if _UID.fullmatch(uid):

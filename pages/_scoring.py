@@ -21,7 +21,7 @@ from core import film, imaging
 from core.cascade import Cascade
 from core.display import encoded, to_8_bit
 from core.manifest import Release
-from core.pipeline import compared, scored
+from core.pipeline import compared, diagnose
 from core.settings import ImageLimits
 from core.study import key_of, without_patient
 from core.types import BodyPart, DicomHeader, Heatmap, ImageResult, Radiograph
@@ -229,7 +229,7 @@ class Session:
         actor, digest = _access.actor(), self._digest(source)
         _audit.write("image.opened", actor, sha256=digest)
         data, way = source.read(), self._way(source)
-        radiograph, result = scored(
+        radiograph, result = diagnose(
             cascade, data, source.name, limits, part, way=way, digest=digest
         )
         _audit.write("result.shown", actor, **_audit.facts(digest, result))

@@ -37,6 +37,13 @@ def score(folder: Path, out: Path, cascade: object = None, **options: object) ->
     return run(order, scorer(cascade or Stand(), **given), threading.Event(), io.StringIO())
 
 
+def cut_off(folder: Path, out: Path, cascade: object = None, batch: int = 2) -> Outcome:
+    """A run that ends after its first batch, as Ctrl-C does it."""
+    stop = threading.Event()
+    stop.set()
+    return run(Order(folder, out), scorer(cascade or Stand(), batch=batch), stop, io.StringIO())
+
+
 def rows(out: Path) -> list[dict[str, str]]:
     with out.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
@@ -169,9 +176,8 @@ def test_killed_and_resumed_is_byte_for_byte_the_uninterrupted(tmp_path):
 
 def test_a_resumed_run_computes_nothing_again_and_freezes_its_inputs(tmp_path):
     folder, out = fill(tmp_path / "in", 30), tmp_path / "out.csv"
-    stop, stand = threading.Event(), Stand()
-    stop.set()  # ends after the first batch, as Ctrl-C does
-    first = run(Order(folder, out), scorer(stand, batch=8), stop, io.StringIO())
+    stand = Stand()
+    first = cut_off(folder, out, stand, batch=8)
     assert (first.done, first.total, first.stopped) == (8, 30, True)
     (folder / "a-late-one.png").write_bytes(b"not there when the run began")
     with (folder_of(out) / "journal.jsonl").open("ab") as file:
@@ -184,9 +190,7 @@ def test_a_resumed_run_computes_nothing_again_and_freezes_its_inputs(tmp_path):
 
 def test_a_changed_release_is_noticed(tmp_path):
     folder, out = fill(tmp_path / "in", 10), tmp_path / "out.csv"
-    stop = threading.Event()
-    stop.set()
-    run(Order(folder, out), scorer(Stand(), batch=2), stop, io.StringIO())
+    cut_off(folder, out)
     with pytest.raises(BatchFailed, match="another release"):
         score(folder, out, Stand(sha256="1" * 64), resume=True)
     with pytest.raises(BatchFailed, match="cut off"):
@@ -206,9 +210,7 @@ def test_an_archive_that_changed_is_not_gone_on_with(tmp_path):
                 archive.write(folder / name, name)
         return tmp_path / "in.zip"
 
-    stop = threading.Event()
-    stop.set()
-    run(Order(pack(*names), out), scorer(Stand(), batch=2), stop, io.StringIO())
+    cut_off(pack(*names), out)
     for changed in (names[::-1], names[:3]):
         with pytest.raises(BatchFailed, match="another list of members"):
             score(pack(*changed), out, resume=True)
@@ -228,9 +230,7 @@ def test_what_a_run_writes_is_no_input(tmp_path):
 
 def test_heatmaps_are_of_the_whole_run_or_of_none(tmp_path):
     folder, out = fill(tmp_path / "in", 6), tmp_path / "out.csv"
-    stop = threading.Event()
-    stop.set()
-    run(Order(folder, out), scorer(Stand(), batch=2), stop, io.StringIO())
+    cut_off(folder, out)
     with pytest.raises(BatchFailed, match="another folder of heatmaps"):
         score(folder, out, resume=True, heatmaps=tmp_path / "heat")
 

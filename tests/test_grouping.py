@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from core.batch import tables
 from core.batch.run import Order, run
 from core.batch.scoring import Scorer
 from core.cascade import Cascade
@@ -17,7 +18,7 @@ from core.commands import report as command
 from core.errors import ImageRejected
 from core.header import patient_of
 from core.settings import ImageLimits, Settings
-from core.study import key_of, without_patient
+from core.study import key_of, study_uid_of, without_patient
 from core.types import BodyPart
 from pages import _results, _scoring
 from pages._sources import Source
@@ -131,6 +132,16 @@ def test_what_the_header_says_is_compared_with_the_result_that_is_shown(memory, 
         said = [n for n in shown.radiograph.notes if "header says knee" in n]
         assert len(said) == 1 and (seen.words in said[0] or seen == BodyPart.OTHER)
         assert shown.radiograph.notes == again.radiograph.notes
+
+
+def test_what_a_study_is_called_in_a_table() -> None:
+    one, other = (key_of("x/a.dcm", UID, patient) for patient in ("ab12", "cd34"))
+    assert [tables._name(k, [k]) for k in (one, UID)] == [UID, UID]
+    both = [one, other, UID]
+    names = [tables._name(k, both) for k in both]
+    assert names == [f"{UID}, patient 1 of 2", f"{UID}, patient 2 of 2", f"{UID}, no Patient ID"]
+    assert [tables._name(k, [one, UID]) for k in (one, UID)] == [UID, f"{UID}, no Patient ID"]
+    assert [study_uid_of(k) for k in (one, UID, "x", "2024")] == [UID, UID, "", ""]
 
 
 @pytest.fixture

@@ -367,7 +367,7 @@ def test_unexpected_error_has_a_number_and_no_trace_on_the_screen(
     def fail(*_: object, **__: object) -> None:
         raise ZeroDivisionError("secret detail")
 
-    monkeypatch.setattr(_scoring, "scored", fail)
+    monkeypatch.setattr(_scoring, "diagnose", fail)
     upload(app, ("a.png", picture()))
     assert not app.exception
     assert "in the log as error" in text(app)

@@ -50,8 +50,9 @@ def test_networks_side_by_side(weights, manifest, tmp_path, monkeypatch, capsys)
 
 
 def test_each_network_sees_the_same_disturbance() -> None:
-    canvas = np.random.default_rng(0).integers(0, 256, (96, 96), dtype=np.uint8)
+    canvases = np.random.default_rng(0).integers(0, 256, (2, 96, 96), dtype=np.uint8)
     for disturb in screen.DISTURBANCES.values():
-        changed = disturb(canvas)
-        assert changed.shape == canvas.shape and changed.dtype == np.uint8
-        assert np.array_equal(changed, disturb(canvas)) and not np.array_equal(changed, canvas)
+        changed = disturb(canvases)
+        assert changed.shape == canvases.shape and changed.dtype == np.uint8
+        assert np.array_equal(changed, disturb(canvases))
+        assert not np.array_equal(changed, canvases)

@@ -328,11 +328,12 @@ def _balanced(stage: Stage) -> float:
 
 def table(records: list[dict[str, Any]]) -> str:
     """The figures as text, one a line."""
-    head = f"{'stage':<11}{'part':<27}{'source':<28}{'level':<7}{'figure':<32}"
+    wide = max([28, *(1 + len(r["source"]) for r in records)])
+    head = f"{'stage':<12}{'part':<27}{'source':<{wide}}{'level':<7}{'figure':<32}"
     lines = [head + "value [95 % interval] (n)"]
     for r in records:
         e = metrics.Estimate(r["value"], r["low"], r["high"], r["n"])
-        where = f"{r['stage']:<11}{r['part']:<27}{r['source']:<28}{r['level']:<7}"
+        where = f"{r['stage']:<12}{r['part']:<27}{r['source']:<{wide}}{r['level']:<7}"
         lines.append(f"{where}{r['metric']:<32}{e}")
     return "\n".join(lines)
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import cv2
 import numpy as np
 import pandas as pd
 import torch
@@ -20,23 +19,19 @@ from numpy.typing import NDArray
 from core.network import channels_last
 from core.transforms import Preprocessing, to_tensor
 from training import average, metrics
-from training.augment import RandomPhotograph
+from training.augment import RandomPhotograph, zoomed
 from training.compare import difference
 from training.data import FOCUS, SIMULATED, DataInvalid, load_canvases, read_all
 from training.evaluate import record
 from training.fit_member import MemberNetwork
 from training.phases import BODY_PART
 from training.precision import autocast
-from training.robustness import cropped, jpeg, rotated
+from training.robustness import jpeg, rotated
 
 BATCH = 32
 STAGE = "network"
 Grey = NDArray[np.uint8]
 Array = NDArray[np.float64]
-
-
-def _bordered(canvas: Grey) -> Grey:
-    return np.asarray(cv2.resize(cropped(canvas), canvas.shape[::-1]), np.uint8)
 
 
 def _photographed(canvas: Grey) -> Grey:
@@ -47,12 +42,17 @@ def _photographed(canvas: Grey) -> Grey:
     return np.asarray(seen[0].mul(255).round().to(torch.uint8))
 
 
+def _each(disturb: Callable[[Grey], Grey]) -> Callable[[Grey], Grey]:
+    return lambda canvases: np.stack([disturb(canvas) for canvas in canvases])
+
+
 DISTURBANCES: dict[str, Callable[[Grey], Grey]] = {
-    "rotated": rotated,
-    "JPEG": jpeg,
-    "border": _bordered,
-    "photograph": _photographed,
+    "rotated": _each(rotated),
+    "JPEG": _each(jpeg),
+    "border": zoomed,
+    "photograph": _each(_photographed),
 }
+"""NxSxS canvases -> the same, disturbed."""
 
 
 def measure(
@@ -75,9 +75,7 @@ def measure(
     if rows.empty:
         raise DataInvalid(f"The split {split} has no labelled radiograph of {', '.join(FOCUS)}.")
     rows, canvases = load_canvases(rows, spec)
-    views = {"": canvases} | {
-        name: np.stack([disturb(c) for c in canvases]) for name, disturb in DISTURBANCES.items()
-    }
+    views = {"": canvases} | {name: disturb(canvases) for name, disturb in DISTURBANCES.items()}
     records: list[dict[str, Any]] = []
     answers: dict[str, Array] = {}
     for name, one in found.items():

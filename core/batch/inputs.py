@@ -36,8 +36,8 @@ class Source(Protocol):
     def opened(self) -> AbstractContextManager[object]:
         """Keeps open what has to stay open while files are read."""
 
-    def version(self) -> str:
-        """Changes where a name may mean another file than before; "" where names are enough."""
+    def version(self) -> str | None:
+        """Changes where a name may mean another file than before; None where names are enough."""
 
     def below(self, path: Path) -> str | None:
         """The name of a file or folder of this computer in here; None for one that lies outside."""
@@ -87,8 +87,8 @@ class Folder:
     def opened(self) -> AbstractContextManager[object]:
         return nullcontext()
 
-    def version(self) -> str:
-        return ""
+    def version(self) -> None:
+        return None
 
     def below(self, path: Path) -> str | None:
         folder, inside = self._path.resolve(), path.resolve()
@@ -193,8 +193,8 @@ class Remote:
     def opened(self) -> AbstractContextManager[object]:
         return nullcontext()
 
-    def version(self) -> str:
-        return ""
+    def version(self) -> None:
+        return None
 
     def below(self, path: Path) -> str | None:
         return None

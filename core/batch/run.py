@@ -70,7 +70,7 @@ def _begin(journal: Journal, order: Order, scorer: Scorer | RayScorer, source: S
         "release": scorer.release.id,
         "release_sha256": scorer.release.sha256,
         "engine": scorer.engine,
-        "list_of_members": source.version() or None,
+        "list_of_members": source.version(),
         "folder_of_heatmaps": absolute(scorer.heatmaps) if scorer.heatmaps else None,
     }
     if order.resume and journal.unfinished:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -103,12 +103,8 @@ def study_rows(records: Iterable[Record], release: Release) -> Iterator[Record]:
         patients.setdefault(without_patient(key), []).append(key)
     for key, found in views.items():
         study = combine(key, [result_of(r) for r in found], release)
-        name = without_patient(key)
-        several = patients[name]
-        if len(several) > 1:
-            name += f", patient {several.index(key) + 1} of {len(several)}"
         yield {
-            "study": name,
+            "study": _name(key, patients[without_patient(key)]),
             "views": len(study.views),
             "views_counted": len(study.counted),
             "status": "rejected" if study.finding is None else "ok",
@@ -118,6 +114,15 @@ def study_rows(records: Iterable[Record], release: Release) -> Iterator[Record]:
             "finding": study.finding and study.finding.value,
             "release": release.id,
         }
+
+
+def _name(key: str, together: Sequence[str]) -> str:
+    """What a study is called; together: the keys that differ by the patient alone."""
+    name = without_patient(key)
+    known = [k for k in together if k != name]
+    if key == name:
+        return f"{name}, no Patient ID" if known else name
+    return name if len(known) == 1 else f"{name}, patient {known.index(key) + 1} of {len(known)}"
 
 
 def result_of(record: Record) -> ImageResult:

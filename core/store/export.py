@@ -12,7 +12,7 @@ from typing import Any
 from core.batch.tables import harmless
 from core.store.pictures import Pictures
 from core.store.records import Decision, Opinion, StudyRecord, Verdict
-from core.study import Mark, without_patient
+from core.study import Mark, study_uid_of, without_patient
 from core.types import BodyPart, Finding
 
 COLUMNS = (
@@ -24,7 +24,6 @@ MANIFEST_COLUMNS = (
     "id", "source", "part", "positive", "positive_means", "group", "study", "boxes", "file",
 )  # fmt: skip
 SOURCE = "reviewed"
-_UID = re.compile(r"[0-9]+(\.[0-9]+)+")
 _PATIENT = re.compile(r"patient\d+", re.IGNORECASE)
 _LABEL = {Finding.SUSPECTED: 1, Finding.NOT_SUSPECTED: 0}
 
@@ -88,8 +87,7 @@ def _manifest_lines(record: StudyRecord, pictures: Pictures) -> Iterator[dict[st
 def _group(record: StudyRecord) -> str:
     """Of one patient's studies the same, where the files name the patient; else of those of one
     Study Instance UID; else of each its own, as a folder's name may be that of many."""
-    study = without_patient(record.key)
-    named = record.key.removeprefix(study) or (study if _UID.fullmatch(study) else "")
+    named = record.key.removeprefix(without_patient(record.key)) or study_uid_of(record.key)
     return hashlib.sha256(named.encode()).hexdigest()[:16] if named else record.id
 
 

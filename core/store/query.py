@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -24,11 +23,10 @@ from core.store.records import (
     Verdict,
     unpack,
 )
-from core.study import StudyResult, without_patient
+from core.study import StudyResult, study_uid_of
 from core.types import BodyPart, Finding
 
 REMOVED = "Removed"
-_UID = re.compile(r"[0-9]+(\.[0-9]+)+")
 WHOLE = (
     selectinload(t.Study.views),
     selectinload(t.Study.decisions),
@@ -116,7 +114,7 @@ def _newest(session: Session) -> dict[tuple[str, str], str]:
         .where(here, t.Study.key.in_(select(several)))
         .order_by(t.Study.added, t.Study.id)
     )
-    return {(key, by): id_ for key, by, id_ in rows if _UID.fullmatch(without_patient(key))}
+    return {(key, by): id_ for key, by, id_ in rows if study_uid_of(key)}
 
 
 def _newer(study: t.Study, newest: dict[tuple[str, str], str]) -> str:
