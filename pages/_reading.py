@@ -264,4 +264,4 @@ def estimate(share: Estimate) -> str:
     """A share with its interval, in per cent, as markup."""
     if share.low is None or share.high is None:
         return percent(share.value)
-    return f"{percent(share.value)} [{100 * share.low:.0f}, {100 * share.high:.0f}]"
+    return f"{percent(share.value)} [{100 * share.low:.0f},&nbsp;{100 * share.high:.0f}]"

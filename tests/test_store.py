@@ -473,6 +473,32 @@ def test_a_database_of_a_newer_version_is_a_sentence(settings: Settings, store: 
         Store.open(settings)
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "superseded"),
+    [
+        ({"a": "1"}, {"a": "1", "b": "2"}, True),  # with one view more
+        ({"a": "1"}, {"a": "9"}, True),  # corrected
+        ({"a": "1", "b": "2"}, {"a": "9"}, True),  # one of two corrected, which came alone
+        ({"a": "1", "b": "2"}, {"a": "1"}, False),  # a part of it once more
+        ({"a": "1", "b": "2"}, {"c": "3"}, False),  # a view that came late, alone
+    ],
+)
+def test_what_is_superseded(
+    store: Store, release: Release, first: dict[str, str], second: dict[str, str], superseded: bool
+) -> None:
+    ids = []
+    for views in (first, second):
+        seen = [
+            ImageResult(name, digest * 64, "No picture.", release.id, release.sha256, 1.0)
+            for name, digest in views.items()
+        ]
+        ids.append(store.add_study("S", combine("1.2.3", seen, release), release, {}, "listener"))
+    wanted = {ids[0]: ids[1] if superseded else "", ids[1]: ""}
+    assert {e.id: e.newer for e in store.worklist()} == wanted
+    assert {r.id: r.newer for r in store.studies()} == wanted
+    assert {i: store.study(i).newer for i in ids} == wanted
+
+
 def test_other_body_parts_are_those_that_were_not_assessed(store: Store, release: Release) -> None:
     refused = ImageResult("a.png", "1" * 64, "It looks like a knee.", release.id, release.sha256, 1)
     gone = store.add_study("Knee", combine("knee", [refused], release), release, {}, "ann")

@@ -41,9 +41,11 @@ def entries(session: Session, wanted: Query) -> list[Entry]:
     decisions: dict[str, list[t.Decision]] = defaultdict(list)
     for row in session.scalars(select(t.Decision).order_by(t.Decision.number)):
         decisions[row.study_id].append(row)
-    newest = _newest(session)
+    newer = _superseded(session)
     found = [
-        _entry(study, views.get(study.id, 0), in_force(decisions[study.id]), _newer(study, newest))
+        _entry(
+            study, views.get(study.id, 0), in_force(decisions[study.id]), newer.get(study.id, "")
+        )
         for study in session.scalars(_ordered(wanted))
     ]
     if not wanted.undecided_by:
@@ -53,9 +55,9 @@ def entries(session: Session, wanted: Query) -> list[Entry]:
 
 def records(session: Session, wanted: Query) -> list[StudyRecord]:
     """The studies asked for with all that is known of them: five statements."""
-    newest = _newest(session)
+    newer = _superseded(session)
     studies = session.scalars(_ordered(wanted).options(*WHOLE))
-    found = [record(s, _newer(s, newest)) for s in studies]
+    found = [record(s, newer.get(s.id, "")) for s in studies]
     if not wanted.undecided_by:
         return found
     return [r for r in found if not _decided(r.decisions, wanted.undecided_by)]
@@ -63,7 +65,7 @@ def records(session: Session, wanted: Query) -> list[StudyRecord]:
 
 def one(session: Session, study: t.Study) -> StudyRecord:
     """A study with everything that is known of it."""
-    return record(study, _newer(study, _newest(session)))
+    return record(study, _superseded(session).get(study.id, ""))
 
 
 def record(study: t.Study, newer: str = "") -> StudyRecord:
@@ -99,27 +101,42 @@ def record(study: t.Study, newer: str = "") -> StudyRecord:
     )
 
 
-def _newest(session: Session) -> dict[tuple[str, str], str]:
-    """The newest study's id for each key that somebody has added several times, where it is a UID.
+def _superseded(session: Session) -> dict[str, str]:
+    """By study the newest one that the same reader or the listener added of it since.
 
-    The key of ``core.study`` tells the patients of one UID apart. What is no UID may be the name of
-    many a file.
+    Of it: with its key, which tells the patients of one Study Instance UID apart (what is no UID
+    may be the name of many a file), and with all of its pictures or another one in the place of
+    one. A view that comes alone later takes nothing away from those before it.
     """
     here = t.Study.purged.is_(None)
     several = (
         select(t.Study.key).where(here).group_by(t.Study.key).having(func.count() > 1).subquery()
     )
     rows = session.execute(
-        select(t.Study.key, t.Study.added_by, t.Study.id)
+        select(t.Study.id, t.Study.key, t.Study.added_by, t.View.name, t.View.sha256)
+        .join(t.View)
         .where(here, t.Study.key.in_(select(several)))
-        .order_by(t.Study.added, t.Study.id)
+        .order_by(t.Study.added, t.Study.id, t.View.position)
     )
-    return {(key, by): id_ for key, by, id_ in rows if study_uid_of(key)}
+    studies: dict[tuple[str, str], dict[str, list[tuple[str, str | None]]]] = {}
+    for id_, key, by, name, sha256 in rows:
+        if study_uid_of(key):
+            studies.setdefault((key, by), {}).setdefault(id_, []).append((name, sha256))
+    found: dict[str, str] = {}
+    for same in studies.values():
+        ids = list(same)
+        for n, old in enumerate(ids):
+            newer = [new for new in ids[n + 1 :] if _replaces(same[new], same[old])]
+            found |= {old: newer[-1]} if newer else {}
+    return found
 
 
-def _newer(study: t.Study, newest: dict[tuple[str, str], str]) -> str:
-    found = newest.get((study.key, study.added_by), "")
-    return "" if found == study.id else found
+def _replaces(new: list[tuple[str, str | None]], old: list[tuple[str, str | None]]) -> bool:
+    """Whether views (name, digest) hold all of the older ones, or another content for one."""
+    names, pictures = {name for name, _ in new}, {sha256 for _, sha256 in new}
+    return {sha256 for _, sha256 in old} <= pictures or any(
+        name in names and sha256 not in pictures for name, sha256 in old
+    )
 
 
 def _reassessment(study: t.Study, row: t.Reassessment) -> Reassessment:

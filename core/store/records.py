@@ -90,7 +90,8 @@ class Entry:
     """One line of the worklist. readers: whose decisions are in force. views: how many there are.
 
     newer: id of the newest study on the worklist of the same patient and Study Instance UID that
-    the same reader or the listener added since, which this one is superseded by; "" without one.
+    the same reader or the listener added since with all of its pictures, or with another one in the
+    place of one: this one is superseded by it. "" without one.
     """
 
     id: str
