@@ -235,7 +235,7 @@ def test_the_mark_has_the_figures_of_the_release(cascade):
     figure = {"stage": "photographs", "part": "all", "source": "all", "level": "image"}
     figure |= {"metric": "finding the same", "value": 0.93, "low": 0.9, "high": 0.96, "n": 120}
     measured = replace(cascade.release, metrics={"figures": [figure]})
-    assert "93&nbsp;% [90, 96] of 120" in _film.mark(measured)
+    assert "93&nbsp;% [90,&nbsp;96] of 120" in _film.mark(measured)
     assert "not measured" in _film.mark(cascade.release)
 
 
