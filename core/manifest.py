@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,8 @@ ARCHITECTURE = "resnet50-trunk-branch"
 FOCUSED = f"{ARCHITECTURE}-focus"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,39}")  # of a member: it is printed as it is
 BODY_PART = "body_part"  # the stage that says which part it is
+_TURNED = {"sensitive": "specific", "specific": "sensitive"}
+_POINT = re.compile(r"\((sensitive|specific)\)")  # of which a figure is
 
 
 @dataclass(frozen=True)
@@ -276,12 +278,21 @@ def _modes(entry: Mapping[str, Any]) -> tuple[Mode, ...]:
 
 def _figures(entry: Mapping[str, Any], default: bool) -> dict[str, Any]:
     """The figures were measured in the default mode; of another one only those hold that every
-    mode shares."""
+    mode shares. Where its points are named the other way round (``in_order``), so are they."""
     metrics = dict(entry.get("metrics", {}))
     if not default and "figures" in metrics:
         joined = entry["stages"][BODY_PART].get("members")
         shared = ("members",) if joined else ("body_part", "members")
         metrics["figures"] = [f for f in metrics["figures"] if f["stage"] in shared]
+    elif "figures" in metrics:
+        mode = _modes(entry)[0]
+        turned = {n for n, s in entry["stages"].items() if _turned(_points(s, mode))}
+        metrics["figures"] = [
+            {**f, "metric": _POINT.sub(lambda m: f"({_TURNED[m[1]]})", f["metric"])}
+            if f["stage"] == "fracture" and f["part"] in turned
+            else f
+            for f in metrics["figures"]
+        ]
     return metrics
 
 
@@ -299,10 +310,9 @@ def _architectures(entry: Mapping[str, Any]) -> dict[str, str]:
 def _stage(entry: Mapping[str, Any], mode: Mode) -> Stage:
     apart = ("operating_points", "classes", "members", "ensemble")
     rest = {k: v for k, v in entry.items() if k not in apart}
-    points, ensemble = entry.get("operating_points", ()), None
+    ensemble = None
     if mode is Mode.ENSEMBLE and entry.get("members"):
-        joined = dict(entry["ensemble"])
-        points = joined.pop("operating_points", ())
+        joined = {k: v for k, v in entry["ensemble"].items() if k != "operating_points"}
         made = [Member(**{**m, "classes": tuple(m.get("classes", ()))}) for m in entry["members"]]
         if len(entry["classes"]) > 1:
             rest, joined = rest | joined, {}
@@ -318,22 +328,34 @@ def _stage(entry: Mapping[str, Any], mode: Mode) -> Stage:
             raise ValueError("each member has a short name of its own")
     return Stage(
         classes=tuple(entry["classes"]),
-        operating_points=in_order([OperatingPoint(**p) for p in points]),
+        operating_points=tuple(OperatingPoint(**p) for p in in_order(_points(entry, mode))),
         ensemble=ensemble,
         **rest,
     )
 
 
-def in_order(points: Sequence[OperatingPoint]) -> tuple[OperatingPoint, ...]:
-    """ "sensitive" is the lower of the two: releases up to 2026.12-3 named them the other way round
-    on a part that was told apart so well that both did what either is asked to do."""
-    found = {p.name: p for p in points}
-    sensitive, specific = found.get("sensitive"), found.get("specific")
-    if sensitive is None or specific is None or sensitive.threshold <= specific.threshold:
-        return tuple(points)
-    found["sensitive"] = replace(specific, name="sensitive", measured_as="specific")
-    found["specific"] = replace(sensitive, name="specific", measured_as="sensitive")
-    return tuple(found.values())
+def _points(stage: Mapping[str, Any], mode: Mode) -> Sequence[Mapping[str, Any]]:
+    """The operating points that a stage's entry lists for a mode."""
+    joined = mode is Mode.ENSEMBLE and stage.get("members")
+    points: Sequence[Mapping[str, Any]] = (stage["ensemble"] if joined else stage).get(
+        "operating_points", ()
+    )
+    return points
+
+
+def in_order(points: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Operating points of an entry under their true names: "sensitive" is the lower of the two.
+    Releases up to 2026.12-3 named them the other way round on a part that was told apart so well
+    that both did what either is asked to do."""
+    if not _turned(points):
+        return [dict(p) for p in points]
+    found = {p["name"]: p for p in points}
+    return [{**found[_TURNED.get(name, name)], "name": name} for name in found]
+
+
+def _turned(points: Sequence[Mapping[str, Any]]) -> bool:
+    found = {p["name"]: p["threshold"] for p in points}
+    return found.keys() >= _TURNED.keys() and bool(found["sensitive"] > found["specific"])
 
 
 def _preprocessing(entry: Mapping[str, Any]) -> Preprocessing:

@@ -41,9 +41,8 @@ def performance(release: Release, part: BodyPart, name: str) -> Performance | No
     point = next((p for p in stage.operating_points if p.name == name), None) if stage else None
     if point is None:
         return None
-    measured = point.measured_as or name
-    sensitivity = _figure(release, "fracture", part, f"sensitivity ({measured})")
-    specificity = _figure(release, "fracture", part, f"specificity ({measured})")
+    sensitivity = _figure(release, "fracture", part, f"sensitivity ({name})")
+    specificity = _figure(release, "fracture", part, f"specificity ({name})")
     if sensitivity is None or specificity is None:
         found = Estimate(point.sensitivity), Estimate(point.specificity)
         return Performance(point, *found, "validation", point.n)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
 
-from core import manifest
+from core.manifest import Release
 from core.operating import (
     Estimate,
     calibration_error,
@@ -14,7 +15,8 @@ from core.operating import (
     pointing,
     predictive_values,
 )
-from core.types import BodyPart, OperatingPoint
+from core.types import BodyPart
+from training import taken
 
 
 @pytest.mark.parametrize(
@@ -68,31 +70,37 @@ def test_without_test_figures_those_of_validation_are_named(cascade):
     assert performance(cascade.release, BodyPart.HAND, "best") is None
 
 
-def test_sensitive_is_the_lower_of_the_two_and_has_the_figures_of_its_threshold(cascade):
-    """As a release has them that named the lower one "specific"."""
-    listed = [
-        OperatingPoint("sensitive", 0.4, 1.0, 0.97, 39),
-        OperatingPoint("specific", 0.3, 1.0, 0.9, 39),
-        OperatingPoint("balanced", 0.37, 1.0, 0.93, 39),
+def turned(release: Release) -> dict[str, object]:
+    """The entry of a release that named the hand's lower threshold "specific"."""
+    points = [
+        {"name": "sensitive", "threshold": 0.4, "sensitivity": 1.0, "specificity": 0.97, "n": 39},
+        {"name": "specific", "threshold": 0.3, "sensitivity": 1.0, "specificity": 0.9, "n": 39},
+        {"name": "balanced", "threshold": 0.37, "sensitivity": 1.0, "specificity": 0.93, "n": 39},
     ]
-    points = manifest.in_order(listed)
-    assert [(p.name, p.threshold) for p in points] == [
-        ("sensitive", 0.3),
-        ("specific", 0.4),
-        ("balanced", 0.37),
-    ]
-    assert manifest.in_order(points) == points
     common = {"stage": "fracture", "part": "hand", "level": "image", "source": "all", "n": 64}
     values = {
         "sensitivity (sensitive)": 0.36,
         "specificity (sensitive)": 1.0,
         "sensitivity (specific)": 0.68,
         "specificity (specific)": 0.92,
+        "accuracy (balanced)": 0.7,
     }
     figures = [common | {"metric": name, "value": value} for name, value in values.items()]
-    stage = replace(cascade.release.stages["hand"], operating_points=points)
-    stages = cascade.release.stages | {"hand": stage}
-    release = replace(cascade.release, stages=stages, metrics={"figures": figures})
+    figures += [figure | {"part": "elbow"} for figure in figures]
+    entry = json.loads(json.dumps(release.raw))
+    entry["stages"]["hand"]["operating_points"] = points
+    return entry | {"metrics": {"figures": figures}}
+
+
+def test_sensitive_is_the_lower_of_the_two_and_has_the_figures_of_its_threshold(cascade):
+    entry = turned(cascade.release)
+    release = Release.from_json(entry)
+    points = release.stages["hand"].operating_points
+    assert [(p.name, p.threshold) for p in points] == [
+        ("sensitive", 0.3),
+        ("specific", 0.4),
+        ("balanced", 0.37),
+    ]
     found = performance(release, BodyPart.HAND, "sensitive")
     assert (found.point.threshold, found.sensitivity.value, found.specificity.value) == (
         0.3,
@@ -100,6 +108,38 @@ def test_sensitive_is_the_lower_of_the_two_and_has_the_figures_of_its_threshold(
         0.92,
     )
     assert performance(release, BodyPart.HAND, "specific").sensitivity.value == 0.36
+    assert performance(release, BodyPart.ELBOW, "sensitive").sensitivity.value == 0.36
+    # What shows the figures as they are listed says the same, and the digest is that of the entry.
+    listed = {(f["part"], f["metric"]): f["value"] for f in release.metrics["figures"]}
+    assert listed["hand", "sensitivity (sensitive)"] == 0.68
+    assert listed["hand", "specificity (specific)"] == 1.0
+    assert listed["hand", "accuracy (balanced)"] == 0.7
+    assert listed["elbow", "sensitivity (sensitive)"] == 0.36
+    assert release.raw == entry
+
+
+def test_what_begins_with_a_release_has_its_points_under_their_true_names(cascade):
+    """Its own figures are measured under these: turned once more they would be the other's."""
+    base = Release.from_json(turned(cascade.release))
+    entry = taken.entry(base, "made-2", taken.paths(base, "made-2"))
+    entry |= {"files": [], "architecture": cascade.release.raw["architecture"]}
+    figure = {"stage": "fracture", "part": "hand", "level": "image", "source": "all", "n": 64}
+    figures = [
+        figure | {"metric": f"{name} ({point})", "value": value, "low": value, "high": value}
+        for point, value in (("sensitive", 0.68), ("specific", 0.36))
+        for name in ("sensitivity", "specificity")
+    ]
+    found = Release.from_json(entry | {"metrics": {"figures": figures}})
+    points = {p["name"]: p["threshold"] for p in entry["stages"]["hand"]["operating_points"]}
+    assert (points["sensitive"], points["specific"]) == (0.3, 0.4)
+    assert performance(found, BodyPart.HAND, "sensitive").sensitivity.value == 0.68
+    joined = json.loads(json.dumps(base.raw))
+    joined["stages"]["hand"]["ensemble"] = {
+        "operating_points": joined["stages"]["hand"]["operating_points"]
+    }
+    entry = taken.entry(replace(base, raw=joined), "made-2", taken.paths(base, "made-2"))
+    points = entry["stages"]["hand"]["ensemble"]["operating_points"]
+    assert [p["threshold"] for p in points] == [0.3, 0.4, 0.37]
 
 
 def test_pointing_is_said_only_where_it_was_measured(cascade):

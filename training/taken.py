@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from core.manifest import Release
+from core.manifest import Release, in_order
 
 
 def paths(base: Release, release_id: str) -> dict[str, str]:
@@ -22,7 +22,8 @@ def paths(base: Release, release_id: str) -> dict[str, str]:
 
 
 def entry(base: Release, release_id: str, paths: dict[str, str]) -> dict[str, Any]:
-    """The release's entry under another id and with other paths, without its figures."""
+    """The release's entry under another id and with other paths, without its figures, and with the
+    operating points under their true names: what is measured of the new one is named after them."""
     found: dict[str, Any] = json.loads(json.dumps(base.raw))
     for gone in ("files", "architecture", "metrics"):
         found.pop(gone, None)
@@ -32,6 +33,9 @@ def entry(base: Release, release_id: str, paths: dict[str, str]) -> dict[str, An
     for stage in found["stages"].values():
         for one in (stage, *stage.get("members", ())):
             one["trunk"], one["branch"] = paths[one["trunk"]], paths[one["branch"]]
+        for one in (stage, stage.get("ensemble", {})):
+            if "operating_points" in one:
+                one["operating_points"] = in_order(one["operating_points"])
     if found.get("rejection"):
         found["rejection"]["file"] = paths[found["rejection"]["file"]]
     if "architectures" in found:
