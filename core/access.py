@@ -7,7 +7,9 @@ from elsewhere, nothing is shown before somebody signed in, unless BONE_OPEN_WIT
 from __future__ import annotations
 
 import ipaddress
+import math
 import os
+import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -18,6 +20,7 @@ from core.errors import AccessRefused, SettingsInvalid
 OPEN = "BONE_OPEN_WITHOUT_LOGIN"
 OPEN_MEANS = "anybody-on-the-network"
 LONGEST_SIGN_IN_HOURS = 12.0
+MOST_SIGN_INS = 10_000  # that are remembered, and as many sessions
 
 
 class Role(StrEnum):
@@ -87,10 +90,7 @@ class Access:
         """
         named = claims.get(self.claim) or ()
         told = {named} if isinstance(named, str) else {str(n) for n in named}
-        names = {str(claims.get("sub", "")).casefold()}
-        if claims.get("email_verified", True) is not False:
-            names.add(str(claims.get("email", "")).casefold())
-        names.discard("")
+        names = {str(claims.get("sub", "")).casefold(), _address(claims).casefold()} - {""}
         held = [r for r in Role if r.value in told]
         held += [r for r, people in self.people if people & names]
         return max(held, key=list(Role).index, default=None)
@@ -98,6 +98,92 @@ class Access:
     def is_idle(self, last: float, now: float) -> bool:
         """Whether a session without a click since ``last`` is over; seconds of one clock."""
         return now - last > 60 * self.idle_minutes
+
+
+_SignIn = tuple[str, float | None]  # the subject, and when the provider's token was issued
+
+
+class SignIns:
+    """When somebody of each sign-in last clicked, and the sessions that were let in with it.
+
+    A session ends with its tab, the cookie of its sign-in does not: so it is the sign-in that is
+    idle, in whatever tab and after whatever reload. Times are seconds since 1970. Thread-safe.
+    """
+
+    def __init__(self, most: int = MOST_SIGN_INS) -> None:
+        self._most = most
+        self._last: dict[_SignIn, float] = {}
+        self._sessions: dict[str, _SignIn] = {}
+        self._lock = threading.Lock()
+
+    def is_over(self, claims: Mapping[str, Any], access: Access, now: float) -> bool:
+        """Whether somebody must sign in again: idle, signed out elsewhere, or for too long here.
+
+        Of a sign-in that is not known, as after a restart, the last click is when it was issued.
+        """
+        with self._lock:
+            return is_stale(claims, now) or self._is_idle(_sign_in(claims), access, now)
+
+    def let_in(self, session: str, claims: Mapping[str, Any], now: float) -> None:
+        """Remember a session; that it begins counts as a click."""
+        with self._lock:
+            if session in self._sessions:
+                return
+            _make_room(self._sessions, self._most)
+            self._sessions[session] = _sign_in(claims)
+            self._click(_sign_in(claims), now)
+
+    def clicked(self, session: str, access: Access, now: float) -> None:
+        """Note what somebody did in a session; one that is idle already does not come back."""
+        with self._lock:
+            found = self._sessions.get(session)
+            if found and not self._is_idle(found, access, now):
+                self._click(found, now)
+
+    def knows(self, session: str) -> bool:
+        """Whether the session was let in, and its sign-in has not ended."""
+        with self._lock:
+            found = self._sessions.get(session)
+            return found is not None and self._last.get(found) != -math.inf
+
+    def end(self, session: str, claims: Mapping[str, Any]) -> None:
+        """Forget a session, and end its sign-in in all other tabs."""
+        with self._lock:
+            found = self._sessions.pop(session, None) or _sign_in(claims)
+            if found[1] is None:  # else this person could never come back
+                self._last.pop(found, None)
+            else:
+                self._click(found, -math.inf)
+
+    def _click(self, found: _SignIn, now: float) -> None:
+        self._last.pop(found, None)
+        _make_room(self._last, self._most)
+        self._last[found] = now
+
+    def _is_idle(self, found: _SignIn, access: Access, now: float) -> bool:
+        issued = now if found[1] is None else found[1]
+        return access.is_idle(self._last.get(found, issued), now)
+
+
+def _sign_in(claims: Mapping[str, Any]) -> _SignIn:
+    return str(claims.get("sub", "")), _issued(claims)
+
+
+def _make_room(kept: dict[Any, Any], most: int) -> None:
+    """For one more: what nobody has touched for the longest time goes."""
+    while len(kept) >= most:
+        del kept[next(iter(kept))]
+
+
+def name_of(claims: Mapping[str, Any]) -> str:
+    """Whose name stands beside what somebody does: a verified e-mail address, else the subject."""
+    return _address(claims) or str(claims.get("sub") or "unknown")
+
+
+def _address(claims: Mapping[str, Any]) -> str:
+    """The e-mail address; "" where there is none, or the provider calls it unverified."""
+    verified = claims.get("email_verified", True) is not False
+    return str(claims.get("email") or "") if verified else ""
 
 
 def is_loopback(address: str | None) -> bool:
@@ -112,8 +198,14 @@ def is_loopback(address: str | None) -> bool:
 
 def is_stale(claims: Mapping[str, Any], now: float) -> bool:
     """Whether somebody signed in so long ago that they must again; now: seconds since 1970."""
+    issued = _issued(claims)
+    return issued is not None and now - issued > 3600 * LONGEST_SIGN_IN_HOURS
+
+
+def _issued(claims: Mapping[str, Any]) -> float | None:
+    """When the provider issued the token, in seconds since 1970."""
     issued = claims.get("iat")
-    return isinstance(issued, (int, float)) and now - issued > 3600 * LONGEST_SIGN_IN_HOURS
+    return float(issued) if isinstance(issued, (int, float)) else None
 
 
 def check_room(size: int, session: Iterable[int], process: Iterable[int], access: Access) -> None:

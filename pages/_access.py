@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 from streamlit import net_util
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 from streamlit.runtime.secrets import secrets_singleton
 
 from core import logs
-from core.access import OPEN, Access, Role, check_room, is_stale
+from core.access import OPEN, Access, Role, SignIns, check_room, name_of
 from core.errors import AccessRefused, CascadeError, StoreUnavailable
 from core.files import remove_old_leftovers
 from core.settings import Settings
@@ -26,6 +27,7 @@ from pages import _audit, _theme
 
 if TYPE_CHECKING:
     from streamlit.navigation.page import StreamlitPage
+    from streamlit.proto.BackMsg_pb2 import BackMsg
     from streamlit.runtime.uploaded_file_manager import UploadedFileRec
 
 log = logging.getLogger(__name__)
@@ -34,6 +36,9 @@ LOCAL = "local"  # who works at this computer, where there is no login
 PROXY_HEADERS = ("X-Forwarded-For", "Forwarded", "X-Real-IP")
 POLL_SECONDS = 30
 _patching = threading.Lock()
+_sign_ins = (
+    SignIns()
+)  # of the process; not in Streamlit's cache, which any browser may have cleared
 
 
 def enter(pages: Sequence[StreamlitPage]) -> list[StreamlitPage]:
@@ -44,6 +49,7 @@ def enter(pages: Sequence[StreamlitPage]) -> list[StreamlitPage]:
         access = _rules()
         access.check_address(st.get_option("server.address"), _proxied(), _has_login())
         _limit_uploads(access)
+        _hear_clicks()
         _ask_nobody_for_our_address()
         role = _sign_in(access) if _has_login() else Role.ADMIN
         _say_that_it_is_open(access)
@@ -66,7 +72,7 @@ def actor() -> str:
     """Who acts, for the audit: the subject that the provider named, or "local"."""
     if not _has_login() or not st.user.is_logged_in:
         return LOCAL
-    return str(st.user.get("email") or st.user.get("sub") or "unknown")[:200]
+    return name_of(st.user.to_dict())[:200]
 
 
 def role() -> Role:
@@ -127,16 +133,14 @@ def _sign_in(access: Access) -> Role:
     if not st.user.is_logged_in:
         _sign_in_page()
     claims = st.user.to_dict()
-    now = time.time()
-    last = st.session_state.setdefault("last_click", now)
-    if access.is_idle(last, now) or is_stale(claims, now):
+    if _sign_ins.is_over(claims, access, time.time()):
         _end()
-    st.session_state["last_click"] = now
     found = access.role_of(claims)
     if found is None:
         _audit.write("access.refused", actor(), why="no role")
         _sign_out_button()
         raise AccessRefused("You are signed in, but nobody has given you a role here.")
+    _sign_ins.let_in(_session(), claims, time.time())
     if "signed_in" not in st.session_state:
         _audit.write("person.signed_in", actor(), role=found.value)
         st.session_state["signed_in"] = True
@@ -146,8 +150,36 @@ def _sign_in(access: Access) -> Role:
 
 def _watch(access: Access) -> None:
     """Polls while nobody clicks: what is on the screen goes when the session is over."""
-    if access.is_idle(st.session_state.get("last_click", 0.0), time.time()):
+    if _sign_ins.is_over(st.user.to_dict(), access, time.time()):
         _end()
+
+
+def _session() -> str:
+    context = get_script_run_ctx()
+    return context.session_id if context else ""
+
+
+def _hear_clicks() -> None:
+    """Note what somebody does in a session that was let in.
+
+    Only the browser's message tells: a click that runs a fragment alone goes past ``enter``, and
+    what a page asks for by itself, or every few seconds, is nobody's click.
+    """
+    from streamlit.runtime.app_session import AppSession
+
+    with _patching:
+        if hasattr(AppSession, "hears_clicks"):
+            return
+        handle = AppSession.handle_backmsg
+
+        def handle_backmsg(session: AppSession, message: BackMsg) -> None:
+            asked = message.WhichOneof("type") == "rerun_script"
+            if asked and not message.rerun_script.is_auto_rerun:
+                _sign_ins.clicked(session.id, _rules(), time.time())
+            handle(session, message)
+
+        AppSession.handle_backmsg = handle_backmsg  # type: ignore[method-assign]
+        AppSession.hears_clicks = True  # type: ignore[attr-defined]
 
 
 def _end() -> None:
@@ -157,6 +189,7 @@ def _end() -> None:
 
 
 def _forget() -> None:
+    _sign_ins.end(_session(), st.user.to_dict())
     st.session_state.clear()
     st.logout()
 
@@ -182,10 +215,10 @@ def _ask_nobody_for_our_address() -> None:
 
 
 def _limit_uploads(access: Access) -> None:
-    """Refuse an upload that is too much for its session or the process, before it is kept.
+    """Refuse an upload that is too much, or whose sender was not let in.
 
-    Streamlit only has a limit for one file, and keeps every file in memory; so the check stands
-    where its upload endpoint stores one.
+    Streamlit only has a limit for one file, keeps every file in memory, and takes one from each
+    session, that of the sign-in page too; so the check stands where its upload endpoint stores one.
     """
     from starlette.exceptions import HTTPException
     from streamlit.runtime import get_instance
@@ -201,6 +234,9 @@ def _limit_uploads(access: Access) -> None:
         keep = manager.add_file
 
         def add_file(session_id: str, file: UploadedFileRec) -> None:
+            if _has_login() and not _sign_ins.knows(session_id):
+                log.warning("An upload of somebody who is not signed in was refused.")
+                raise HTTPException(401, "Please sign in.")
             sizes = {s: [len(f.data) for f in kept.values()] for s, kept in _kept(manager)}
             try:
                 every = [n for session in sizes.values() for n in session]

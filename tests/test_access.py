@@ -4,13 +4,28 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import streamlit as st
+from starlette.exceptions import HTTPException
+from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
+from streamlit.runtime.uploaded_file_manager import UploadedFileRec
 from streamlit.testing.v1 import AppTest
 
-from core.access import OPEN, OPEN_MEANS, Access, Role, check_room, is_loopback, is_stale
+from core.access import (
+    OPEN,
+    OPEN_MEANS,
+    Access,
+    Role,
+    SignIns,
+    check_room,
+    is_loopback,
+    is_stale,
+    name_of,
+)
 from core.errors import AccessRefused, SettingsInvalid
 from core.settings import ROOT, Settings
 from core.store import Store
@@ -119,6 +134,47 @@ def test_room_for_a_session_and_for_all() -> None:
         check_room(5, [1], [1, 10], access)
 
 
+def test_time_runs_on_for_a_sign_in_whose_tab_was_closed() -> None:
+    access, people = Access(idle_minutes=10), SignIns()
+    me, later = {"sub": "1", "iat": 0}, {"sub": "1", "iat": 5000}
+    people.let_in("a tab", me, 100)
+    people.clicked("a tab", access, 500)
+    assert not people.is_over(me, access, 1100)  # as a reload asks, in a session of its own
+    people.let_in("another tab", me, 1100)
+    people.clicked("a stranger's", access, 1600)
+    assert people.is_over(me, access, 1701)
+    people.clicked("a tab", access, 1701)
+    assert people.is_over(me, access, 1702)  # too late: it does not come back
+    assert not people.is_over(later, access, 5100)  # who signs in anew
+    people.end("another tab", me)
+    people.let_in("new", later, 5000)
+    people.end("new", later)
+    assert people.is_over(later, access, 5001)  # signed out, so a kept cookie opens nothing
+    assert not people.knows("new")
+    # After a restart, all that is known is when the token was issued.
+    assert SignIns().is_over(me, access, 601) and not SignIns().is_over(me, access, 599)
+
+
+def test_the_memory_of_sign_ins_is_bounded_and_nobody_is_locked_out() -> None:
+    access, people = Access(idle_minutes=10), SignIns(most=3)
+    for n in range(9):
+        people.let_in(f"tab {n}", {"sub": str(n), "iat": 0}, n)
+    assert [people.knows(f"tab {n}") for n in range(9)] == 6 * [False] + 3 * [True]
+    assert people.is_over({"sub": "0", "iat": 0}, access, 700)
+    dateless = {"sub": "no date"}
+    people.let_in("dateless", dateless, 100)
+    assert people.is_over(dateless, access, 1000)
+    people.end("dateless", dateless)
+    assert not people.is_over(dateless, access, 1001)  # has signed in again
+
+
+def test_an_unverified_address_signs_nothing() -> None:
+    claims = {"sub": "sub-1", "email": "chief@x.org"}
+    assert name_of(claims) == name_of(claims | {"email_verified": True}) == "chief@x.org"
+    assert name_of(claims | {"email_verified": False}) == "sub-1"
+    assert name_of({"email": None, "sub": None}) == "unknown"
+
+
 # The app
 
 
@@ -196,3 +252,69 @@ def test_a_foreign_origin_is_refused_and_nobody_on_the_internet_is_asked(monkeyp
     AppTest.from_file(APP, default_timeout=180).run()
     assert not server_util.is_url_from_allowed_origins("http://elsewhere.example")
     assert not asked
+
+
+@pytest.fixture
+def login(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, float]]:
+    """A login whose provider made everybody an admin; "now" is what the clock shows."""
+    clock = {"now": 1_000_000.0}
+    monkeypatch.setattr(_access, "_has_login", lambda: True)
+    monkeypatch.setattr(_access, "_sign_ins", SignIns())
+    monkeypatch.setattr(_access, "time", SimpleNamespace(time=lambda: clock["now"]))
+    yield clock
+
+
+def signed_in(since: float) -> AppTest:
+    app = AppTest.from_file(APP, default_timeout=180)
+    app.user = {"is_logged_in": True, "sub": "1", "roles": ["admin"], "iat": since}
+    return app
+
+
+def test_a_new_tab_is_as_idle_as_the_one_that_was_closed(login: dict[str, float]) -> None:
+    start = login["now"]
+    assert signed_in(start).run().file_uploader
+    login["now"] += 20 * 60
+    assert signed_in(start).run().file_uploader
+    login["now"] += 31 * 60
+    app = signed_in(start).run()
+    assert not app.file_uploader and "role" not in app.session_state
+    assert signed_in(login["now"]).run().file_uploader  # after a new sign-in
+    _access._sign_ins = SignIns()  # a restart
+    assert not signed_in(start).run().file_uploader
+
+
+def test_a_click_counts_in_a_fragment_and_a_poll_does_not(login: dict[str, float]) -> None:
+    from streamlit.proto.BackMsg_pb2 import BackMsg
+    from streamlit.runtime.app_session import AppSession
+
+    start, handled = login["now"], []
+    app = signed_in(start).run()
+    session = SimpleNamespace(id="test session id", _handle_rerun_script_request=handled.append)
+    poll, click = BackMsg(), BackMsg()
+    poll.rerun_script.is_auto_rerun = True
+    click.rerun_script.fragment_id = "one part of the page"
+    for message in (click, poll):
+        login["now"] += 20 * 60
+        AppSession.handle_backmsg(session, message)
+    assert len(handled) == 2
+    assert app.run().file_uploader  # a run that the page asks for itself
+    login["now"] += 11 * 60
+    assert not app.run().file_uploader
+
+
+def test_who_is_not_signed_in_uploads_nothing(
+    login: dict[str, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager = MemoryUploadedFileManager("/upload")
+    runtime = SimpleNamespace(uploaded_file_mgr=manager)
+    monkeypatch.setattr("streamlit.runtime.get_instance", lambda: runtime)
+    _access._limit_uploads(Access())
+    file = UploadedFileRec("1", "a.png", "image/png", b"pixels")
+    with pytest.raises(HTTPException) as refused:
+        manager.add_file("of the sign-in page", file)
+    assert refused.value.status_code == 401 and not manager.file_storage
+    _access._sign_ins.let_in("of a reader", {"sub": "1", "iat": login["now"]}, login["now"])
+    manager.add_file("of a reader", file)
+    assert list(manager.file_storage) == ["of a reader"]
+    monkeypatch.setattr(_access, "_has_login", lambda: False)
+    manager.add_file("where there is no login", file)
