@@ -8,13 +8,15 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from core import device as devices
 from tests import recorded_fit, small, tiny
 from tests.ports import free_port
-from training import distributed, fit
+from training import distributed, fit, model, phase
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -100,6 +102,40 @@ def test_a_share_for_each_picture_of_the_batch(settings, monkeypatch):
     monkeypatch.setattr(distributed, "world", lambda: 18)
     with pytest.raises(fit.DataInvalid, match="without a picture"):
         fit.Run(settings)
+
+
+def test_what_is_frozen_stays_so_with_the_batch_norms_of_cuda():
+    """``synchronise`` puts others in their place there; of two pictures nothing is normalised."""
+    network = nn.SyncBatchNorm.convert_sync_batchnorm(model.JointNetwork(["hand"], freeze=1))
+    trunk = network.train().trunk
+    assert isinstance(trunk.bn1, nn.SyncBatchNorm) and not trunk.bn1.training
+    kept, learning = (
+        [m for m in layer.modules() if isinstance(m, nn.SyncBatchNorm)]
+        for layer in (trunk.layer1, trunk.layer2)
+    )
+    assert not any(m.training for m in kept) and all(m.training for m in learning)
+    learned = {name for name, p in network.named_parameters() if p.requires_grad}
+    assert not any(n.startswith(("trunk.conv1", "trunk.bn1", "trunk.layer1")) for n in learned)
+
+
+def test_what_the_first_process_had_drawn_counts_once_after_a_resume(settings, monkeypatch):
+    """The checkpoint holds its share alone, and every process reads it."""
+    layer = nn.Linear(2, 1)
+    stretch = phase.Phase("hand", layer, lambda *_: None, None, 8, 1e-3, ("hand",))  # type: ignore[arg-type, return-value]
+    device = devices.choose("cpu")
+
+    def state() -> phase.PhaseState:
+        return phase.PhaseState(stretch, settings, device)
+
+    written = state()
+    written.keep({"hand": torch.zeros(3, 1)}, np.arange(3))
+    held = []
+    for rank in range(2):
+        monkeypatch.setattr(distributed, "first", lambda rank=rank: rank == 0)
+        read = state()
+        read.load(written.dump())
+        held += read.dump()["drawn"]
+    assert len(held) == 1
 
 
 def test_the_global_batch_norm_is_batch_norm():

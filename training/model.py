@@ -43,16 +43,18 @@ class PartlyFrozen(nn.Module):
     """A network of which some layers are not trained, nor the statistics of their batch norms."""
 
     def keep(self, modules: Iterable[nn.Module]) -> None:
-        """Take these out of training."""
-        self._kept = list(modules)
-        for module in self._kept:
-            module.requires_grad_(False)
+        """Take these, which are parts of it, out of training."""
+        names = {module: name for name, module in self.named_modules()}
+        # By name: ``distributed.synchronise`` may put another batch norm in the place of one.
+        self._kept = [names[module] for module in modules]
+        for name in self._kept:
+            self.get_submodule(name).requires_grad_(False)
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Self:
         super().train(mode)
-        for module in getattr(self, "_kept", ()):
-            module.eval()
+        for name in getattr(self, "_kept", ()):
+            self.get_submodule(name).eval()
         return self
 
 

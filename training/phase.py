@@ -126,7 +126,8 @@ class PhaseState:
         self.seen, self.score, self.best = saved["seen"], saved["score"], saved["best"]
         self.waited = saved.get("waited", 0)
         self._losses = list(saved["losses"])
-        self._drawn = [(logits, index.numpy()) for logits, index in saved.get("drawn", [])]
+        if distributed.first():  # whose share it is: of each of N processes it would count N times
+            self._drawn = [(logits, index.numpy()) for logits, index in saved.get("drawn", [])]
 
 
 def rate(seen: int, phase: Phase, settings: Settings) -> float:
