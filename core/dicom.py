@@ -29,8 +29,10 @@ from pydicom.uid import (
     HTJ2K,
     UID,
     DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
     HTJ2KLossless,
     HTJ2KLosslessRPCL,
+    ImplicitVRLittleEndian,
     JPEG2000TransferSyntaxes,
     JPEGExtended12Bit,
     JPEGLossless,
@@ -39,6 +41,7 @@ from pydicom.uid import (
     JPEGTransferSyntaxes,
 )
 
+from core import structure
 from core.errors import ImageRejected
 from core.grey import Decoded, Grey, check_size, luminance
 from core.header import header_of, remarks
@@ -97,7 +100,7 @@ def decode(data: bytes, limits: ImageLimits, frame: int = 1) -> Decoded:
 
 def header_dataset(data: bytes, limits: ImageLimits) -> Dataset:
     """The header of a DICOM file, without its pixels; raises as ``decode`` does."""
-    _check_inflated_size(data, limits)
+    _check_elements(data, limits)
     header = dcmread(io.BytesIO(data), stop_before_pixels=True)
     _check_header(header, limits)
     return header
@@ -108,18 +111,21 @@ def whole(data: bytes) -> Dataset:
     return dcmread(io.BytesIO(data))
 
 
-def _check_inflated_size(data: bytes, limits: ImageLimits) -> None:
-    """Refuse a deflated data set (PS3.5 A.5) that unpacks to more than a file may have."""
+def _check_elements(data: bytes, limits: ImageLimits) -> None:
+    """Refuse what takes too long to read, and a deflated data set (PS3.5 A.5) that unpacks to more
+    than a file may have; raises what pydicom raises for the file meta information."""
     file = io.BytesIO(data)
     read_preamble(file, force=False)
+    structure.check_elements(data, file.tell(), meta=True)
     meta = read_dataset(file, False, True, stop_when=lambda tag, vr, length: tag >> 16 != 2)
-    if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
-        return
-    inflated = zlib.decompressobj(-zlib.MAX_WBITS).decompress(
-        data[file.tell() :], limits.max_bytes + 1
-    )
-    if len(inflated) > limits.max_bytes:
-        raise ImageRejected("The DICOM file unpacks to more than this program accepts.")
+    syntax, start = meta.get("TransferSyntaxUID"), file.tell()
+    if syntax == DeflatedExplicitVRLittleEndian:
+        most = limits.max_bytes + 1
+        data, start = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data[start:], most), 0
+        if len(data) == most:
+            raise ImageRejected("The DICOM file unpacks to more than this program accepts.")
+    implicit, little = syntax in (None, ImplicitVRLittleEndian), syntax != ExplicitVRBigEndian
+    structure.check_elements(data, start, implicit, little)
 
 
 def _check_header(header: Dataset, limits: ImageLimits) -> None:

@@ -22,6 +22,7 @@ import pydicom
 from PIL import Image, ImageFile
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     JPEGBaseline8Bit,
 )
@@ -204,8 +205,67 @@ BOMBS: dict[str, Callable[[], bytes]] = {
     "empty comments, JPEG": lambda: jpeg_with(*[(0xFE, b"")] * 500_000),
     "scans, JPEG": many_scans,
     "profile, WEBP": lambda: webp_with(b"ICCP", bytes(12 * 2**20)),
+    "private tag, TIFF": lambda: tiff_with((65_000, 7, 12 * 2**20)),
+    "empty tags, TIFF": lambda: tiff_with(*[(1_000 + n, 7, 0) for n in range(60_000)]),
+    "empty elements, DICOM": lambda: dicom_with(ELEMENT * 100_000),
+    "empty elements, deflated DICOM": lambda: dicom_with(
+        ELEMENT * 100_000, DeflatedExplicitVRLittleEndian
+    ),
+    "empty elements of the file, DICOM": lambda: dicom_with(
+        b"\2\0\xf0\0LO\0\0" * 100_000, in_meta=True
+    ),
+    "nested elements, DICOM": lambda: dicom_with(SEQUENCE + ITEM + ELEMENT * 100_000 + ENDS),
+    "elements in a sequence of known length, DICOM": lambda: dicom_with(
+        SEQUENCE[:-4]
+        + struct.pack("<I", 800_008)
+        + ITEM[:-4]
+        + struct.pack("<I", 800_000)
+        + ELEMENT * 100_000
+    ),
+    "empty items, DICOM": lambda: dicom_with(SEQUENCE + (ITEM[:-4] + bytes(4)) * 100_000 + ENDS),
+    "implicit elements, DICOM": lambda: dicom_with(
+        (ELEMENT[:4] + bytes(4)) * 100_000, ImplicitVRLittleEndian
+    ),
+    "private value, DICOM": lambda: dicom_with(
+        b"\x09\0\1\x10OB\0\0" + struct.pack("<I", 12 * 2**20) + bytes(12 * 2**20)
+    ),
+    "empty fragments, DICOM": lambda: (
+        part10(dataset(phantom()), JPEGBaseline8Bit, b"\xff\xd8\xff\xd9")[:-8]
+        + (ITEM[:-4] + bytes(4)) * 100_000
+        + ENDS[-8:]
+    ),
     "ZIP": lambda: zipped(zeros(200)),
 }
+ELEMENT = b"\x09\0\2\x10LO\0\0"
+SEQUENCE = b"\x28\0\x10\x30SQ\0\0\xff\xff\xff\xff"  # VOI LUT Sequence, which is looked into
+ITEM = b"\xfe\xff\0\xe0\xff\xff\xff\xff"
+ENDS = b"\xfe\xff\x0d\xe0\0\0\0\0\xfe\xff\xdd\xe0\0\0\0\0"
+
+
+def dicom_with(
+    elements: bytes, syntax: str = ExplicitVRLittleEndian, in_meta: bool = False
+) -> bytes:
+    """A small DICOM file with more elements, as ``syntax`` writes them, before its others."""
+    data = part10(dataset(phantom()), syntax)
+    start = 144 if in_meta else 144 + int.from_bytes(data[140:144], "little")
+    if syntax != DeflatedExplicitVRLittleEndian:
+        return data[:start] + elements + data[start:]
+    packer = zlib.compressobj(9, wbits=-zlib.MAX_WBITS)
+    whole = elements + zlib.decompress(data[start:], -zlib.MAX_WBITS)
+    return data[:start] + packer.compress(whole) + packer.flush()
+
+
+def tiff_with(*entries: tuple[int, int, int]) -> bytes:
+    """A small TIFF with more (tag, type, count) in its directory; their values lie behind it."""
+    data = encoded(phantom(), "TIFF")
+    (at,) = struct.unpack_from("<I", data, 4)
+    (n,) = struct.unpack_from("<H", data, at)
+    size = 2 + 12 * (n + len(entries)) + 4
+    values = len(data) + size
+    more = b"".join(struct.pack("<HHII", *e, values if e[2] else 0) for e in entries)
+    directory = struct.pack("<H", n + len(entries)) + data[at + 2 : at + 2 + 12 * n] + more
+    head = data[:4] + struct.pack("<I", len(data)) + data[8:]
+    return head + directory + bytes(4) + bytes(sum(count for _, _, count in entries))
 
 
 def webp_with(chunk: bytes, body: bytes) -> bytes:

@@ -7,6 +7,7 @@ import json
 import pickle
 import resource
 import shutil
+import struct
 import subprocess
 import sys
 import zlib
@@ -16,6 +17,7 @@ from time import thread_time
 import numpy as np
 import pytest
 import torch
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 from safetensors.torch import save
 
 from core import imaging
@@ -56,6 +58,30 @@ def test_bombs_are_refused_in_50_ms_and_20_mb(name: str) -> None:
         seconds.append(thread_time() - start)
     assert min(seconds) < 0.05
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20 * 1024
+
+
+def test_what_honest_files_carry_is_accepted() -> None:
+    value = b"\x09\0\1\x10OB\0\0" + struct.pack("<I", 7 * 2**20) + bytes(7 * 2**20)
+    overlay = b"\0\x60\0\x30OW\0\0" + struct.pack("<I", 9 * 2**20) + bytes(9 * 2**20)
+    for data in (
+        hostile.dicom_with(value),
+        hostile.dicom_with(overlay),
+        hostile.dicom_with(hostile.ELEMENT * 10_000),
+        hostile.dicom_with(
+            hostile.SEQUENCE + hostile.ITEM + hostile.ELEMENT + hostile.ENDS,
+            DeflatedExplicitVRLittleEndian,
+        ),
+        dicom(np.zeros((3000, 3000), np.uint16)),
+        hostile.tiff_with((65_000, 7, 7 * 2**20)),
+    ):
+        imaging.decode(data, "honest", hostile.LIMITS)
+
+
+def test_the_header_alone_is_checked_too() -> None:
+    data = hostile.BOMBS["empty elements, DICOM"]()
+    with pytest.raises(ImageRejected, match="too many elements"):
+        imaging.dicom_header(data, hostile.LIMITS)
+    assert imaging.peek(data, hostile.LIMITS) is None
 
 
 def test_only_the_allowed_parsers_ever_run(tmp_path: Path) -> None:
