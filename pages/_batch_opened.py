@@ -13,10 +13,11 @@ from typing import Any
 import streamlit as st
 
 from core import film, imaging
+from core.batch import tables
 from core.errors import ImageRejected
 from core.settings import Settings
 from core.types import Finding, ImageResult
-from pages import _access, _audit, _cascade, _theme
+from pages import _access, _audit, _cascade, _downloads, _theme
 from pages._batches import Batch
 from pages._reading import badge
 from pages._viewer import Event, Prepared, viewer
@@ -67,6 +68,7 @@ class Opened:
                     key="viewer-batch",
                     alt=f"Radiograph {PurePath(record['file']).name}",
                     on_event=lambda event: self._on_event(records, event),
+                    caption=_caption(record, result),
                 )
 
     def _made(
@@ -103,6 +105,13 @@ class Opened:
 
     def _close(self) -> None:
         self.file = ""
+
+
+def _caption(record: dict[str, Any], result: ImageResult) -> tuple[str, ...]:
+    """Below a saved picture: the record of the batch, and who drew the heatmap if another did."""
+    said = _downloads.caption(_downloads.Record(tables.result_of(record)))
+    other = result.release_sha256 != record["release_sha256"]
+    return (f"Heatmap by release {result.release}", *said) if other else said
 
 
 def _reading(record: dict[str, Any], name: str) -> str:

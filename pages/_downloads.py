@@ -41,16 +41,27 @@ def to_json_lines(records: Iterable[Record]) -> str:
     return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
 
 
-def caption(record: Record) -> tuple[str, ...]:
-    """What stands below a picture that is saved: what was found, who says so, and the limits."""
+def caption(record: Record, view: int = 1, views: int = 1) -> tuple[str, ...]:
+    """What stands below a picture that is saved: what was found, who says so, and the limits.
+
+    view: its number in a study of so many views. A study's finding is the mean of its views, and
+    this is that of the picture alone.
+    """
+    taken = record.result.photograph
+    said = [
+        _found(record),
+        f"View {view} of {views} alone" if views > 1 else "",
+        f"From a photograph, {taken.word}" if taken else "",
+    ]
+    return (*filter(None, said), f"Release {record.result.release}", RESEARCH_ONLY)
+
+
+def _found(record: Record) -> str:
+    """Body part and finding in words; "" where there is no finding."""
     result, fracture = record.result, record.result.fracture
     if fracture is None:
-        return (f"Release {result.release}", RESEARCH_ONLY)
+        return ""
     finding = fracture.finding.value.replace("_", " ")
     part = record.assessed_as or (result.body_part and result.body_part.label)
     by = " (part chosen by the reader)" if record.assessed_as else ""
-    return (
-        f"{part}{by}: {finding}, probability {percent(fracture.probability)}",
-        f"Release {result.release}",
-        RESEARCH_ONLY,
-    )
+    return f"{part}{by}: {finding}, probability {percent(fracture.probability)}"

@@ -109,15 +109,16 @@ class StudyCard:
         self._below(position, picture)
 
     def _viewer(self, position: int, picture: Prepared) -> None:
-        result = self._study.result.views[position]
+        result, views = self._study.result.views[position], len(self._study.sources)
+        said = _downloads.caption(_downloads.Record(result, result.chosen), position + 1, views)
         with st.container(key="picture"):
             viewer(
                 picture,
                 self._heatmap(position),
                 key="viewer",
-                alt=f"Radiograph, view {position + 1} of {len(self._study.sources)}",
+                alt=f"Radiograph, view {position + 1} of {views}",
                 on_event=self._on_event,
-                caption=_downloads.caption(_downloads.Record(result, result.chosen)),
+                caption=said,
             )
 
     def _strip(self) -> None:

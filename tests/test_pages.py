@@ -11,6 +11,7 @@ import sys
 import threading
 import zlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -31,6 +32,7 @@ from core.types import (
     FracturePrediction,
     Heatmap,
     ImageResult,
+    Photograph,
     Radiograph,
 )
 from pages import _cascade, _downloads, _reading, _scoring, _sources, _theme, _viewer
@@ -451,6 +453,9 @@ def test_a_saved_picture_says_what_it_is() -> None:
     said = _downloads.caption(_downloads.Record(result(), BodyPart.ELBOW))
     assert said[0].startswith("elbow (part chosen by the reader): ")
     assert said[-1] == _theme.RESEARCH_ONLY and any("Release" in line for line in said)
+    taken = replace(result(), photograph=Photograph(((0, 0), (1, 0), (1, 1), (0, 1))))
+    said = _downloads.caption(_downloads.Record(taken), 2, 3)
+    assert {"View 2 of 3 alone", "From a photograph, straightened"} < set(said)
     refused = result(reason="Empty.", body_part=None, fracture=None, heatmap=None)
     assert "probability" not in " ".join(_downloads.caption(_downloads.Record(refused)))
 

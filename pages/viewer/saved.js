@@ -8,7 +8,7 @@ function saved({ header, picture, view, scene }) {
   const width = (turned ? picture.height : picture.width) * (shown.beside ? 2 : 1);
   const stage = new Stage(blank(width, height));
   stage.draw(shown);
-  captioned(stage.canvas, [...header.caption, inWords(shown, header)]).toBlob((file) => {
+  captioned(stage.canvas, [...header.caption, ...inWords(shown, header)]).toBlob((file) => {
     const link = document.createElement("a");
     link.href = URL.createObjectURL(file);
     link.download = `radiograph-${header.id.slice(0, 12)}.png`;
@@ -17,13 +17,21 @@ function saved({ header, picture, view, scene }) {
   }, "image/png");
 }
 
-function inWords({ look, heat, opacity, map }, { method }) {
+// What was done to the picture, in the order in which it was: it is turned before it is mirrored.
+function inWords({ view, look, heat, opacity, map }, { method }) {
   const centre = Math.round((look.low + look.high) / 2);
   const wide = Math.round(look.high - look.low);
-  const window = `Window C ${centre} W ${wide}${look.invert ? ", inverted" : ""}`;
-  if (!heat) return `${window}. Without heatmap`;
+  const done = [
+    `Window C ${centre} W ${wide}`,
+    look.invert && "inverted",
+    view.turns > 0 && `turned clockwise by ${90 * view.turns} degrees`,
+    view.flip && "mirrored",
+  ];
   const seen = `${map}, opacity ${Math.round(100 * opacity)} %`;
-  return `${window}. ${method} scaled by the probability, ${seen}`;
+  return [
+    done.filter(Boolean).join(", "),
+    heat ? `${method} scaled by the probability, ${seen}` : "Without heatmap",
+  ];
 }
 
 // A canvas with lines of text below it, in letters that fit its width.

@@ -6,29 +6,20 @@ time in the app, so the component's module is called here as Streamlit calls it.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from playwright.sync_api import expect
 
 from core import imaging
 from core.settings import ImageLimits
-from pages import _film, _viewer
+from pages import _viewer
 from pages._viewer import Prepared, framed
+from tests.browser.components import FILM, VIEWER, Component, placed
 from tests.simulated import encoded, phantom
 
-OVERTAKEN = """async ([html, script, messages, late]) => {
-  document.body.innerHTML = html;
-  const url = URL.createObjectURL(new Blob([script], { type: "text/javascript" }));
-  const component = (await import(url)).default;
-  window.sent = [];
-  const tell = (name, value) => window.sent.push(JSON.parse(JSON.stringify(value)));
-  const call = (n) => component({ data: Uint8Array.from(messages.at(n)),
-    parentElement: document.body, setStateValue: tell, setTriggerValue: tell });
-  const calls = late ? [call(-1), call(0)].reverse() : [call(0), call(-1)];
+OVERTAKEN = """async (late) => {
+  const calls = late ? [called(-1), called(0)].reverse() : [called(0), called(-1)];
   const [overtaken, last] = calls;
   await overtaken();
-  window.again = () => void call(-1);
   window.unmounted = () => { document.body.replaceChildren(); last(); };
 }"""
 
@@ -36,20 +27,16 @@ OVERTAKEN = """async ([html, script, messages, late]) => {
 @pytest.fixture
 def page(browser):
     with browser.new_page() as page:
-        page.goto("about:blank")
         yield page
 
 
-def overtaken(
-    page, folder: Path, scripts: tuple[str, ...], messages: list[bytes], late: bool = False
-) -> None:
+def overtaken(page, component: Component, messages: list[bytes], late: bool = False) -> None:
     """Called with each message, and cleaned up after the first.
 
     late: the first message comes after the last one.
     """
-    html = (folder / f"{folder.name}.html").read_text(encoding="utf-8")
-    parts = [(folder / name).read_text(encoding="utf-8") for name in scripts]
-    page.evaluate(OVERTAKEN, [html, "\n".join(parts), [list(m) for m in messages], late])
+    placed(page, component, messages)
+    page.evaluate(OVERTAKEN, late)
 
 
 def viewer(page, late: bool = False) -> None:
@@ -60,7 +47,7 @@ def viewer(page, late: bool = False) -> None:
         _viewer._message(Prepared.of(radiograph), None, options | {"marks": m, "digits": d})
         for m, d in ((False, ""), (True, "1 agree"))
     ]
-    overtaken(page, _viewer.FOLDER, _viewer.SCRIPTS, messages, late)
+    overtaken(page, VIEWER, messages, late)
     expect(page.locator(".viewer")).to_have_attribute("data-ready", "true")
 
 
@@ -69,7 +56,7 @@ def test_the_viewer_still_takes_keys_and_each_once(page, late: bool) -> None:
     viewer(page, late)
     expect(page.get_by_role("button", name="Mark", exact=True)).to_be_visible()
     page.keyboard.press("2")
-    page.evaluate("window.again()")
+    page.evaluate("void called(-1)")
     page.get_by_role("button", name="Invert").click()
     expect(page.get_by_role("button", name="Invert")).to_have_attribute("aria-pressed", "true")
     assert [event["value"] for (event,) in page.evaluate("window.sent")] == [2]
@@ -84,11 +71,10 @@ def test_the_viewer_is_deaf_when_it_has_left_the_page(page) -> None:
 
 def test_the_corners_of_a_film_still_move_and_each_once(page) -> None:
     corners = [[0.1, 0.1], [0.9, 0.1], [0.9, 0.9], [0.1, 0.9]]
-    header = {"id": "a", "corners": corners, "alt": ""}
+    header = {"id": "a", "corners": corners, "alt": "", "smallest": 0.01}
     message = framed(header, [encoded(phantom(60, 40), "JPEG")])
-    scripts = ("../viewer/calls.js", "../viewer/decode.js", "film.js")
-    overtaken(page, _film.FOLDER, scripts, [message, message])
-    page.evaluate("window.again()")
+    overtaken(page, FILM, [message, message])
+    page.evaluate("void called(-1)")
     page.get_by_role("button", name="Top left").press("Shift+ArrowRight")
     page.wait_for_function("window.sent.length > 0")
     page.wait_for_timeout(1000)  # a second one would come with the first
