@@ -58,6 +58,7 @@ def beside(source: Source, result: ImageResult, memory: Session, limits: ImageLi
     header = {
         "id": result.sha256,
         "corners": [list(c) for c in taken.corners],
+        "smallest": film.SMALLEST,
         "alt": "The photograph as it was taken, with the film's corners",
     }
     message = framed(header, [memory.taken(source, limits)])

@@ -5,11 +5,14 @@ const editors = new WeakMap();
 const STEPS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 const [SMALL, LARGE] = [0.002, 0.02]; // of the picture, a key
 const PAUSE = 700; // milliseconds after the last key
+const NO_FILM = "With the corner there the film would be too small, or its outline cross itself or bend " +
+  "inwards, so the corner is where it was.";
 
 class Editor {
   constructor(root) {
     this.root = root;
     this.image = root.querySelector("img");
+    this.refusal = root.querySelector("[role=alert]");
     this.buttons = [...root.querySelectorAll("button")];
     this.buttons.forEach((button, k) => {
       button.addEventListener("pointerdown", (event) => this.onDown(event, k));
@@ -20,6 +23,7 @@ class Editor {
   update(message, emit) {
     const { header, blobs } = opened(message);
     this.emit = emit;
+    this.smallest = header.smallest;
     const given = JSON.stringify([header.id, header.corners]);
     if (this.id !== header.id) {
       URL.revokeObjectURL(this.image.src);
@@ -27,7 +31,10 @@ class Editor {
       this.image.alt = header.alt;
       this.id = header.id;
     }
-    if (this.given !== given) this.corners = header.corners.map((corner) => [...corner]);
+    if (this.given !== given) {
+      this.corners = header.corners.map((corner) => [...corner]);
+      this.refused(false);
+    }
     this.given = given;
     this.draw();
   }
@@ -50,21 +57,40 @@ class Editor {
     this.emit({ id: this.id, corners: this.corners });
   }
 
+  // What the server would refuse (`checked` in core/film.py) goes back at once, and that is said.
+  refused(is) {
+    const words = is ? NO_FILM : "";
+    if (this.refusal.textContent !== words) this.refusal.textContent = words;
+  }
+
+  // A corner where a hand or a key has left it. Whether it can stay there.
+  left(k, [x, y]) {
+    const stays = isFilm(this.corners, this.smallest);
+    if (!stays) this.put(k, x, y);
+    this.refused(!stays);
+    return stays;
+  }
+
   onDown(event, k) {
     const button = this.buttons[k];
     button.setPointerCapture(event.pointerId);
     const box = this.image.getBoundingClientRect();
     const [x, y] = this.corners[k];
+    const over = new AbortController();
     const move = (next) =>
       this.put(k, x + (next.clientX - event.clientX) / box.width, y + (next.clientY - event.clientY) / box.height);
-    const up = (last) => {
-      button.removeEventListener("pointermove", move);
-      if (last.type === "pointercancel") this.put(k, x, y);
-      else if (this.corners[k][0] !== x || this.corners[k][1] !== y) this.tell();
+    const up = () => {
+      over.abort();
+      const moved = this.corners[k][0] !== x || this.corners[k][1] !== y;
+      if (moved && this.left(k, [x, y])) this.tell();
     };
-    button.addEventListener("pointermove", move);
-    button.addEventListener("pointerup", up, { once: true });
-    button.addEventListener("pointercancel", up, { once: true });
+    const cancelled = () => {
+      over.abort();
+      this.put(k, x, y);
+    };
+    button.addEventListener("pointermove", move, over);
+    button.addEventListener("pointerup", up, over);
+    button.addEventListener("pointercancel", cancelled, over);
   }
 
   onKey(event, k) {
@@ -75,6 +101,7 @@ class Editor {
     const size = event.shiftKey ? LARGE : SMALL;
     const [x, y] = this.corners[k];
     this.put(k, x + size * step[0], y + size * step[1]);
+    if (!this.left(k, [x, y])) return;
     clearTimeout(this.pause);
     this.pause = setTimeout(() => this.tell(), PAUSE);
   }
@@ -84,6 +111,16 @@ class Editor {
     URL.revokeObjectURL(this.image.src);
     editors.delete(this.root);
   }
+}
+
+// Clockwise, turning at each corner, and of some size: `smallest` is a share of the photograph.
+function isFilm(corners, smallest) {
+  const side = ([x0, y0], [x1, y1]) => [x1 - x0, y1 - y0];
+  const cross = ([x0, y0], [x1, y1]) => x0 * y1 - y0 * x1;
+  const sides = corners.map((corner, k) => side(corner, corners[(k + 1) % 4]));
+  const convex = sides.every((one, k) => cross(one, sides[(k + 1) % 4]) > 0);
+  const [a, b, c, d] = corners;
+  return convex && Math.abs(cross(side(a, c), side(b, d))) / 2 >= smallest;
 }
 
 export default function ({ data, parentElement, setTriggerValue }) {

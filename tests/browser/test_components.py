@@ -68,3 +68,51 @@ def test_a_saved_picture_says_that_it_was_turned_and_mirrored(page) -> None:
     assert look.endswith(", inverted, turned clockwise by 90 degrees, mirrored")
     # Clockwise it goes to the upper right corner, and mirrored to the upper left one again.
     assert saved[10, 10, 0] < 40 and saved[10, 50, 0] > 200
+
+
+def film(page) -> None:
+    """The photograph with a film in its middle."""
+    header = {"id": "a", "alt": "", "smallest": SMALLEST}
+    header |= {"corners": [[0.2, 0.2], [0.8, 0.2], [0.8, 0.8], [0.2, 0.8]]}
+    placed(page, FILM, [framed(header, [encoded(phantom(300, 300), "JPEG")])])
+    page.evaluate("void called(0)")
+    expect(page.locator(".film")).to_have_attribute("data-corners", OPEN)
+
+
+OPEN = "0.2000 0.2000 0.8000 0.2000 0.8000 0.8000 0.2000 0.8000"
+
+
+@pytest.mark.parametrize(("across", "down"), [(0.7, 0.2), (0.4, 0.5)])
+def test_a_corner_that_makes_no_film_goes_back_and_that_is_said(
+    page, across: float, down: float
+) -> None:
+    film(page)
+    refused = page.get_by_role("alert")
+    expect(refused).to_be_empty()
+    size = page.locator(".frame img").bounding_box()["width"]
+    box = page.get_by_role("button", name="Top left").bounding_box()
+    x, y = box["x"] + 12, box["y"] + 12
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + across * size, y + down * size)
+    moved = page.locator(".film").get_attribute("data-corners")
+    values = np.array(moved.split(), float).reshape(4, 2)
+    assert moved != OPEN and checked(values) is None  # the server would refuse it too
+    page.mouse.up()
+    expect(page.locator(".film")).to_have_attribute("data-corners", OPEN)
+    expect(refused).to_contain_text("the corner is where it was")
+    assert page.evaluate("window.sent") == []
+    page.get_by_role("button", name="Top left").press("Shift+ArrowLeft")
+    expect(refused).to_be_empty()
+    page.wait_for_function("window.sent.length > 0")
+
+
+def test_keys_make_a_film_no_smaller_than_the_server_takes(page) -> None:
+    film(page)
+    corner = page.get_by_role("button", name="Top left")
+    for _ in range(40):
+        corner.press("Shift+ArrowRight")
+    expect(page.get_by_role("alert")).to_contain_text("too small")
+    page.wait_for_function("window.sent.length > 0")
+    (event,) = page.evaluate("window.sent")
+    assert checked(event["corners"]) is not None
