@@ -72,6 +72,7 @@ class Rows {
     const text = JSON.stringify(data);
     if (text === this.text) return;
     const focused = this.root.querySelector("button:focus")?.closest("tr").dataset.id;
+    const before = this.data?.current;
     Object.assign(this, { data, text });
     this.draw();
     const row = (id) => this.root.querySelector(`tr[data-id="${CSS.escape(id)}"] button`);
@@ -80,7 +81,18 @@ class Rows {
     if (!here) return;
     this.stop(here);
     if (focused !== undefined) here.focus({ preventScroll: true });
-    else if (here !== first) here.closest("tr").scrollIntoView({ block: "nearest" });
+    else if (data.current !== before && row(data.current)) this.show(here.closest("tr"));
+  }
+
+  // A row in sight. The list alone scrolls: `scrollIntoView` would move the page with it.
+  show(row) {
+    const { root } = this;
+    const top = root.getBoundingClientRect().top + root.clientTop;
+    const { top: start, bottom: end } = row.getBoundingClientRect();
+    const head = root.querySelector("thead").offsetHeight; // stays above the rows
+    const above = top + head - start;
+    const below = end - (top + root.clientHeight);
+    root.scrollTop += above > 0 ? -above : Math.max(0, below);
   }
 
   // The one button that Tab stops at.

@@ -116,3 +116,30 @@ def test_keys_make_a_film_no_smaller_than_the_server_takes(page) -> None:
     page.wait_for_function("window.sent.length > 0")
     (event,) = page.evaluate("window.sent")
     assert checked(event["corners"]) is not None
+
+
+def test_the_list_scrolls_to_the_open_row_and_the_page_does_not(page) -> None:
+    columns = [{"name": "Study", "kind": "text", "width": 0, "aside": False}]
+    lines = [{"id": str(n), "cells": [f"Study {n}"]} for n in range(40)]
+    data = {"columns": columns, "rows": lines, "label": "", "opens": "Study", "tall": False}
+    placed(page, ROWS, [data | {"height": 200, "current": str(n)} for n in (0, 30, 0)])
+    page.evaluate("void (document.body.style.margin = '0 0 3000px')")
+
+    def seen(number: int) -> bool:
+        """Whether the row is below the list's head and above its end."""
+        return page.evaluate(
+            """(id) => {
+              const box = (e) => document.querySelector(e).getBoundingClientRect();
+              const row = box(`tr[data-id="${id}"]`);
+              return row.top >= box("th").bottom - 1 && row.bottom <= box(".rows").bottom;
+            }""",
+            str(number),
+        )
+
+    page.evaluate("void called(0)")
+    assert seen(0) and not seen(30)
+    page.evaluate("window.scrollTo(0, 1000)")
+    page.evaluate("void called(1)")
+    assert seen(30) and not seen(0) and page.evaluate("window.scrollY") == 1000
+    page.evaluate("void called(2)")
+    assert seen(0) and page.evaluate("window.scrollY") == 1000
