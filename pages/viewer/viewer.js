@@ -241,7 +241,7 @@ class Viewer {
     let last = event;
     const onMove = (next) => {
       const here = this.under(this.point(next));
-      if (tool === "window") this.widen(next.clientX - last.clientX, last.clientY - next.clientY);
+      if (tool === "window") this.widen(next.clientX - last.clientX, next.clientY - last.clientY);
       if (tool === "mark") (this.dragged = between(start, here)), this.redraw();
       if (tool === "pan") this.move(start.x - here.x, start.y - here.y);
       last = next;

@@ -70,6 +70,20 @@ def test_a_saved_picture_says_that_it_was_turned_and_mirrored(page) -> None:
     assert saved[10, 10, 0] < 40 and saved[10, 50, 0] > 200
 
 
+def test_dragging_down_is_darker_as_the_button_says(page) -> None:
+    before = viewer(page, phantom(60, 90))
+    assert "down is darker" in page.get_by_role("button", name="Window").get_attribute("title")
+    box = page.locator("canvas.stage").bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + 50
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x, y + 60)
+    page.mouse.up()
+    after = state(page, lambda s: s["window"] != before["window"])
+    low, high = (np.array(s["window"].split(), float) for s in (before, after))
+    assert (high > low).all()  # the window lies higher, so that every grey value is darker
+
+
 def film(page) -> None:
     """The photograph with a film in its middle."""
     header = {"id": "a", "alt": "", "smallest": SMALLEST}
