@@ -13,7 +13,7 @@ class Viewer {
   constructor(root) {
     this.root = root;
     this.stage = new Stage(root.querySelector("canvas.stage"));
-    this.held = new Set();
+    this.peeking = null; // the code of the key that is held for it
     this.marks = [];
     this.listen();
   }
@@ -76,7 +76,7 @@ class Viewer {
   }
 
   get hot() {
-    return this.heat && shared.overlay !== this.held.has("o");
+    return this.heat && shared.overlay === (this.peeking === null);
   }
 
   redraw() {
@@ -218,8 +218,11 @@ class Viewer {
     document.removeEventListener("keydown", this.keys);
     document.removeEventListener("keyup", this.keys);
     this.resized.disconnect();
+    this.away = () => this.peek(null); // a key that is let go elsewhere is not heard of
     viewers.delete(this.root);
   }
+    document.addEventListener("visibilitychange", this.away);
+    window.addEventListener("blur", this.away);
 
   point(event) {
     const box = this.stage.canvas.getBoundingClientRect();
@@ -227,6 +230,8 @@ class Viewer {
   }
 
   onWheel(event) {
+    document.removeEventListener("visibilitychange", this.away);
+    window.removeEventListener("blur", this.away);
     event.preventDefault();
     this.zoom(Math.exp(-event.deltaY / 600), this.point(event));
   }
@@ -278,14 +283,13 @@ class Viewer {
 
   onKey(event) {
     const target = event.composedPath()[0];
-    if (!this.header || event.ctrlKey || event.altKey || event.metaKey || taken(event, target)) return;
-    const key = event.key.toLowerCase();
-    if (key === "o") {
-      const before = this.held.size;
-      this.held[event.type === "keydown" ? "add" : "delete"]("o");
-      if (this.held.size !== before) this.redraw();
-    } else if (event.type === "keydown" && this.pressed(key, event.shiftKey)) {
-      event.preventDefault();
+    if (event.type === "keyup") {
+      // Whatever else is held by now, and whatever has the focus.
+      if (event.code === this.peeking) this.peek(null);
+    } else if (this.header && !event.ctrlKey && !event.altKey && !event.metaKey && !taken(event, target)) {
+      const key = event.key.toLowerCase();
+      if (key === "o") this.peek(event.code);
+      else if (this.pressed(key, event.shiftKey)) event.preventDefault();
     }
   }
 
@@ -299,6 +303,12 @@ class Viewer {
     else if (key === "+" || key === "=") this.zoom(1.25);
     else if (key === "-") this.zoom(0.8);
     else if (key === "m" && this.header.marks) this.markHere();
+  peek(code) {
+    if (this.peeking === code) return;
+    this.peeking = code;
+    if (this.header) this.redraw();
+  }
+
     else if (key === "[" || key === "]") this.widen(key === "[" ? -25 : 25, 0);
     else if (key === "," || key === ".") this.widen(0, key === "," ? 25 : -25);
     else if (this.header.digits && "123".includes(key)) this.emit({ kind: "decision", value: Number(key) });

@@ -84,6 +84,22 @@ def test_dragging_down_is_darker_as_the_button_says(page) -> None:
     assert (high > low).all()  # the window lies higher, so that every grey value is darker
 
 
+@pytest.mark.parametrize("way", ["released with Alt", "the window is left", "the tab is left"])
+def test_a_peek_ends_however_the_key_is_let_go(page, way: str) -> None:
+    viewer(page, phantom(60, 90))
+    page.locator("canvas.stage").focus()
+    page.keyboard.down("o")
+    state(page, lambda s: s["overlay"] == "false")
+    if way == "released with Alt":
+        page.keyboard.down("Alt")
+        page.keyboard.up("o")
+    elif way == "the window is left":
+        page.evaluate("window.dispatchEvent(new Event('blur'))")
+    else:
+        page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    state(page, lambda s: s["overlay"] == "true")
+
+
 def film(page) -> None:
     """The photograph with a film in its middle."""
     header = {"id": "a", "alt": "", "smallest": SMALLEST}
