@@ -42,13 +42,17 @@ def average(tmp_path: Path, *runs: Path | str) -> int:
 
 
 def test_every_weight_is_the_mean(tmp_path: Path) -> None:
-    assert average(tmp_path, run(tmp_path / "a", 1.0), run(tmp_path / "b", 4.0)) == 0
+    runs = run(tmp_path / "a", 1.0), run(tmp_path / "b", 4.0)
+    for one in runs:
+        (one / "rows.csv").write_text(f"source,id,split,kept\n{one.name},1,train,yes\n")
+    assert average(tmp_path, *runs) == 0
     found = networks.trained(tmp_path / "mean", LITE2)
     assert torch.equal(found["features"]["conv.weight"], torch.full((2, 3), 2.5))
     assert torch.equal(found["heads"]["hand.weight"], torch.full((1, 2), 2.5))
     assert found["features"]["bn.num_batches_tracked"] == 1
     assert (found["size"], found["focus"], found["kinds"]) == (96, True, ["hand", "other"])
     assert not (tmp_path / "mean" / "rows.csv").exists()
+    assert provenance.sources(tmp_path / "mean") == {"a", "b"}
     told = provenance.commands(tmp_path / "mean")
     assert [c.split()[3] for c in told] == ["fit", "fit", "average"]
     assert "--seed 1.0" in told[0] and "--seed 4.0" in told[1]

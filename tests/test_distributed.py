@@ -121,7 +121,7 @@ def test_what_is_frozen_stays_so_with_the_batch_norms_of_cuda():
 def test_what_the_first_process_had_drawn_counts_once_after_a_resume(settings, monkeypatch):
     """The checkpoint holds its share alone, and every process reads it."""
     layer = nn.Linear(2, 1)
-    stretch = phase.Phase("hand", layer, lambda *_: None, None, 8, 1e-3, ("hand",))  # type: ignore[arg-type, return-value]
+    stretch = phase.Phase("hand", layer, lambda *_: None, None, 8, 1e-3, ("hand",))
     device = devices.choose("cpu")
 
     def state() -> phase.PhaseState:

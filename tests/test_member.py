@@ -62,6 +62,8 @@ def test_a_member_is_fitted_and_joined(run):
     assert len(shared) == 1  # all parts share the weights
     [command] = release.training_data["commands"]
     assert command.startswith("python -m training member") and "--views 2" in command
+    assert release.training_data["sources"] == ["drawn"]
+    assert release.licence == "Weights: what the owners of drawn allow."
 
 
 def test_fast_is_the_base_as_it_was(run, weights, manifest):
@@ -139,6 +141,8 @@ def test_a_network_that_was_trained_with_the_cascade_joins_it(weights, manifest,
     assert "conv1.weight" not in changed and "blocks.6.bn3.running_mean" not in changed
     assert "blocks.9.conv2.weight" not in changed and "blocks.9.conv1.weight" in changed
     assert json.loads((run / "status.json").read_text())["state"] == "finished"
+    with (run / "rows.csv").open("a") as listed:  # which are not among those it is joined on
+        listed.write("mura,1,train,yes\n")
 
     where = ["--data", f"manifest:{manifest}"]
     for other in (["calibrate", str(run), "--id", "none"], ["joint", str(run), *where]):
@@ -163,6 +167,7 @@ def test_a_network_that_was_trained_with_the_cascade_joins_it(weights, manifest,
     assert after == before and after.ensemble is None
     said = " ".join(release.training_data["commands"])
     assert "training fit" in said and "training member" in said
+    assert release.training_data["sources"] == ["drawn", "mura"] and "MURA" in release.licence
 
     # Without the run's heads its layer in stage 1 would read an extractor it never learned from.
     again = ["member", "--base", str(tmp_path / "joined"), *where, "--duplicates", "keep"]

@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from core.registry import Registry
 from tests import scored
 from training import data, evaluate, provenance, release, terms
 from training.__main__ import main
@@ -91,6 +92,42 @@ def test_a_run_from_an_alias_names_the_release_that_it_was(tmp_path):
     assert tomllib.loads((tmp_path / "config.toml").read_text())["init"] == "champion"
     [command] = provenance.commands(tmp_path)
     assert "--init 2026.12-3" in command
+
+
+def test_the_sources_of_everything_behind_a_run_count(tmp_path, weights, monkeypatch, caplog):
+    """A clause of MURA's comes along, whichever run of them has seen it."""
+    monkeypatch.setenv("BONE_WEIGHTS", str(weights))
+    listed = tmp_path / "own.csv"
+    listed.write_text("id,source,part,file\n1,site,elbow,a.png\n")
+
+    def made(name: str, init: str, source: str = "", **more: str) -> Path:
+        folder = tmp_path / name
+        folder.mkdir()
+        config = {"data": [f"manifest:{listed}"], "init": init} | more
+        (folder / "config.json").write_text(json.dumps(config))
+        if source:
+            (folder / "rows.csv").write_text(f"source,id,split,kept\n{source},1,train,yes\n")
+        return folder
+
+    teacher = made("lite2", "imagenet", "fracatlas")
+    trunk = made("trunk", "", "mura_subset", teacher=str(teacher))
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "config.toml").write_text(
+        f'data = ["manifest:{listed}"]\ninit = "{trunk}/checkpoint.pt"\n'
+    )
+    assert provenance.sources(run) == {"site", "mura_subset", "fracatlas"} and not caplog.text
+    released = made("further", "champion", "simulated")
+    known = Registry.open(weights).find("champion")
+    assert provenance.sources(released) == {"simulated", *terms.sources(known.training_data)}
+    gone = made("gone", str(tmp_path / "nowhere" / "checkpoint.pt"), "unifesp")
+    assert provenance.sources(gone) == {"unifesp"} and "nowhere" in caplog.text
+
+
+def test_a_member_as_imagenet_left_it_credits_who_made_it():
+    command = "python -m training member --base runs/first --data manifest:own.csv --out runs/b"
+    assert terms.credits({"sources": [], "commands": [command]}) == terms.TEACHER
+    assert terms.credits({"sources": [], "commands": [f"{command} --init runs/own"]}) == ""
 
 
 def test_evaluate_reads_the_weights_that_the_settings_name(tmp_path, monkeypatch, capsys):

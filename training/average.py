@@ -42,7 +42,8 @@ def build(runs: Sequence[str], out: Path) -> Path:
     made = [c for run in folders for c in provenance.commands(Path(run))]
     names = " ".join(initial.find(run).id if _names_release(run) else run for run in runs)
     made.append(f"python -m training average {names} --out {out}")
-    files.write_json(out / provenance.AVERAGE, {"commands": made})
+    behind = sorted(set().union(*(provenance.sources(Path(run)) for run in folders)))
+    files.write_json(out / provenance.AVERAGE, {"commands": made, "sources": behind})
     seen = {(Path(run) / ROWS).read_bytes() for run in folders if (Path(run) / ROWS).exists()}
     if len(seen) == 1:  # of the same pictures
         (out / ROWS).write_bytes(seen.pop())

@@ -69,6 +69,7 @@ def build(run: Path, release_id: str, flip_average: bool = False, size: int = 0)
     }
     entry = _entry(release_id, config, rows, spec, flip_average, trained["kinds"])
     entry["training_data"] |= {
+        "sources": sorted(provenance.sources(run)),
         "commands": provenance.commands(run),
         "notes": provenance.notes(run),
         **based_on(run),

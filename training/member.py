@@ -44,6 +44,7 @@ from training import (
     provenance,
     release,
     taken,
+    terms,
 )
 from training.augment import vary
 from training.data import (
@@ -138,11 +139,16 @@ def build(settings: Settings, program: core.settings.Settings) -> Path:
     if trained and f"{BODY_PART}.weight" in trained["heads"]:
         path, head = _stage1(entry, base, cascade, name, trained, settled)
         tensors[path] = head
-    entry.setdefault("training_data", {})["commands"] = [
-        *base.training_data.get("commands", ()),
-        *(provenance.commands(run) if run else ()),
-        provenance.command("member", asdict(settings), Settings),
-    ]
+    behind = provenance.sources(run) if run else set()
+    entry["training_data"] = base.training_data | {
+        "sources": sorted({*base.training_data.get("sources", ()), *settled.source, *behind}),
+        "commands": [
+            *base.training_data.get("commands", ()),
+            *(provenance.commands(run) if run else ()),
+            provenance.command("member", asdict(settings), Settings),
+        ],
+    }
+    entry["licence"] = terms.licence(entry["training_data"])
     release.write(folder, entry, tensors)
     return folder
 

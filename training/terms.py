@@ -63,8 +63,13 @@ def credits(data: Mapping[str, Any]) -> str:
     """Who made what it was trained on, as far as it is known here."""
     found = sources(data)
     said = [text for name, text in CREDITS.items() if _of(found, name)]
-    taught = any("training distill" in c or " --init imagenet" in c for c in commands(data))
-    return " ".join([*said, *[TEACHER] * taught])
+    return " ".join([*said, *[TEACHER] * any(map(_taught, commands(data)))])
+
+
+def _taught(command: str) -> bool:
+    """Whether ImageNet's network has a part in it; ``member`` takes it where no other is named."""
+    frozen = "training member " in command and " --init " not in command
+    return frozen or "training distill" in command or " --init imagenet" in command
 
 
 def limits(data: Mapping[str, Any]) -> list[str]:
