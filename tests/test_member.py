@@ -21,7 +21,7 @@ from core.registry import Registry
 from core.transforms import Preprocessing, to_tensor
 from core.types import Mode
 from tests import ensembles, tiny
-from training import calibrate, fit, fit_member, initial, member, networks, provenance
+from training import calibrate, data, fit, fit_member, initial, member, networks, provenance
 from training.__main__ import main
 from training.data import DataInvalid
 
@@ -77,7 +77,7 @@ def test_fast_is_the_base_as_it_was(run, weights, manifest):
 
 def test_the_features_of_a_network_that_sees_the_bar_tell_it(run, manifest):
     """ImageNet's Lite2 tells a drawing with a bar from one without; a random ResNet50 hardly."""
-    from training import data, metrics
+    from training import metrics
 
     cascade = Cascade.load(run / "candidate")
     rows = data.read(f"manifest:{manifest}")
@@ -96,6 +96,20 @@ def test_the_same_member_again_takes_the_place_of_the_first(run, manifest, tmp_p
     assert [m.name for m in release.stages["hand"].ensemble.members] == [NAME]
     before = json.loads((run / "candidate" / "manifest.json").read_text())["releases"][0]
     assert {f["path"] for f in before["files"]} == set(release.files)
+
+
+def test_a_run_of_one_part_does_not_say_which_pictures_of_all_are_copies(manifest, tmp_path):
+    """Where ``fit --only`` ends, ``member`` goes on: its list has one part's pictures alone."""
+    base, trained = tmp_path / "only", tmp_path / "all"
+    whole = data.read_all([f"manifest:{manifest}"])
+    for run, rows in ((base, whole[whole.part == "hand"]), (trained, whole.drop(index=0))):
+        run.mkdir()
+        rows[["source", "id", "split"]].to_csv(run / "rows.csv", index=False)
+    (base / "config.toml").write_text('only = "hand"\n')
+    asked = (f"manifest:{manifest}",)
+    settings = member.Settings(str(base), asked, str(tmp_path), duplicates="keep")
+    assert len(member._settled(settings)) == len(whole)
+    assert len(member._settled(replace(settings, init=str(trained)))) == len(whole) - 1
 
 
 def test_what_cannot_be_fitted_is_said(weights, manifest, tmp_path):

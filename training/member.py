@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import re
+import tomllib
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -230,12 +231,19 @@ def _labelled(rows: pd.DataFrame, entry: dict[str, Any]) -> pd.DataFrame:
 
 def _settled(settings: Settings) -> pd.DataFrame:
     """Rows without copies: those that the base or the new network was fitted on, where one is a
-    run, as which pictures are copies of each other is found there already."""
+    run of all parts, as which pictures are copies of each other is found there already."""
     data = read_all(settings.data)
-    for run in (settings.base, settings.init):
-        if run and (Path(run) / ROWS).exists():
-            return settle_once(data, Path(run) / ROWS)
+    for run in map(Path, filter(None, (settings.base, settings.init))):
+        if (run / ROWS).exists() and not _of_one_part(run):
+            return settle_once(data, run / ROWS)
     return settle(data, settings.duplicates)
+
+
+def _of_one_part(run: Path) -> bool:
+    """Whether a run lists one part's pictures alone (``fit --only``)."""
+    path = run / "config.toml"
+    config = tomllib.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return config.get("only", "") not in ("", BODY_PART)
 
 
 def _parts(entry: dict[str, Any]) -> list[str]:
