@@ -41,6 +41,7 @@ from core.types import (
     Heatmap,
     ImageResult,
     Mode,
+    Origin,
     Radiograph,
 )
 
@@ -175,10 +176,7 @@ class Cascade:
         found = self.assess([canvas for canvas, _ in seen], part)
         found = [a.on(crop) for a, (_, crop) in zip(found, seen, strict=True)]
         each = 1000 * (time.perf_counter() - started) / max(1, len(radiographs))
-        return [
-            replace(self.result(r.name, r.sha256, a, each), photograph=r.photograph)
-            for r, a in zip(radiographs, found, strict=True)
-        ]
+        return [self.result(r, a, each) for r, a in zip(radiographs, found, strict=True)]
 
     def assess(self, canvases: Sequence[Canvas], part: BodyPart | None = None) -> list[Assessment]:
         """What is said of canvases (SxS uint8) of the release's preprocessing, in their order."""
@@ -220,12 +218,12 @@ class Cascade:
         ]
 
     def result(
-        self, name: str, sha256: str, assessment: Assessment, milliseconds: float
+        self, radiograph: Radiograph, assessment: Assessment, milliseconds: float
     ) -> ImageResult:
-        """An assessment with the name and the digest of the file that it is of."""
+        """An assessment with what is known of the file that it is of; pixels are not looked at."""
         return ImageResult(
-            name,
-            sha256,
+            radiograph.name,
+            radiograph.sha256,
             assessment.reason,
             self.release.id,
             self.release.sha256,
@@ -234,7 +232,17 @@ class Cascade:
             assessment.fracture,
             assessment.heatmap,
             assessment.chosen,
+            radiograph.photograph,
+            self._origin(radiograph, assessment),
         )
+
+    def _origin(self, radiograph: Radiograph, assessment: Assessment) -> Origin:
+        if radiograph.header is None:
+            return Origin(cautions=radiograph.cautions)
+        from core.header import origin_of  # pydicom, which has read this file already
+
+        seen = assessment.chosen or assessment.body_part.label
+        return origin_of(radiograph, seen, self.release.parts)
 
     def explain(self, radiograph: Radiograph, part: BodyPart, method: str = "Grad-CAM") -> Heatmap:
         """A heatmap of one part's fracture model by another method; see ``core.cams.METHODS``.

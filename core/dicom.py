@@ -44,7 +44,7 @@ from pydicom.uid import (
 from core import structure
 from core.errors import ImageRejected
 from core.grey import Decoded, Grey, check_size, luminance
-from core.header import header_of, remarks
+from core.header import cautions, header_of, remarks
 from core.lut import displayed, numbers
 from core.settings import ImageLimits
 
@@ -94,8 +94,8 @@ def decode(data: bytes, limits: ImageLimits, frame: int = 1) -> Decoded:
     else:
         pixels, notes = displayed(stored, dataset)
     spacing, origin = _pixel_spacing(dataset)
-    said = remarks(described, dataset)
-    return Decoded(pixels, spacing, (*notes, *origin, *said), described)
+    said = (*notes, *origin, *remarks(described, dataset))
+    return Decoded(pixels, spacing, said, described, cautions=tuple(cautions(described, dataset)))
 
 
 def header_dataset(data: bytes, limits: ImageLimits) -> Dataset:

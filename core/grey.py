@@ -30,6 +30,7 @@ class Decoded:
     header: DicomHeader | None = None
     exposed: bool = False
     cast: float = 0.0
+    cautions: tuple[str, ...] = ()
 
 
 def cast_of(colour: NDArray[np.uint8]) -> float:

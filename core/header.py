@@ -13,7 +13,7 @@ from typing import Any
 
 from pydicom.dataset import Dataset
 
-from core.types import BodyPart, DicomHeader
+from core.types import BodyPart, DicomHeader, Origin, Radiograph
 
 SEVERAL_PATIENTS = "The files belong to several patients; give one patient at a time."
 _UID = re.compile(r"[0-9]+(\.[0-9]+)+")
@@ -128,10 +128,22 @@ def disagreement(
     )
 
 
-def remarks(header: DicomHeader, dataset: Dataset) -> Iterator[str]:
-    """Sentences on what a reader should know before trusting the picture."""
-    if header.frames > 1:
-        yield f"The file has {header.frames:,} frames: this is frame {header.frame:,}."
+def origin_of(radiograph: Radiograph, seen: BodyPart, parts: Sequence[BodyPart]) -> Origin:
+    """What is kept of a DICOM file beside its result.
+
+    seen: the part that it was assessed as, or what stage 1 took it for. parts: that have a model.
+    """
+    header = radiograph.header
+    if header is None:
+        return Origin(cautions=radiograph.cautions)
+    side = header.laterality if header.laterality in ("L", "R") else ""
+    conflict = disagreement(header, seen, parts)
+    cautions = (*([conflict] if conflict else []), *radiograph.cautions)
+    return Origin(side, header.frame, header.frames, cautions)
+
+
+def cautions(header: DicomHeader, dataset: Dataset) -> Iterator[str]:
+    """Sentences on what a reader must know before trusting the picture."""
     if header.modality in _OTHER_MODALITIES:
         kind = _OTHER_MODALITIES[header.modality]
         yield (
@@ -142,6 +154,12 @@ def remarks(header: DicomHeader, dataset: Dataset) -> Iterator[str]:
         yield "The file comes from another kind of examination (an unknown modality)."
     if dataset.get("PresentationIntentType") == "FOR PROCESSING":
         yield "The file holds raw detector data, not the picture meant for reading."
+
+
+def remarks(header: DicomHeader, dataset: Dataset) -> Iterator[str]:
+    """Sentences on what a reader may want to know of the picture."""
+    if header.frames > 1:
+        yield f"The file has {header.frames:,} frames: this is frame {header.frame:,}."
     if dataset.get("LossyImageCompression") == "01":
         yield "The picture was compressed with loss at some time."
     if header.burned_in:

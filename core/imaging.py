@@ -157,6 +157,7 @@ def decode(
         decoded.header,
         decoded.exposed,
         decoded.cast,
+        cautions=decoded.cautions,
     )
 
 
@@ -253,20 +254,20 @@ def _decode(data: bytes, kind: str, limits: ImageLimits) -> Decoded:
     structure.check(data, kind)
     with _PLUGINS[kind](io.BytesIO(data)) as image:
         check_size(*image.size, limits)
-        notes = [_FIRST_ONLY[kind]] if getattr(image, "is_animated", False) else []
+        cautions = (_FIRST_ONLY[kind],) if getattr(image, "is_animated", False) else ()
         deep = _is_deep_colour(image, data)
         coloured = kind == "JPEG" and image.mode != "L"
         if kind == "JPEG":
             image.draft("L", image.size)  # decodes only the luminance
         image.load()
         orientation = image.getexif().get(_ORIENTATION, 1)
-        pixels, remark = _deep_colour(data) if deep else _grey(image)
+        pixels, notes = _deep_colour(data) if deep else _grey(image)
         cast = _cast(image, data if coloured else b"")
     if orientation in _UPRIGHT:
         pixels = _UPRIGHT[orientation](pixels)
-        notes.append("The picture was turned upright, as the file asks for.")
+        notes = ["The picture was turned upright, as the file asks for.", *notes]
     exposed = _exposed(image)
-    return Decoded(pixels, notes=tuple(notes + remark), exposed=exposed, cast=cast)
+    return Decoded(pixels, notes=tuple(notes), exposed=exposed, cast=cast, cautions=cautions)
 
 
 def _exposed(image: Image.Image) -> bool:

@@ -10,7 +10,6 @@ from pathlib import Path
 from core import film, imaging
 from core.cascade import Cascade
 from core.errors import ImageRejected
-from core.manifest import Release
 from core.settings import ImageLimits
 from core.types import BodyPart, ImageResult, Radiograph
 
@@ -28,8 +27,7 @@ def diagnose(
     """Decode and score one file, or one frame of it, from 1.
 
     way: what is done with a photograph. digest: see ``imaging.decode``. A refused file has no
-    radiograph and a result with the reason. What shows the radiograph beside a result asks
-    ``compared``.
+    radiograph and a result with the reason.
     """
     started = time.perf_counter()
     try:
@@ -39,16 +37,6 @@ def diagnose(
         return None, rejected(cascade, name, digest, error.reason, started)
     result = cascade.predict([radiograph], part)[0]
     return radiograph, result
-
-
-def compared(radiograph: Radiograph, result: ImageResult, release: Release) -> Radiograph:
-    """With a note where the file's header names another body part than the network."""
-    if radiograph.header is None or result.body_part is None:
-        return radiograph
-    from core.header import disagreement  # pydicom, which has read this file already
-
-    note = disagreement(radiograph.header, result.body_part.label, release.parts)
-    return replace(radiograph, notes=(*radiograph.notes, note)) if note else radiograph
 
 
 def read_and_diagnose(
@@ -62,7 +50,7 @@ def read_and_diagnose(
         digest = digest_of(path, limits)
         return None, rejected(cascade, str(path), digest, error.reason, started)
     result = cascade.predict([radiograph])[0]
-    return compared(radiograph, result, cascade.release), replace(result, file=str(path))
+    return radiograph, replace(result, file=str(path))
 
 
 def rejected(

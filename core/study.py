@@ -2,7 +2,8 @@
 
 A study's probability is the mean over its views, as MURA defines it (Rajpurkar et al. 2017,
 arXiv:1712.06957, section 2). Views that another part's fracture model assessed are left out of it:
-their probabilities mean something else.
+their probabilities mean something else. Where both sides of the body are in it, the mean is that of
+the side with the higher one: a broken left hand is not made half as broken by a sound right one.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 _MURA = re.compile(r"^(?P<key>(?:.*[/_])?patient\d+[/_]study\d+)(?![^/_])", re.IGNORECASE)
 _PATIENT = "\x1f"  # the separator that no name on a disk has
 _UID = re.compile(r"[0-9.]{1,64}")  # DICOM PS3.5 section 9.1
+SIDES = {"L": "left", "R": "right"}
 _IN_WORDS = {
     Finding.SUSPECTED: "suspected",
     Finding.DOUBTFUL: "doubtful",
@@ -58,7 +60,14 @@ class StudyResult:
     @property
     def counted(self) -> tuple[ImageResult, ...]:
         """The views whose mean is the probability."""
-        return tuple(v for v in self.views if v.part is not None and v.part == self.body_part)
+        same = [v for v in self.views if v.part is not None and v.part == self.body_part]
+        return _of_the_worse_side(same)
+
+    @property
+    def side(self) -> str:
+        """ "L" or "R" where all views that count and that say it say so; else ""."""
+        sides = {v.origin.side for v in self.counted} - {""}
+        return sides.pop() if len(sides) == 1 else ""
 
 
 @dataclass(frozen=True)
@@ -83,16 +92,20 @@ def combine(id: str, views: Sequence[ImageResult], release: Release) -> StudyRes
     """
     part = _part(views)
     if part is None:
-        return StudyResult(id, tuple(views), notes=(*_photographs(views), *_left_out(views)))
-    counted = [v.fracture for v in views if v.part == part and v.fracture is not None]
-    probability = sum(f.probability for f in counted) / len(counted)
+        told = (*_cautions(views), *_photographs(views), *_left_out(views))
+        return StudyResult(id, tuple(views), notes=told)
+    named = [v for v in views if v.part == part]
+    counted = [v.fracture for v in _of_the_worse_side(named) if v.fracture is not None]
+    probability = _mean(counted)
     points, members = release.stages[part].operating_points, _members(counted)
     said = [m.probability for m in members]
     finding = finding_of(probability, points, said)
     notes = (
+        *_cautions(views),
         *_photographs(views),
-        *_unsure([v for v in views if v.part == part]),
+        *_unsure(named),
         *_parts(views),
+        *_sides(named),
         *([_contradiction(members)] if contradict(said, points) else []),
         *_findings([f.finding for f in counted]),
         *_left_out(views),
@@ -136,6 +149,12 @@ def _place(path_or_name: str, study_uid: str | None) -> str:
     return name if folder in (".", "/") else folder
 
 
+def named(study: StudyResult) -> str:
+    """The body part with its side where it is known, such as "elbow, left"; "" without a part."""
+    words = study.body_part.words if study.body_part else ""
+    return f"{words}, {SIDES[study.side]}" if words and study.side else words
+
+
 def group(keys: Iterable[Hashable]) -> list[list[int]]:
     """The positions of equal keys, in the order in which each key is met first."""
     found: dict[Hashable, list[int]] = {}
@@ -151,6 +170,56 @@ def _part(views: Sequence[ImageResult]) -> BodyPart | None:
         return votes[part], sum(_sureness(v) for v in views if v.part == part)
 
     return max(votes, key=weight) if votes else None
+
+
+def _mean(counted: Sequence[FracturePrediction]) -> float:
+    return sum(f.probability for f in counted) / len(counted)
+
+
+def _by_side(views: Sequence[ImageResult]) -> dict[str, float]:
+    """Mean probability of the views of each side, where both are there; else nothing."""
+    found = {
+        side: [v.fracture for v in views if v.origin.side == side and v.fracture is not None]
+        for side in SIDES
+    }
+    return {side: _mean(some) for side, some in found.items()} if all(found.values()) else {}
+
+
+def _of_the_worse_side(views: Sequence[ImageResult]) -> tuple[ImageResult, ...]:
+    """The views that count, of those of one part; one that names no side counts on either."""
+    means = _by_side(views)
+    worse = max(means, key=lambda side: means[side], default="")
+    return tuple(v for v in views if not worse or v.origin.side in ("", worse))
+
+
+def _sides(views: Sequence[ImageResult]) -> list[str]:
+    means = _by_side(views)
+    if not means:
+        return []
+    said = ", ".join(f"{SIDES[side]} {percent(mean)}" for side, mean in means.items())
+    worse = max(means, key=lambda side: means[side])
+    return [f"Views of both sides ({said}). The result is that of the {SIDES[worse]} side alone."]
+
+
+def _cautions(views: Sequence[ImageResult]) -> list[str]:
+    """What the files say that a reader must know, and frames that nobody looked at."""
+    by_text: dict[str, list[int]] = {}
+    for number, view in enumerate(views, 1):
+        for caution in view.origin.cautions:
+            by_text.setdefault(caution, []).append(number)
+    said = []
+    for text, numbers in by_text.items():
+        of = f"View {', '.join(map(str, numbers))}: " if len(numbers) < len(views) else ""
+        said.append(of + text)
+    for digest, seen in Counter(v.sha256 for v in views if v.body_part is not None).items():
+        total = max(v.origin.frames for v in views if v.sha256 == digest)
+        if seen < total:
+            said.append(f"Of a file with {total:,} frames {seen:,} {_was(seen)} assessed.")
+    return said
+
+
+def _was(count: int) -> str:
+    return "was" if count == 1 else "were"
 
 
 def _sureness(view: ImageResult) -> float:
@@ -225,5 +294,4 @@ def _left_out(views: Sequence[ImageResult]) -> list[str]:
     refused = sum(v.part is None for v in views)
     if not refused or len(views) == 1:  # whose own reason says it
         return []
-    verb = "was" if refused == 1 else "were"
-    return [f"{refused} of {len(views)} views {verb} not assessed."]
+    return [f"{refused} of {len(views)} views {_was(refused)} not assessed."]

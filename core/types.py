@@ -123,7 +123,8 @@ class Radiograph:
     sha256: of the encoded bytes, 64 hexadecimal digits.
     format: "PNG", "JPEG", "TIFF", "WEBP" or "DICOM".
     pixel_spacing: (row, column) in millimetres at the detector or patient, None if not known.
-    notes: what the decoder did that a reader may want to know, a sentence each.
+    notes: what the decoder did that a reader may want to know, a sentence each. cautions: what a
+        reader must know before trusting a result, a sentence each.
     header: of a DICOM file, None for every other format.
     exposed: whether the file says how a camera was set when it was taken (EXIF).
     cast: how far the picture as a whole is from grey, in grey values of [0, 255].
@@ -140,6 +141,7 @@ class Radiograph:
     exposed: bool = False
     cast: float = 0.0
     photograph: Photograph | None = None
+    cautions: tuple[str, ...] = ()
 
     @property
     def study_uid(self) -> str | None:
@@ -303,6 +305,34 @@ class Assessment:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """What the file says of the picture that was assessed, kept with the result.
+
+    side: "L" or "R"; "" where the file does not say or the picture shows both. frame: which picture
+    of the file's ``frames`` it is, from 1. cautions: what a reader must know before trusting the
+    result, a sentence each.
+    """
+
+    side: str = ""
+    frame: int = 1
+    frames: int = 1
+    cautions: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "side": self.side,
+            "frame": self.frame,
+            "frames": self.frames,
+            "cautions": list(self.cautions),
+        }
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> Origin:
+        cautions = tuple(record["cautions"])
+        return cls(record["side"], record["frame"], record["frames"], cautions)
+
+
+@dataclass(frozen=True)
 class ImageResult:
     """The result for one input, in the order the inputs were given.
 
@@ -310,7 +340,7 @@ class ImageResult:
     rejected. A radiograph that stage 1 calls OTHER is rejected but keeps its ``body_part``.
     ``chosen`` is the part that a reader named, whatever stage 1 said; OTHER is one that has no
     model here, and the input is rejected for it. ``photograph`` is None where
-    the input was a radiograph and no photograph of one.
+    the input was a radiograph and no photograph of one. ``origin`` is what its file says.
     """
 
     file: str
@@ -324,6 +354,7 @@ class ImageResult:
     heatmap: Heatmap | None = field(default=None, repr=False, compare=False)
     chosen: BodyPart | None = None
     photograph: Photograph | None = None
+    origin: Origin = Origin()
 
     @property
     def part(self) -> BodyPart | None:
@@ -355,6 +386,7 @@ class ImageResult:
             "release_sha256": self.release_sha256,
             "milliseconds": round(self.milliseconds, 1),
             "photograph": self.photograph and self.photograph.to_json(),
+            "origin": self.origin.to_json(),
         }
 
     def to_row(self) -> dict[str, Any]:
@@ -371,4 +403,5 @@ class ImageResult:
             "finding": self.fracture.finding.value if self.fracture else None,
             "release": self.release,
             "photograph": self.photograph and self.photograph.word,
+            "cautions": " ".join(self.origin.cautions) or None,
         }

@@ -14,7 +14,7 @@ from core.operating import (
     predictive_values,
 )
 from core.quality import deciding
-from core.study import StudyResult
+from core.study import SIDES, StudyResult, named
 from core.types import (
     WHOLE,
     BodyPartPrediction,
@@ -47,7 +47,7 @@ GLYPHS = {
     Finding.NOT_SUSPECTED: "○",
     None: "–",
 }
-SIDES = {"L": "left", "R": "right", "B": "both sides"}
+BOTH = {"B": "both sides"}
 WHAT_HEAT_IS = (
     "A heatmap shows where the positive evidence lies, not the outline of a lesion. It is scaled "
     "by the probability, so that a faint one goes with a low probability."
@@ -151,13 +151,13 @@ def facts(picture: Prepared) -> list[tuple[str, str]]:
 
 def view_name(position: int, header: DicomHeader | None) -> str:
     """The number of a view and what its DICOM header says of it, such as "2: AP, right"."""
-    known = [header.view_position, SIDES.get(header.laterality, "")] if header else []
+    known = [header.view_position, (SIDES | BOTH).get(header.laterality, "")] if header else []
     said = ", ".join(word for word in known if word)
     return f"{position + 1}: {said}" if said else f"{position + 1}"
 
 
 def _part(result: StudyResult) -> str:
-    named = [v.body_part for v in result.counted if v.body_part is not None]
+    seen = [v.body_part for v in result.counted if v.body_part is not None]
     if result.body_part is None:
         said = next((v.body_part for v in result.views if v.body_part is not None), None)
         if said is None:
@@ -166,7 +166,7 @@ def _part(result: StudyResult) -> str:
             how = f"Recognised as {_recognised([said])}."
             return _part_row("Another", how, by_reader=True)
         return _part_row(said.label.words.capitalize())
-    part, recognised = result.body_part.words.capitalize(), _recognised(named)
+    part, recognised = named(result).capitalize(), _recognised(seen)
     if any(v.chosen for v in result.counted):
         return _part_row(part, f"Recognised as {recognised}.", by_reader=True)
     return _part_row(part, f"Recognised by the first stage: {recognised}.")

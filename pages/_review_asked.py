@@ -43,7 +43,8 @@ def ask(store: Store, record: StudyRecord, part: BodyPart, reader: str) -> None:
             view.file,
             limits,
             part,
-            way=film.way_of(view.photograph),
+            view.origin.frame,
+            film.way_of(view.photograph),
         )[1]
         if stored
         else view

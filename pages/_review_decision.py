@@ -21,10 +21,6 @@ BUTTONS = {
     Verdict.DISAGREE: "Disagree",
     Verdict.SECOND_LOOK: "Second look",
 }
-OTHER_WAY = {
-    Finding.SUSPECTED: Finding.NOT_SUSPECTED,
-    Finding.NOT_SUSPECTED: Finding.SUSPECTED,
-}
 NOTICE = "review-notice"
 
 
@@ -95,14 +91,16 @@ class OwnDecision:
         )
 
     def decide(self, verdict: Verdict) -> None:
-        """Agree, disagree or ask for a second look, with the part and finding that follow."""
+        """Agree, disagree or ask for a second look.
+
+        Who agrees says what the release said. Who disagrees has not said yet with what: a reader's
+        own part and finding may be signed, so they are only what the reader chose.
+        """
         result, opinion = self._record.result, self.opinion
         part, finding = result.body_part, result.finding
-        if verdict is Verdict.DISAGREE:
-            if opinion.verdict is Verdict.DISAGREE:
+        if verdict is not Verdict.AGREE:
+            if opinion.verdict is verdict:
                 return
-            finding = OTHER_WAY.get(finding) if finding else None
-        elif verdict is Verdict.SECOND_LOOK:
             part = finding = None
         self._save(replace(opinion, verdict=verdict, body_part=part, finding=finding))
 
@@ -138,7 +136,8 @@ class OwnDecision:
 
     def _parts(self) -> list[BodyPart]:
         """What a reader can name: the parts of the release in use and of the opinions there are."""
-        opinions = [d.opinion for d in self._record.decisions if d.opinion]
+        decisions = [d for d in self._record.decisions if self.decided or d.reader == self._reader]
+        opinions = [d.opinion for d in decisions if d.opinion]
         named = [self._record.result.body_part, *(o.body_part for o in opinions)]
         known = {*_cascade.parts(), *(p for p in named if p)} - {BodyPart.OTHER}
         return [*sorted(known), BodyPart.OTHER]
@@ -168,7 +167,10 @@ class OwnDecision:
     def _from_field(self, name: str) -> None:
         key = f"{name}-{self._record.id}-{self._reader}"
         said = st.session_state[f"{key}-known"] = st.session_state[key]
-        self._save(replace(self.opinion, **{name: said}))
+        opinion = replace(self.opinion, **{name: said})
+        if name == "finding" and said and opinion.body_part is None:
+            opinion = replace(opinion, body_part=self._record.result.body_part)
+        self._save(opinion)
 
     def _marked(self) -> None:
         if not self.opinion.marks:

@@ -29,7 +29,7 @@ COLUMNS = (
     Column("Views", "number", 4),
     Column("Status", width=10.5),
     Column("Readers", width=8),
-    Column("Added", width=9.5, aside=True),
+    Column("Added (UTC)", width=9.5, aside=True),
 )
 STATUS = {
     Status.NEW: "New",
@@ -37,6 +37,7 @@ STATUS = {
     Status.DISAGREED: "Disagreed",
     Status.SECOND_LOOK: "Needs a second look",
 }
+READ = "Read by others"  # what they say is for nobody who has still to decide
 VERDICTS = {
     Verdict.DRAFT: "Not decided yet",
     Verdict.AGREE: "Agrees",
@@ -165,14 +166,23 @@ def _table(entries: list[Entry]) -> None:
     )
 
 
+def status(of: Status, blind: bool) -> str:
+    """In words. blind: for a reader who has still to decide without knowing what others say."""
+    told = of in (Status.AGREED, Status.DISAGREED)
+    return READ if blind and told else STATUS[of]
+
+
 def _row(entry: Entry) -> Row:
+    reader = _worklist.reader()
+    mine = [d.opinion for d in entry.decisions if d.reader == reader and d.opinion]
+    blind = bool(reader) and all(o.verdict is Verdict.DRAFT for o in mine)
     cells = (
         finding(entry.finding),
         None if entry.probability is None else 100 * entry.probability,
         entry.body_part.words.capitalize() if entry.body_part else "",
         entry.title + SUPERSEDED * bool(entry.newer),
         entry.views,
-        STATUS[entry.status],
+        status(entry.status, blind),
         ", ".join(entry.readers),
         f"{entry.added:%Y-%m-%d %H:%M}",
     )

@@ -11,6 +11,7 @@ from core import film, imaging
 from core.errors import StudyNotFound
 from core.settings import Settings
 from core.store import Decision, Mark, Query, Reassessment, Store, Verdict
+from core.study import SIDES
 from core.types import BodyPart, ImageResult, Radiograph
 from pages import (
     _downloads,
@@ -25,7 +26,7 @@ from pages import (
     _worklist,
 )
 from pages._review_decision import NOTICE, OwnDecision
-from pages._review_list import ORDER, STATUS
+from pages._review_list import ORDER
 from pages._theme import html
 from pages._viewer import Event, Prepared, viewer
 
@@ -99,7 +100,7 @@ class StudyPage:
 
     def _picture(self) -> None:
         views = self._record.result.views
-        shown = [n for n, stored in enumerate(self._record.stored) if stored]
+        shown = self._shown()
         if not shown:
             gone = "The pictures of this study were removed, because their time was over."
             _theme.notice(gone if self._record.purged else "This study has no pictures.")
@@ -120,15 +121,22 @@ class StudyPage:
                 marks=bool(_worklist.reader()),
                 mark=f"{mark.x0} {mark.y0} {mark.x1} {mark.y1}" if mark else "",
                 digits=DIGITS if _worklist.reader() else "",
-                about=self._id,
-                caption=_downloads.caption(_downloads.Record(view, view.chosen)),
+                about=f"{self._id}/{position}",
+                caption=_downloads.caption(
+                    _downloads.Record(view, view.chosen), position + 1, len(views)
+                ),
             )
+
+    def _shown(self) -> list[int]:
+        """Positions of the views whose pictures are there."""
+        return [n for n, stored in enumerate(self._record.stored) if stored]
 
     def _strip(self, shown: list[int]) -> None:
         def label(position: int) -> str:
-            fracture = self._record.result.views[position].fracture
-            glyph = _reading.GLYPHS[fracture.finding if fracture else None]
-            return f"{glyph} View {position + 1}"
+            view = self._record.result.views[position]
+            glyph = _reading.GLYPHS[view.fracture.finding if view.fracture else None]
+            side = f", {SIDES[view.origin.side]}" if view.origin.side else ""
+            return f"{glyph} View {position + 1}{side}"
 
         _views.strip(self._id, shown, label)
 
@@ -159,7 +167,7 @@ class StudyPage:
     def _prepared(self, view: ImageResult) -> Prepared:
         """The picture, decoded again where this session forgot it."""
         kept: dict[object, Prepared] = st.session_state.setdefault("review-pictures", {})
-        key = view.sha256, view.photograph
+        key = view.sha256, view.origin.frame, view.photograph
         if key not in kept:
             while len(kept) >= PICTURES_KEPT:
                 kept.pop(next(iter(kept)))
@@ -172,21 +180,19 @@ class StudyPage:
         A key that was pressed after the one that leaves this study, and before the next one was
         there, decides nothing: its reader had not seen what it would have been about.
         """
-        digests = [v.sha256 for v in self._record.result.views]
-        if event.about != self._id or event.view not in digests or self._left:
+        study, _, position = event.about.partition("/")
+        if study != self._id or position not in map(str, self._shown()) or self._left:
             return
         if event.step:
             self._step(event.step)
         elif event.decision:
             self._own.decide(BY_KEY[event.decision])
         elif event.mark:
-            view = digests.index(event.view)
-            box = Mark(view, *(float(x) for x in event.mark.split()))
-            self._own.mark(box)
+            self._own.mark(Mark(int(position), *(float(x) for x in event.mark.split())))
 
     def _step(self, step: int) -> None:
         """First through the views, then to the next study."""
-        shown = [n for n, stored in enumerate(self._record.stored) if stored]
+        shown = self._shown()
         place = shown.index(_views.position(self._id, shown)) + step
         if 0 <= place < len(shown):
             _views.go(self._id, shown[place])
@@ -199,7 +205,7 @@ class StudyPage:
         record = self._record
         html(
             f"<p class='cardname'><b>{escape(record.title)}</b></p>"
-            f"<p class='soft'>{STATUS[record.status]}. Added by {escape(record.added_by)}, "
+            f"<p class='soft'>{_review_list.status(record.status, self._blind)}. Added by {escape(record.added_by)}, "
             f"{record.added:%Y-%m-%d %H:%M} UTC.</p>"
         )
         if record.newer:
@@ -248,8 +254,12 @@ class StudyPage:
     def _visible(self) -> list[Decision]:
         """Decisions that this reader may see: all as soon as this reader has decided."""
         reader = _worklist.reader()
-        hidden = bool(reader) and not self._own.decided
-        return [d for d in self._record.decisions if d.reader == reader or not hidden]
+        return [d for d in self._record.decisions if d.reader == reader or not self._blind]
+
+    @property
+    def _blind(self) -> bool:
+        """Whether this reader has still to decide without knowing what others say."""
+        return bool(_worklist.reader()) and not self._own.decided
 
     def _asked(self) -> tuple[Reassessment, ...]:
         opinions = tuple(d.opinion for d in self._visible() if d.opinion)
@@ -262,7 +272,7 @@ class StudyPage:
         others = [d for d in decisions if d.reader != reader]
         if not others:
             return
-        if reader and not self._own.decided:
+        if self._blind:
             count = f"{len(others)} other {'reader has' if len(others) == 1 else 'readers have'}"
             html(f"<p class='soft'>{count} decided. It is shown when you have.</p>")
             return
@@ -272,7 +282,8 @@ class StudyPage:
 def _radiograph(store: Store, view: ImageResult) -> Radiograph:
     """The picture as it was assessed: of a photograph the film that was cut out of it."""
     data = store.pictures.get(str(view.sha256))
-    radiograph = imaging.decode(data, "", Settings.from_environment().limits)
+    limits = Settings.from_environment().limits
+    radiograph = imaging.decode(data, "", limits, view.origin.frame)
     return film.as_seen(radiograph, film.way_of(view.photograph))
 
 

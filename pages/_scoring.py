@@ -21,7 +21,7 @@ from core import film, imaging
 from core.cascade import Cascade
 from core.display import encoded, to_8_bit
 from core.manifest import Release
-from core.pipeline import compared, diagnose
+from core.pipeline import diagnose
 from core.settings import ImageLimits
 from core.study import key_of, without_patient
 from core.types import BodyPart, DicomHeader, Heatmap, ImageResult, Radiograph
@@ -97,15 +97,11 @@ class Session:
         found = self.results.get(key, lambda: self._score(source, cascade, limits))
         return replace(found, file=source.name)
 
-    def picture(
-        self, source: Source, result: ImageResult, release: Release, limits: ImageLimits
-    ) -> Prepared:
-        """The picture for the screen, decoded again where it was forgotten, with a note where its
-        header and the result name different body parts."""
-        found = self.pictures.get(
+    def picture(self, source: Source, limits: ImageLimits) -> Prepared:
+        """The picture for the screen, decoded again where it was forgotten."""
+        return self.pictures.get(
             self._picture_key(source), lambda: Prepared.of(self._decoded(source, limits))
         )
-        return replace(found, radiograph=compared(found.radiograph, result, release))
 
     def taken(self, source: Source, limits: ImageLimits) -> bytes:
         """A photograph as it was taken, as a JPEG file of at most PHOTOGRAPH_SIDE pixels."""

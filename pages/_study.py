@@ -31,7 +31,7 @@ from pages import (
 from pages._correct import Study
 from pages._scoring import Session
 from pages._theme import html
-from pages._viewer import Event, Prepared, viewer
+from pages._viewer import Event, Prepared, keys, viewer
 
 CLOSED_FORM = "Grad-CAM"
 POLL_SECONDS = 0.5
@@ -62,6 +62,7 @@ class StudyCard:
                 html(_title(self._study))
                 for view in self._study.result.views:
                     html(f"<p class='cardreason'>{escape(view.reason or '')}</p>")
+                keys(key="viewer", on_event=self._beyond)
                 return
             st.fragment(self._open)()
 
@@ -93,6 +94,7 @@ class StudyCard:
         picture, result = self._prepared(position), self._study.result.views[position]
         if picture is None:
             html(f"<p class='cardreason'>{escape(result.reason or '')}</p>")
+            keys(key="viewer", on_event=self._on_event)
             return
         source = self._study.sources[position]
         asked = st.container()  # its place; the picture does not wait for the answer
@@ -163,8 +165,7 @@ class StudyCard:
         result = self._study.result.views[position]
         if result.body_part is None:
             return None
-        source, release = self._study.sources[position], self._cascade.release
-        return self._memory.picture(source, result, release, self._limits)
+        return self._memory.picture(self._study.sources[position], self._limits)
 
     def _heatmap(self, position: int) -> Heatmap | None:
         """By the method that was asked for; the closed form while that is awaited or has failed."""
@@ -194,8 +195,12 @@ class StudyCard:
         if 0 <= there < len(self._study.sources):
             _views.go(self._study.key, there)
         else:
-            st.session_state["beyond"] = event.step
-            st.session_state["leave"] = True
+            self._beyond(event)
+
+    def _beyond(self, event: Event) -> None:
+        """To the next study or the previous one."""
+        st.session_state["beyond"] = event.step
+        st.session_state["leave"] = True
 
     # The results
 

@@ -46,6 +46,12 @@ class Prepared:
     presets: tuple[tuple[str, float, float], ...]
     shown: str
 
+    @property
+    def key(self) -> str:
+        """The same for the same pixels: of the file, the frame in it, and what was cut out."""
+        one, header = self.radiograph, self.radiograph.header
+        return f"{one.sha256} {header.frame if header else 1} {one.photograph}"
+
     @classmethod
     def of(cls, radiograph: Radiograph) -> Prepared:
         height, width = radiograph.pixels.shape
@@ -99,7 +105,24 @@ def viewer(
     event, as one picture may be in two studies. A key keeps its place on the
     page; zoom and window are kept for each radiograph, opacity and overlay for all.
     """
+    options = {"alt": alt, "marks": marks, "digits": digits, "caption": caption, "about": about}
+    options |= {"mark": [float(x) for x in mark.split()] or None}
+    _draw(key, on_event, lambda session: _message(prepared, heatmap, options | session))
 
+
+def keys(*, key: str, on_event: Callable[[Event], None]) -> None:
+    """In the place of a picture that could not be read: the keys for previous and next, unseen.
+
+    Without them a reader who came by these keys would be stuck there.
+    """
+    header = {"id": "", "key": "", "about": ""}
+    _draw(key, on_event, lambda session: framed(header | session, []))
+
+
+def _draw(
+    key: str, on_event: Callable[[Event], None], message: Callable[[dict[str, str]], bytes]
+) -> None:
+    """The component, which is told its session; its events are handed on, each once."""
     inbox: Inbox = st.session_state.setdefault(f"{key}-inbox", Inbox())
 
     def tell() -> None:
@@ -107,11 +130,7 @@ def viewer(
 
     if inbox.take(st.session_state.get(key, {}).get("events"), on_event):
         st.rerun()  # they came while another run was cut short, so that nobody was told
-    options = {"alt": alt, "marks": marks, "digits": digits, "caption": caption}
-    options |= {"mark": [float(x) for x in mark.split()] or None, "session": inbox.session}
-    options |= {"about": about}
-    message = _message(prepared, heatmap, options)
-    _component()(key=key, data=message, on_events_change=tell)
+    _component()(key=key, data=message({"session": inbox.session}), on_events_change=tell)
 
 
 @dataclass
@@ -190,7 +209,7 @@ def _message(prepared: Prepared, heatmap: Heatmap | None, options: dict[str, Any
     blobs = [prepared.deflated, b"" if heat is None else heat.tobytes(), colours]
     header = options | {
         "id": prepared.radiograph.sha256,
-        "key": f"{prepared.radiograph.sha256} {prepared.radiograph.photograph}",
+        "key": prepared.key,
         "width": width,
         "height": height,
         "bits": 8 * pixels.dtype.itemsize,

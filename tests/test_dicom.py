@@ -383,8 +383,10 @@ def test_pixel_spacing(attributes: dict[str, Any], spacing: Any, words: str) -> 
 
 def test_remarks() -> None:
     options = {"Modality": "CT", "LossyImageCompression": "01"}
-    notes = decode(dicom(GREY8, **options, PresentationIntentType="FOR PROCESSING")).notes
-    assert len(notes) == 3 and "modality CT" in notes[0]
+    radiograph = decode(dicom(GREY8, **options, PresentationIntentType="FOR PROCESSING"))
+    modality, raw = radiograph.cautions
+    assert "modality CT" in modality and "raw detector data" in raw
+    assert radiograph.notes == ("The picture was compressed with loss at some time.",)
 
 
 def test_no_identity_leaves_the_file() -> None:

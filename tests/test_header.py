@@ -18,6 +18,7 @@ from core.cascade import Cascade
 from core.errors import ImageRejected
 from core.header import disagreement, header_of
 from core.settings import ImageLimits
+from core.study import combine
 from core.types import BodyPart, DicomHeader
 from tests.simulated import dataset, dicom, encoded, part10, phantom
 
@@ -44,7 +45,7 @@ def test_what_is_no_word_of_the_standard_is_dropped() -> None:
     words += ("PatientID",)
     data = dicom(GREY, **dict.fromkeys((*words, "BurnedInAnnotation", *UIDS), "DOE"))
     radiograph = imaging.decode(data, "a", LIMITS)
-    said = repr((radiograph.header, radiograph.notes))
+    said = repr((radiograph.header, radiograph.notes, radiograph.cautions))
     assert "DOE" not in said and "unknown modality" in said
     assert dataclasses.replace(radiograph.header, instance_uid="", patient="") == DicomHeader()
 
@@ -72,19 +73,29 @@ def test_disagreement(said: str, seen: BodyPart, words: str | None) -> None:
     assert disagreement(None, seen, PARTS) is None
 
 
-def test_the_pipeline_notes_a_disagreement(cascade: Cascade) -> None:
-    notes = {}
+def test_a_disagreement_stands_in_the_result(cascade: Cascade) -> None:
+    told = {}
     for part in ("ELBOW", "HAND", "SHOULDER", "KNEE"):
-        data = dicom(GREY, BodyPartExamined=part)
+        data = dicom(
+            GREY, BodyPartExamined=part, Laterality="L", PresentationIntentType="FOR PROCESSING"
+        )
         radiograph, result = pipeline.diagnose(cascade, data, "a.dcm", LIMITS)
         assert radiograph is not None and result.body_part is not None
-        assert not any("please check" in note for note in radiograph.notes)
-        radiograph = pipeline.compared(radiograph, result, cascade.release)
-        notes[part] = any("please check" in note for note in radiograph.notes)
         said = disagreement(radiograph.header, result.body_part.label, cascade.release.parts)
-        assert notes[part] == (said is not None and "please check" in said)
+        told[part] = said is not None and "please check" in said
+        assert result.origin.cautions == (*([said] if said else []), *radiograph.cautions)
+        assert "raw detector data" in result.origin.cautions[-1] and result.origin.side == "L"
+        study = combine("s", [result], cascade.release)
+        assert set(result.origin.cautions) <= set(study.notes)
     # one of the four is what the network sees; of other parts a knee is one
-    assert sum(notes.values()) == 3
+    assert sum(told.values()) == 3
+
+
+def test_who_names_the_part_of_the_header_is_not_asked_to_check_it(cascade: Cascade) -> None:
+    for part in cascade.release.parts:
+        data = dicom(GREY, BodyPartExamined=part.upper())
+        _, result = pipeline.diagnose(cascade, data, "a.dcm", LIMITS, part)
+        assert result.origin.cautions == ()
 
 
 @pytest.mark.parametrize(
@@ -97,7 +108,8 @@ def test_the_pipeline_notes_a_disagreement(cascade: Cascade) -> None:
     ],
 )
 def test_warnings(attributes: dict[str, str], words: str | None) -> None:
-    notes = imaging.decode(dicom(GREY, **attributes), "a", LIMITS).notes
+    radiograph = imaging.decode(dicom(GREY, **attributes), "a", LIMITS)
+    notes = (*radiograph.notes, *radiograph.cautions)
     assert notes == () if words is None else words in " ".join(notes)
 
 

@@ -9,18 +9,26 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import streamlit as st
+from sqlalchemy import select
 from streamlit.testing.v1 import AppTest
 
+from core import imaging
+from core.cascade import Cascade
+from core.pipeline import diagnose
 from core.registry import Registry
 from core.settings import ROOT, Settings
-from core.store import Mark, Opinion, Status, Store, Verdict
-from core.types import BodyPart, Finding
-from pages import _worklist
+from core.store import Mark, Opinion, Status, Store, Verdict, tables
+from core.study import combine
+from core.types import BodyPart, Finding, ImageResult
+from pages import _review_study, _worklist
 from pages._theme import percent
+from pages._viewer import Prepared
 from tests import worklist
 from tests.listed import lists
+from tests.simulated import dicom, phantom
 
 APP = str(ROOT / "streamlit_app.py")
 AGREE = Opinion(Verdict.AGREE, BodyPart.HAND, Finding.SUSPECTED)
@@ -108,7 +116,7 @@ def test_a_reader_disagrees_and_it_is_there_after_a_reload(store: Store, three: 
     app.text_input(key="reader-review").input("bob").run()
     app.button("verdict-disagree").click().run()
     opinion = store.study(three[0]).decisions[0].opinion
-    assert opinion == Opinion(Verdict.DISAGREE, BodyPart.HAND, Finding.NOT_SUSPECTED)
+    assert opinion == Opinion(Verdict.DISAGREE)  # what with, the reader has not said yet
     app.selectbox[0].select(BodyPart.ELBOW).run()
     app.text_area[0].input("seen elsewhere").run()
     decision = store.study(three[0]).decisions[0]
@@ -362,3 +370,79 @@ def test_add_to_worklist_asks_who_reads_and_adds_once(store: Store, weights: Pat
     (entry,) = store.worklist()
     assert entry.title == "A study" and store.study(entry.id).added_by == "bob"
     assert "On the worklist" in text(app) and not app.button
+
+
+def two_frames(cascade: Cascade) -> tuple[bytes, list[ImageResult]]:
+    """A DICOM file of two different pictures, and the result of each."""
+    frames = np.stack([phantom(200, 160, seed=n) for n in (1, 2)])
+    data = dicom(frames[0], NumberOfFrames=2, PixelData=frames.tobytes())
+    limits = Settings.from_environment().limits
+    return data, [diagnose(cascade, data, "a.dcm", limits, frame=n)[1] for n in (1, 2)]
+
+
+def test_each_frame_of_a_file_is_shown_with_its_own_result(
+    store: Store, cascade: Cascade, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, views = two_frames(cascade)
+    limits = Settings.from_environment().limits
+    pictures = {views[0].sha256 or "": data}
+    result = combine("1.2.3", views, cascade.release)
+    study = store.add_study("Study 1.2.3", result, cascade.release, pictures, "ann")
+    record = store.study(study)
+    shown = _review_study._radiographs(store, list(record.result.views))
+    for number, radiograph in enumerate(shown, 1):
+        assert radiograph is not None
+        assert np.array_equal(radiograph.pixels, imaging.decode(data, "", limits, number).pixels)
+    drawn: list[tuple[str, str]] = []
+
+    def viewer(prepared: Prepared, *_: object, about: str, **__: object) -> None:
+        drawn.append((prepared.key, about))
+
+    monkeypatch.setattr("pages._review_study.viewer", viewer)
+    app = page("bob", study)
+    app.button(f"view-{study}-1").click().run()
+    assert [about for _, about in drawn[-2:]] == [f"{study}/0", f"{study}/1"]
+    assert drawn[-1][0] != drawn[-2][0]
+
+
+def test_a_view_from_before_frames_were_kept_is_the_next_of_its_file(
+    store: Store, cascade: Cascade
+) -> None:
+    data, views = two_frames(cascade)
+    result = combine("1.2.3", views, cascade.release)
+    study = store.add_study("s", result, cascade.release, {views[0].sha256 or "": data}, "ann")
+    with store._database.writing() as (session, _):
+        for row in session.scalars(select(tables.View)):
+            row.result = {k: v for k, v in row.result.items() if k != "origin"}
+    assert [v.origin.frame for v in store.study(study).result.views] == [1, 2]
+
+
+def test_who_has_still_to_decide_does_not_see_what_others_decided(
+    store: Store, three: list[str]
+) -> None:
+    disagrees = Opinion(Verdict.DISAGREE, BodyPart("forearm"), Finding.NOT_SUSPECTED)
+    store.decide(three[0], "ann", AGREE, 0)
+    store.decide(three[1], "ann", disagrees, 0)
+    store.decide(three[2], "ann", Opinion(Verdict.SECOND_LOOK), 0)
+    store.decide(three[1], "bob", Opinion(Verdict.DRAFT, comment="later"), 0)
+    seen = list(lists(page("bob"))[0]["Status"])
+    assert seen == ["Read by others", "Read by others", "Needs a second look"]
+    assert list(lists(page())[0]["Status"])[:2] == ["Agreed", "Disagreed"]
+    app = page("bob", three[1])
+    assert "Read by others." in text(app) and "Disagreed" not in text(app)
+    app.button("verdict-disagree").click().run()
+    assert "Needs a second look." in text(app)  # what both say differs
+    assert "Forearm" in app.selectbox[0].options
+
+
+def test_a_part_alone_says_nothing_of_the_finding(store: Store, three: list[str]) -> None:
+    app = page("bob", three[0])
+    app.button("verdict-disagree").click().run()
+    app.selectbox[0].select(BodyPart.ELBOW).run()
+    opinion = store.study(three[0]).decisions[0].opinion
+    assert opinion == Opinion(Verdict.DISAGREE, BodyPart.ELBOW, None)
+    other = page("bob", three[1])
+    other.button("verdict-disagree").click().run()
+    other.button_group(f"finding-{three[1]}-bob").set_value(Finding.NOT_SUSPECTED).run()
+    opinion = store.study(three[1]).decisions[0].opinion
+    assert opinion == Opinion(Verdict.DISAGREE, BodyPart.HAND, Finding.NOT_SUSPECTED)

@@ -11,13 +11,14 @@ from core.cascade import Cascade
 from core.manifest import Release
 from core.registry import Registry
 from core.settings import ImageLimits
-from core.study import combine, group, key_of
+from core.study import combine, group, key_of, named
 from core.types import (
     BodyPart,
     BodyPartPrediction,
     Finding,
     FracturePrediction,
     ImageResult,
+    Origin,
 )
 from tests import simulated
 from tests.simulated import phantom
@@ -36,6 +37,7 @@ def view(
     part: BodyPart = HAND,
     sure: float = 0.97,
     chosen: BodyPart | None = None,
+    origin: Origin | None = None,
 ) -> ImageResult:
     finding = Finding.DOUBTFUL
     if probability is not None:
@@ -56,6 +58,7 @@ def view(
         BodyPartPrediction(part, sure, {part: sure}),
         None if probability is None else FracturePrediction(probability, finding),
         chosen=chosen,
+        origin=origin or Origin(),
     )
 
 
@@ -164,3 +167,40 @@ def test_a_dicom_file_names_its_study() -> None:
     data = simulated.dicom(phantom(bits=12), StudyInstanceUID="1.2.840.99")
     assert imaging.decode(data, "a.dcm", ImageLimits()).study_uid == "1.2.840.99"
     assert imaging.decode(simulated.encoded(phantom(), "PNG"), "a", ImageLimits()).study_uid is None
+
+
+def test_both_sides_are_not_averaged_with_each_other(release: Release) -> None:
+    left, right = Origin("L"), Origin("R")
+    views = [view(0.9, origin=left), view(0.05, origin=right), view(0.8, origin=left)]
+    study = combine("s", views, release)
+    assert study.probability == pytest.approx(0.85) and study.finding is Finding.SUSPECTED
+    assert study.counted == (views[0], views[2]) and named(study) == "hand, left"
+    sides = "Views of both sides (left 85 %, right 5 %). The result is that of the left side alone."
+    assert sides in study.notes
+    one = combine("s", views[:1], release)
+    assert named(one) == "hand, left" and one.notes == ()
+
+
+def test_a_view_that_names_no_side_counts_on_either(release: Release) -> None:
+    views = [view(0.8, origin=Origin("R")), view(0.2, origin=Origin("L")), view(0.6)]
+    study = combine("s", views, release)
+    assert study.probability == pytest.approx(0.7) and study.counted == (views[0], views[2])
+
+
+def test_what_a_file_warns_of_is_said_of_the_study(release: Release) -> None:
+    raw = Origin(cautions=("Raw data.",))
+    assert combine("s", [view(0.9, origin=raw)] * 2, release).notes == ("Raw data.",)
+    assert combine("s", [view(0.9), view(0.9, origin=raw)], release).notes == ("View 2: Raw data.",)
+    refused = view(None, BodyPart.OTHER, origin=raw)
+    assert combine("s", [refused], release).notes == ("Raw data.",)
+
+
+def test_frames_that_nobody_looked_at_are_counted(release: Release) -> None:
+    seen = [view(0.9, origin=Origin(frame=n, frames=40)) for n in (1, 2, 3)]
+    [note] = combine("s", seen, release).notes
+    assert note == "Of a file with 40 frames 3 were assessed."
+    [note] = combine("s", seen[:1], release).notes
+    assert note == "Of a file with 40 frames 1 was assessed."
+    whole = [view(0.9, origin=Origin(frame=n, frames=2)) for n in (1, 2)]
+    assert combine("s", whole, release).notes == ()
+

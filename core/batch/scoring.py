@@ -28,7 +28,7 @@ from core.files import write_atomically
 from core.manifest import Release
 from core.settings import ImageLimits
 from core.transforms import Canvas, framed
-from core.types import WHOLE, Assessment, Crop, DicomHeader, ImageResult, Photograph
+from core.types import WHOLE, Assessment, Crop, DicomHeader, ImageResult, Radiograph
 
 if TYPE_CHECKING:
     from core.cascade import Cascade
@@ -49,7 +49,8 @@ class _Item:
     """A file on its way. Of data, reason and canvas there is one at a time.
 
     twin: equal bytes came before it, so it is neither decoded nor scored.
-    picture: HxW uint8, at most HEATMAP_SIDE, where heatmaps are wanted.
+    picture: HxW uint8, at most HEATMAP_SIDE, where heatmaps are wanted. radiograph: without its
+    pixels.
     seconds: by the clock, of reading and decoding this file, and of its share of the networks.
     """
 
@@ -63,7 +64,7 @@ class _Item:
     picture: NDArray[np.uint8] | None = None
     header: DicomHeader | None = None
     seconds: float = 0.0
-    photograph: Photograph | None = None
+    radiograph: Radiograph | None = None
 
 
 class Known(Protocol):
@@ -172,7 +173,7 @@ class Scorer:
             crop=crop,
             picture=picture,
             header=radiograph.header,
-            photograph=radiograph.photograph,
+            radiograph=replace(radiograph, pixels=radiograph.pixels[:0, :0].copy()),
         )
 
     def _score(self, items: Sequence[_Item], known: Known) -> list[Record]:
@@ -200,15 +201,12 @@ class Scorer:
     def _record(self, item: _Item, assessment: Assessment | None) -> Record:
         """The public record, and the study and patient that the file names."""
         release, spent = self.cascade.release, 1000 * item.seconds
-        if assessment is None:
+        if assessment is None or item.radiograph is None:
             result = ImageResult(
                 item.file, item.sha256, item.reason, release.id, release.sha256, spent
             )
         else:
-            result = replace(
-                self.cascade.result(item.file, item.sha256 or "", assessment, spent),
-                photograph=item.photograph,
-            )
+            result = self.cascade.result(item.radiograph, assessment, spent)
         if self.heatmaps is not None and result.heatmap is not None and item.picture is not None:
             path = self.heatmaps / f"{(item.sha256 or '')[:16]}.png"
             heat = on_picture(result.heatmap, *item.picture.shape)

@@ -17,6 +17,7 @@ from core.types import (
     BodyPartPrediction,
     FracturePrediction,
     ImageResult,
+    Origin,
     Photograph,
 )
 
@@ -32,6 +33,7 @@ IMAGE_COLUMNS: tuple[str, ...] = (
     "finding",
     "release",
     "photograph",
+    "cautions",
 )
 STUDY_COLUMNS: tuple[str, ...] = (
     "study",
@@ -81,6 +83,7 @@ def image_row(record: Record) -> Record:
         "finding": fracture.get("finding"),
         "release": record["release"],
         "photograph": photograph and photograph.word,
+        "cautions": " ".join(_origin(record).cautions) or None,
     }
 
 
@@ -144,7 +147,13 @@ def result_of(record: Record) -> ImageResult:
         ),
         fracture and FracturePrediction.from_json(fracture),
         photograph=Photograph.from_json(record.get("photograph")),
+        origin=_origin(record),
     )
+
+
+def _origin(record: Record) -> Origin:
+    """Of a record of an older version what it says: nothing."""
+    return Origin.from_json(record["origin"]) if "origin" in record else Origin()
 
 
 def harmless(value: Any) -> Any:

@@ -33,7 +33,11 @@ def diagnostic_report(assessment: Assessment) -> dict[str, Any]:
         "issued": datetime.now(UTC).isoformat(timespec="seconds"),
         "imagingStudy": [{"identifier": _uid(assessment.study_uid)}],
         "result": [{"reference": f"#{o['id']}"} for o in observations],
-        "conclusion": f"{_conclusion(assessment.study)} {assessment.unread}".strip(),
+        "conclusion": " ".join(
+            said
+            for said in (_conclusion(assessment.study), assessment.unread, *assessment.notes)
+            if said
+        ),
     }
     date = str(source.StudyDate)
     if date:

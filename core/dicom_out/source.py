@@ -6,7 +6,7 @@ import math
 import re
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from pydicom.valuerep import DA, TM
 from core.errors import ImageRejected
 from core.lut import numbers
 from core.manifest import Release
-from core.study import StudyResult, combine
+from core.study import SIDES, StudyResult, combine
 from core.types import BodyPart, ImageResult, Radiograph
 
 if TYPE_CHECKING:
@@ -95,6 +95,11 @@ class Assessment:
     def study(self) -> StudyResult:
         """What all files of the study say together, those that could not be read last."""
         return combine("", [*(v.result for v in self.views), *self.refused], self.release)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader must know of the views, but for the files that ``unread`` counts."""
+        return replace(self, refused=()).study.notes
 
     @property
     def unread(self) -> str:
@@ -216,13 +221,14 @@ def sentences(view: View, assessment: Assessment) -> list[str]:
         lines = [f"Not assessed. {result.reason or ''}".strip()]
     else:
         part = result.part or result.body_part.label
-        seen = f"{part.words.capitalize()} ({result.body_part.probability:.0%})"
+        side = f", {SIDES[result.origin.side]}" if result.origin.side else ""
+        seen = f"{part.words.capitalize()}{side} ({result.body_part.probability:.0%})"
         lines = [f"{seen}: {finding_words(result)}, probability {result.fracture.probability:.0%}"]
         lines += operating_lines(part, release)
     signed = assessment.signature
     state = "Signed by a reader." if signed else "Preliminary: not signed by a reader."
     unread = [assessment.unread] if assessment.unread else []
-    return [*lines, *unread, f"{state} Release {release.id}.", NOTICE]
+    return [*lines, *result.origin.cautions, *unread, f"{state} Release {release.id}.", NOTICE]
 
 
 def operating_lines(part: BodyPart, release: Release) -> list[str]:

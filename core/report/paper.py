@@ -24,7 +24,7 @@ from core.display import to_8_bit
 from core.explain import on_picture, overlay
 from core.operating import Estimate, Performance, photographed
 from core.report.record import LIMITS, Decision, StudyReport, how_found
-from core.study import Mark, StudyResult
+from core.study import SIDES, Mark, StudyResult, named
 from core.types import Finding, ImageResult, Radiograph
 from core.words import percent
 
@@ -89,7 +89,7 @@ class _Paper(FPDF):
     def heading(self) -> None:
         """Body part, finding and probability, in one glance."""
         study = self._report.study
-        part = study.body_part.words.capitalize() if study.body_part else "Body part not assessed"
+        part = named(study).capitalize() if study.body_part else "Body part not assessed"
         created = self._report.created.astimezone(UTC)
         self._line("Radiograph study", 8, GREY, f"{created:%Y-%m-%d %H:%M} UTC")
         if self._report.names:
@@ -206,6 +206,8 @@ class _Paper(FPDF):
 
     def _cells(self, position: int, view: ImageResult) -> tuple[str, ...]:
         name = f"View {position + 1}"
+        if view.origin.side:
+            name += f", {SIDES[view.origin.side]}"
         if self._report.names:
             name = _shortened(f"{position + 1}: {view.file}")
         part = view.chosen or view.part or (view.body_part and view.body_part.label) or "–"

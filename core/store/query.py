@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -24,7 +24,7 @@ from core.store.records import (
     unpack,
 )
 from core.study import StudyResult, study_uid_of
-from core.types import BodyPart, Finding
+from core.types import BodyPart, Finding, ImageResult
 
 REMOVED = "Removed"
 WHOLE = (
@@ -70,9 +70,8 @@ def one(session: Session, study: t.Study) -> StudyRecord:
 
 def record(study: t.Study, newer: str = "") -> StudyRecord:
     """One study; all that ``WHOLE`` names is loaded already. newer: see ``StudyRecord``."""
-    views = tuple(
-        unpack(v.result, v.name, v.sha256, study.release, study.release_sha256) for v in study.views
-    )
+    packed = [v.result for v in study.views]
+    views = tuple(_unpacked(study, packed, study.release, study.release_sha256))
     result = StudyResult(
         study.key,
         views,
@@ -99,6 +98,15 @@ def record(study: t.Study, newer: str = "") -> StudyRecord:
         reassessments=tuple(_reassessment(study, row) for row in study.reassessments),
         newer=newer,
     )
+
+
+def _unpacked(
+    study: t.Study, packed: Sequence[dict[str, Any]], release: str, release_sha256: str
+) -> Iterator[ImageResult]:
+    same: Counter[str | None] = Counter()
+    for view, result in zip(study.views, packed, strict=True):
+        same[view.sha256] += 1
+        yield unpack(result, view.name, view.sha256, release, release_sha256, same[view.sha256])
 
 
 def _superseded(session: Session) -> dict[str, str]:
@@ -140,10 +148,7 @@ def _replaces(new: list[tuple[str, str | None]], old: list[tuple[str, str | None
 
 
 def _reassessment(study: t.Study, row: t.Reassessment) -> Reassessment:
-    views = tuple(
-        unpack(packed, v.name, v.sha256, row.release, row.release_sha256)
-        for v, packed in zip(study.views, row.results, strict=True)
-    )
+    views = tuple(_unpacked(study, row.results, row.release, row.release_sha256))
     result = StudyResult(
         study.key,
         views,

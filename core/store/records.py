@@ -20,6 +20,7 @@ from core.types import (
     FracturePrediction,
     Heatmap,
     ImageResult,
+    Origin,
     Photograph,
 )
 
@@ -196,6 +197,7 @@ def pack(result: ImageResult) -> dict[str, Any]:
         "members": result.fracture and [m.to_json() for m in result.fracture.members],
         "chosen": result.chosen,
         "photograph": result.photograph and result.photograph.to_json(),
+        "origin": result.origin.to_json(),
         "heatmap": heat
         and {
             "method": heat.method,
@@ -206,9 +208,18 @@ def pack(result: ImageResult) -> dict[str, Any]:
 
 
 def unpack(
-    record: dict[str, Any], name: str, sha256: str | None, release: str, release_sha256: str
+    record: dict[str, Any],
+    name: str,
+    sha256: str | None,
+    release: str,
+    release_sha256: str,
+    frame: int,
 ) -> ImageResult:
-    """The result that was packed; heatmap values within 1e-6 of it."""
+    """The result that was packed; heatmap values within 1e-6 of it.
+
+    frame: which of the study's views with these bytes it is, from 1: what was packed before the
+    frame was kept came in the order of the frames.
+    """
     part = fracture = heat = None
     if record["body_part"]:
         odds = {BodyPart(p): float(v) for p, v in record["probabilities"].items()}
@@ -234,4 +245,5 @@ def unpack(
         heat,
         BodyPart(record["chosen"]) if record["chosen"] else None,
         Photograph.from_json(record.get("photograph")),  # what was packed before has none
+        Origin.from_json(record["origin"]) if "origin" in record else Origin(frame=frame),
     )
