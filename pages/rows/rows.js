@@ -81,7 +81,7 @@ class Rows {
     if (!here) return;
     this.stop(here);
     if (focused !== undefined) here.focus({ preventScroll: true });
-    else if (data.current !== before && row(data.current)) this.show(here.closest("tr"));
+    if (data.current !== before && row(data.current)) this.show(row(data.current).closest("tr"));
   }
 
   // A row in sight. The list alone scrolls: `scrollIntoView` would move the page with it.
