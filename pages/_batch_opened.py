@@ -20,7 +20,7 @@ from core.types import Finding, ImageResult
 from pages import _access, _audit, _cascade, _downloads, _theme
 from pages._batches import Batch
 from pages._reading import badge
-from pages._viewer import Event, Prepared, viewer
+from pages._viewer import Event, Prepared, keys, viewer
 
 CHANGED = "The file has changed since it was scored, so it is not shown with that result."
 
@@ -48,16 +48,23 @@ class Opened:
         with st.container(key="card-batch"), _theme.boundary():
             with st.container(horizontal=True, vertical_alignment="center"):
                 step = partial(self._step, records)
-                st.button("Previous", on_click=step, args=(-1,), disabled=place == 0)
-                st.button("Next", on_click=step, args=(1,), disabled=place == len(records) - 1)
+                first, last = place == 0, place == len(records) - 1
+                st.button("Previous", on_click=step, args=(-1,), disabled=first, shortcut="P")
+                st.button("Next", on_click=step, args=(1,), disabled=last, shortcut="N")
                 st.button("Close", on_click=self._close)
                 _theme.html(f"<p class='soft'>{place + 1} of {len(records)}</p>")
+            on_event = partial(self._on_event, records)
             reading = _reading(record, batch.short(record["file"]))
             if record["body_part"] is None:  # it could not be read
                 _theme.html(reading)
+                keys(key="viewer-batch", on_event=on_event)
                 return
-            # First the picture is made: no name ever stands over the one before it.
-            picture, result = self._made(record, batch, settings)
+            try:  # first the picture is made: no name ever stands over the one before it
+                picture, result = self._made(record, batch, settings)
+            except ImageRejected as error:
+                _theme.notice(_theme.sentence(error))
+                keys(key="viewer-batch", on_event=on_event)
+                return
             _theme.html(reading)
             if result.release_sha256 != record["release_sha256"]:
                 _theme.notice("The heatmap is of another release than the batch.")
@@ -67,7 +74,7 @@ class Opened:
                     result.heatmap,
                     key="viewer-batch",
                     alt=f"Radiograph {PurePath(record['file']).name}",
-                    on_event=lambda event: self._on_event(records, event),
+                    on_event=on_event,
                     caption=_caption(record, result),
                 )
 

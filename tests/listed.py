@@ -1,4 +1,4 @@
-"""The lists of ``pages/_rows.py`` as AppTest sees them."""
+"""The lists of ``pages/_rows.py`` and the viewers as AppTest sees them."""
 
 from __future__ import annotations
 
@@ -14,8 +14,20 @@ def lists(app: AppTest) -> list[pd.DataFrame]:
     return [_table(e.proto) for e in app.get("bidi_component") if e.proto.component_name == "rows"]
 
 
-def viewers(app: AppTest) -> list[Any]:
-    return [e for e in app.get("bidi_component") if e.proto.component_name == "viewer"]
+def viewers(app: AppTest) -> list[dict[str, Any]]:
+    """What each viewer that has a picture is told."""
+    return [header for header in _told(app) if header["key"]]
+
+
+def keys(app: AppTest) -> list[dict[str, Any]]:
+    """And each that stands where a picture could not be read."""
+    return [header for header in _told(app) if not header["key"]]
+
+
+def _told(app: AppTest) -> list[dict[str, Any]]:
+    found = [e.proto for e in app.get("bidi_component") if e.proto.component_name == "viewer"]
+    ends = [4 + int.from_bytes(proto.bytes[:4], "little") for proto in found]
+    return [json.loads(proto.bytes[4:end]) for proto, end in zip(found, ends, strict=True)]
 
 
 def _table(proto: Any) -> pd.DataFrame:

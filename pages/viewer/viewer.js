@@ -29,6 +29,8 @@ class Viewer {
     };
     const other = this.header?.key !== header.key;
     this.header = header;
+    this.root.hidden = !header.key; // nothing to see: the keys for previous and next are left
+    if (this.root.hidden) return void Object.assign(this.root.dataset, { view: "", ready: false });
     this.marks = header.mark ? [header.mark] : [];
     [, this.warmth, this.colours] = blobs;
     this.coloured();
@@ -90,6 +92,7 @@ class Viewer {
   }
 
   draw() {
+    if (this.root.hidden) return;
     const { canvas } = this.stage;
     const { width, height } = canvas.getBoundingClientRect();
     const [w, h] = [width, height].map((side) => Math.max(1, Math.round(side * devicePixelRatio)));
@@ -175,6 +178,16 @@ class Viewer {
     this.redraw();
   }
 
+  // As it is seen: on a picture that is turned or mirrored that is another way.
+  pan(across, down) {
+    const { turns, flip } = this.view;
+    const back = new DOMMatrix().rotate(-90 * turns).scale(flip ? -1 : 1, 1);
+    const { x, y } = back.transformPoint({ x: across, y: down });
+    this.move(x, y);
+  }
+
+  // Both in pixels of a drag: to the right it is wider, down the centre is higher, so that it is
+  // darker, as in most DICOM viewers.
   widen(across, down) {
     const { view } = this;
     const wide = Math.max(1, (view.high - view.low) * Math.exp(across / 250));
@@ -208,8 +221,11 @@ class Viewer {
     canvas.addEventListener("contextmenu", (event) => event.preventDefault());
     canvas.addEventListener("pointerdown", (event) => this.onDown(event));
     this.keys = (event) => this.onKey(event);
+    this.away = () => this.peek(null); // a key that is let go elsewhere is not heard of
     document.addEventListener("keydown", this.keys);
     document.addEventListener("keyup", this.keys);
+    document.addEventListener("visibilitychange", this.away);
+    window.addEventListener("blur", this.away);
     this.resized = new ResizeObserver(() => this.header && this.redraw());
     this.resized.observe(canvas);
   }
@@ -217,12 +233,11 @@ class Viewer {
   end() {
     document.removeEventListener("keydown", this.keys);
     document.removeEventListener("keyup", this.keys);
+    document.removeEventListener("visibilitychange", this.away);
+    window.removeEventListener("blur", this.away);
     this.resized.disconnect();
-    this.away = () => this.peek(null); // a key that is let go elsewhere is not heard of
     viewers.delete(this.root);
   }
-    document.addEventListener("visibilitychange", this.away);
-    window.addEventListener("blur", this.away);
 
   point(event) {
     const box = this.stage.canvas.getBoundingClientRect();
@@ -230,8 +245,6 @@ class Viewer {
   }
 
   onWheel(event) {
-    document.removeEventListener("visibilitychange", this.away);
-    window.removeEventListener("blur", this.away);
     event.preventDefault();
     this.zoom(Math.exp(-event.deltaY / 600), this.point(event));
   }
@@ -293,22 +306,23 @@ class Viewer {
     }
   }
 
-  // Whether the key means something here, and then it is done.
-  pressed(key, shift) {
-    const step = { arrowleft: [-1, 0], arrowright: [1, 0], arrowup: [0, -1], arrowdown: [0, 1] }[key];
-    if (step && shift) this.move(step[0] / (20 * this.view.zoom), step[1] / (20 * this.view.zoom));
-    else if (key === "arrowleft" || key === "arrowright") this.emit({ kind: "go", step: step[0] });
-    else if (key === " ") this.act("overlay");
-    else if (key === "i") this.act("invert");
-    else if (key === "+" || key === "=") this.zoom(1.25);
-    else if (key === "-") this.zoom(0.8);
-    else if (key === "m" && this.header.marks) this.markHere();
   peek(code) {
     if (this.peeking === code) return;
     this.peeking = code;
     if (this.header) this.redraw();
   }
 
+  // Whether the key means something here, and then it is done.
+  pressed(key, shift) {
+    const step = { arrowleft: [-1, 0], arrowright: [1, 0], arrowup: [0, -1], arrowdown: [0, 1] }[key];
+    if (step?.[0] && !shift) this.emit({ kind: "go", step: step[0] });
+    else if (this.root.hidden) return false;
+    else if (step && shift) this.pan(step[0] / (20 * this.view.zoom), step[1] / (20 * this.view.zoom));
+    else if (key === " ") this.act("overlay");
+    else if (key === "i") this.act("invert");
+    else if (key === "+" || key === "=") this.zoom(1.25);
+    else if (key === "-") this.zoom(0.8);
+    else if (key === "m" && this.header.marks) this.markHere();
     else if (key === "[" || key === "]") this.widen(key === "[" ? -25 : 25, 0);
     else if (key === "," || key === ".") this.widen(0, key === "," ? 25 : -25);
     else if (this.header.digits && "123".includes(key)) this.emit({ kind: "decision", value: Number(key) });

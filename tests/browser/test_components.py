@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -37,15 +36,16 @@ def page(browser):
         yield page
 
 
-def viewer(page, grey: np.ndarray, **options: Any) -> dict[str, str]:
-    """The viewer with one radiograph and its heatmap; what it says of itself."""
+def viewer(page, grey: np.ndarray, without: bytes = b"") -> dict[str, str]:
+    """The viewer with one radiograph and its heatmap; what it says of itself.
+
+    without: a second message, for where there is no picture.
+    """
     radiograph = imaging.decode(encoded(grey, "PNG"), "a.png", ImageLimits())
     said = {"alt": "", "mark": None, "marks": False, "session": "a", "about": "b", "digits": ""}
     heat = Heatmap(np.linspace(0, 0.8, 16, dtype=np.float32).reshape(4, 4), "Grad-CAM")
-    message = _viewer._message(
-        Prepared.of(radiograph), heat, said | {"caption": ("A line",)} | options
-    )
-    placed(page, VIEWER, [message])
+    said |= {"caption": ("A line",)}
+    placed(page, VIEWER, [_viewer._message(Prepared.of(radiograph), heat, said), without])
     page.evaluate("void called(0)")
     expect(page.locator(".viewer")).to_have_attribute("data-ready", "true")
     return state(page)
@@ -68,6 +68,44 @@ def test_a_saved_picture_says_that_it_was_turned_and_mirrored(page) -> None:
     assert look.endswith(", inverted, turned clockwise by 90 degrees, mirrored")
     # Clockwise it goes to the upper right corner, and mirrored to the upper left one again.
     assert saved[10, 10, 0] < 40 and saved[10, 50, 0] > 200
+
+
+def place(page) -> tuple[float, ...]:
+    return tuple(float(x) for x in state(page)["place"].split())
+
+
+def test_shift_and_arrows_pan_as_it_is_seen(page) -> None:
+    """To the right is to the right, on a turned or mirrored picture too."""
+    viewer(page, phantom(60, 90))
+    page.locator("canvas.stage").focus()
+    for clicks, expected in (
+        ((), (0.55, 0.5)),
+        (("Rotate",), (0.5, 0.45)),  # what is right now was up
+        (("Rotate", "Rotate"), (0.45, 0.5)),
+        (("Flip",), (0.45, 0.5)),
+        (("Rotate", "Flip"), (0.5, 0.55)),
+    ):
+        page.get_by_role("button", name="Reset").click()
+        if page.get_by_role("button", name="Flip").get_attribute("aria-pressed") == "true":
+            page.get_by_role("button", name="Flip").click()
+        for name in clicks:
+            page.get_by_role("button", name=name).click()
+        page.keyboard.press("Shift+ArrowRight")
+        assert place(page) == pytest.approx(expected)
+
+
+def test_where_a_view_has_no_picture_the_keys_still_go_on(page) -> None:
+    header = {"id": "", "key": "", "about": "", "session": "a"}
+    viewer(page, phantom(60, 90), without=framed(header, []))
+    page.evaluate("void called(1)")
+    expect(page.locator(".viewer")).to_be_hidden()
+    for key in ("i", "o", "+", "Shift+ArrowRight", "ArrowRight", "ArrowLeft"):
+        page.keyboard.press(key)
+    assert [e["step"] for e in page.evaluate("window.sent.at(-1)")] == [1, -1]
+    page.evaluate("void called(0)")
+    expect(page.locator(".viewer")).to_have_attribute("data-ready", "true")
+    assert state(page)["zoom"] == "1.0000"
+    expect(page.get_by_role("button", name="Invert")).to_have_attribute("aria-pressed", "false")
 
 
 def test_dragging_down_is_darker_as_the_button_says(page) -> None:
@@ -144,8 +182,7 @@ def test_keys_make_a_film_no_smaller_than_the_server_takes(page) -> None:
         corner.press("Shift+ArrowRight")
     expect(page.get_by_role("alert")).to_contain_text("too small")
     page.wait_for_function("window.sent.length > 0")
-    (event,) = page.evaluate("window.sent")
-    assert checked(event["corners"]) is not None
+    assert all(checked(event["corners"]) for event in page.evaluate("window.sent"))
 
 
 def test_the_list_scrolls_to_the_open_row_and_the_page_does_not(page) -> None:
