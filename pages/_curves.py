@@ -10,10 +10,9 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from pages._plot import COLOURS, CONFIG, SOFT, figure
+from training.curves import TRAINING, kind_of
 
 LOSS, RATE, SCORE = "loss", "rate", "score"
-ACCURACIES = ("body_part", "other")
-TRAINING = "train_"
 NOT_HEADS = ("phase", "seen", "total", "rate", "loss", "score", "best", "time")
 
 
@@ -23,15 +22,20 @@ def heads(table: pd.DataFrame) -> list[str]:
 
 
 def draw(table: pd.DataFrame, key: str) -> None:
-    """Loss, accuracy and AUROC of training and validation by branch, and the learning rate."""
-    found = heads(table)
+    """Loss, accuracy and AUROC of training and validation by branch, the learning rate, and how
+    far answers move where that was measured."""
+    by_kind: dict[str, list[str]] = {"accuracy": [], "AUROC": [], "moved": []}
+    for head in heads(table):
+        by_kind[kind_of(head)].append(head)
     groups = {
         "Training loss": [LOSS],
-        "Accuracy of stage 1": [h for h in found if h in ACCURACIES],
-        "AUROC of each part": [h for h in found if h not in ACCURACIES],
+        "Accuracy of stage 1": by_kind["accuracy"],
+        "AUROC of each part": by_kind["AUROC"],
         "Learning rate": [RATE],
     }
-    places = [*st.columns(2), *st.columns(2)]
+    if by_kind["moved"]:
+        groups["How far answers move"] = by_kind["moved"]
+    places = [place for _ in range(0, len(groups), 2) for place in st.columns(2)]
     for place, (title, names) in zip(places, groups.items()):
         with place:
             st.plotly_chart(

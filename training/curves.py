@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from core import files
-from training.phases import BODY_PART
+from core.types import STRANGER
+from training.phases import BODY_PART, OTHER
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 TRAINING = "train_"
+MOVED = "moved_"
+ACCURACIES = (BODY_PART, OTHER, STRANGER)
 NOT_FIGURES = ("phase", "seen", "rate", "loss", "score", "best", "time")
 
 
@@ -22,9 +25,10 @@ def history(run: Path) -> pd.DataFrame:
     """One row a validation, in order. A last line that a crash cut short is left out.
 
     Columns: phase, seen (pictures in this phase), total (in all phases), rate, loss, score, best,
-    time, and a figure for each head on validation (accuracy of "body_part", AUROC of every part),
-    and as ``train_…`` on the training pictures drawn since the last one. A validation that was
-    repeated after an interruption counts once.
+    time, and a figure for each head on validation (ACCURACIES, AUROC of every part, and as MOVED
+    how far its answers move when a picture is disturbed), and as ``train_…`` on the training
+    pictures drawn since the last one. A validation that was repeated after an interruption counts
+    once.
     """
     events = []
     for line in (run / "events.jsonl").read_text(encoding="utf-8").splitlines():
@@ -48,20 +52,27 @@ def figures(table: pd.DataFrame, training: bool = False) -> list[str]:
     return [c for c in every if c.startswith(TRAINING) == training]
 
 
+def kind_of(name: str) -> str:
+    """What a figure of a head is: "accuracy", "AUROC" or "moved"."""
+    if name in ACCURACIES:
+        return "accuracy"
+    return "moved" if name.startswith(MOVED) else "AUROC"
+
+
 def plot(table: pd.DataFrame) -> go.Figure:
     """Loss above, validation figures below, over the pictures seen; a band for each phase."""
     import plotly.graph_objects as go
     from plotly.subplots import make_subplots
 
-    figure = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.06)
+    last = 3 if any(kind_of(name) == "moved" for name in figures(table)) else 2
+    figure = make_subplots(rows=last, cols=1, shared_xaxes=True, vertical_spacing=0.06)
     figure.add_trace(go.Scatter(x=table.total, y=table.loss, name="training loss"), 1, 1)
     for name in figures(table):
-        kind = "accuracy" if name in (BODY_PART, "other") else "AUROC"
-        label = f"{name.replace('_', ' ')}, {kind}"
+        kind, label = kind_of(name), name.replace("_", " ")
+        label = label if kind == "moved" else f"{label}, {kind}"
         rows = table[table[name].notna()]
-        figure.add_trace(
-            go.Scatter(x=rows.total, y=rows[name], name=label, mode="lines+markers"), 2, 1
-        )
+        line = go.Scatter(x=rows.total, y=rows[name], name=label, mode="lines+markers")
+        figure.add_trace(line, 3 if kind == "moved" else 2, 1)
     for phase, rows in table.groupby("phase", sort=False):
         figure.add_vrect(
             x0=rows.total.min(),
@@ -75,7 +86,9 @@ def plot(table: pd.DataFrame) -> go.Figure:
         )
     figure.update_yaxes(title="loss", row=1, col=1)
     figure.update_yaxes(title="validation", range=[0.4, 1.01], row=2, col=1)
-    figure.update_xaxes(title="pictures seen", row=2, col=1)
+    if last == 3:
+        figure.update_yaxes(title="moved", rangemode="tozero", row=3, col=1)
+    figure.update_xaxes(title="pictures seen", row=last, col=1)
     return figure.update_layout(height=720, template="plotly_dark", hovermode="x unified")
 
 
@@ -96,17 +109,20 @@ def _png(table: pd.DataFrame, path: Path) -> None:
 
     figure = Figure(figsize=(9, 7), layout="constrained")
     FigureCanvasAgg(figure)
-    above, below = figure.subplots(2, 1, sharex=True)
+    moved = any(kind_of(name) == "moved" for name in figures(table))
+    above, *below = figure.subplots(3 if moved else 2, 1, sharex=True)
     above.plot(table.total, table.loss, color="black")
     above.set_ylabel("training loss")
     for name in figures(table):
         rows = table[table[name].notna()]
-        below.plot(rows.total, rows[name], marker=".", label=name.replace("_", " "))
-    for start in table.groupby("phase", sort=False).total.min():
-        below.axvline(start, color="grey", linewidth=0.5)
-    below.set_ylabel("validation: accuracy or AUROC")
-    below.set_xlabel("pictures seen")
-    below.legend(fontsize=7, ncols=2)
+        place = below[-1 if kind_of(name) == "moved" else 0]
+        place.plot(rows.total, rows[name], marker=".", label=name.replace("_", " "))
+    for place, text in zip(below, ("validation: accuracy or AUROC", "moved")):
+        for start in table.groupby("phase", sort=False).total.min():
+            place.axvline(start, color="grey", linewidth=0.5)
+        place.set_ylabel(text)
+        place.legend(fontsize=7, ncols=2)
+    below[-1].set_xlabel("pictures seen")
     figure.savefig(path, dpi=110, format="png")
 
 

@@ -14,6 +14,7 @@ from core import device as devices
 from core.transforms import Preprocessing, to_tensor
 from training import distributed, precision, strangers
 from training.augment import zoomed
+from training.curves import MOVED
 from training.data import AMBIGUOUS, FOCUS, SIMULATED
 from training.phase import Phase
 from training.phases import BODY_PART
@@ -73,7 +74,7 @@ class Validation:
         score = float(np.mean([v for k, v in figures.items() if k in counted]))
         if findings and self.settings.steady:
             shown = self._moved(phase, module, self.real.relevant(findings), findings)
-            figures |= {f"moved_{k}": v for k, v in shown.items()}
+            figures |= {f"{MOVED}{k}": v for k, v in shown.items()}
             score -= float(np.mean(list(shown.values())))
         return figures, score
 

@@ -11,7 +11,7 @@ import pandas as pd
 
 from core import files, roots
 from training import phases
-from training.data import FOCUS, SIMULATED, DataInvalid, gather, split_hash, studies
+from training.data import SIMULATED, DataInvalid, gather, split_hash, studies
 from training.sources import READERS, SPLITS
 
 KINDS = tuple(READERS)
@@ -85,8 +85,8 @@ class Overview:
     """What a run would be made of.
 
     sources: pictures by source and split, patients, studies. labels: pictures by part, source and
-    label. crossing: patients who are in more than one split. gaps: by split the parts of the
-    cascade that lack positives or negatives.
+    label. crossing: patients who are in more than one split. complete: by split the parts that
+    have positives and negatives.
     """
 
     pictures: int
@@ -95,15 +95,15 @@ class Overview:
     sources: pd.DataFrame
     labels: pd.DataFrame
     crossing: int
-    gaps: dict[str, tuple[str, ...]]
+    complete: dict[str, tuple[str, ...]]
 
     def problems(self, only: str = "") -> list[str]:
         """A sentence for each thing that a run would refuse; only: as in ``training.fit``."""
         found = []
         if self.crossing:
             found.append(f"{self.crossing} patients have pictures in more than one split.")
-        for split, gaps in self.gaps.items():
-            if missing := [p for p in phases.needed(only) if p in gaps]:
+        for split, complete in self.complete.items():
+            if missing := [p for p in phases.needed(only) if p not in complete]:
                 names = ", ".join(missing)
                 found.append(f"The split {split} lacks positives or negatives of: {names}.")
         return found
@@ -126,16 +126,16 @@ def overview(sets: Sequence[DataSet]) -> Overview:
         sources.reset_index(),
         labels.reset_index(),
         int((rows.groupby("patient").split.nunique() > 1).sum()),
-        _gaps(rows),
+        _complete(rows),
     )
 
 
-def _gaps(rows: pd.DataFrame) -> dict[str, tuple[str, ...]]:
+def _complete(rows: pd.DataFrame) -> dict[str, tuple[str, ...]]:
     found = {}
     for split in ("train", "val"):
         here = rows[(rows.split == split) & rows.positive.notna()]
         if split == "val":
             here = here[here.source != SIMULATED]
         kinds = here.groupby("part").positive.nunique()
-        found[split] = tuple(str(p) for p in FOCUS if kinds.get(p, 0) < 2)
+        found[split] = tuple(str(p) for p in kinds.index[kinds == 2])
     return found
