@@ -57,7 +57,7 @@ def test_precision_and_recall_and_the_operating_point():
     assert figure.layout.shapes[0].y0 == figure.layout.shapes[0].y1 == pytest.approx(4 / 7)
 
 
-def test_reliability_shows_the_bins_with_wilson_intervals():
+def test_reliability_shows_the_bins_with_intervals_over_patients():
     rows = pd.concat([scored.rows()] * 30, ignore_index=True)
     rows["probability"], rows["study"] = np.arange(210) / 210, None
     rows["positive"] = ([0.0] * 21 + [1.0] * 21) * 5
@@ -65,8 +65,8 @@ def test_reliability_shows_the_bins_with_wilson_intervals():
     assert list(found.y) == [0.0, 1.0] * 5
     assert found.x[0] == pytest.approx(10 / 210)
     assert found.text[0] == "n=21"
-    # Wilson (1927) for 0 of 21: z² / (n + z²)
-    assert found.error_y.array[0] == pytest.approx(1.96**2 / (21 + 1.96**2), abs=1e-4)
+    # The 21 pictures are of five patients: Clopper and Pearson (1934) for 0 of 5
+    assert found.error_y.array[0] == pytest.approx(1 - 0.025 ** (1 / 5))
     assert found.error_y.arrayminus[0] == pytest.approx(0)
 
 

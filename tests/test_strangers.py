@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -44,6 +46,28 @@ def test_rows_and_canvases_are_ready_for_training():
     assert len(rows) == 12
     assert rows.positive.isna().all()
     assert set(rows.part) == {strangers.KIND}
+
+
+def test_crops_of_one_photograph_are_resampled_together(cascade, monkeypatch):
+    """Of 40 crops of two photographs, one refused and one not, nothing is known to a tenth."""
+    two = (np.zeros((64, 64), np.uint8), np.full((64, 64), 255, np.uint8))
+    monkeypatch.setattr(strangers, "_photographs", lambda held_out: two)
+    monkeypatch.setattr(strangers, "KINDS", {"photograph": strangers.photograph})
+    numbers = {}
+
+    def drawn(rng, held_out):
+        number = int(rng.integers(2))
+        return two[number], number
+
+    def predict(radiographs):
+        [one] = radiographs
+        numbers[one.name] = dark = not one.pixels.any()
+        return [SimpleNamespace(reason="No radiograph." if dark else None)]
+
+    monkeypatch.setattr(strangers, "_of_photograph", drawn)
+    [found, _] = strangers.measure(SimpleNamespace(predict=predict), count=40, seed=0, draws=200)
+    assert len(numbers) == found["n"] == 40 and 0.2 < found["value"] < 0.8
+    assert (found["low"], found["high"]) == (0.0, 1.0)
 
 
 def test_refusals_are_counted_by_kind(cascade):

@@ -112,8 +112,13 @@ class Bin:
 def calibration(truth: ArrayLike, probability: ArrayLike, bins: int = 10) -> list[Bin]:
     """Bins of equal count by rising probability (Nixon et al. 2019, "adaptive")."""
     t, p = np.asarray(truth, float), np.asarray(probability, float)
-    chunks = np.array_split(np.argsort(p, kind="stable"), min(bins, len(p)))
-    return [Bin(float(p[c].mean()), float(t[c].mean()), len(c)) for c in chunks]
+    return [Bin(float(p[c].mean()), float(t[c].mean()), len(c)) for c in chunks(p, bins)]
+
+
+def chunks(probability: ArrayLike, bins: int = 10) -> list[NDArray[np.intp]]:
+    """The positions of the pictures in each bin of ``calibration``."""
+    p = np.asarray(probability, float)
+    return np.array_split(np.argsort(p, kind="stable"), min(bins, len(p)))
 
 
 def ece(truth: ArrayLike, probability: ArrayLike, bins: int = 10) -> float:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import binomtest
 from sklearn import metrics as sk
 
 from core.manifest import Stage
@@ -27,6 +26,7 @@ FINDING = "#f0b357"  # kept for findings: the pictures with a positive label
 SYMBOLS = {"sensitive": "diamond", "balanced": "circle", "specific": "triangle-up"}
 DASHES = ("solid", "dot", "dashdot", "longdash", "longdashdot")
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', 'DejaVu Sans', sans-serif"
+DRAWS = 400  # of each bin; a page waits for them
 Points = Sequence[OperatingPoint]
 
 
@@ -146,7 +146,8 @@ def precision_recall(rows: pd.DataFrame, points: Points) -> go.Figure:
 
 
 def reliability(rows: pd.DataFrame) -> go.Figure:
-    """Share of positives over mean probability in the bins of the ECE, with 95 % intervals."""
+    """Share of positives over mean probability in the bins of the ECE, with 95 % intervals from
+    resampling patients."""
     import plotly.graph_objects as go
 
     figure = _figure("mean probability", "share of positives")
@@ -156,7 +157,11 @@ def reliability(rows: pd.DataFrame) -> go.Figure:
             continue  # the bins of one source are too few to draw
         bins = metrics.calibration(found.positive, found.probability)
         shares = np.array([b.share for b in bins])
-        ends = [binomtest(round(b.share * b.n), b.n).proportion_ci(method="wilson") for b in bins]
+        truth, who = found.positive.to_numpy(float), found.patient.to_numpy(object)
+        ends = [
+            metrics.bootstrap(metrics.mean, truth[c], truth[c], who[c], DRAWS)
+            for c in metrics.chunks(found.probability)
+        ]
         error = {
             "array": np.array([e.high for e in ends]) - shares,
             "arrayminus": shares - np.array([e.low for e in ends]),

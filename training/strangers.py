@@ -171,14 +171,15 @@ def leaves(rng: np.random.Generator) -> Grey:
     return _bytes(cv2.GaussianBlur(page * light, (0, 0), rng.uniform(0.4, 1.6)))
 
 
-def photograph(rng: np.random.Generator, held_out: bool = False) -> Grey:
-    """A random crop, turn and exposure of one of the photographs, in grey.
+def photograph(rng: np.random.Generator) -> Grey:
+    """To train on: of a photograph, or every other time ``leaves``."""
+    return leaves(rng) if rng.random() < 0.5 else _of_photograph(rng, held_out=False)[0]
 
-    held_out: of those to measure with; else every other one is of ``leaves`` instead.
-    """
-    if not held_out and rng.random() < 0.5:
-        return leaves(rng)
-    source = _photographs(held_out)[rng.integers(len(_photographs(held_out)))]
+
+def _of_photograph(rng: np.random.Generator, held_out: bool) -> tuple[Grey, int]:
+    """A random crop, turn and exposure of one of the photographs, in grey, and which one it is."""
+    number = int(rng.integers(len(_photographs(held_out))))
+    source = _photographs(held_out)[number]
     height, width = source.shape
     side = rng.uniform(0.25, 1.0)
     h, w = int(side * height), int(side * rng.uniform(0.7, 1.0) * width)
@@ -187,7 +188,7 @@ def photograph(rng: np.random.Generator, held_out: bool = False) -> Grey:
     if rng.random() < 0.5:
         crop = crop[:, ::-1]
     grey = 255 * (crop.astype(np.float32) / 255) ** np.exp(rng.uniform(-0.6, 0.6))
-    return _bytes(255 - grey if rng.random() < 0.15 else grey)
+    return _bytes(255 - grey if rng.random() < 0.15 else grey), number
 
 
 KINDS: dict[str, Callable[..., Grey]] = {
@@ -217,27 +218,32 @@ def rows(count: int) -> pd.DataFrame:
 
 
 def measure(cascade: Cascade, count: int, seed: int, draws: int = 1000) -> list[dict[str, Any]]:
-    """The share refused of ``count`` of each kind, none of which training has seen."""
+    """The share refused of ``count`` of each kind, none of which training has seen.
+
+    Intervals are over drawn pictures; those of one photograph are resampled together.
+    """
     from training.evaluate import record
 
-    records, everything = [], []
+    records: list[dict[str, Any]] = []
+    everything: list[tuple[str, float]] = []
     for name, make in KINDS.items():
         rng = np.random.default_rng((seed, *name.encode()))
-        options = {"held_out": True} if name == "photograph" else {}
         refused = []
         for i in range(count):
-            radiograph = Radiograph(make(rng, **options), f"{name}-{i}", "0" * 64, "PNG")
-            refused.append(float(cascade.predict([radiograph])[0].reason is not None))
+            drawn, source = _of_photograph(rng, True) if make is photograph else (make(rng), i)
+            radiograph = Radiograph(drawn, f"{name}-{i}", "0" * 64, "PNG")
+            said = cascade.predict([radiograph])[0]
+            refused.append((f"{name}-{source}", float(said.reason is not None)))
         everything += refused
         records.append(record("strangers", name, "drawn", "refused", _share(refused, draws)))
     records.append(record("strangers", "all", "drawn", "refused", _share(everything, draws)))
     return records
 
 
-def _share(refused: list[float], draws: int) -> metrics.Estimate:
-    values = np.array(refused)
-    each = pd.Series(np.arange(len(values)))
-    return metrics.bootstrap(metrics.mean, values, values, each, draws)
+def _share(refused: list[tuple[str, float]], draws: int) -> metrics.Estimate:
+    """refused: by what each was drawn from."""
+    of, values = zip(*refused)
+    return metrics.bootstrap(metrics.mean, values, values, of, draws)
 
 
 def _size(rng: np.random.Generator) -> tuple[int, int]:
