@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
@@ -17,6 +18,8 @@ from pages import _runs, _theme
 from training import catalogue, measured, parcel
 from training import compare as paired
 from training.catalogue import CHAMPION, Listed
+
+log = logging.getLogger(__name__)
 
 LONGEST_REASON = 200  # characters: the audit takes no more
 MAX_PARCEL_MB = 160
@@ -130,8 +133,8 @@ def _actions(settings: Settings, chosen: Listed) -> None:
         f"Roll back to {back}" if back else "Roll back",
         disabled=not back,
         on_click=_do,
-        args=("release.rolled_back", partial(catalogue.roll_back, settings.weights)),
-        kwargs={"release": back},
+        # The one that the button names: what "previous" is may have changed since.
+        args=("release.rolled_back", partial(catalogue.promote, settings.weights, back), back),
     )
     if not problems:
         st.download_button(
@@ -163,12 +166,25 @@ def _do(event: str, action: Callable[[], str], release: str) -> None:
         return
     try:
         audit(event, release=release, why=why)
-        action()
     except (CascadeError, OSError) as error:
         st.session_state[_theme.REFUSED] = _theme.sentence(error)
         return
+    try:
+        action()
+    except (CascadeError, OSError) as error:
+        st.session_state[_theme.REFUSED] = _theme.sentence(error)
+        _not_changed(event, release)
+        return
     st.session_state["why"] = ""
     st.session_state["done"] = f"{escape(release)} is the champion now."
+
+
+def _not_changed(event: str, release: str) -> None:
+    """A line after the one that said what was to happen."""
+    try:
+        audit("release.not_changed", release=release, asked=event)
+    except (CascadeError, OSError) as error:
+        log.error("The audit cannot be written: %s", _theme.sentence(error))
 
 
 def audit(event: str, **facts: str) -> None:
@@ -248,6 +264,7 @@ def _from_file() -> str:
 def _added(how: Callable[[], str]) -> None:
     """Add a release, and write down that it was."""
     try:
+        audit("release.asked_for")  # where this cannot be written, nothing is added
         release = how()
         audit("release.added", release=release)
     except (CascadeError, OSError) as error:

@@ -7,13 +7,15 @@ import functools
 import gc
 import io
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 
 import streamlit as st
 from PIL import Image
+from streamlit import runtime
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from core.settings import ROOT, ImageLimits
 from pages._theme import style
@@ -24,6 +26,7 @@ MOST_FILES = 200
 MOST_SAMPLES = 12
 MOST_PHOTOGRAPHS = 20
 MOST_CARRIED = 500 * 2**20  # bytes of dropped files that a session keeps beside its drop zone
+HELD = ("dropped", "carried", "photographed")  # the uploads of a session, by their keys
 CAMERA = "Camera"
 CAMERA_WIDTH = 480  # pixels
 SAMPLES_A_ROW = 6
@@ -148,7 +151,7 @@ def _carry() -> None:
     much for one session."""
     carried = [*st.session_state.get("carried", ()), *st.session_state.pop("dropped", ())]
     while sum(source.size for source in carried) > MOST_CARRIED:
-        del carried[0]
+        give_back([carried.pop(0).id])
         st.session_state["let-go"] = st.session_state.get("let-go", 0) + 1
     st.session_state["carried"] = carried
 
@@ -172,7 +175,9 @@ def _camera(generation: int) -> None:
                 photograph.getvalue,
                 camera=True,
             )
-            st.session_state["photographed"] = [*have, one][-MOST_PHOTOGRAPHS:]
+            kept = [*have, one]
+            give_back(old.id for old in kept[:-MOST_PHOTOGRAPHS])
+            st.session_state["photographed"] = kept[-MOST_PHOTOGRAPHS:]
 
     st.camera_input(
         "Photograph a film on a light box, or a screen",
@@ -213,9 +218,25 @@ def try_sample(sample: str) -> None:
     st.session_state["tried"] = [*st.session_state.get("tried", ()), sample]
 
 
+def give_back(ids: Iterable[str]) -> None:
+    """Free the memory of uploads of this session that are not needed any more.
+
+    Streamlit itself lets one go where a reader takes it out of its widget, and at the end of the
+    session; not where the widget is gone.
+    """
+    context = get_script_run_ctx()
+    if not runtime.exists() or context is None:
+        return
+    manager = runtime.get_instance().uploaded_file_mgr
+    for one in ids:
+        manager.remove_file(session_id=context.session_id, file_id=one)
+
+
 def clear() -> None:
     """Forget every file, and what was read from them."""
+    held = [st.session_state.get(key, ()) for key in HELD]
+    give_back(source.id for some in held for source in some)
     st.session_state["generation"] = st.session_state.get("generation", 0) + 1
-    for key in ("tried", "photographed", "dropped", "carried", "let-go", "scoring", "shown"):
+    for key in (*HELD, "tried", "let-go", "scoring", "shown"):
         st.session_state.pop(key, None)
     gc.collect()  # what was read goes now, not when Python next looks for it

@@ -11,7 +11,7 @@ import streamlit as st
 from core.batch.progress import duration
 from core.errors import CascadeError
 from core.settings import Settings
-from pages import _batches, _theme
+from pages import _access, _audit, _batches, _sources, _theme
 from pages._batches import Batch
 
 NO_FOLDERS = (
@@ -77,6 +77,7 @@ def _new(settings: Settings) -> None:
                 given = [(f.name, f.getvalue()) for f in files]
                 batch = _batches.of_files(given, settings)
                 st.session_state["batch-generation"] = generation + 1  # where refused, they stay
+                _sources.give_back(f.file_id for f in files)
                 return batch
 
             _started(begin)
@@ -86,11 +87,32 @@ def _started(begin: Callable[[], Batch]) -> None:
     """Begin and show the new batch; what is wrong is said where the button was."""
     try:
         batch = begin()
+        _note_start(batch)
     except (CascadeError, OSError) as error:
         _theme.notice(_theme.sentence(error))
         return
     st.session_state["batch-shown"] = batch.folder.name
     st.rerun()
+
+
+def _note_start(batch: Batch) -> None:
+    """Into the audit, by its number; a batch that cannot be written there is stopped again."""
+    try:
+        _audit.write("batch.started", _access.actor(), batch=batch.folder.name)
+    except CascadeError:
+        batch.stop()
+        raise
+
+
+def _go_on(batch: Batch) -> None:
+    batch.start()
+    _note_start(batch)
+
+
+def _remove(batch: Batch) -> None:
+    if not batch.running:  # else it is refused, and nothing is deleted
+        _audit.write("batch.deleted", _access.actor(), batch=batch.folder.name)
+    batch.remove()
 
 
 def _show(batch: Batch, settings: Settings) -> None:
@@ -114,7 +136,7 @@ def _state(batch: Batch, was_running: bool, settings: Settings) -> None:
             else:
                 _theme.html(f"<p class='tally'>{_ending(batch, progress)}</p>")
                 if not batch.finished:
-                    st.button("Go on", on_click=_theme.ask, args=(batch.start,))
+                    st.button("Go on", on_click=_theme.ask, args=(_go_on, batch))
                 _delete(batch)
         _theme.refused()
         if not running and not batch.finished and batch.failure():
@@ -128,7 +150,7 @@ def _delete(batch: Batch) -> None:
     """Asks first: what was dropped is nowhere else."""
     with st.popover("Delete"):
         _theme.html("<p>The results and the files that were dropped are deleted.</p>")
-        st.button("Delete for good", on_click=_theme.ask, args=(batch.remove,))
+        st.button("Delete for good", on_click=_theme.ask, args=(_remove, batch))
 
 
 def _progress_text(progress: _batches.Progress) -> str:
@@ -145,9 +167,10 @@ def _progress_text(progress: _batches.Progress) -> str:
 
 
 def _ending(batch: Batch, progress: _batches.Progress) -> str:
+    files = "file" if progress.total == 1 else "files"
     if batch.finished:
-        return f"<b>{progress.total}</b> files, <b>{progress.rejected}</b> not assessed."
-    return f"Stopped after <b>{progress.done}</b> of {progress.total} files."
+        return f"<b>{progress.total}</b> {files}, <b>{progress.rejected}</b> not assessed."
+    return f"Stopped after <b>{progress.done}</b> of {progress.total} {files}."
 
 
 with _theme.frame("Batch", LEAD):

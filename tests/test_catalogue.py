@@ -52,15 +52,15 @@ def aliases(shelf: Path) -> dict[str, str]:
 
 def test_promote_keeps_the_one_before_and_roll_back_returns_to_it(shelf: Path) -> None:
     second(shelf)
-    with pytest.raises(ReleaseRefused, match="no earlier champion"):
-        catalogue.roll_back(shelf)
+    assert catalogue.previous(shelf) == ""
     assert catalogue.promote(shelf, "second") == "random"
     assert aliases(shelf) == {"champion": "second", "previous": "random"}
     with pytest.raises(ReleaseRefused, match="champion already"):
         catalogue.promote(shelf, "second")
-    assert catalogue.roll_back(shelf) == "random"
-    assert Registry.open(shelf).find("champion").id == "random"
-    assert catalogue.roll_back(shelf) == "second"
+    back = catalogue.previous(shelf)
+    catalogue.promote(shelf, back)
+    assert Registry.open(shelf).find("champion").id == back == "random"
+    assert catalogue.previous(shelf) == "second"
 
 
 def test_a_damaged_or_incompatible_release_is_shown_and_not_promoted(shelf: Path) -> None:
@@ -170,6 +170,17 @@ def test_a_hostile_zip_is_refused_and_leaves_nothing(
     assert [p for p in tmp_path.rglob("*") if p.is_file()] == []
 
 
+def test_a_damaged_member_is_refused_whatever_packed_it(tmp_path: Path) -> None:
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w", zipfile.ZIP_LZMA) as out:
+        out.writestr(parcel.ENTRY, "{}" * 100)
+    data = bytearray(made.getvalue())
+    start = 30 + len(parcel.ENTRY)
+    data[start : start + 20] = b"\xff" * 20
+    with pytest.raises(ReleaseRefused, match="no zip that can be read"):
+        parcel.unpack(io.BytesIO(data), tmp_path)
+
+
 @pytest.mark.parametrize("data", [b"", b"PK", b"PK\x05\x06" + bytes(18), b"x" * 1000])
 def test_what_is_no_zip_is_refused(tmp_path: Path, data: bytes) -> None:
     with pytest.raises(ReleaseRefused):
@@ -256,7 +267,9 @@ def test_the_command_release_keeps_the_old_champion_and_removes_the_one_before(
     released("one")
     assert aliases(shelf) == {"champion": "one", "previous": "random"}
     assert there() == {"random", "one"}
-    assert catalogue.roll_back(shelf) == "random" and catalogue.roll_back(shelf) == "one"
+    for back in ("random", "one"):
+        assert catalogue.previous(shelf) == back
+        catalogue.promote(shelf, back)
     released("two")
     assert aliases(shelf) == {"champion": "two", "previous": "one"}
     assert there() == {"one", "two"}  # random had no name any more

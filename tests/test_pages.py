@@ -19,6 +19,8 @@ import numpy as np
 import pytest
 import streamlit as st
 from PIL import Image
+from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
+from streamlit.runtime.uploaded_file_manager import UploadedFileRec
 from streamlit.testing.v1 import AppTest
 
 from core import display
@@ -313,6 +315,26 @@ def test_the_page_is_there_while_a_slow_heatmap_is_computed(
     awaited.result(PATIENCE)
     app.run()
     assert "is being computed" not in text(app) and not app.exception
+
+
+def test_clear_all_gives_the_memory_of_uploads_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    manager = MemoryUploadedFileManager("/upload")
+    monkeypatch.setattr("streamlit.runtime.exists", lambda: True)
+    holder = SimpleNamespace(uploaded_file_mgr=manager)
+    monkeypatch.setattr("streamlit.runtime.get_instance", lambda: holder)
+    context = SimpleNamespace(session_id="mine")
+    monkeypatch.setattr("pages._sources.get_script_run_ctx", lambda: context)
+    for session, names in {"mine": "abcd", "another": "e"}.items():
+        for name in names:
+            manager.add_file(session, UploadedFileRec(name, f"{name}.png", "image/png", bytes(9)))
+    held = {
+        key: [_sources.Source(n, n, bytes, size=9)]
+        for key, n in zip(_sources.HELD, "abc", strict=True)
+    }
+    monkeypatch.setattr("streamlit.session_state", dict(held))
+    _sources.clear()
+    assert [f.file_id for f in manager.get_files("mine", list("abcd"))] == ["d"]
+    assert len(manager.get_files("another", ["e"])) == 1
 
 
 def test_clear_all_forgets(app: AppTest) -> None:

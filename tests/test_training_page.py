@@ -419,6 +419,21 @@ def test_promotion_and_roll_back_leave_who_and_why_in_the_audit(shelf: Path) -> 
     store.close()
 
 
+def test_roll_back_returns_to_what_its_button_names_or_is_written_down_as_not_done(
+    shelf: Path,
+) -> None:
+    catalogue.promote(shelf, "second")
+    app = page("releases")
+    app.text_input(key="why").set_value("Worse on hands").run()
+    catalogue.promote(shelf, "random")  # meanwhile, in another window: "previous" is "second" now
+    press(app, "Roll back to random")
+    assert champion(shelf) == "random" and "champion already" in text(app)
+    store = Store.open(Settings.from_environment())
+    events = [a.event for a in store.audit_lines() if a.event.startswith("release.")]
+    store.close()
+    assert events == ["release.rolled_back", "release.not_changed"]
+
+
 def test_a_damaged_release_is_shown_and_cannot_be_promoted(shelf: Path) -> None:
     manifest = json.loads((shelf / "manifest.json").read_text())
     manifest["releases"][1]["files"][0]["sha256"] = "00" * 32

@@ -92,15 +92,6 @@ def previous(weights: Path) -> str:
     return str(_manifest(weights)["aliases"].get(PREVIOUS, ""))
 
 
-def roll_back(weights: Path) -> str:
-    """Promote the previous champion again; returns its id."""
-    back = previous(weights)
-    if not back:
-        raise ReleaseRefused("There is no earlier champion to return to.")
-    promote(weights, back)
-    return back
-
-
 def load(weights: Path, release: str) -> None:
     """Build its networks once; raises WeightsInvalid where they do not fit."""
     from core.cascade import Cascade
