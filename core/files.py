@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
 import re
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Callable
@@ -20,10 +22,25 @@ if TYPE_CHECKING:
 FULL_BYTES = 2**20
 
 
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+def make_private(folder: Path) -> None:
+    """Make a folder that this user alone enters, or take others' way into one that is there.
+
+    What another user owns, or everybody writes to (as /tmp), stays as it is. Raises OSError where
+    the folder cannot be made.
+    """
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    status = folder.stat()
+    others, shared = status.st_mode & 0o077, status.st_mode & stat.S_ISVTX
+    if os.name == "posix" and status.st_uid == os.geteuid() and others and not shared:
+        with contextlib.suppress(OSError):  # of a file system that may only be read
+            folder.chmod(status.st_mode & 0o700)
+
+
+def write_atomically(path: Path, write: Callable[[Path], object], private: bool = False) -> None:
     """Let ``write`` fill a temporary file beside ``path``, sync it, and rename it to ``path``.
 
-    The file gets the mode that ``open`` would have given it, not the private one of a temporary.
+    The file gets the mode that ``open`` would have given it; private: that of a temporary, which
+    this user alone reads.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -34,7 +51,8 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     temporary = Path(name)
     try:
         write(temporary)
-        temporary.chmod(0o666 & ~_umask())
+        if not private:
+            temporary.chmod(0o666 & ~_umask())
         with temporary.open("r+b") as file:  # Windows syncs nothing that cannot be written
             os.fsync(file.fileno())
         os.replace(temporary, path)

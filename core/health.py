@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from core.errors import CascadeError
+from core.files import make_private
 from core.settings import Settings
 
 LEAST_FREE = 2**30
@@ -62,7 +63,7 @@ def _store(settings: Settings) -> str:
 
 def _disk(settings: Settings) -> str:
     """BONE_HOME can be written and has a gigabyte left."""
-    settings.home.mkdir(parents=True, exist_ok=True)
+    make_private(settings.home)
     with tempfile.NamedTemporaryFile(dir=settings.home) as file:
         file.write(b"health")
         file.flush()

@@ -14,6 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from core.files import make_private
+
 FILE = "app.jsonl"
 MOST_BYTES = 10 * 2**20
 FILES_KEPT = 5
@@ -55,8 +57,9 @@ def start(home: Path, name: str = FILE) -> logging.Handler:
     an earlier one is closed.
     """
     stop()
+    make_private(home)
     folder = home / "logs"
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    folder.mkdir(exist_ok=True, mode=0o700)
     handler = _Private(folder / name, maxBytes=MOST_BYTES, backupCount=FILES_KEPT)
     handler.setFormatter(JsonLines())
     for logger in ("", "streamlit"):  # Streamlit's own do not go on to the root

@@ -35,8 +35,9 @@ class Settings:
     folder of manifest.json. BONE_HOME: folder of what the program keeps (database, pictures of the
     worklist, runs, logs). BONE_ROOTS: folders on this machine that the pages may read from,
     separated as in PATH; nothing outside of them is ever opened from a page. DATABASE_URL: where
-    the worklist is; empty for SQLite in BONE_HOME. BONE_RETENTION_DAYS: after how many days the
-    pictures, names and comments of a study on the worklist are removed; None keeps them.
+    the worklist is; empty for SQLite in BONE_HOME. BONE_RETENTION_DAYS: after how many days
+    batches, and pictures, names and comments of a study on the worklist are removed; None keeps
+    them.
     BONE_MAX_MEGABYTES, BONE_MAX_SIDE, BONE_MAX_MEGAPIXELS: limits of one file.
     """
 

@@ -23,7 +23,7 @@ from core.access import OPEN, Access, Role, SignIns, check_room, name_of
 from core.errors import AccessRefused, CascadeError, StoreUnavailable
 from core.files import remove_old_leftovers
 from core.settings import Settings
-from pages import _audit, _theme
+from pages import _audit, _retention, _theme
 
 if TYPE_CHECKING:
     from streamlit.navigation.page import StreamlitPage
@@ -92,14 +92,16 @@ def _refuse(error: CascadeError) -> None:
 
 @st.cache_resource(show_spinner=False)
 def _open_the_log() -> None:
-    """Once in a process: the log, and what a crash of the last one left is removed."""
-    home = Settings.from_environment().home
+    """Once in a process: the log, and what a crash left or is past its time is removed."""
+    settings = Settings.from_environment()
+    home = settings.home
     try:
         logs.start(home)
         removed = remove_old_leftovers(home)
     except OSError as error:
         raise StoreUnavailable("The folder of what the program keeps cannot be written.") from error
     log.info("Serving; %d temporary files of crashes were removed.", removed)
+    _retention.start(settings)
 
 
 @st.cache_resource(show_spinner=False)

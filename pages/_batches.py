@@ -26,7 +26,7 @@ from typing import Any
 from core.batch.inputs import Archive
 from core.batch.journal import folder_of
 from core.errors import BatchFailed, ImageRejected, PathRefused
-from core.files import write_atomically, write_json
+from core.files import make_private, write_atomically, write_json
 from core.imaging import load
 from core.roots import resolve
 from core.settings import ROOT, Settings
@@ -190,6 +190,24 @@ def all_batches(home: Path) -> list[Batch]:
     return sorted(found, key=lambda b: b.created, reverse=True)
 
 
+def purge(home: Path, days: int, now: float | None = None) -> int:
+    """Remove batches that began more than so many days ago and do not run; how many there were.
+
+    What a crash left before it was a batch goes, too: it may hold the dropped files already.
+    now: seconds since 1970.
+    """
+    removed, limit = 0, (now or time.time()) - 86400 * days
+    for folder in (home / "batches").glob("*/"):
+        try:
+            batch = Batch.read(folder)
+        except (OSError, ValueError, KeyError):
+            batch = Batch(folder, "", folder, folder.stat().st_mtime)
+        if batch.created < limit and not batch.running:
+            batch.remove()
+            removed += not folder.exists()
+    return removed
+
+
 def of_folder(path: str, settings: Settings) -> Batch:
     """Score a folder on this machine; raises PathRefused and BatchFailed."""
     source = resolve(path.strip(), settings.roots)
@@ -208,9 +226,9 @@ def of_files(files: Sequence[tuple[str, bytes]], settings: Settings) -> Batch:
             if not zipfile.is_zipfile(io.BytesIO(data)):
                 shutil.rmtree(folder, ignore_errors=True)
                 raise BatchFailed(f"The archive {name} is damaged or incomplete.")
-            write_atomically(source, lambda p: p.write_bytes(data))
+            write_atomically(source, lambda p: p.write_bytes(data), private=True)
         else:
-            write_atomically(source, lambda p: _pack(p, files))
+            write_atomically(source, lambda p: _pack(p, files), private=True)
     except OSError as error:
         shutil.rmtree(folder, ignore_errors=True)
         raise BatchFailed(f"The files cannot be kept: {error.strerror}.") from error
@@ -243,5 +261,5 @@ def _begin(home: Path, title: str, source: Path, folder: Path | None = None) -> 
 
 def _new_folder(home: Path) -> Path:
     folder = home / "batches" / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
-    folder.mkdir(parents=True)
+    make_private(folder)
     return folder

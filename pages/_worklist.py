@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from core.store import Store
     from core.study import StudyResult
 
-PURGE_SECONDS = 3600
 NAME = "Your name or initials"
 WHAT_A_NAME_IS_FOR = (
     "Stands beside your decisions, in the audit and in the exports. This browser keeps it for "
@@ -31,11 +30,7 @@ REMEMBERED_SECONDS = 12 * 3600
 
 
 def store() -> Store:
-    """The store that all sessions share; what is past its time is removed once an hour.
-
-    Raises StoreUnavailable, SettingsInvalid.
-    """
-    _purge()
+    """The store that all sessions share; raises StoreUnavailable, SettingsInvalid."""
     return _opened()
 
 
@@ -44,11 +39,6 @@ def _opened() -> Store:
     from core.store import Store
 
     return Store.open(Settings.from_environment())
-
-
-@st.cache_data(show_spinner=False, ttl=PURGE_SECONDS)
-def _purge() -> int:
-    return _opened().purge()
 
 
 def reader() -> str:

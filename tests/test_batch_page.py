@@ -23,7 +23,7 @@ from core.batch.run import Order, run
 from core.errors import BatchFailed, ImageRejected, PathRefused
 from core.settings import ROOT, Settings
 from core.store import Store
-from pages import _batch_results, _batches
+from pages import _batch_results, _batches, _retention
 from pages._batches import Batch
 from tests.batches import Stand, fill, scorer
 from tests.listed import lists
@@ -58,6 +58,12 @@ def finished(settings: Settings, tmp_path: Path) -> _batches.Batch:
     run(Order(folder, batch.out), scorer(Stand()), threading.Event(), log)
     (batch.folder / "log").write_text(log.getvalue())
     return batch
+
+
+class NoThread:
+    @staticmethod
+    def start() -> None:
+        """Nothing runs."""
 
 
 def page() -> AppTest:
@@ -158,7 +164,7 @@ def test_a_row_opens_in_the_viewer_beside_the_table(settings, tmp_path, quiet):
     app.run()
     assert opened.result is first  # a batch that runs draws its page every second
     events = [line.event for line in Store.open(settings).audit_lines()]
-    assert events.count("image.opened") == events.count("result.shown") == 1
+    assert events.count("image.opened") == events.count("result.shown") == 2  # the table, and it
     next(b for b in app.button if b.label == "Next").click().run()
     assert f"<b>{batch.short(broken)}</b>" in text(app) and "16 of 16" in text(app)
     buttons = {b.label: b for b in app.button}
@@ -287,3 +293,52 @@ def test_the_download_is_the_table_of_the_command_line(settings, tmp_path, quiet
     found = list(csv.DictReader(io.StringIO(given["CSV"]().decode())))
     assert len(found) == 16
     assert given["JSON lines"]() == batch.out.read_bytes()
+
+
+def test_dropped_files_are_private_and_go_when_their_time_is_over(settings, quiet, monkeypatch):
+    monkeypatch.setattr(_batches.time, "strftime", lambda _: "then")
+    old = _batches.of_files([("Doe_Jane.dcm", b"x")], settings)
+    new, crashed = _batches.of_files([("b.dcm", b"x")], settings), settings.home / "batches" / "x"
+    crashed.mkdir()
+    (crashed / "dropped.zip").write_bytes(b"x")  # and then the power failed
+    assert old.source.stat().st_mode & 0o777 == 0o600
+    assert old.folder.stat().st_mode & 0o777 == 0o700
+    for folder in (old.folder, crashed):
+        os.utime(folder, (0, 0))
+    order = json.loads((old.folder / "order.json").read_text())
+    (old.folder / "order.json").write_text(json.dumps(order | {"created": 0.0}))
+    at_work = Batch.read(old.folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(Batch, "running", property(lambda self: self.folder == at_work.folder))
+        assert _batches.purge(settings.home, 30) == 1 and not crashed.exists()
+    _retention.purge(settings)  # nothing has an end
+    assert old.folder.exists()
+    _retention.purge(replace(settings, retention_days=30))
+    assert not old.folder.exists() and [b.folder for b in _batches.all_batches(settings.home)] == [
+        new.folder
+    ]
+
+
+def test_one_thread_removes_what_is_past_its_time_and_survives_what_goes_wrong(
+    settings, monkeypatch, caplog
+):
+    began, rounds = [], []
+    monkeypatch.setattr(_retention, "_once", threading.Lock())
+    monkeypatch.setattr(_retention.threading, "Thread", lambda **how: began.append(how) or NoThread)
+    for days in (None, 30, 30):
+        _retention.start(replace(settings, retention_days=days))
+    assert len(began) == 1 and began[0]["daemon"]
+
+    def broken(*_):
+        rounds.append(1)
+        if len(rounds) == 4:
+            raise KeyboardInterrupt
+        raise RuntimeError("full of odd things")
+
+    monkeypatch.setattr(_batches, "purge", broken)
+    monkeypatch.setattr(Store, "open", broken)
+    monkeypatch.setattr(_retention.time, "sleep", lambda _: None)
+    with pytest.raises(KeyboardInterrupt):
+        began[0]["target"](*began[0]["args"])
+    assert "Old batches could not be removed" in caplog.text
+    assert "Old studies could not be removed" in caplog.text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import stat
 
 import pytest
 
@@ -33,3 +34,24 @@ def test_what_a_killed_write_left_is_removed_and_nothing_else(tmp_path):
     files.remove_leftovers(tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["checkpoint.pt"]
     assert (tmp_path / "checkpoint.pt").read_text() == "whole"
+
+
+def mode(path):
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_a_private_folder_is_taken_from_others_and_never_given_back_to_anybody(tmp_path):
+    files.make_private(tmp_path / "new" / "home")
+    assert mode(tmp_path / "new" / "home") == 0o700
+    for before, after in ((0o755, 0o700), (0o2775, 0o700), (0o555, 0o500), (0o1777, 0o1777)):
+        (tmp_path / "old").mkdir(exist_ok=True)
+        (tmp_path / "old").chmod(before)
+        files.make_private(tmp_path / "old")
+        assert mode(tmp_path / "old") == after
+    (tmp_path / "old").chmod(0o700)
+
+
+def test_a_private_file_is_its_owners(tmp_path):
+    files.write_atomically(tmp_path / "a", lambda p: p.write_text("x"), private=True)
+    files.write_atomically(tmp_path / "b", lambda p: p.write_text("x"))
+    assert mode(tmp_path / "a") == 0o600 and mode(tmp_path / "b") & 0o400

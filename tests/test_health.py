@@ -87,6 +87,7 @@ def test_a_line_is_json_with_its_ids(log: Path) -> None:
     assert lines[0]["error"] == "e1" and lines[0]["request"] == "r1"
     assert "deep down" in lines[0]["trace"] and "trace" not in lines[1]
     assert stat.S_IMODE(log.stat().st_mode) == 0o600
+    assert stat.S_IMODE(log.parent.parent.stat().st_mode) == 0o700  # BONE_HOME
 
 
 def test_the_log_is_rotated(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:

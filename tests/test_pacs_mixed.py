@@ -20,7 +20,7 @@ from core.cascade import Cascade
 from core.commands import listen
 from core.dicom_out import reply
 from core.dicom_out.fhir import diagnostic_report
-from core.errors import ImageRejected
+from core.errors import ImageRejected, StoreUnavailable
 from core.pacs import sender, service
 from core.pacs.folder import WatchedFolder
 from core.pacs.inbox import Inbox
@@ -241,3 +241,27 @@ def test_the_listener_follows_a_promotion(cascade, weights, tmp_path, monkeypatc
     before = scorer.cascade
     listen._follow(scorer, Settings(home=tmp_path, weights=tmp_path / "none"))
     assert scorer.cascade is before  # what is there goes on
+
+
+def test_the_listener_removes_what_is_past_its_time(tmp_path, monkeypatch, caplog) -> None:
+    purged = []
+
+    def purge() -> None:
+        purged.append(1)
+        raise StoreUnavailable("The database is locked.")
+
+    def work(inbox, scorer, quiet, stop, polls) -> None:
+        for poll in (*polls, *polls):
+            poll()
+
+    scorer = SimpleNamespace(store=SimpleNamespace(purge=purge))
+    monkeypatch.setattr(listen, "_scorer", lambda *_: scorer)
+    for name in ("_follow", "_on_signal"):
+        monkeypatch.setattr(listen, name, lambda *_: None)
+    monkeypatch.setattr(service, "keep_sending", lambda *_: None)
+    monkeypatch.setattr(service, "work", work)
+    options = SimpleNamespace(folder=None, sign_for=None, send_to=[], quiet=0)
+    settings, outbox = Settings(home=tmp_path), SimpleNamespace(destinations=dict)
+    assert listen._run(options, settings, None, outbox, None, threading.Event()) == 0
+    assert len(purged) == 1  # an hour later again, and nothing else was held up
+    assert "past its time could not be removed" in caplog.text

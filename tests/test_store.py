@@ -578,6 +578,18 @@ def test_what_is_past_its_time_loses_pictures_and_names(
     store.close()
 
 
+def test_only_its_owner_reads_what_is_kept(settings: Settings, release: Release) -> None:
+    if settings.database_url:
+        pytest.skip("the database is PostgreSQL's to guard")
+    settings.home.mkdir(parents=True, exist_ok=True)
+    settings.home.chmod(0o755)
+    store = Store.open(settings)
+    add(store, release)
+    store.close()
+    kept = [settings.home, settings.home / "bone.sqlite", *settings.home.glob("images/*/*")]
+    assert [oct(p.stat().st_mode & 0o777) for p in kept] == ["0o700", *["0o600"] * (len(kept) - 1)]
+
+
 def test_a_picture_that_another_study_needs_stays(settings: Settings, release: Release) -> None:
     store = Store.open(replace(settings, retention_days=30))
     add(store, release)

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from core.errors import SettingsInvalid, WeightsInvalid
+from core.errors import SettingsInvalid, StoreUnavailable, WeightsInvalid
 from core.settings import Settings
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from core.pacs.outbox import Outbox, Send
     from core.pacs.scoring import Scorer
     from core.pacs.tls import Encryption
+    from core.store import Store
 
 log = logging.getLogger(__name__)
 HELP = "take radiographs from a PACS or a folder and put the results on the worklist"
@@ -165,6 +166,7 @@ def _run(
     from core.pacs import service
     from core.pacs.scoring import teller
     from core.pacs.service import every
+    from core.store import PURGE_SECONDS
 
     polls = [_folder(options.folder, settings, inbox)] if options.folder else []
     scorer = _scorer(options, settings, outbox)
@@ -180,6 +182,7 @@ def _run(
                 name,
             )
     polls.append(every(5.0, partial(_follow, scorer, settings)))
+    polls.append(every(PURGE_SECONDS, partial(_purge, scorer.store)))
     sending = threading.Thread(
         target=service.keep_sending, args=(outbox, send, stop, teller(scorer.store)), daemon=True
     )
@@ -200,6 +203,14 @@ def _follow(scorer: Scorer, settings: Settings) -> None:
             log.warning("Release %s is used from now on.", scorer.cascade.release.id)
     except WeightsInvalid as error:
         log.error("The release in use stays %s: %s", scorer.cascade.release.id, error)
+
+
+def _purge(store: Store) -> None:
+    """Remove what is past its time; where that fails, studies are assessed all the same."""
+    try:
+        store.purge()
+    except (OSError, StoreUnavailable) as error:
+        log.error("What is past its time could not be removed: %s", type(error).__name__)
 
 
 def _cascade(settings: Settings) -> Cascade:

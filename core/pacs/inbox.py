@@ -17,7 +17,7 @@ from typing import Any
 
 from core import locks
 from core.errors import SettingsInvalid
-from core.files import remove_leftovers, write_atomically, write_json
+from core.files import make_private, remove_leftovers, write_atomically, write_json
 
 _PLAIN = re.compile(r"[0-9.]{1,64}")
 _SCORED = "scored.json"
@@ -108,8 +108,12 @@ class Inbox:
 
 @contextmanager
 def alone(home: Path) -> Iterator[None]:
-    """One process works in ``home`` at a time; raises SettingsInvalid for a second one."""
-    home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    """One process works in ``home``, a folder in BONE_HOME, at a time.
+
+    Raises SettingsInvalid for a second one.
+    """
+    make_private(home.parent)
+    home.mkdir(exist_ok=True, mode=0o700)
     with (home / "lock").open("w") as file:
         try:
             locks.take(file)

@@ -21,6 +21,7 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from core.errors import SettingsInvalid, StoreUnavailable
+from core.files import make_private
 from core.store.tables import AuditHead
 
 MIGRATIONS = Path(__file__).with_name("migrations")
@@ -104,7 +105,9 @@ def _one_sentence() -> Iterator[None]:
 def _engine(url: str, home: Path) -> Engine:
     try:
         if not url:
-            home.mkdir(parents=True, exist_ok=True)
+            make_private(home)
+            if not (home / FILE).exists():  # else SQLite makes one that others may read
+                (home / FILE).touch(mode=0o600)
         parsed = make_url(url or f"sqlite:///{home / FILE}")
     except ArgumentError as error:
         raise SettingsInvalid("DATABASE_URL is not the URL of a database.") from error

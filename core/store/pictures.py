@@ -32,8 +32,7 @@ class Pictures:
         try:
             if not path.exists():
                 self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-                write_atomically(path, lambda p: p.write_bytes(data))
-                path.chmod(0o600)
+                write_atomically(path, lambda p: p.write_bytes(data), private=True)
         except OSError as error:
             raise StoreUnavailable("The picture could not be written to BONE_HOME.") from error
         return sha256

@@ -34,6 +34,7 @@ from core.study import StudyResult
 if TYPE_CHECKING:
     from core.manifest import Release
 
+PURGE_SECONDS = 3600  # how often what is past its time is looked for
 PROGRAM = "program"  # the actor of what happens by itself
 CONFLICT = (
     "You decided this study in another window in the meantime. That decision is shown now and "

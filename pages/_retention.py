@@ -1,0 +1,49 @@
+"""What is past its time goes once an hour, whatever page is used or none."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+
+from core.settings import Settings
+
+log = logging.getLogger(__name__)
+_once = threading.Lock()  # of the process, and never given back
+
+
+def start(settings: Settings) -> None:
+    """Begin, in a thread of its own, where anything has an end and no thread does it already."""
+    if settings.retention_days is not None and _once.acquire(blocking=False):
+        threading.Thread(target=_keep, args=(settings,), name="retention", daemon=True).start()
+
+
+def _keep(settings: Settings) -> None:
+    from core.store import PURGE_SECONDS  # not on the way to the first page
+
+    while True:
+        purge(settings)
+        time.sleep(PURGE_SECONDS)
+
+
+def purge(settings: Settings) -> None:
+    """Remove pictures and names of old studies, and old batches.
+
+    The boundary of the thread: what goes wrong is in the log, and is tried again an hour later.
+    """
+    from core.store import Store
+    from pages import _batches
+
+    if settings.retention_days is None:
+        return
+    try:
+        if removed := _batches.purge(settings.home, settings.retention_days):
+            log.info("%d batches were past their time and are removed.", removed)
+    except Exception:
+        log.exception("Old batches could not be removed.")
+    try:
+        with contextlib.closing(Store.open(settings)):  # which removes old studies as it opens
+            pass
+    except Exception:
+        log.exception("Old studies could not be removed.")
