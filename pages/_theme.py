@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from html import escape
@@ -68,10 +69,11 @@ def boundary() -> Iterator[None]:
 def sentence(error: CascadeError | OSError) -> str:
     """What is shown of an error that was expected, and logged.
 
-    Of what the disk refused without the path, which is the server's; a number leads to it.
+    Of what the disk refused without the path, which is the server's; a number leads to it. The
+    sentence itself is not logged: it may have a file's name, and that a patient's.
     """
     if isinstance(error, CascadeError):
-        log.warning("Shown to the reader: %s", error)
+        log.warning("Shown to the reader: %s%s", type(error).__name__, _raised_at(error))
         return str(error)
     number, why = secrets.token_hex(4), error.strerror or type(error).__name__
     log.error("The disk refused, %s", number, exc_info=error, extra={"error": number})
@@ -79,6 +81,12 @@ def sentence(error: CascadeError | OSError) -> str:
         f"A file or folder could not be read or written ({why}), so this was not done. It is in "
         f"the log as error {number}."
     )
+
+
+def _raised_at(error: CascadeError) -> str:
+    """Where it came up, " at file:line"; "" for one that was never raised."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
 
 
 def ask(action: Callable[..., object], *arguments: object) -> None:

@@ -23,7 +23,7 @@ from core.batch.run import Order, run
 from core.errors import BatchFailed, ImageRejected, PathRefused
 from core.settings import ROOT, Settings
 from core.store import Store
-from pages import _batch_results, _batches, _retention
+from pages import _batch_results, _batches, _retention, _theme
 from pages._batches import Batch
 from tests.batches import Stand, fill, scorer
 from tests.listed import lists
@@ -293,6 +293,15 @@ def test_the_download_is_the_table_of_the_command_line(settings, tmp_path, quiet
     found = list(csv.DictReader(io.StringIO(given["CSV"]().decode())))
     assert len(found) == 16
     assert given["JSON lines"]() == batch.out.read_bytes()
+
+
+def test_a_damaged_archives_name_is_shown_and_not_logged(settings, caplog):
+    with pytest.raises(BatchFailed) as caught:
+        _batches.of_files([("MUSTERMANN_MAX_1950.zip", b"PK\x03\x04 and no more")], settings)
+    said = _theme.sentence(caught.value)
+    assert said == "The archive MUSTERMANN_MAX_1950.zip is damaged or incomplete."
+    assert "MUSTERMANN" not in caplog.text and "BatchFailed at _batches.py:" in caplog.text
+    assert "Shown to the reader: BatchFailed" in caplog.text
 
 
 def test_dropped_files_are_private_and_go_when_their_time_is_over(settings, quiet, monkeypatch):
