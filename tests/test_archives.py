@@ -126,3 +126,16 @@ def test_what_is_no_archive_is_said_so(tmp_path: Path, data: bytes) -> None:
     path.write_bytes(data)
     with pytest.raises(BatchFailed, match="damaged"):
         Archive(path)
+
+
+def test_a_damaged_member_is_refused_whatever_packed_it(tmp_path: Path) -> None:
+    for method in (zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
+        path = tmp_path / f"{method}.zip"
+        with zipfile.ZipFile(path, "w", method) as out:
+            out.writestr("a", encoded(phantom(), "PNG"))
+        data = bytearray(path.read_bytes())
+        data[31:51] = b"\xff" * 20  # behind the header, the first bytes of what was packed
+        path.write_bytes(data)
+        [name] = Archive(path).names()
+        with pytest.raises(ImageRejected, match="damaged or encrypted"):
+            Archive(path).read(name, ImageLimits())

@@ -11,14 +11,13 @@ import io
 import json
 import re
 import shutil
-import struct
 import tempfile
 import zipfile
-import zlib
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from core import files
+from core.batch.inputs import DAMAGED
 from core.errors import WeightsInvalid
 from core.manifest import Release, WeightsFile, absent_parts
 from core.registry import FORMAT, Registry
@@ -31,11 +30,6 @@ ENTRY = "release.json"
 MAX_ENTRY_BYTES = 8 * 2**20
 MAX_FILES = 32
 NO_ZIP = "This file is no zip that can be read."
-# What zipfile raises for a damaged or hostile file, OSError for offsets before its beginning.
-DAMAGED = (
-    zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError, ValueError, KeyError,
-    struct.error, zlib.error,
-)  # fmt: skip
 _FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}\.safetensors")
 
 

@@ -7,7 +7,9 @@ anything is written, nor how large it becomes.
 from __future__ import annotations
 
 import hashlib
+import lzma
 import os
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -19,6 +21,13 @@ from core import imaging
 from core.errors import BatchFailed, ImageRejected, PathRefused
 from core.roots import resolve
 from core.settings import ImageLimits
+
+# What zipfile raises for a damaged, hostile or encrypted archive (RuntimeError: encrypted;
+# NotImplementedError: an unknown compression; OSError also for offsets before its beginning).
+DAMAGED = (
+    zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError, ValueError, KeyError,
+    struct.error, zlib.error, lzma.LZMAError,
+)  # fmt: skip
 
 
 class Source(Protocol):
@@ -117,7 +126,7 @@ class Archive:
         self._path = path
         try:
             self._zip = zipfile.ZipFile(path)
-        except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError) as error:
+        except DAMAGED as error:
             raise BatchFailed("The ZIP archive is damaged and cannot be read.") from error
 
     def names(self) -> Iterator[str]:
@@ -135,8 +144,7 @@ class Archive:
         try:
             with self._zip.open(member) as file:
                 return file.read(limits.max_bytes + 1)
-        # RuntimeError: encrypted. NotImplementedError: an unknown compression.
-        except (OSError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+        except DAMAGED as error:
             raise ImageRejected("The file in the archive is damaged or encrypted.") from error
 
     def label(self, name: str) -> str:
