@@ -233,12 +233,18 @@ def _limit_uploads(access: Access) -> None:
     with _patching:
         if hasattr(manager, "limited"):
             return
-        keep = manager.add_file
+        keep, most = manager.add_file, Settings.from_environment().limits.max_bytes
 
         def add_file(session_id: str, file: UploadedFileRec) -> None:
             if _has_login() and not _sign_ins.knows(session_id):
                 log.warning("An upload of somebody who is not signed in was refused.")
                 raise HTTPException(401, "Please sign in.")
+            # Streamlit knows one limit for all uploads, that of a release, which is a ZIP archive.
+            if len(file.data) > most and not file.name.lower().endswith(".zip"):
+                log.warning(
+                    "An upload of %d bytes was refused: a picture has less.", len(file.data)
+                )
+                raise HTTPException(413, "The file is larger than this program accepts.")
             sizes = {s: [len(f.data) for f in kept.values()] for s, kept in _kept(manager)}
             try:
                 every = [n for session in sizes.values() for n in session]

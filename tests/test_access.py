@@ -318,3 +318,20 @@ def test_who_is_not_signed_in_uploads_nothing(
     assert list(manager.file_storage) == ["of a reader"]
     monkeypatch.setattr(_access, "_has_login", lambda: False)
     manager.add_file("where there is no login", file)
+
+
+def test_a_picture_has_a_limit_of_its_own_and_a_release_is_larger(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    manager = MemoryUploadedFileManager("/upload")
+    runtime = SimpleNamespace(uploaded_file_mgr=manager)
+    monkeypatch.setattr("streamlit.runtime.get_instance", lambda: runtime)
+    monkeypatch.setenv("BONE_MAX_MEGABYTES", "1")
+    _access._limit_uploads(Access())
+    data = bytes(2**20 + 1)
+    with pytest.raises(HTTPException) as refused:
+        manager.add_file("one", UploadedFileRec("1", "a.png", "image/png", data))
+    assert refused.value.status_code == 413 and not manager.file_storage
+    manager.add_file("one", UploadedFileRec("2", "2027.01-1.zip", "application/zip", data))
+    manager.add_file("one", UploadedFileRec("3", "a.png", "image/png", data[:-1]))
+    assert len(manager.file_storage["one"]) == 2

@@ -8,6 +8,7 @@ import socket
 import ssl
 import subprocess
 import threading
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -16,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from core.settings import ROOT
+from pages import _shelf
 from tests.ports import free_port
 from tests.waiting import eventually
 
@@ -137,7 +139,14 @@ def test_the_proxy_has_tls_headers_and_limits(proxy: tuple[int, Path]) -> None:
     assert "Upgrade: websocket\n" in sent and "Connection: upgrade\n" in sent
     connection.close()
     connection.putrequest("PUT", "/_stcore/upload_file/x")
-    connection.putheader("Content-Length", str(102 * 2**20))
+    connection.putheader("Content-Length", str(162 * 2**20))
     connection.endheaders()
     assert connection.getresponse().status == 413
     connection.close()
+
+
+def test_a_release_that_the_page_takes_passes_the_server_and_the_proxy() -> None:
+    config = tomllib.loads((ROOT / ".streamlit/config.toml").read_text())
+    assert config["server"]["maxUploadSize"] == _shelf.MAX_PARCEL_MB
+    around = f"client_max_body_size {_shelf.MAX_PARCEL_MB + 1}m;"
+    assert around in (ROOT / "deploy/nginx.conf").read_text()
