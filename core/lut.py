@@ -144,14 +144,14 @@ def _table(item: Dataset, values: Values, dataset: Dataset) -> tuple[Values, flo
     entries = entries or 0x10000
     if first > 0x7FFF and values.min() < 0:  # a negative number that was read as unsigned
         first -= 0x10000
-    lut = _lut_data(item.LUTData, entries, dataset)[:entries]
+    lut = lut_data(item.LUTData, entries, dataset)[:entries]
     if not lut.size:
         raise ValueError("empty lookup table")
     index = np.clip(np.rint(values) - first, 0, lut.size - 1).astype(np.intp)
     return lut[index].astype(np.float64), float(max(2**bits - 1, int(lut.max())))
 
 
-def _lut_data(data: Any, entries: int, dataset: Dataset) -> NDArray[Any]:
+def lut_data(data: Any, entries: int, dataset: Dataset) -> NDArray[Any]:
     """LUT Data: a list of numbers (VR US) or 16-bit words (OW), of 8-bit entries two a word."""
     if not isinstance(data, bytes):
         return np.atleast_1d(np.asarray(data, np.int64)) & 0xFFFF

@@ -17,7 +17,7 @@ from pydicom.uid import XRayAngiographicImageStorage
 
 from core.__main__ import main
 from core.cascade import Cascade
-from core.dicom_out import reply
+from core.dicom_out import presentation, reply
 from core.dicom_out.encoding import encoded as encoded_file
 from core.dicom_out.fhir import diagnostic_report
 from core.dicom_out.region import outline
@@ -115,6 +115,73 @@ def several_frames() -> bytes:
     both = np.stack([grey, 255 - grey])
     angiography = {"SOPClassUID": XRayAngiographicImageStorage, "Modality": "XA"}
     return dicom(grey, NumberOfFrames=2, PixelData=both.tobytes(), **angiography, **UIDS)
+
+
+def table(first: int = 0, bits: int = 12, words: bool = False) -> Dataset:
+    """A VOI LUT of 4,096 entries from dark to bright. words: as OW and not as numbers."""
+    item, values = Dataset(), np.arange(4096) >> (12 - bits)
+    item.add_new("LUTDescriptor", "SS" if first < 0 else "US", [4096, first, bits])
+    item.add_new(
+        "LUTData",
+        "OW" if words else "US",
+        values.astype("<u2").tobytes() if words else values.tolist(),
+    )
+    return item
+
+
+WINDOW = {"WindowCenter": 2048, "WindowWidth": 4096}
+
+
+@needs
+@pytest.mark.parametrize(
+    ("header", "kept"),
+    [
+        ({"VOILUTSequence": [table(words=True)], **WINDOW}, "VOILUTSequence"),  # both are legal
+        ({"VOILUTSequence": [table(), table()]}, "VOILUTSequence"),
+        ({"VOILUTSequence": [table(-5)], **WINDOW}, "WindowCenter"),
+        ({"VOILUTSequence": [Dataset()], **WINDOW}, "WindowCenter"),
+        ({"VOILUTSequence": [], **WINDOW}, "WindowCenter"),
+        ({"VOILUTFunction": "ODD", **WINDOW}, "WindowCenter"),
+        ({"VOILUTFunction": "sigmoid", **WINDOW}, "VOILUTFunction"),
+        ({"RescaleSlope": 2, **WINDOW}, "WindowCenter"),
+        ({"RescaleIntercept": 2, "RescaleType": "X" * 70, **WINDOW}, "WindowCenter"),
+        ({"RescaleSlope": 2, "RescaleIntercept": 1, "RescaleType": "X" * 70}, "RescaleSlope"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::UserWarning:pydicom", "ignore::UserWarning:highdicom")
+def test_an_outline_repeats_what_it_can_of_the_grey_values(
+    cascade: Cascade, tmp_path: Path, caplog, header: dict[str, object], kept: str
+) -> None:
+    data = dicom(phantom(120, 100, bits=12), BitsStored=12, **UIDS, **header)
+    assessment = suspected(reply.assess(cascade, [("a.dcm", data)], LIMITS))
+    made = dict(reply.objects(assessment))
+    assert set(made) == {
+        *("capture-1.dcm", "presentation-1.dcm", "report-sr.dcm", "report-pdf.dcm")
+    }
+    state = made["presentation-1.dcm"]
+    assert problems(encoded_file(state), tmp_path) == []
+    [softcopy] = state.get("SoftcopyVOILUTSequence") or [state]
+    assert kept in softcopy or kept in state
+    assert ("VOILUTSequence" in softcopy) + ("WindowWidth" in softcopy) <= 1
+    if kept == "VOILUTSequence":  # the whole range, in the 16 bits that it says
+        shown = np.frombuffer(softcopy.VOILUTSequence[0].LUTData, "<u2")
+        assert softcopy.VOILUTSequence[0].LUTDescriptor == [4096, 0, 16]
+        assert (shown[0], shown[-1]) == (0, 0xFFFF) and (np.diff(shown.astype(int)) >= 0).all()
+
+
+def test_an_outline_that_cannot_be_made_costs_no_report(
+    elbow: Assessment, monkeypatch: pytest.MonkeyPatch, caplog
+) -> None:
+    said = "^".join(("Doe", "Jane"))  # what a library quotes in its message
+
+    def refuses(**_: object) -> None:
+        raise ValueError(said)
+
+    monkeypatch.setattr(presentation.pr, "GrayscaleSoftcopyPresentationState", refuses)
+    names = [name for name, _ in reply.objects(suspected(elbow))]
+    assert names == ["capture-1.dcm", "report-sr.dcm", "report-pdf.dcm"]
+    assert "The outline of a view is not sent: ValueError" in caplog.text
+    assert said not in caplog.text
 
 
 @needs

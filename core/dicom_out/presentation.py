@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import traceback
+from typing import TypeAlias
+
 import numpy as np
 from highdicom import PresentationLUTTransformation, pr
 from pydicom.dataset import Dataset
@@ -10,12 +14,25 @@ from core.dicom_out.region import outline
 from core.dicom_out.series import SERIES, device, side
 from core.dicom_out.source import Assessment, View, finding_words
 
+log = logging.getLogger(__name__)
+_Outline: TypeAlias = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
+
 
 def presentation_state(view: View, assessment: Assessment, number: int) -> Dataset | None:
-    """The object of one view; None where there is no region or the source is in colour."""
+    """The object of one view; None where there is no region, the source is in colour or its header
+    is so odd that highdicom refuses it: an outline never costs the report."""
     region = outline(view.radiograph, view.result)
     if region is None or not _is_grey(view):
         return None
+    try:
+        return _state(view, assessment, number, region)
+    except Exception as error:  # noqa: BLE001 - and no message in the log: it may quote values
+        where = "".join(traceback.format_tb(error.__traceback__))
+        log.error("The outline of a view is not sent: %s\n%s", type(error).__name__, where)
+        return None
+
+
+def _state(view: View, assessment: Assessment, number: int, region: _Outline) -> Dataset:
     name = assessment.uid("PR", view.source.SOPInstanceUID, view.frame)
     inverse = view.source.PhotometricInterpretation == "MONOCHROME1"
     state: Dataset = pr.GrayscaleSoftcopyPresentationState(
@@ -56,9 +73,7 @@ def _is_grey(view: View) -> bool:
     return str(view.source.get("PhotometricInterpretation")) in ("MONOCHROME1", "MONOCHROME2")
 
 
-def _annotation(
-    view: View, assessment: Assessment, region: np.ndarray[tuple[int, ...], np.dtype[np.float64]]
-) -> pr.GraphicAnnotation:
+def _annotation(view: View, assessment: Assessment, region: _Outline) -> pr.GraphicAnnotation:
     probability = view.result.fracture.probability if view.result.fracture else 0.0
     text = f"{finding_words(view.result).capitalize()}, {probability:.0%}. Preliminary."
     header = view.radiograph.header

@@ -10,12 +10,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from pydicom.datadict import dictionary_VR
 from pydicom.dataset import Dataset
 from pydicom.valuerep import DA, TM
 
 from core.errors import ImageRejected
-from core.lut import numbers
+from core.lut import lut_data, numbers
 from core.manifest import Release
 from core.study import SIDES, StudyResult, combine
 from core.types import BodyPart, ImageResult, Radiograph
@@ -35,14 +36,16 @@ _IDENTITY = (
 )
 # PS3.3 C.11: how the source's grey values are shown; a presentation state repeats it.
 _GREY = (
-    *("ModalityLUTSequence", "RescaleIntercept", "RescaleSlope", "RescaleType"),
-    *("VOILUTSequence", "WindowCenter", "WindowWidth", "VOILUTFunction", "PresentationLUTShape"),
+    *("RescaleIntercept", "RescaleSlope", "RescaleType"),
+    *("WindowCenter", "WindowWidth", "VOILUTFunction", "PresentationLUTShape"),
 )
 _PICTURE = (
     *("Rows", "Columns", "NumberOfFrames", "PhotometricInterpretation"),
     *("SamplesPerPixel", "BitsAllocated", "BitsStored", "PixelRepresentation"),
 )
 _SEXES = ("M", "F", "O", "")
+_WINDOW = ("WindowCenter", "WindowWidth", "VOILUTFunction")
+_FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")  # PS3.3 C.11.2.1.2 and C.11.2.1.3
 _DATE = re.compile(r"\d{8}")
 _TIME = re.compile(r"\d{2}(\d{2}(\d{2}(\.\d{1,6})?)?)?")
 
@@ -160,18 +163,61 @@ def source_of(header: Dataset) -> Dataset:
         value = header.get(keyword)
         if value is not None and value != "":
             setattr(source, keyword, value)
-    _drop_invalid_window(source)
+    _keep_rescale(source)
+    _keep_window(source)
+    _keep_table(source, header)
     source.Modality = _text(header, "Modality") or "OT"
     return source
 
 
-def _drop_invalid_window(source: Dataset) -> None:
+def _keep_rescale(source: Dataset) -> None:
+    """Slope and intercept mean something only together (PS3.3 C.11.1)."""
+    slopes, intercepts = numbers(source, "RescaleSlope"), numbers(source, "RescaleIntercept")
+    finite = all(map(math.isfinite, (*slopes, *intercepts)))
+    if not (len(slopes) == len(intercepts) == 1 and finite and slopes[0]):
+        _drop(source, ("RescaleSlope", "RescaleIntercept", "RescaleType"))
+    elif len(_text(source, "RescaleType")) > 64:
+        _drop(source, ["RescaleType"])
+
+
+def _keep_window(source: Dataset) -> None:
+    """Windows that mean something, by a function that the standard has."""
     centres, widths = numbers(source, "WindowCenter"), numbers(source, "WindowWidth")
     pairs = list(zip(centres, widths))
-    if pairs and all(math.isfinite(c) and 1 <= w < math.inf for c, w in pairs):
-        source.WindowCenter, source.WindowWidth = ([x[i] for x in pairs] for i in (0, 1))
+    if not pairs or not all(math.isfinite(c) and 1 <= w < math.inf for c, w in pairs):
+        _drop(source, _WINDOW)
         return
-    for keyword in ("WindowCenter", "WindowWidth", "VOILUTFunction"):
+    source.WindowCenter, source.WindowWidth = ([x[i] for x in pairs] for i in (0, 1))
+    function = _text(source, "VOILUTFunction").upper()
+    _drop(source, ["VOILUTFunction"])
+    if function in _FUNCTIONS:
+        source.VOILUTFunction = function
+
+
+def _keep_table(source: Dataset, header: Dataset) -> None:
+    """The first VOI LUT where it can be used, instead of the window: it is what is shown.
+
+    A picture may have both and a presentation state one of them. Its entries become words of 16
+    bits, the form that a state is written in here, whatever the source has.
+    """
+    for item in list(header.get("VOILUTSequence") or [])[:1]:
+        try:
+            entries, first, bits = (int(v) for v in item.LUTDescriptor)
+            table = lut_data(item.LUTData, entries or 0x10000, header)[: entries or 0x10000]
+        except (AttributeError, TypeError, ValueError):  # a damaged one
+            return
+        if not table.size or not 0 <= first <= 0xFFFF or not 1 <= bits <= 16:
+            return
+        top = max(2**bits - 1, int(table.max()))
+        kept = Dataset()
+        kept.LUTDescriptor = [table.size & 0xFFFF, first, 16]  # 65,536 entries are written as 0
+        kept.LUTData = np.rint(table * (0xFFFF / top)).astype("<u2").tobytes()
+        source.VOILUTSequence = [kept]
+        _drop(source, _WINDOW)
+
+
+def _drop(source: Dataset, keywords: Sequence[str]) -> None:
+    for keyword in keywords:
         source.pop(keyword, None)
 
 
