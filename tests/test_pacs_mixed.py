@@ -158,6 +158,23 @@ def test_what_came_again_since_is_not_signed(cascade, tmp_path, caplog) -> None:
     hospital.store.close()
 
 
+def test_what_came_again_under_the_right_patient_is_not_signed_for_the_wrong_one(
+    cascade, tmp_path, caplog
+) -> None:
+    hospital = Hospital(cascade, tmp_path)
+    wrong = hospital.arrives(radiograph("1", "P-ANNA"), name="1.2.826.0.1.1.dcm")
+    hospital.arrives(radiograph("1", "P-BERTA"), name="1.2.826.0.1.1.dcm")
+    hospital.sent()
+    [right] = {e.id for e in hospital.store.worklist()} - {wrong}
+    assert {e.id: e.newer for e in hospital.store.worklist()} == {wrong: right, right: ""}
+    hospital.store.decide(wrong, "ann", Opinion(Verdict.AGREE), 0)
+    assert hospital.later() == 0 and not hospital.sent()
+    assert "came again since" in caplog.text
+    hospital.store.decide(right, "ann", Opinion(Verdict.AGREE), 0)
+    assert hospital.later() == 1 and hospital.sent()["SR VERIFIED"].PatientID == "P-BERTA"
+    hospital.store.close()
+
+
 def test_a_router_is_not_stopped_by_what_is_no_radiograph(tmp_path) -> None:
     inbox = Inbox(tmp_path / "inbox")
     server = serve(Door(port=0, reserve=0), inbox, tmp_path)

@@ -56,9 +56,9 @@ class Hospital:
             lambda name, sha: release if (name, sha) == (release.id, release.sha256) else None,
         )
 
-    def arrives(self, data: bytes, uid: str = "1.2.3") -> str:
+    def arrives(self, data: bytes, uid: str = "1.2.3", name: str = "a.dcm") -> str:
         """Scored, and its preliminary objects sent; the id on the worklist."""
-        self.inbox.put(uid, "a.dcm", data)
+        self.inbox.put(uid, name, data, instead=True)
         scorer = Scorer(self.cascade, self.store, self.outbox, LIMITS, [TO])
         for study in self.inbox.due(0):
             assert score_one(self.inbox, scorer, study)

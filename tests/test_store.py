@@ -25,7 +25,7 @@ from core.settings import Settings
 from core.store import Mark, Opinion, Query, Status, Store, Verdict, audit, rows, tables
 from core.store.database import MIGRATIONS, Database
 from core.store.export import to_csv
-from core.study import StudyResult, combine
+from core.study import StudyResult, combine, key_of
 from core.types import (
     BodyPart,
     BodyPartPrediction,
@@ -497,6 +497,28 @@ def test_what_is_superseded(
     assert {e.id: e.newer for e in store.worklist()} == wanted
     assert {r.id: r.newer for r in store.studies()} == wanted
     assert {i: store.study(i).newer for i in ids} == wanted
+
+
+@pytest.mark.parametrize(
+    ("name", "actor", "superseded"),
+    [
+        ("1.2.840.7.dcm", "listener", True),
+        ("1.2.840.8.dcm", "listener", False),  # two patients of one study have no object in common
+        ("1.2.840.7.dcm", "ann", False),  # what a reader dropped may be called anything
+        ("a.dcm", "listener", False),
+    ],
+)
+def test_a_corrected_patient_takes_the_place_of_the_other(
+    store: Store, release: Release, name: str, actor: str, superseded: bool
+) -> None:
+    ids = []
+    first = "a.dcm" if name == "a.dcm" else "1.2.840.7.dcm"
+    for number, (patient, file) in enumerate((("ab12", first), ("cd34", name)), 1):
+        seen = [ImageResult(file, f"{number}" * 64, "No.", release.id, release.sha256, 1.0)]
+        study = combine(key_of("x", "1.2.3", patient), seen, release)
+        ids.append(store.add_study("S", study, release, {}, actor))
+    wanted = {ids[0]: ids[1] if superseded else "", ids[1]: ""}
+    assert {e.id: e.newer for e in store.worklist()} == wanted
 
 
 def test_other_body_parts_are_those_that_were_not_assessed(store: Store, release: Release) -> None:

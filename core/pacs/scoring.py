@@ -29,11 +29,12 @@ from core.pipeline import diagnose
 from core.settings import ImageLimits
 from core.store import Store
 from core.store.audit import LONGEST_FACT
+from core.store.query import LISTENER
 from core.study import combine, key_of
 from core.types import ImageResult
 
 log = logging.getLogger(__name__)
-ACTOR = "listener"
+ACTOR = LISTENER
 KINDS = {
     SecondaryCaptureImageStorage: "SC",
     ComprehensiveSRStorage: "SR",

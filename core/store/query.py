@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeAlias
 
 from sqlalchemy import ColumnElement, Select, false, func, or_, select
 from sqlalchemy.orm import Session, selectinload
@@ -27,6 +28,11 @@ from core.study import StudyResult, study_uid_of
 from core.types import BodyPart, Finding, ImageResult
 
 REMOVED = "Removed"
+LISTENER = "listener"
+"""Who added a study that came from a PACS: its files are called by the UIDs of their objects."""
+_OBJECT = re.compile(r"[0-9]+(\.[0-9]+)+\.dcm")
+_AT_ONCE = 10_000  # values of one statement: SQLite takes 32,766
+_Views: TypeAlias = list[tuple[str, str | None]]
 WHOLE = (
     selectinload(t.Study.views),
     selectinload(t.Study.decisions),
@@ -35,7 +41,7 @@ WHOLE = (
 
 
 def entries(session: Session, wanted: Query) -> list[Entry]:
-    """The lines of the worklist in their order: four statements, however many there are."""
+    """The lines of the worklist in their order: a handful of statements, however many there are."""
     counted = select(t.View.study_id, func.count()).group_by(t.View.study_id)
     views = {study: n for study, n in session.execute(counted)}
     decisions: dict[str, list[t.Decision]] = defaultdict(list)
@@ -54,7 +60,7 @@ def entries(session: Session, wanted: Query) -> list[Entry]:
 
 
 def records(session: Session, wanted: Query) -> list[StudyRecord]:
-    """The studies asked for with all that is known of them: five statements."""
+    """The studies asked for with all that is known of them: as few statements."""
     newer = _superseded(session)
     studies = session.scalars(_ordered(wanted).options(*WHOLE))
     found = [record(s, newer.get(s.id, "")) for s in studies]
@@ -114,37 +120,52 @@ def _superseded(session: Session) -> dict[str, str]:
 
     Of it: with its key, which tells the patients of one Study Instance UID apart (what is no UID
     may be the name of many a file), and with all of its pictures or another one in the place of
-    one. A view that comes alone later takes nothing away from those before it.
+    one. A view that comes alone later takes nothing away from those before it. Of the listener,
+    whose files are called by their UIDs, also one of another patient that has one of its objects:
+    its Patient ID was corrected.
     """
-    here = t.Study.purged.is_(None)
-    several = (
-        select(t.Study.key).where(here).group_by(t.Study.key).having(func.count() > 1).subquery()
-    )
-    rows = session.execute(
-        select(t.Study.id, t.Study.key, t.Study.added_by, t.View.name, t.View.sha256)
-        .join(t.View)
-        .where(here, t.Study.key.in_(select(several)))
-        .order_by(t.Study.added, t.Study.id, t.View.position)
-    )
-    studies: dict[tuple[str, str], dict[str, list[tuple[str, str | None]]]] = {}
-    for id_, key, by, name, sha256 in rows:
-        if study_uid_of(key):
-            studies.setdefault((key, by), {}).setdefault(id_, []).append((name, sha256))
+    kept = select(t.Study.id, t.Study.key, t.Study.added_by).where(t.Study.purged.is_(None))
+    studies: dict[tuple[str, str], dict[str, str]] = {}
+    for id_, key, by in session.execute(kept.order_by(t.Study.added, t.Study.id)):
+        uid = study_uid_of(key)
+        if uid:
+            studies.setdefault((uid if by == LISTENER else key, by), {})[id_] = key
+    several = [same for same in studies.values() if len(same) > 1]
+    views = _named_views(session, [id_ for same in several for id_ in same])
     found: dict[str, str] = {}
-    for same in studies.values():
+    for same in several:
         ids = list(same)
         for n, old in enumerate(ids):
-            newer = [new for new in ids[n + 1 :] if _replaces(same[new], same[old])]
-            found |= {old: newer[-1]} if newer else {}
+            for new in ids[n + 1 :]:
+                replaces = _replaces if same[new] == same[old] else _corrects
+                if replaces(views[new], views[old]):
+                    found[old] = new
     return found
 
 
-def _replaces(new: list[tuple[str, str | None]], old: list[tuple[str, str | None]]) -> bool:
-    """Whether views (name, digest) hold all of the older ones, or another content for one."""
+def _named_views(session: Session, ids: Sequence[str]) -> dict[str, _Views]:
+    """(name, digest) of the views of these studies."""
+    found: dict[str, _Views] = defaultdict(list)
+    named = select(t.View.study_id, t.View.name, t.View.sha256)
+    for start in range(0, len(ids), _AT_ONCE):
+        some = t.View.study_id.in_(ids[start : start + _AT_ONCE])
+        for id_, name, sha256 in session.execute(named.where(some)):
+            found[id_].append((name, sha256))
+    return found
+
+
+def _replaces(new: _Views, old: _Views) -> bool:
+    """Whether views hold all pictures of the older ones, or another content for one."""
     names, pictures = {name for name, _ in new}, {sha256 for _, sha256 in new}
     return {sha256 for _, sha256 in old} <= pictures or any(
         name in names and sha256 not in pictures for name, sha256 in old
     )
+
+
+def _corrects(new: _Views, old: _Views) -> bool:
+    """Whether views of another patient have an object of the older ones: two real patients under
+    one Study Instance UID have none in common."""
+    return any(_OBJECT.fullmatch(name) for name in {n for n, _ in new} & {n for n, _ in old})
 
 
 def _reassessment(study: t.Study, row: t.Reassessment) -> Reassessment:
