@@ -6,6 +6,7 @@ import dataclasses
 import io
 import shutil
 import subprocess
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -219,6 +220,34 @@ def test_a_later_view_makes_new_objects(cascade: Cascade, elbow: Assessment) -> 
     both = reply.assess(cascade, [("a", ELBOW.read_bytes()), ("b", data)], LIMITS)
     before = {i.SOPInstanceUID for _, i in reply.objects(elbow)}
     assert not before & {i.SOPInstanceUID for _, i in reply.objects(both)}
+
+
+@needs
+@pytest.mark.filterwarnings("ignore::UserWarning:pydicom", "ignore::UserWarning:highdicom")
+@pytest.mark.parametrize(
+    ("sides", "series", "images"),
+    [
+        ("RR", {"R"}, {None}),
+        ("LR", {"left out", None}, {"L", "R"}),  # in one series, so the series has no side
+        ("LB", {"left out", None}, {"L", "B"}),
+        (("L", ""), {"left out", None}, {"L", None}),
+        (("", ""), {None}, {None}),
+    ],
+)
+def test_the_side_of_a_series_is_that_of_all_its_views(
+    cascade: Cascade, tmp_path: Path, sides: Sequence[str], series: set[str], images: set[str]
+) -> None:
+    files = [
+        (f"{n}.dcm", dicom(phantom(), ImageLaterality=s, SOPInstanceUID=f"1.2.3.4.{n}", **UIDS))
+        for n, s in enumerate(sides)
+    ]
+    assessment = suspected(reply.assess(cascade, files, LIMITS))
+    made = [item for n, item in reply.objects(assessment) if not n.startswith("report")]
+    assert [item.Modality for item in made] == ["OT", "PR"] * 2
+    assert all(problems(encoded_file(item), tmp_path) == [] for item in made)
+    assert {item.get("Laterality", "left out") for item in made} == series
+    assert {i.get("ImageLaterality") for i in made if i.Modality == "OT"} == images
+    assert not any("ImageLaterality" in i for i in made if i.Modality == "PR")
 
 
 def test_names_leave_in_unicode(cascade: Cascade) -> None:

@@ -12,7 +12,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 from core import explain
 from core.dicom_out.region import outline
-from core.dicom_out.series import SERIES, common, reference, side
+from core.dicom_out.series import SERIES, common, reference, set_side
 from core.dicom_out.source import Assessment, View, sentences
 
 _SIDE = 1536  # uncompressed colour: 7 MB at most, which every viewer shows
@@ -32,7 +32,7 @@ def capture(view: View, assessment: Assessment, number: int) -> Dataset:
         **common(assessment, SERIES["SC"], number, view),
     )
     image.PatientOrientation = None  # type 2C, and not known of a projection
-    image.Laterality = side(view)
+    set_side(image, assessment, view, image=True)
     image.ConversionType = "WSD"
     image.DerivationDescription = "Display of the source with a heatmap, an outline and text."
     source = reference(view)

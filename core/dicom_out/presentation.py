@@ -11,7 +11,7 @@ from highdicom import PresentationLUTTransformation, pr
 from pydicom.dataset import Dataset
 
 from core.dicom_out.region import outline
-from core.dicom_out.series import SERIES, device, side
+from core.dicom_out.series import SERIES, device, set_side
 from core.dicom_out.source import Assessment, View, finding_words
 
 log = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ def _state(view: View, assessment: Assessment, number: int, region: _Outline) ->
         **device(assessment, SERIES["PR"], number),
     )
     state.ContentCreatorName = "Program^Assessing"
-    state.Laterality = side(view)
+    set_side(state, assessment, view)
     return state
 
 

@@ -71,10 +71,20 @@ def device(assessment: Assessment, series: Series, number: int) -> dict[str, Any
     }
 
 
-def side(view: View) -> str | None:
-    """Laterality of a series (type 2C): L, R, or empty where it is not known."""
-    header = view.radiograph.header
-    return header.laterality if header and header.laterality in ("L", "R") else None
+def set_side(item: Dataset, assessment: Assessment, view: View, image: bool = False) -> None:
+    """Laterality belongs to the series (type 2C): L or R, where all its views say the same.
+
+    Else its objects would contradict each other: it is empty, and an ``image`` has its own instead.
+    """
+    sides = {_side(v) for v in assessment.views}
+    if image and len(sides) > 1 and _side(view):
+        item.ImageLaterality = _side(view)
+    else:
+        item.Laterality = sides.pop() if sides in ({"L"}, {"R"}) else None
+
+
+def _side(view: View) -> str:
+    return view.radiograph.header.laterality if view.radiograph.header else ""
 
 
 def reference(view: View) -> Dataset:
