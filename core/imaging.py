@@ -182,13 +182,20 @@ def dicom_header(data: bytes, limits: ImageLimits, pixels: bool = False) -> Data
 
 
 def peek(data: bytes, limits: ImageLimits) -> DicomHeader | None:
-    """What a DICOM file says of itself, without its pixels; None for others and damaged ones."""
+    """What a DICOM picture says of itself, also where its pixels are refused: whose it is, and of
+    which study. None for other files, for what holds no picture and for what cannot be parsed."""
     if data[128:132] != b"DICM":
         return None
+    from pydicom import dcmread
+
+    from core import dicom
     from core.header import header_of
 
     try:
-        return header_of(dicom_header(data, limits))
+        _check_bytes(len(data), limits)
+        dicom._check_elements(data, limits)
+        header = dcmread(io.BytesIO(data), stop_before_pixels=True)
+        return header_of(header) if "Rows" in header else None
     except ImageRejected:
         return None
     except Exception as error:  # noqa: BLE001 (whatever pydicom raises; decode says it to the reader)

@@ -13,9 +13,16 @@ from types import SimpleNamespace
 import pydicom
 import pytest
 from pydicom.dataset import Dataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, KeyObjectSelectionDocumentStorage
+from pydicom.encaps import encapsulate
+from pydicom.uid import (
+    MPEG2MPML,
+    CTImageStorage,
+    ExplicitVRLittleEndian,
+    KeyObjectSelectionDocumentStorage,
+)
 from pynetdicom import AE
 
+from core import imaging
 from core.cascade import Cascade
 from core.commands import listen
 from core.dicom_out import reply
@@ -96,6 +103,52 @@ def test_two_patients_of_one_study_uid_are_never_put_together(parts, caplog) -> 
         assert seen.ReferencedSOPInstanceUID == f"1.2.826.0.1.{instance}"
         [document] = [o for o in own if o.Modality == "DOC"]
         assert len(document.SourceInstanceSequence) == 1
+
+
+def refused(kind: str) -> bytes:
+    """A second view that is refused, of the same patient as far as it says whose it is."""
+    if kind == "damaged":
+        return radiograph("2")[:400]
+    file = pydicom.dcmread(io.BytesIO(radiograph("2")))
+    if kind == "rows":
+        file.Rows = file.Columns = 20
+    elif kind == "colours":
+        file.PhotometricInterpretation = "CIELAB"
+    elif kind == "frames":
+        file.NumberOfFrames = 1_000_000
+    else:
+        file.file_meta.TransferSyntaxUID = MPEG2MPML
+        file.PixelData = encapsulate([file.PixelData[:100]])
+        file["PixelData"].VR = "OB"
+    out = io.BytesIO()
+    file.save_as(out)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["rows", "colours", "frames", "video", "damaged"])
+def test_a_refused_view_is_of_the_same_patient_and_counted(parts, tmp_path, kind: str) -> None:
+    objects = {o.Modality: o for o in scored(parts, refused(kind), radiograph("1"))}
+    [entry] = parts.store.worklist()
+    assert entry.views == 2 and "patient" not in entry.title
+    assert "1 of 2 radiographs of the study could not be read." in objects["SR"].to_json()
+    assert objects["SR"].PatientID == "P-1"
+
+
+def test_what_a_refused_file_says_of_itself() -> None:
+    whole = imaging.peek(radiograph("2"), LIMITS)
+    assert whole is not None and whole.patient and whole.study_uid
+    for kind in ("rows", "colours", "video"):
+        said = imaging.peek(refused(kind), LIMITS)
+        assert said is not None and (said.patient, said.study_uid) == (
+            whole.patient,
+            whole.study_uid,
+        )
+    report = pydicom.dcmread(io.BytesIO(radiograph("2")), stop_before_pixels=True)
+    del report.Rows
+    out = io.BytesIO()
+    report.save_as(out)
+    assert imaging.peek(out.getvalue(), LIMITS) is None  # no picture: no view of its study
+    assert imaging.peek(refused("damaged"), LIMITS) is None
 
 
 def test_the_command_refuses_two_patients(cascade) -> None:
@@ -240,6 +293,13 @@ def test_a_folder_knows_an_object_by_its_uid(tmp_path) -> None:
     assert folder.poll(inbox) + folder.poll(inbox) == 2
     [study] = inbox.due(0)
     assert len(study.names) == 1
+    (watched / "c.dcm").write_bytes(refused("rows"))  # a view of its study all the same
+    folder.poll(inbox)
+    assert folder.poll(inbox) == 1
+    [study] = inbox.due(0)
+    assert len(study.names) == 2
+    (watched / "c.dcm").unlink()
+    next(study.folder.glob("*1.2.826.0.1.2.dcm")).unlink()
     (watched / "a.dcm").write_bytes(corrected(radiograph("1")))
     folder.poll(inbox)
     assert folder.poll(inbox) == 1

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 from core import imaging
@@ -72,10 +71,7 @@ class WatchedFolder:
         return not later
 
     def _put(self, data: bytes, path: Path, name: str, inbox: Inbox) -> None:
-        study, file = "", path.name
-        with suppress(ImageRejected):
-            header = imaging.dicom_header(data, self._limits)
-            study = str(header.get("StudyInstanceUID") or "")
-            # As from the network: the same object under another name is no second view.
-            file = f"{header.SOPInstanceUID}.dcm" if header.get("SOPInstanceUID") else file
-        inbox.put(key_of(name, study), file, data, instead=True)
+        header = imaging.peek(data, self._limits)
+        # As from the network: the same object under another name is no second view.
+        file = f"{header.instance_uid}.dcm" if header and header.instance_uid else path.name
+        inbox.put(key_of(name, header.study_uid if header else None), file, data, instead=True)

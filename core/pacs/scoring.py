@@ -62,9 +62,7 @@ class Scorer:
         Doing it twice, after a crash, leaves the same: the worklist and the outbox know what
         they have.
         """
-        patients: dict[str, list[tuple[str, bytes]]] = defaultdict(list)
-        for name, data in study.contents():
-            patients[self._patient(data)].append((name, data))
+        patients = self._by_patient(study.contents())
         if len(patients) > 1:
             log.error(
                 "A study came with radiographs of %d patients; each is assessed by itself, and the "
@@ -75,10 +73,19 @@ class Scorer:
             which = f", patient {number} of {len(patients)}" if len(patients) > 1 else ""
             self._score(study.key, patient, files, which)
 
-    def _patient(self, data: bytes) -> str:
-        """Whose file it is (``DicomHeader.patient``); "" where it does not say."""
-        header = imaging.peek(data, self.limits)
-        return header.patient if header else ""
+    def _by_patient(self, files: Sequence[tuple[str, bytes]]) -> dict[str, list[tuple[str, bytes]]]:
+        """The files of each patient (``DicomHeader.patient``, "" where a header names none).
+
+        A file that tells nothing at all is no reason to speak of another patient: where the study
+        has one alone, it is a view of theirs that cannot be read.
+        """
+        headers = [imaging.peek(data, self.limits) for _, data in files]
+        known = {header.patient for header in headers if header}
+        alone = known.pop() if len(known) == 1 else ""
+        patients: dict[str, list[tuple[str, bytes]]] = defaultdict(list)
+        for header, file in zip(headers, files):
+            patients[header.patient if header else alone].append(file)
+        return patients
 
     def _score(
         self, key: str, patient: str, files: Sequence[tuple[str, bytes]], which: str
