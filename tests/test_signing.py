@@ -172,6 +172,18 @@ def test_weights_that_are_away_for_a_moment_delay_a_report(hospital: Hospital, c
     assert hospital.later() == 1 and "SR VERIFIED" in hospital.sent()
 
 
+def test_a_share_that_is_away_for_a_moment_delays_a_report(hospital: Hospital, caplog) -> None:
+    study = hospital.arrives(ELBOW.read_bytes())
+    hospital.sent()
+    hospital.store.decide(study, "ann", AGREE, 0)
+    pictures = hospital.home / "images"
+    pictures.rename(hospital.home / "away")
+    assert [hospital.later(), hospital.later()] == [0, 0]
+    assert caplog.text.count("waits to be reported. The picture of this study") == 1
+    (hospital.home / "away").rename(pictures)
+    assert hospital.later() == 1 and "SR VERIFIED" in hospital.sent()
+
+
 def test_after_an_undo_only_the_next_decision_is_sent(hospital: Hospital) -> None:
     study = hospital.arrives(ELBOW.read_bytes())
     hospital.store.decide(study, "Rita", AGREE, 0)

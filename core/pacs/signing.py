@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from core import imaging
 from core.dicom_out import reply
 from core.dicom_out.source import Assessment, Signature, View, source_of
-from core.errors import ImageRejected, StoreUnavailable, WeightsInvalid
+from core.errors import CascadeError, ImageRejected, StoreUnavailable, WeightsInvalid
 from core.files import append_event
 from core.pacs.outbox import Outbox
 from core.pacs.scoring import ACTOR, put_all
@@ -81,15 +81,18 @@ class Signing:
         except (OSError, StoreUnavailable):
             raise
         except WeightsInvalid as error:  # the manifest may be away only while weights are copied
-            if study not in self._waiting:
-                log.error("A decided study waits to be reported. %s", error)
-            self._waiting.add(study)
-            return False
+            return self._later(study, error)
         except Exception as error:  # noqa: BLE001 - one odd study must not stop the others
             where = "".join(traceback.format_tb(error.__traceback__))  # no message: it may quote
             log.error("A study could not be reported: %s\n%s", type(error).__name__, where)
             self._others.add(study)
             return False
+
+    def _later(self, study: str, reason: CascadeError) -> bool:
+        if study not in self._waiting:  # once, and not with every poll
+            log.error("A decided study waits to be reported. %s", reason)
+        self._waiting.add(study)
+        return False
 
     def _sign(self, record: StudyRecord) -> bool:
         release = self.release_of(record.release, record.release_sha256)
@@ -107,7 +110,9 @@ class Signing:
             return False
         try:
             found = dict(_views(record, self.store, self.limits))
-        except (ImageRejected, StoreUnavailable):
+        except StoreUnavailable as error:  # a share that is away: the other studies go on
+            return self._later(record.id, error)
+        except ImageRejected:
             log.error("A decided study is not reported: its pictures cannot be read again.")
             found = {}
         if not found:  # no DICOM, or purged: nothing to put a report beside
