@@ -19,13 +19,14 @@ from pydicom.uid import (
     CTImageStorage,
     ExplicitVRLittleEndian,
     KeyObjectSelectionDocumentStorage,
+    SecondaryCaptureImageStorage,
 )
-from pynetdicom import AE
+from pynetdicom import AE, evt
 
 from core import imaging
 from core.cascade import Cascade
 from core.commands import listen
-from core.dicom_out import reply
+from core.dicom_out import encoding, reply
 from core.dicom_out.fhir import diagnostic_report
 from core.errors import ImageRejected, StoreUnavailable
 from core.pacs import sender, service
@@ -36,6 +37,7 @@ from core.pacs.outbox import Outbox
 from core.pacs.scoring import Scorer
 from core.settings import ImageLimits, Settings
 from core.store import Opinion, Store, Verdict
+from tests.listening import sent
 from tests.test_signing import ELBOW, Hospital
 
 LIMITS = ImageLimits()
@@ -279,8 +281,47 @@ def test_a_server_that_does_not_answer_is_asked_once_a_batch(monkeypatch) -> Non
         asked.append(data)
 
     monkeypatch.setattr(sender, "_stow", never)
-    assert sender.send("http://127.0.0.1:9/studies", [b"a", b"b", b"c"]) == [False] * 3
+    assert sender.send("http://127.0.0.1:9/studies", [b"a", b"b", b"c"]) == [False, None, None]
     assert asked == [b"a"]
+
+
+def test_what_was_not_tried_does_not_wait_for_the_one_before_it(tmp_path) -> None:
+    outbox = Outbox(tmp_path)
+    for n in range(3):
+        outbox.put(TO, f"1.{n}", str(n).encode())
+    first = outbox.due()[TO][0].item.read_bytes()
+
+    def send(_: str, items: Sequence[bytes]) -> list[bool | None]:
+        """An archive that hangs up at one object, whatever stands behind it."""
+        bad = items.index(first) if first in items else len(items)
+        return [n < bad if n <= bad else None for n in range(len(items))]
+
+    assert sent(outbox, send) == 0
+    assert sorted(w.attempts for w in outbox.waiting()) == [0, 0, 1]
+    assert sent(outbox, send) == 2  # at once
+    assert [w.attempts for w in outbox.waiting()] == [1]
+
+
+# pynetdicom 3.0.4 leaves the socket of an aborted association to the garbage collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_archive_that_aborts_was_asked_for_one_object(cascade) -> None:
+    [picture, *_] = [
+        encoding.encoded(item)
+        for _, item in reply.objects(reply.assess(cascade, [("a", radiograph("1"))], LIMITS))
+    ]
+
+    def abort(event: evt.Event) -> int:
+        event.assoc.abort()
+        return 0x0000
+
+    ae = AE("PACS")
+    ae.add_supported_context(SecondaryCaptureImageStorage, ExplicitVRLittleEndian)
+    server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, abort)])
+    try:
+        to = f"PACS@127.0.0.1:{server.socket.getsockname()[1]}"
+        assert sender.send(to, [picture] * 3) == [False, None, None]
+    finally:
+        server.shutdown()
 
 
 def test_a_folder_knows_an_object_by_its_uid(tmp_path) -> None:

@@ -19,8 +19,8 @@ FIRST_WAIT, LONGEST_WAIT = 2.0, 900.0
 """Seconds until the second try, doubled with each one up to the longest."""
 MAX_ATTEMPTS = 200  # two days
 BATCH = 16  # objects in memory at once, of 7 MB at most
-Send = Callable[[str, Sequence[bytes]], Sequence[bool]]
-"""(destination, objects) -> which of them arrived."""
+Send = Callable[[str, Sequence[bytes]], Sequence[bool | None]]
+"""(destination, objects) -> which of them arrived; None for one that was not tried."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,8 @@ class Outbox:
         chosen = due[:batch]
         results = send(destination, [w.item.read_bytes() for w in chosen])
         for one, good in zip(chosen, results, strict=True):
-            self._arrived(one, tell) if good else self._again(one, tell)
+            if good is not None:  # else it is no fault of this one, and tried with the next batch
+                self._arrived(one, tell) if good else self._again(one, tell)
         return sum(map(bool, results))
 
     def _arrived(self, one: Waiting, tell: Tell) -> None:

@@ -94,8 +94,9 @@ def send(
     items: Sequence[bytes],
     calling: str = "BONE",
     tls: ssl.SSLContext | None = None,
-) -> list[bool]:
-    """Which of the objects arrived. Never raises for what the network or the peer does.
+) -> list[bool | None]:
+    """Which of the objects arrived; None for those that were not tried, behind one that ended the
+    association or had no answer. Never raises for what the network or the peer does.
 
     tls: for destinations that ask for it. STOW-RS is encrypted where its URL says https.
     """
@@ -107,7 +108,7 @@ def send(
 
 def _store(
     to: Peer, items: Sequence[Dataset], calling: str, tls: ssl.SSLContext | None
-) -> list[bool]:
+) -> list[bool | None]:
     if to.tls and tls is None:  # never in the clear what was to be encrypted
         log.error("There is no certificate to trust for an encrypted destination.")
         return [False] * len(items)
@@ -126,7 +127,7 @@ def _store(
         log.warning("%s@%s:%d does not answer or refuses the connection.", to.aet, to.host, to.port)
         return [False] * len(items)
     try:
-        return [association.is_established and _one(association, item) for item in items]
+        return [_one(association, item) if association.is_established else None for item in items]
     finally:
         if association.is_established:
             association.release()
@@ -165,15 +166,15 @@ def _failed(answer: bytes) -> bool:
         return False
 
 
-def _stow_all(url: str, items: Sequence[bytes]) -> list[bool]:
+def _stow_all(url: str, items: Sequence[bytes]) -> list[bool | None]:
     """Which of them arrived; after one that had no answer at all, the others wait."""
-    arrived: list[bool] = []
+    arrived: list[bool | None] = []
     for data in items:
         stored = _stow(url, data)
         arrived.append(bool(stored))
         if stored is None:
             break
-    return arrived + [False] * (len(items) - len(arrived))
+    return arrived + [None] * (len(items) - len(arrived))
 
 
 def _stow(url: str, data: bytes) -> bool | None:
