@@ -22,7 +22,7 @@ from core.dicom_out import presentation, reply
 from core.dicom_out.encoding import encoded as encoded_file
 from core.dicom_out.fhir import diagnostic_report
 from core.dicom_out.region import outline
-from core.dicom_out.source import Assessment, Signature
+from core.dicom_out.source import Assessment, Signature, source_of
 from core.dicom_out.structured import structured_report
 from core.errors import ImageRejected
 from core.report import Decision
@@ -256,6 +256,17 @@ def test_names_leave_in_unicode(cascade: Cascade) -> None:
         read = pydicom.dcmread(pydicom.filebase.DicomBytesIO(encoded_file(item)))
         assert read.SpecificCharacterSet == "ISO_IR 192"
         assert "山田" in str(read.PatientName)
+
+
+@pytest.mark.filterwarnings("ignore:The value length:UserWarning")
+def test_a_number_that_is_too_long_is_not_cut_to_another_one() -> None:
+    long = {"AccessionNumber": "A" * 17, "StudyID": "S" * 17}
+    header = dataset(phantom(), PatientID="P" * 64, **long, **UIDS)
+    source = source_of(header)
+    assert (source.AccessionNumber, source.StudyID) == ("", "") and source.PatientID == "P" * 64
+    header.PatientID = "P" * 65
+    with pytest.raises(ImageRejected, match="Patient ID has more than 64 characters"):
+        source_of(header)
 
 
 def hostile_header() -> bytes:

@@ -153,6 +153,15 @@ def test_what_a_refused_file_says_of_itself() -> None:
     assert imaging.peek(refused("damaged"), LIMITS) is None
 
 
+@pytest.mark.filterwarnings("ignore:The value length:UserWarning")
+def test_a_patient_id_that_cannot_be_repeated_leaves_the_study_on_the_list(parts, caplog) -> None:
+    assert scored(parts, radiograph("1", "P" * 65)) == []
+    [entry] = parts.store.worklist()
+    assert entry.finding is not None and entry.views == 1
+    assert "has no part in what is sent back. The Patient ID has more than 64" in caplog.text
+    assert "P" * 65 not in caplog.text
+
+
 def test_the_command_refuses_two_patients(cascade) -> None:
     files = [("a.dcm", radiograph("1", "P-ANNA")), ("b.dcm", radiograph("2", "P-BERTA"))]
     with pytest.raises(ImageRejected, match="several patients"):

@@ -145,7 +145,8 @@ def derived_uid(*sources: object) -> str:
 def source_of(header: Dataset) -> Dataset:
     """What a reply repeats of its source, with every value checked or emptied.
 
-    Raises ImageRejected where a UID is missing, without which there is nothing to reply to.
+    Raises ImageRejected where a UID is missing, without which there is nothing to reply to, and
+    where the Patient ID is too long to be repeated: cut, it may be somebody else's.
     """
     source = Dataset()
     source.SpecificCharacterSet = CHARACTER_SET
@@ -232,7 +233,13 @@ def _identity(header: Dataset, keyword: str) -> str:
         return value if _TIME.fullmatch(value) and _is(TM, value) else ""
     if kind == "PN":
         return value if len(value) <= 194 and value.count("^") <= 4 * 3 else ""
-    return value[: 16 if kind == "SH" else 64]
+    if kind == "SH":  # type 2; cut, it may be the number of another order
+        return value if len(value) <= 16 else ""
+    if len(value) > 64:
+        raise ImageRejected(
+            "The Patient ID has more than 64 characters, so nothing can be put beside the picture."
+        )
+    return value
 
 
 def _is(kind: Callable[[str], Any], value: str) -> bool:

@@ -110,11 +110,17 @@ class Scorer:
 
     def _assess(self, name: str, data: bytes) -> Sequence[View | ImageResult]:
         """The frames of a DICOM file as views; anything else, or a refused file, as a result."""
+        reason = ""
         try:
             views = reply.views_of(self.cascade, data, name, self.limits)
-        except ImageRejected:
-            views = []
-        return views or [diagnose(self.cascade, data, name, self.limits)[1]]
+        except ImageRejected as refusal:
+            views, reason = [], refusal.reason
+        if views:
+            return views
+        result = diagnose(self.cascade, data, name, self.limits)[1]
+        if result.reason is None and self.destinations:
+            log.error("An assessed radiograph has no part in what is sent back. %s", reason)
+        return [result]
 
 
 def put_all(
