@@ -241,6 +241,22 @@ def test_an_object_that_comes_again_corrected_is_no_second_view(tmp_path: Path) 
     assert sorted(again.contents()) == [("1.1.5.dcm", b"other"), ("1.5.dcm", b"a corrected")]
 
 
+def test_names_that_differ_in_more_than_plain_characters_are_two_files(tmp_path: Path) -> None:
+    inbox = Inbox(tmp_path)
+    long = "x" * 90 + ".png"
+    names = ["Hand (1).png", "Hand [1].png", "Hand-1-.png", f"a{long}", f"b{long}"]
+    for name in names:
+        inbox.put("study", name, name.encode(), instead=True)
+    [study] = inbox.due(0)
+    assert sorted(data.decode() for _, data in study.contents()) == sorted(names)
+    assert {name for name, _ in study.contents()} == {"Hand-1-.png", long[-80:]}
+    for name in names:
+        inbox.put("study", name, b"corrected " + name.encode(), instead=True)
+    [study] = inbox.due(0)
+    assert len(study.names) == len(names)
+    assert all(data.startswith(b"corrected") for _, data in study.contents())
+
+
 def test_a_study_that_cannot_be_scored_rests(tmp_path: Path, caplog) -> None:
     said = "^".join(("Doe", "Jane"))  # what a library quotes in its message
 
@@ -578,6 +594,25 @@ def test_files_in_a_folder_are_scored_as_they_come(cascade: Cascade, tmp_path: P
     assert sorted(e.views for e in store.worklist()) == [1, 1, 2]
     assert len(list(watched.rglob("*.dcm"))) == 2  # nothing is moved away
     store.close()
+
+
+def test_pictures_that_lie_in_one_folder_are_no_study(tmp_path: Path) -> None:
+    """Their names say nothing of whose they are; those of MURA do."""
+    mura = "XR_HAND/patient00011/study1_positive/image{}.png"
+    names = ["visit/a.png", "visit/b.png", "c.png", mura.format(1), mura.format(2)]
+    for number, name in enumerate(names):
+        path = tmp_path / "watched" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(encoded(phantom(seed=number), "PNG"))
+    inbox = Inbox(tmp_path / "inbox")
+    folder = WatchedFolder(tmp_path / "watched", tmp_path / "taken.jsonl", LIMITS)
+    assert folder.poll(inbox) + folder.poll(inbox) == 5
+    assert {study.key: len(study.names) for study in inbox.due(0)} == {
+        "visit/a.png": 1,
+        "visit/b.png": 1,
+        "c.png": 1,
+        "XR_HAND/patient00011/study1": 2,
+    }
 
 
 def test_scoring_twice_leaves_the_same(cascade: Cascade, tmp_path: Path) -> None:

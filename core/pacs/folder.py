@@ -74,4 +74,6 @@ class WatchedFolder:
         header = imaging.peek(data, self._limits)
         # As from the network: the same object under another name is no second view.
         file = f"{header.instance_uid}.dcm" if header and header.instance_uid else path.name
-        inbox.put(key_of(name, header.study_uid if header else None), file, data, instead=True)
+        # As if the file were a folder: what else lies beside it may be of anybody, and comes later.
+        key = key_of(f"{name}/-", header.study_uid if header else None)
+        inbox.put(key, file, data, instead=True)

@@ -21,6 +21,7 @@ from core.files import make_private, remove_leftovers, write_atomically, write_j
 
 _PLAIN = re.compile(r"[0-9.]{1,64}")
 _SCORED = "scored.json"
+_DIGITS = 24  # of the content's digest, at the beginning of a file's name
 KEEP_SECONDS = 7 * 24 * 3600.0
 """How long a scored study stays: a view that comes late is scored together with the first ones."""
 MAX_ATTEMPTS = 3
@@ -62,11 +63,11 @@ class Inbox:
                 folder.mkdir(mode=0o700, exist_ok=True)
                 write_json(folder / "study.json", key)
                 _sync(self._folder)
-            plain = re.sub(r"[^\w.-]+", "-", name)[-80:]
-            path = folder / f"{digest[:24]}_{plain}"
+            ending = _ending(name)
+            path = folder / f"{digest[:_DIGITS]}{ending}"
             write_atomically(path, lambda p: p.write_bytes(data))
-            for other in folder.glob(f"*_{plain}") if instead else ():
-                if other.name.partition("_")[2] == plain and other != path:
+            for other in folder.glob(f"*{ending}") if instead else ():
+                if other.name[_DIGITS:] == ending and other != path:
                     other.unlink(missing_ok=True)
             _sync(folder)
 
@@ -153,6 +154,17 @@ def _safe(key: str) -> str:
     if _PLAIN.fullmatch(key) and key.strip("."):
         return key
     return hashlib.sha256(key.encode(errors="replace")).hexdigest()
+
+
+def _ending(name: str) -> str:
+    """What follows the content's digest: "_" and the plain characters of a name, at most 80.
+
+    Where these are not the whole name, a digest of it comes before them: else "Hand (1).png" and
+    "Hand [1].png" would be one file.
+    """
+    plain = re.sub(r"[^\w.-]+", "-", name)[-80:]
+    whole = hashlib.sha256(name.encode(errors="replace")).hexdigest()[:8]
+    return f"_{plain}" if plain == name else f"-{whole}_{plain}"
 
 
 def _sync(folder: Path) -> None:
