@@ -312,6 +312,24 @@ def test_a_kill_in_the_outbox_leaves_it_usable(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    "slip", ['{"destination": "X', "[]", '{"destination": "X"}', "null", "\x00"]
+)
+def test_a_note_that_cannot_be_read_stops_no_other(tmp_path: Path, slip: str, caplog) -> None:
+    outbox = Outbox(tmp_path)
+    outbox.put("X@localhost:1", "1.2", b"one")
+    outbox.put("Y@localhost:1", "1.3", b"two")
+    [odd] = [one for one in outbox.waiting() if one.destination.startswith("X")]
+    right = odd.note.read_text()
+    odd.note.write_text(slip)
+    again = Outbox(tmp_path)
+    assert again.destinations() == {"Y@localhost:1": 1}
+    assert sent(again, lambda _, items: [True] * len(items)) == 1 and again.waiting() == []
+    assert caplog.text.count(f"The note {odd.note.name} in the outbox cannot be read") == 1
+    odd.note.write_text(right)
+    assert sent(again, lambda _, items: [True] * len(items)) == 1
+
+
 def test_what_was_given_up_is_told_and_sent_again_when_moved_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -53,6 +53,7 @@ class Outbox:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._unreadable: set[Path] = set()
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         remove_leftovers(folder)
         for item in folder.glob("*.dcm"):  # sent, or put again by its study: a kill in between
@@ -71,7 +72,33 @@ class Outbox:
         _write(Waiting(note, destination, 0, 0.0, about))
 
     def waiting(self) -> list[Waiting]:
-        return [w for w in map(_read, sorted(self._folder.glob("*.json"))) if w is not None]
+        notes = sorted(self._folder.glob("*.json"))
+        return [one for one in map(self._read, notes) if one is not None]
+
+    def _read(self, note: Path) -> Waiting | None:
+        """What waits; None where its object is gone already, which a kill can leave, and for a note
+        that nobody can read: the others are sent."""
+        if not note.with_suffix(".dcm").exists():
+            note.unlink(missing_ok=True)
+            return None
+        try:
+            said = json.loads(note.read_text())
+            to, attempts, next_try = said["destination"], said["attempts"], said["next_try"]
+            about = said.get("about", {})  # of an earlier version: nothing
+            one = Waiting(note, str(to), int(attempts), float(next_try), dict(about))
+        except FileNotFoundError:  # sent meanwhile
+            return None
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            if note not in self._unreadable:  # once, and not with every look
+                log.error(
+                    "The note %s in the outbox cannot be read (%s), so its object is not sent.",
+                    note.name,
+                    type(error).__name__,
+                )
+            self._unreadable.add(note)
+            return None
+        self._unreadable.discard(note)
+        return one
 
     @staticmethod
     def counts(folder: Path) -> tuple[Counter[str], int]:
@@ -137,19 +164,6 @@ class Outbox:
         _write(replace(one, note=failed / one.note.name, attempts=0, next_try=0.0))
         one.item.rename(failed / one.item.name)
         one.note.unlink()
-
-
-def _read(note: Path) -> Waiting | None:
-    """What waits; None where its object is gone already, which a kill can leave."""
-    if not note.with_suffix(".dcm").exists():
-        note.unlink(missing_ok=True)
-        return None
-    try:
-        said = json.loads(note.read_text())
-    except FileNotFoundError:  # sent meanwhile
-        return None
-    about = said.get("about", {})  # of an earlier version: nothing
-    return Waiting(note, said["destination"], said["attempts"], said["next_try"], about)
 
 
 def _write(one: Waiting) -> None:
