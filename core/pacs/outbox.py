@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 FIRST_WAIT, LONGEST_WAIT = 2.0, 900.0
 """Seconds until the second try, doubled with each one up to the longest."""
 MAX_ATTEMPTS = 200  # two days
+MOVING = 60.0
+"""Seconds that a note may wait for its object: somebody moves both back by hand."""
 BATCH = 16  # objects in memory at once, of 7 MB at most
 Send = Callable[[str, Sequence[bytes]], Sequence[bool | None]]
 """(destination, objects) -> which of them arrived; None for one that was not tried."""
@@ -54,6 +56,7 @@ class Outbox:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._unreadable: set[Path] = set()
+        self._alone: dict[Path, float] = {}  # notes without their object, and since when
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         remove_leftovers(folder)
         for item in folder.glob("*.dcm"):  # sent, or put again by its study: a kill in between
@@ -76,11 +79,14 @@ class Outbox:
         return [one for one in map(self._read, notes) if one is not None]
 
     def _read(self, note: Path) -> Waiting | None:
-        """What waits; None where its object is gone already, which a kill can leave, and for a note
-        that nobody can read: the others are sent."""
+        """What waits; None where its object is gone already, which a kill can leave, or is still
+        being moved, and for a note that nobody can read: the others are sent."""
         if not note.with_suffix(".dcm").exists():
-            note.unlink(missing_ok=True)
+            if time.monotonic() - self._alone.setdefault(note, time.monotonic()) > MOVING:
+                note.unlink(missing_ok=True)
+                del self._alone[note]
             return None
+        self._alone.pop(note, None)
         try:
             said = json.loads(note.read_text())
             to, attempts, next_try = said["destination"], said["attempts"], said["next_try"]
