@@ -230,6 +230,20 @@ def test_what_was_acknowledged_and_not_scored_outlives_what_was(tmp_path: Path) 
     assert Inbox.counts(tmp_path) == (1, 1)
 
 
+def test_the_whole_inbox_is_tidied_once_an_hour(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(service, "PAUSE", 0.001)
+    inbox, stop, looks, tidied = Inbox(tmp_path), threading.Event(), [], []
+    monkeypatch.setattr(inbox, "forget_old", lambda: tidied.append(len(looks)))
+
+    def look() -> None:
+        looks.append(1)
+        if len(looks) == 5:
+            stop.set()
+
+    service.work(inbox, None, 0, stop, [look])  # type: ignore[arg-type]
+    assert len(looks) == 5 and tidied == [1]
+
+
 def test_an_object_that_comes_again_corrected_is_no_second_view(tmp_path: Path) -> None:
     inbox = Inbox(tmp_path)
     inbox.put("1.2.3", "1.5.dcm", b"a", instead=True)

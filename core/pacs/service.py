@@ -20,6 +20,8 @@ LAST_OBJECTS = 5.0
 """Seconds that what is being sent has to end, when the process is told to stop."""
 TROUBLE = 10.0
 """Seconds until the next look when the disk or the database did not answer."""
+TIDY = 3600.0
+"""Seconds between two walks through the whole inbox, which what arrives has to wait for."""
 
 
 def work(
@@ -30,6 +32,7 @@ def work(
     polls: Sequence[Callable[[], object]] = (),
 ) -> None:
     """Score until ``stop``; each of ``polls`` is called before each look at the inbox."""
+    tidy = every(TIDY, inbox.forget_old)
     while not stop.is_set():
         well = True
         try:
@@ -39,7 +42,7 @@ def work(
                 well &= score_one(inbox, scorer, study)
                 if stop.is_set():
                     return
-            inbox.forget_old()
+            tidy()
         except (OSError, StoreUnavailable) as error:
             _complain("The inbox could not be looked through", error)
             well = False
