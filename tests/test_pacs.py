@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import socket
+import ssl
 import subprocess
 import threading
 import time
@@ -27,7 +28,7 @@ from core.dicom_out import reply
 from core.dicom_out.encoding import encoded as encoded_file
 from core.errors import SettingsInvalid, StoreUnavailable
 from core.pacs import outbox as outbox_module
-from core.pacs import sender, service
+from core.pacs import sender, service, tls
 from core.pacs.folder import WatchedFolder
 from core.pacs.inbox import KEEP_SECONDS, MAX_ATTEMPTS, Inbox
 from core.pacs.outbox import Outbox
@@ -443,9 +444,9 @@ def test_destinations() -> None:
 class Web:
     """A server that keeps what it is sent and gives the answers one after the other."""
 
-    def __init__(self, *answers: bytes) -> None:
+    def __init__(self, *answers: bytes, tls: ssl.SSLContext | None = None) -> None:
         self.got: list[tuple[dict[str, str], bytes]] = []
-        self._answers = list(answers)
+        self._answers, self._tls = list(answers), tls
 
     @contextmanager
     def running(self) -> Iterator[str]:
@@ -464,9 +465,12 @@ class Web:
                 """Nothing on the terminal."""
 
         with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+            if self._tls:
+                server.socket = self._tls.wrap_socket(server.socket, server_side=True)
             thread = threading.Thread(target=server.serve_forever)
             thread.start()
-            yield f"http://127.0.0.1:{server.server_address[1]}/studies"
+            scheme = "https" if self._tls else "http"
+            yield f"{scheme}://127.0.0.1:{server.server_address[1]}/studies"
             server.shutdown()
             thread.join()
 
@@ -575,6 +579,20 @@ def test_an_encrypted_association(weights: Path, tmp_path: Path) -> None:
         finally:
             pacs.terminate()
             pacs.wait(60)
+
+
+@pytest.mark.skipif(not shutil.which("openssl"), reason="openssl is not installed")
+def test_stow_trusts_the_authority_that_was_named(tmp_path: Path, caplog) -> None:
+    certificates(tmp_path)
+    served = tls.listening(tmp_path / "bone.pem", tmp_path / "bone.key", None)
+    web = Web(b"HTTP/1.0 200 OK\r\n\r\n", tls=served)
+    with web.running() as url:
+        named = tls.calling(tmp_path / "ca.pem", None, None)
+        assert sender.send(url, [b"DICM-1"], tls=named) == [True]
+        for other in (None, tls.calling(tmp_path / "stranger.pem", None, None)):
+            assert sender.send(url, [b"DICM-2", b"DICM-3"], tls=other) == [False, None]
+    assert [b"DICM-1" in body for _, body in web.got] == [True]
+    assert caplog.text.count("The certificate of 127.0.0.1 is not trusted: ") == 2
 
 
 def dcmtk_tls(folder: Path, name: str) -> list[str]:

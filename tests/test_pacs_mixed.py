@@ -286,7 +286,7 @@ def test_an_archive_that_hangs_delays_no_other(tmp_path) -> None:
 def test_a_server_that_does_not_answer_is_asked_once_a_batch(monkeypatch) -> None:
     asked = []
 
-    def never(url: str, data: bytes) -> None:
+    def never(opener: object, url: str, data: bytes) -> None:
         asked.append(data)
 
     monkeypatch.setattr(sender, "_stow", never)

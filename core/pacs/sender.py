@@ -98,11 +98,12 @@ def send(
     """Which of the objects arrived; None for those that were not tried, behind one that ended the
     association or had no answer. Never raises for what the network or the peer does.
 
-    tls: for destinations that ask for it. STOW-RS is encrypted where its URL says https.
+    tls: for destinations that ask for it, and for an ``https://`` URL, whose certificate is
+    otherwise one that this computer trusts.
     """
     to = peer(destination)
     if to is None:
-        return _stow_all(destination, items)
+        return _stow_all(destination, items, tls)
     return _store(to, [read_own(data) for data in items], calling, tls)
 
 
@@ -166,18 +167,20 @@ def _failed(answer: bytes) -> bool:
         return False
 
 
-def _stow_all(url: str, items: Sequence[bytes]) -> list[bool | None]:
+def _stow_all(url: str, items: Sequence[bytes], tls: ssl.SSLContext | None) -> list[bool | None]:
     """Which of them arrived; after one that had no answer at all, the others wait."""
+    handlers = [_NoRedirect(), *([urllib.request.HTTPSHandler(context=tls)] if tls else [])]
+    opener = urllib.request.build_opener(*handlers)
     arrived: list[bool | None] = []
     for data in items:
-        stored = _stow(url, data)
+        stored = _stow(opener, url, data)
         arrived.append(bool(stored))
         if stored is None:
             break
     return arrived + [None] * (len(items) - len(arrived))
 
 
-def _stow(url: str, data: bytes) -> bool | None:
+def _stow(opener: urllib.request.OpenerDirector, url: str, data: bytes) -> bool | None:
     """One object by STOW-RS (PS3.18 section 10.5); None where there was no answer."""
     boundary = uuid.uuid4().hex
     head = f"--{boundary}\r\nContent-Type: application/dicom\r\n\r\n".encode()
@@ -188,7 +191,7 @@ def _stow(url: str, data: bytes) -> bool | None:
         headers["Authorization"] = os.environ[AUTHORIZATION]
     request = urllib.request.Request(url, body, headers, method="POST")
     try:
-        with urllib.request.build_opener(_NoRedirect).open(request, timeout=TIMEOUT) as answer:
+        with opener.open(request, timeout=TIMEOUT) as answer:
             stored = answer.status in (200, 202) and not _failed(answer.read(2**20))
             if not stored:
                 log.warning("The archive did not store an object (HTTP %d).", answer.status)
@@ -196,8 +199,12 @@ def _stow(url: str, data: bytes) -> bool | None:
     except (OSError, http.client.HTTPException, ValueError) as error:
         code = getattr(error, "code", None)
         host = urllib.parse.urlsplit(url).hostname
+        reason = getattr(error, "reason", error)  # what urllib wrapped
+        if isinstance(reason, ssl.SSLCertVerificationError):
+            log.error("The certificate of %s is not trusted: %s.", host, reason.verify_message)
+            return None
         if code is None:
-            log.warning("%s does not answer (%s).", host, type(error).__name__)
+            log.warning("%s does not answer (%s).", host, type(reason).__name__)
             return None
         log.warning("%s did not store an object (HTTP %s).", host, code)
     return False
