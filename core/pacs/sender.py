@@ -15,8 +15,9 @@ import ssl
 import urllib.parse
 import urllib.request
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from pydicom.dataset import Dataset
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
@@ -34,6 +35,7 @@ from core.dicom_out.encoding import read_own
 from core.errors import SettingsInvalid
 
 log = logging.getLogger(__name__)
+Item = TypeVar("Item")
 
 _CLASSES = (
     SecondaryCaptureImageStorage,
@@ -128,20 +130,33 @@ def _store(
         log.warning("%s@%s:%d does not answer or refuses the connection.", to.aet, to.host, to.port)
         return [False] * len(items)
     try:
-        return [_one(association, item) if association.is_established else None for item in items]
+        return _in_turn(items, lambda item: _one(association, item))
     finally:
         if association.is_established:
             association.release()
 
 
-def _one(association: Association, item: Dataset) -> bool:
+def _in_turn(items: Sequence[Item], send: Callable[[Item], bool | None]) -> list[bool | None]:
+    """Which of them arrived. send: None where there was no answer: the others are not tried."""
+    arrived: list[bool | None] = []
+    for item in items:
+        stored = send(item)
+        arrived.append(bool(stored))
+        if stored is None:
+            break
+    return arrived + [None] * (len(items) - len(arrived))
+
+
+def _one(association: Association, item: Dataset) -> bool | None:
+    """One object by C-STORE; None where the association ended."""
     try:
         status = association.send_c_store(item)
     except (RuntimeError, ValueError) as error:  # the peer went away, or takes no such class
         kind = item.get("Modality")
         log.warning("An object (%s) could not be sent: %s.", kind, type(error).__name__)
-        return False
-    return _is_stored(status)
+        return None if isinstance(error, RuntimeError) else False
+    stored = _is_stored(status)
+    return stored if "Status" in status else None
 
 
 def _is_stored(status: Dataset) -> bool:
@@ -168,16 +183,9 @@ def _failed(answer: bytes) -> bool:
 
 
 def _stow_all(url: str, items: Sequence[bytes], tls: ssl.SSLContext | None) -> list[bool | None]:
-    """Which of them arrived; after one that had no answer at all, the others wait."""
     handlers = [_NoRedirect(), *([urllib.request.HTTPSHandler(context=tls)] if tls else [])]
     opener = urllib.request.build_opener(*handlers)
-    arrived: list[bool | None] = []
-    for data in items:
-        stored = _stow(opener, url, data)
-        arrived.append(bool(stored))
-        if stored is None:
-            break
-    return arrived + [None] * (len(items) - len(arrived))
+    return _in_turn(items, lambda data: _stow(opener, url, data))
 
 
 def _stow(opener: urllib.request.OpenerDirector, url: str, data: bytes) -> bool | None:
