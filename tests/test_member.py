@@ -110,6 +110,9 @@ def test_a_run_of_one_part_does_not_say_which_pictures_of_all_are_copies(manifes
     settings = member.Settings(str(base), asked, str(tmp_path), duplicates="keep")
     assert len(member._settled(settings)) == len(whole)
     assert len(member._settled(replace(settings, init=str(trained)))) == len(whole) - 1
+    # which `release` holds the figures against, and a member beside this one begins with
+    listed = pd.read_csv(tmp_path / "rows.csv")
+    assert listed.kept.value_counts().to_dict() == {"yes": len(whole) - 1, "no": 1}
 
 
 def test_what_cannot_be_fitted_is_said(weights, manifest, tmp_path):

@@ -220,7 +220,13 @@ def _evaluate(options: argparse.Namespace) -> None:
     if options.copies:
         rows["seen"] = duplicates.seen_in_training(rows)
     cascade = Cascade.load(options.weights, options.release, options.device).in_mode(options.mode)
-    scored = evaluate.predict(cascade, rows[rows.split == options.split])
+    held = rows[rows.split == options.split]
+    learned = duplicates.taught(options.weights.parent / duplicates.ROWS, held)
+    if options.split == "test" and learned:
+        logging.getLogger("training").warning(
+            "%d of these pictures are among those that the run has learned from", learned
+        )
+    scored = evaluate.predict(cascade, held)
     scored["recalled"] = memoriser.recall(scored, rows[rows.split == "train"])
     records = evaluate.figures(scored, cascade, options.draws)
     records += ensemble.figures(scored, cascade, options.draws)

@@ -21,6 +21,7 @@ from sklearn.preprocessing import StandardScaler
 from core.transforms import Preprocessing
 from training import metrics
 from training.data import AMBIGUOUS, FOCUS, SIMULATED, load_canvases, stage1_class
+from training.duplicates import settle
 from training.precision import autocast
 from training.teacher import Lite2
 
@@ -44,12 +45,14 @@ def features(rows: pd.DataFrame, teacher: Lite2) -> tuple[pd.DataFrame, NDArray[
 
 
 def figures(rows: pd.DataFrame, split: str, draws: int = 1000) -> list[dict[str, Any]]:
-    """Body-part accuracy and AUROC of each part of ``split``, fitted on the training rows."""
+    """Body-part accuracy and AUROC of each part of ``split``, fitted on the training rows that
+    ``fit`` would take: copies of what is held out are left out. Reads every picture for that."""
     from training.evaluate import record
 
     teacher = Lite2(SIZE).compile()
     certain = rows[~rows.part.isin(AMBIGUOUS) & (rows.source != SIMULATED)]
-    train = certain[certain.split == "train"]
+    kept = settle(certain)
+    train = kept[kept.split == "train"]
     labelled = train[train.part.isin(FOCUS) & train.positive.notna()]
     others = train.drop(labelled.index)
     extra = others.sample(min(BODY_PART_ROWS, len(others)), random_state=0)

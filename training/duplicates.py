@@ -21,7 +21,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+import tomllib
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,7 @@ from tqdm import tqdm
 from core import files, imaging
 from core.errors import ImageRejected
 from core.settings import ImageLimits
+from training.phases import BODY_PART
 from training.sources import SPLITS, DataInvalid
 
 log = logging.getLogger(__name__)
@@ -240,6 +242,7 @@ def settle(rows: pd.DataFrame, policy: str = "drop") -> pd.DataFrame:
 
 ROWS = "rows.csv"
 """In the folder of a run: what ``settle_once`` keeps."""
+_KEY = ("source", "id", "split")
 
 
 def settle_once(rows: pd.DataFrame, listed: Path, policy: str = "drop") -> pd.DataFrame:
@@ -248,11 +251,9 @@ def settle_once(rows: pd.DataFrame, listed: Path, policy: str = "drop") -> pd.Da
     Where that is there, it is what counts, also for some of its pictures. Raises DataInvalid for
     pictures that it does not list: whether they are copies was never looked at.
     """
-    key = ["source", "id", "split"]
+    key = list(_KEY)
     if not listed.exists():
-        kept = settle(rows, policy)[key].assign(kept="yes")
-        every = rows[key].merge(kept, on=key, how="left").fillna({"kept": "no"})
-        files.write_atomically(listed, lambda p: every.to_csv(p, index=False))
+        write_list(rows, settle(rows, policy), listed)
     known = pd.read_csv(listed, dtype=str, keep_default_na=False)
     whole = "kept" in known  # an earlier version listed those alone that it kept
     found = rows.merge(known if whole else known.assign(kept="yes"), on=key, how="left")
@@ -263,6 +264,46 @@ def settle_once(rows: pd.DataFrame, listed: Path, policy: str = "drop") -> pd.Da
             "not among its own): name another folder."
         )
     return found[found.kept == "yes"].drop(columns="kept").reset_index(drop=True)
+
+
+def write_list(rows: pd.DataFrame, kept: pd.DataFrame, listed: Path) -> None:
+    """Every row by name, and whether it is among those that were kept."""
+    key = list(_KEY)
+    every = rows[key].merge(kept[key].assign(kept="yes"), on=key, how="left")
+    every = every.fillna({"kept": "no"})
+    files.write_atomically(listed, lambda p: every.to_csv(p, index=False))
+
+
+def taught(listed: Path, rows: pd.DataFrame) -> int:
+    """How many of the rows a run has learned from or chosen on, by its list; 0 without one."""
+    if not listed.exists():
+        return 0
+    known = pd.read_csv(listed, dtype=str, keep_default_na=False)
+    known = known[
+        known.split.ne("test") & known.get("kept", pd.Series("yes", known.index)).eq("yes")
+    ]
+    seen = set(zip(known.source, known.id))
+    return sum(name in seen for name in zip(rows.source.astype(str), rows.id.astype(str)))
+
+
+def settle_as(rows: pd.DataFrame, runs: Iterable[Path], policy: str = "drop") -> pd.DataFrame:
+    """``settle``, by what the first of these runs has found that looked at all these pictures.
+
+    Folders that are no run, and runs of one part (``fit --only``), are passed over.
+    """
+    for run in runs:
+        if (run / ROWS).exists() and not _of_one_part(run):
+            try:
+                return settle_once(rows, run / ROWS)
+            except DataInvalid:
+                log.info("%s is a run on other pictures: they are compared anew", run)
+    return settle(rows, policy)
+
+
+def _of_one_part(run: Path) -> bool:
+    path = run / "config.toml"
+    config = tomllib.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return config.get("only", "") not in ("", BODY_PART)
 
 
 def seen_in_training(rows: pd.DataFrame) -> NDArray[np.bool_]:

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from core.network import channels_last
 from core.transforms import Preprocessing, to_tensor
 from training import calibrate, metrics, networks
-from training.data import DataInvalid, load_canvases, read_all
+from training.data import SIMULATED, DataInvalid, load_canvases, read_all
+from training.duplicates import settle
 from training.evaluate import levels, record
 from training.model import JointNetwork
 from training.precision import autocast
@@ -70,8 +71,10 @@ def measure(run: Path, data: list[str], split: str, draws: int = 1000) -> list[d
     """AUROC and Cohen's kappa of every head, by source, by image and by study."""
     network, names, spec = load(run)
     rows = read_all(data)
-    rows = rows[rows.part.isin(names) & rows.positive.notna()]
-    val, chosen = probabilities(network, rows[rows.split == "val"], spec)
+    rows = rows[rows.part.isin(names) & rows.positive.notna() & rows.split.isin(("val", split))]
+    rows = settle(rows)  # copies of what is scored choose no threshold, and simulated ones none
+    real = rows.source != SIMULATED
+    val, chosen = probabilities(network, rows[(rows.split == "val") & real], spec)
     held, found = probabilities(network, rows[rows.split == split], spec)
     held = held.assign(probability=found, said=held.part)
     records = []

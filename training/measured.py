@@ -65,14 +65,20 @@ def of_candidate(run: Path, release: Release) -> dict[str, Any]:
     """The figures of ``run/test`` and what other commands wrote beside them (COMPANIONS).
 
     Raises ValueError where they are missing or damaged, or of another release than the run's
-    candidate, or of another split.
+    candidate, or of another split: of its name, or with pictures that the run has learned from.
+    The hash of the split does not tell, as what is evaluated need not be all that was trained on.
     """
+    from training import duplicates  # which brings what compares pictures
+
     path = run / "test" / "metrics.json"
     if not path.exists():
         raise ValueError(f"{path} is missing: evaluate the candidate on the test split first.")
     measured: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     if measured["release_sha256"] != release.sha256 or measured["split"] != "test":
         raise ValueError(f"{path} holds figures of another release or split.")
+    scores = path.with_name(SCORES)
+    if scores.exists() and (count := duplicates.taught(run / duplicates.ROWS, read_scores(scores))):
+        raise ValueError(f"{path} holds figures of {count} pictures that the run has learned from.")
     for other in (path.with_name(name) for name in COMPANIONS):
         if not other.exists():
             continue

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import logging
 import re
-import tomllib
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -56,7 +55,7 @@ from training.data import (
     read_all,
     split_hash,
 )
-from training.duplicates import ROWS, settle, settle_once
+from training.duplicates import ROWS, settle_as, write_list
 from training.phases import BODY_PART, OTHER
 
 log = logging.getLogger(__name__)
@@ -233,17 +232,10 @@ def _settled(settings: Settings) -> pd.DataFrame:
     """Rows without copies: those that the base or the new network was fitted on, where one is a
     run of all parts, as which pictures are copies of each other is found there already."""
     data = read_all(settings.data)
-    for run in map(Path, filter(None, (settings.base, settings.init))):
-        if (run / ROWS).exists() and not _of_one_part(run):
-            return settle_once(data, run / ROWS)
-    return settle(data, settings.duplicates)
-
-
-def _of_one_part(run: Path) -> bool:
-    """Whether a run lists one part's pictures alone (``fit --only``)."""
-    path = run / "config.toml"
-    config = tomllib.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    return config.get("only", "") not in ("", BODY_PART)
+    runs = map(Path, filter(None, (settings.base, settings.init)))
+    kept = settle_as(data, runs, settings.duplicates)
+    write_list(data, kept, Path(settings.out) / ROWS)  # what ``release`` holds its figures against
+    return kept
 
 
 def _parts(entry: dict[str, Any]) -> list[str]:

@@ -22,7 +22,8 @@ from core.cascade import Cascade
 from core.engines import choice, int8, vino
 from core.types import Assessment, BodyPart
 from training import metrics
-from training.data import DataInvalid, load_canvases, split_hash
+from training.data import SIMULATED, DataInvalid, load_canvases, split_hash
+from training.duplicates import settle
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +37,9 @@ def run(cascade: Cascade, rows: pd.DataFrame, home: Path, calibration: int, seed
     Raises EngineUnavailable without OpenVINO or NNCF, and DataInvalid without such pictures.
     """
     spec = cascade.release.preprocessing
-    training, held = rows[rows.split == "train"], rows[rows.split == "val"]
+    kept = settle(rows)  # copies of test pictures decide nothing, nor do simulated ones
+    training = kept[kept.split == "train"]
+    held = kept[(kept.split == "val") & (kept.source != SIMULATED)]
     if training.empty or held.empty:
         raise DataInvalid("There are no pictures of both training and validation in this data.")
     drawn = training.sample(min(calibration, len(training)), random_state=seed)

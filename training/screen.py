@@ -9,6 +9,7 @@ named right, and how far a disturbance moves the answers, in their own standard 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from training import average, metrics
 from training.augment import RandomPhotograph, zoomed
 from training.compare import difference
 from training.data import FOCUS, SIMULATED, DataInvalid, load_canvases, read_all
+from training.duplicates import settle_as
 from training.evaluate import record
 from training.fit_member import MemberNetwork
 from training.phases import BODY_PART
@@ -60,6 +62,8 @@ def measure(
 ) -> list[dict[str, Any]]:
     """Records of each network: a run, a release, or several joined by "+" for their mean.
 
+    Copies of test pictures choose nothing, see ``duplicates.settle_as``.
+
     Raises DataInvalid where one is missing, where they saw pictures of different kinds, and where
     the split has no labelled picture of theirs.
     """
@@ -69,7 +73,8 @@ def measure(
         if (one["size"], one["focus"]) != (first["size"], first["focus"]):
             raise DataInvalid(f"{name} and {names[0]} were shown pictures of different kinds.")
     spec = Preprocessing(size=first["size"], focus=bool(first["focus"]))
-    rows = read_all(data)
+    runs = [Path(run) for name in names for run in name.split("+")]
+    rows = settle_as(read_all(data), runs)
     known = rows.part.isin(FOCUS) & rows.positive.notna() & (rows.source != SIMULATED)
     rows = rows[known & (rows.split == split)].reset_index(drop=True)
     if rows.empty:
