@@ -113,6 +113,12 @@ def combine(id: str, views: Sequence[ImageResult], release: Release) -> StudyRes
     return StudyResult(id, tuple(views), part, probability, finding, notes)
 
 
+def notes_of(view: ImageResult) -> tuple[str, ...]:
+    """What a reader must know of one view, whatever others its study has."""
+    unsure = _unsure([view]) if view.part is not None else []
+    return (*_cautions([view]), *_photographs([view]), *unsure)
+
+
 def key_of(path_or_name: str, study_uid: str | None = None, patient: str = "") -> str:
     """The study that a file belongs to: files with equal keys are views of one study.
 

@@ -16,6 +16,7 @@ from core import film, imaging
 from core.batch import tables
 from core.errors import ImageRejected
 from core.settings import Settings
+from core.study import notes_of
 from core.types import Finding, ImageResult
 from pages import _access, _audit, _cascade, _downloads, _theme
 from pages._batches import Batch
@@ -122,14 +123,17 @@ def _caption(record: dict[str, Any], result: ImageResult) -> tuple[str, ...]:
 
 
 def _reading(record: dict[str, Any], name: str) -> str:
-    """Name, body part and finding in two lines, so that the picture has the height."""
+    """Name, body part and finding in two lines, so that the picture has the height; and what to
+    beware of, as on Diagnose."""
     said = f"<p class='cardname'><b>{escape(name)}</b></p>"
+    notes = notes_of(tables.result_of(record))
+    below = "".join(f"<p class='caution'>{escape(note)}</p>" for note in notes)
     if record["fracture"] is None:
-        return f"{said}<p class='cardreason'>{escape(record['reason'] or '')}</p>"
+        return f"{said}<p class='cardreason'>{escape(record['reason'] or '')}</p>{below}"
     part, fracture = record["body_part"], record["fracture"]
     return (
         f"{said}<p class='value'><span>{escape(part['label'].capitalize())} "
         f"{_theme.percent(part['probability'])}</span>"
         f"<span>{badge(Finding(fracture['finding']))} "
-        f"{_theme.percent(fracture['probability'])}</span></p>"
+        f"{_theme.percent(fracture['probability'])}</span></p>{below}"
     )

@@ -17,6 +17,7 @@ from core.batch import tables
 from core.batch.summary import WORDS, thumbnail
 from core.errors import ImageRejected
 from core.settings import Settings
+from core.study import notes_of
 from core.types import Finding
 from pages import _reading, _theme
 from pages._batch_opened import CHANGED, Opened
@@ -183,7 +184,7 @@ def _row(
         None if probability is None else 100 * probability,
         batch.short(record["file"]),
         record["body_part"]["label"].capitalize() if record["body_part"] else "",
-        record["reason"] or "",
+        " ".join(filter(None, (record["reason"], *notes_of(tables.result_of(record))))),
     )
     return Row(record["file"], cells[:columns])
 

@@ -32,6 +32,7 @@ from core.types import (
     FracturePrediction,
     Heatmap,
     ImageResult,
+    Radiograph,
 )
 from tests.simulated import dicom, encoded, phantom
 
@@ -72,10 +73,10 @@ class Stand:
             found.append(Assessment(body, None, fracture, heatmap))
         return found
 
-    def result(self, name: str, sha256: str, a: Assessment, milliseconds: float) -> ImageResult:
+    def result(self, radiograph: Radiograph, a: Assessment, milliseconds: float) -> ImageResult:
         return ImageResult(
-            name, sha256, a.reason, "stand", self.sha256, milliseconds, a.body_part, a.fracture,
-            a.heatmap,
+            radiograph.name, radiograph.sha256, a.reason, "stand", self.sha256, milliseconds,
+            a.body_part, a.fracture, a.heatmap,
         )  # fmt: skip
 
 

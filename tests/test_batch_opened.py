@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
+import pytest
 from streamlit.testing.v1 import AppTest
 
+from core.errors import StoreUnavailable
+from core.settings import Settings
+from core.store import Store
 from pages import _theme
 from pages._batch_opened import Opened
 from pages._batches import Batch
-from tests.listed import keys, viewers
+from tests.listed import keys, lists, viewers
 from tests.test_batch_page import finished, page, quiet, settings, text  # noqa: F401  (fixtures)
+
+
+@pytest.fixture
+def batch(settings: Settings, tmp_path: Path, quiet: None) -> Batch:  # noqa: F811
+    """Of sixteen files, four of them unreadable."""
+    return finished(settings, tmp_path)
 
 
 def opened(app: AppTest, batch: Batch, file: str) -> Opened:
@@ -22,8 +34,7 @@ def opened(app: AppTest, batch: Batch, file: str) -> Opened:
     return found
 
 
-def test_a_saved_picture_says_what_the_batch_says(settings, tmp_path, quiet):  # noqa: F811
-    batch = finished(settings, tmp_path)
+def test_a_saved_picture_says_what_the_batch_says(batch):
     *_, good, _ = [record for _, record in batch.records()]
     app = page()
     opened(app, batch, good["file"])
@@ -33,8 +44,7 @@ def test_a_saved_picture_says_what_the_batch_says(settings, tmp_path, quiet):  #
     assert found.startswith(good["body_part"]["label"]) and "probability" in found
 
 
-def test_what_has_no_picture_is_left_by_key(settings, tmp_path, quiet):  # noqa: F811
-    batch = finished(settings, tmp_path)
+def test_what_has_no_picture_is_left_by_key(batch):
     *_, good, broken = [record["file"] for _, record in batch.records()]
     app = page()
     opened(app, batch, broken)
@@ -44,3 +54,25 @@ def test_what_has_no_picture_is_left_by_key(settings, tmp_path, quiet):  # noqa:
     Path(good).unlink()
     opened(app, batch, good)
     assert len(keys(app)) == 1 and not viewers(app)
+
+
+def written(batch: Batch, records: list[dict[str, Any]]) -> None:
+    """The batch has these records."""
+    batch.out.write_text("".join(json.dumps(r) + "\n" for r in records))
+
+
+def test_a_photograph_and_an_unsure_part_are_said(batch):
+    *_, good, broken = [record for _, record in batch.records()]
+    good["body_part"]["probability"] = 0.97
+    unsure = json.loads(json.dumps(good)) | {"file": f"{good['file']}.png"}
+    unsure["body_part"]["probability"] = 0.94
+    good["photograph"] = {"corners": [[0, 0], [1, 0], [1, 1], [0, 1]]}
+    written(batch, [good, unsure, broken])
+    app = page()
+    first, second, third = lists(app)[0]["Note"]
+    assert first.startswith("From a photograph") and "check the body part" not in first
+    assert second.startswith("Please check the body part")
+    assert third == broken["reason"]
+    opened(app, batch, good["file"])
+    assert "<p class='caution'>From a photograph: the film in it" in text(app)
+    assert "From a photograph, straightened" in viewers(app)[0]["caption"]
