@@ -50,6 +50,7 @@ class _Seen:
     records: list[dict[str, Any]] = field(default_factory=list)
     thumbnails: dict[str, str] = field(default_factory=dict)
     opened: Opened = field(default_factory=Opened)
+    turned_to: tuple[str, int, int] | None = None  # open file, its page of the table, of how many
 
 
 def show(batch: Batch, settings: Settings) -> None:
@@ -61,7 +62,7 @@ def show(batch: Batch, settings: Settings) -> None:
     record = seen.opened.record(chosen)
     left, right = st.columns([5, 6] if record else [3, 1], gap="medium")
     with left:
-        _table(chosen, batch, seen, settings)
+        _table(chosen, record, batch, seen, settings)
     with right:
         if record is not None:
             seen.opened.draw(chosen, batch, settings)
@@ -143,12 +144,22 @@ def _histogram(records: Sequence[dict[str, Any]]) -> None:
     st.plotly_chart(figure, key="batch-histogram", config={"displayModeBar": False})
 
 
-def _table(records: list[dict[str, Any]], batch: Batch, seen: _Seen, settings: Settings) -> None:
-    """One page of the table; the row that is chosen is opened beside it."""
+def _table(
+    records: list[dict[str, Any]],
+    record: dict[str, Any] | None,
+    batch: Batch,
+    seen: _Seen,
+    settings: Settings,
+) -> None:
+    """One page of the table; the row that is chosen is opened beside it.
+
+    record: the one that is open; None where none is, or the filters hide it.
+    """
     pages = max(1, -(-len(records) // A_PAGE))
     top = st.container(horizontal=True, vertical_alignment="center")
     page = 1
     if pages > 1:
+        _turn(records, record, pages, seen)
         page = int(top.number_input("Page", 1, pages, key="batch-page", width=140))
     with top:
         more = "" if len(seen.records) < MOST_ROWS else f" The first {MOST_ROWS} are shown here."
@@ -161,7 +172,7 @@ def _table(records: list[dict[str, Any]], batch: Batch, seen: _Seen, settings: S
     def opened(file: str) -> None:
         seen.opened.file = file
 
-    columns = COLUMNS[:BESIDE] if seen.opened.file else COLUMNS
+    columns = COLUMNS if record is None else COLUMNS[:BESIDE]
     rows(
         columns,
         [_row(r, batch, seen, settings, len(columns)) for r in shown],
@@ -169,9 +180,21 @@ def _table(records: list[dict[str, Any]], batch: Batch, seen: _Seen, settings: S
         label="Radiographs of the batch",
         opens="File",
         on_open=opened,
-        current=seen.opened.file,
+        current=record["file"] if record is not None else "",
         most=AT_ONCE,
     )
+
+
+def _turn(
+    records: list[dict[str, Any]], record: dict[str, Any] | None, pages: int, seen: _Seen
+) -> None:
+    """To the page of the open row where it came to lie on another one; else it is the reader's."""
+    if record is None:
+        seen.turned_to = None
+        return
+    there = (record["file"], records.index(record) // A_PAGE + 1, pages)
+    if there != seen.turned_to:
+        seen.turned_to, st.session_state["batch-page"] = there, there[1]
 
 
 def _row(

@@ -76,3 +76,22 @@ def test_a_photograph_and_an_unsure_part_are_said(batch):
     opened(app, batch, good["file"])
     assert "<p class='caution'>From a photograph: the film in it" in text(app)
     assert "From a photograph, straightened" in viewers(app)[0]["caption"]
+
+
+def test_the_table_goes_with_the_open_row(batch):
+    first = next(record for _, record in batch.records() if record["fracture"])
+    many = [first | {"file": f"{batch.source}/{n:03}.png"} for n in range(60)]
+    many[0] |= {"fracture": None, "status": "rejected", "reason": "No.", "body_part": None}
+    written(batch, many)
+    app = page()
+    seen = opened(app, batch, many[24]["file"])
+    assert app.number_input(key="batch-page").value == 1
+    next(b for b in app.button if b.label == "Next").click().run()
+    assert app.number_input(key="batch-page").value == 2
+    assert lists(app)[0]["File"].iloc[0] == "025.png" and "Note" not in lists(app)[0]
+    app.number_input(key="batch-page").set_value(3).run()  # the reader may look elsewhere
+    assert lists(app)[0]["File"].iloc[0] == "050.png"
+    next(b for b in app.button if b.label == "Previous").click().run()
+    assert app.number_input(key="batch-page").value == 1
+    app.multiselect(key="batch-finding").select("rejected").run()  # hides the open one
+    assert seen.file == many[24]["file"] and "Note" in lists(app)[0]
