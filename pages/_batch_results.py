@@ -19,9 +19,10 @@ from core.errors import ImageRejected
 from core.settings import Settings
 from core.study import notes_of
 from core.types import Finding
-from pages import _reading, _theme
+from pages import _access, _audit, _reading, _theme
 from pages._batch_opened import CHANGED, Opened
 from pages._batches import Batch
+from pages._downloads import as_csv
 from pages._rows import Column, Row, finding, rows
 
 MOST_ROWS = 20_000  # on the page; the download has all
@@ -51,6 +52,8 @@ class _Seen:
     thumbnails: dict[str, str] = field(default_factory=dict)
     opened: Opened = field(default_factory=Opened)
     turned_to: tuple[str, int, int] | None = None  # open file, its page of the table, of how many
+    told: bool = False  # the audit, that the results were shown
+    noted: set[str] = field(default_factory=set)  # digests that it has as opened
 
 
 def show(batch: Batch, settings: Settings) -> None:
@@ -58,6 +61,9 @@ def show(batch: Batch, settings: Settings) -> None:
     seen = _read(batch)
     if not seen.records:
         return
+    if not seen.told:
+        _audit.write("result.shown", _access.actor(), batch=batch.folder.name)
+        seen.told = True
     chosen = _filtered(seen.records)
     record = seen.opened.record(chosen)
     left, right = st.columns([5, 6] if record else [3, 1], gap="medium")
@@ -136,9 +142,9 @@ def _histogram(records: Sequence[dict[str, Any]]) -> None:
     )
     figure.update_layout(
         height=210,
-        margin={"l": 10, "r": 10, "t": 24, "b": 10},
+        margin={"l": 10, "r": 30, "t": 24, "b": 10},  # or the 100 % is past the edge, and left out
         title={"text": f"Probability, n = {len(values)}", "font": {"size": 13}},
-        xaxis={"range": [0, 100], "ticksuffix": " %"},
+        xaxis={"range": [0, 100], "tickvals": [0, 50, 100], "ticksuffix": " %"},
         bargap=0.05,
     )
     st.plotly_chart(figure, key="batch-histogram", config={"displayModeBar": False})
@@ -168,6 +174,7 @@ def _table(
     shown = records[(page - 1) * A_PAGE : page * A_PAGE]
     if not shown:
         return
+    _note(shown, batch, seen)
 
     def opened(file: str) -> None:
         seen.opened.file = file
@@ -195,6 +202,16 @@ def _turn(
     there = (record["file"], records.index(record) // A_PAGE + 1, pages)
     if there != seen.turned_to:
         seen.turned_to, st.session_state["batch-page"] = there, there[1]
+
+
+def _note(shown: Sequence[dict[str, Any]], batch: Batch, seen: _Seen) -> None:
+    """Into the audit before their small pictures are made: one line for all that are new."""
+    digests = dict.fromkeys(r["sha256"] for r in shown if r["sha256"])
+    new = [digest for digest in digests if digest not in seen.noted]
+    if new:
+        facts = {f"sha256_{n}": digest for n, digest in enumerate(new, 1)}
+        _audit.write("image.opened", _access.actor(), batch=batch.folder.name, **facts)
+        seen.noted.update(new)
 
 
 def _row(
@@ -240,13 +257,15 @@ def _downloads(batch: Batch, seen: _Seen) -> None:
         _theme.html("<p class='soft'>The downloads are here when the batch is finished.</p>")
         return
 
+    actor = _access.actor()  # the download has no session to ask
+
     def csv() -> bytes:
-        path = batch.folder / "results.csv"
+        _audit.write("export.made", actor, kind="csv", batch=batch.folder.name)
         found = (tables.image_row(r) for _, r in batch.records())
-        tables.write(path, ".csv", found, tables.IMAGE_COLUMNS)
-        return path.read_bytes()
+        return as_csv(found, tables.IMAGE_COLUMNS).encode()
 
     def lines() -> bytes:
+        _audit.write("export.made", actor, kind="json lines", batch=batch.folder.name)
         return "".join(
             json.dumps(r, ensure_ascii=False) + "\n" for _, r in batch.records()
         ).encode()

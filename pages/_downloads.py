@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from core.batch.tables import harmless
 from core.types import BodyPart, ImageResult
@@ -23,13 +24,15 @@ class Record:
 
 
 def to_csv(records: Iterable[Record]) -> str:
-    """A line for each input, with the columns of ``ImageResult.to_row`` and ``assessed_as``.
-
-    A cell that a spreadsheet would run as a formula gets an apostrophe in front.
-    """
+    """A line for each input, with the columns of ``ImageResult.to_row`` and ``assessed_as``."""
     rows = [r.result.to_row() | {"assessed_as": r.assessed_as} for r in records]
+    return as_csv(rows, list(rows[0]) if rows else [])
+
+
+def as_csv(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> str:
+    """A line for each row. A cell that a spreadsheet would run as a formula gets an apostrophe."""
     out = io.StringIO(newline="")
-    writer = csv.DictWriter(out, fieldnames=list(rows[0]) if rows else [])
+    writer = csv.DictWriter(out, fieldnames=columns)
     writer.writeheader()
     writer.writerows({k: harmless(v) for k, v in row.items()} for row in rows)
     return out.getvalue()

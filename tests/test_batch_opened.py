@@ -95,3 +95,72 @@ def test_the_table_goes_with_the_open_row(batch):
     assert app.number_input(key="batch-page").value == 1
     app.multiselect(key="batch-finding").select("rejected").run()  # hides the open one
     assert seen.file == many[24]["file"] and "Note" in lists(app)[0]
+
+
+def events() -> list[tuple[str, dict[str, Any]]]:
+    """What the audit has since the app began to serve."""
+    return [
+        (e.event, json.loads(e.facts))
+        for e in Store.open(Settings.from_environment()).audit_lines()
+    ][1:]
+
+
+def test_what_is_shown_is_in_the_audit_first(batch, monkeypatch):
+    given = {}
+    monkeypatch.setattr(
+        "streamlit.download_button", lambda label, data, *_, **__: given.update({label: data})
+    )
+    app = page()
+    app.run()  # nothing again
+    result, pictures = events()
+    digests = {record["sha256"] for _, record in batch.records() if record["sha256"]}
+    number = {"batch": batch.folder.name}
+    assert result == ("result.shown", number) and pictures[0] == "image.opened"
+    assert set(pictures[1].values()) == digests | {batch.folder.name}
+    given["CSV"]()
+    next(b for b in app.button if b.label == "Delete for good").click().run()
+    assert events()[2:] == [
+        ("export.made", number | {"kind": "csv"}),
+        ("batch.deleted", number),
+    ]
+
+
+def test_what_cannot_be_in_the_audit_is_not_shown(batch, monkeypatch):
+
+    def full(*_, **__):
+        raise StoreUnavailable("The worklist is not available.")
+
+    app = page()
+    with monkeypatch.context() as patch:
+        patch.setattr("pages._audit.write", full)
+        app.session_state["batches"] = {}
+        app.run()
+        assert "The worklist is not available." in text(app) and not lists(app)
+        next(b for b in app.button if b.label == "Delete for good").click().run()
+        assert batch.folder.exists()
+    app.run()
+    assert lists(app)
+
+
+def test_a_start_that_cannot_be_in_the_audit_is_stopped(batch, monkeypatch):
+    batch.out.unlink()
+    stopped = []
+    monkeypatch.setattr(Batch, "stop", lambda self: stopped.append(self))
+    app = page()
+    next(b for b in app.button if b.label == "Go on").click().run()
+    assert events()[-1] == ("batch.started", {"batch": batch.folder.name}) and not stopped
+
+    def full(*_, **__):
+        raise StoreUnavailable("The worklist is not available.")
+
+    monkeypatch.setattr("pages._audit.write", full)
+    next(b for b in app.button if b.label == "Go on").click().run()
+    assert "The worklist is not available." in text(app) and stopped == [batch]
+
+
+def test_one_file_is_one_file_and_the_scale_has_its_end(batch, monkeypatch):
+    (batch.folder / "log").write_text('{"done": 1, "total": 1, "rejected": 0}\n')
+    drawn = []
+    monkeypatch.setattr("streamlit.plotly_chart", lambda figure, **_: drawn.append(figure))
+    assert "<b>1</b> file, <b>0</b> not assessed." in text(page())
+    assert drawn[-1].layout.xaxis.tickvals[-1] == 100 and drawn[-1].layout.margin.r >= 30
