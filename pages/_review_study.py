@@ -14,6 +14,7 @@ from core.store import Decision, Mark, Query, Reassessment, Store, Verdict
 from core.study import SIDES
 from core.types import BodyPart, ImageResult, Radiograph
 from pages import (
+    _access,
     _downloads,
     _operating,
     _reading,
@@ -52,12 +53,27 @@ class StudyPage:
         except StudyNotFound as error:
             _theme.notice(str(error))
             return
+        self._written_down()
         self._own = OwnDecision(self._store, self._record, _worklist.reader())
         left, right = st.columns([7, 3], gap="medium")
         with right, st.container(key="panel"):
             self._panel()
         with left:
             self._picture()
+
+    def _written_down(self) -> None:
+        """In the audit, once a session, before anything of the study is shown."""
+        known: set[str] = st.session_state.setdefault("review-shown", set())
+        if self._id not in known:
+            finding = self._record.result.finding
+            self._store.audit(
+                "result.shown",
+                _access.actor(),
+                study=self._id,
+                release=self._record.release,
+                finding=finding.value if finding else "refused",
+            )
+            known.add(self._id)
 
     # Where the reader is
 
@@ -171,6 +187,7 @@ class StudyPage:
         if key not in kept:
             while len(kept) >= PICTURES_KEPT:
                 kept.pop(next(iter(kept)))
+            self._store.audit("image.opened", _access.actor(), sha256=view.sha256)
             kept[key] = Prepared.of(_radiograph(self._store, view))
         return kept[key]
 
@@ -203,9 +220,10 @@ class StudyPage:
 
     def _panel(self) -> None:
         record = self._record
+        status = _review_list.status(record.status, self._blind)
         html(
             f"<p class='cardname'><b>{escape(record.title)}</b></p>"
-            f"<p class='soft'>{_review_list.status(record.status, self._blind)}. Added by {escape(record.added_by)}, "
+            f"<p class='soft'>{status}. Added by {escape(record.added_by)}, "
             f"{record.added:%Y-%m-%d %H:%M} UTC.</p>"
         )
         if record.newer:

@@ -228,7 +228,7 @@ def test_first_of_several_pictures(form: str) -> None:
     data = encoded(GREY, form, save_all=True, append_images=[second], **options)
     radiograph = decode(data)
     np.testing.assert_array_equal(radiograph.pixels, GREY)
-    assert "first" in radiograph.notes[0]
+    assert "first" in radiograph.cautions[0]
 
 
 def test_what_a_radiograph_carries() -> None:

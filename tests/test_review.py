@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import subprocess
 import time
 from collections.abc import Iterator
@@ -27,7 +28,7 @@ from pages import _review_study, _worklist
 from pages._theme import percent
 from pages._viewer import Prepared
 from tests import worklist
-from tests.listed import lists
+from tests.listed import lists, viewers
 from tests.simulated import dicom, phantom
 
 APP = str(ROOT / "streamlit_app.py")
@@ -314,8 +315,6 @@ def test_figures_of_agreement(store: Store, three: list[str]) -> None:
 def test_without_an_audit_nothing_is_decided(
     store: Store, three: list[str], tmp_path: Path
 ) -> None:
-    import sqlite3
-
     app = page("bob", three[0])
     with sqlite3.connect(tmp_path / "bone.sqlite") as connection:
         connection.execute("ALTER TABLE audit RENAME TO elsewhere")
@@ -323,6 +322,25 @@ def test_without_an_audit_nothing_is_decided(
     app.button("verdict-agree").click().run()
     assert "nothing was changed" in text(app)
     assert store.study(three[0]).decisions == ()
+
+
+def test_what_is_shown_of_a_study_is_written_down_first(
+    store: Store, three: list[str], tmp_path: Path
+) -> None:
+    def lines() -> list[tuple[str, object]]:
+        seen = [(a.event, json.loads(a.facts)) for a in store.audit_lines()]
+        known = {"result.shown": "study", "image.opened": "sha256"}
+        return [(event, facts[known[event]]) for event, facts in seen if event in known]
+
+    app = page("bob", three[0])
+    app.run()
+    first = store.study(three[0]).result.views[0].sha256
+    assert lines() == [("result.shown", three[0]), ("image.opened", first)]
+    with sqlite3.connect(tmp_path / "bone.sqlite") as connection:
+        connection.execute("ALTER TABLE audit RENAME TO elsewhere")
+    connection.close()
+    other = page("bob", three[1])
+    assert not viewers(other) and "Agree" not in [b.label for b in other.button]
 
 
 def test_the_page_with_500_studies_answers_in_under_a_second(store: Store, weights: Path) -> None:
