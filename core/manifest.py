@@ -293,7 +293,17 @@ def _figures(entry: Mapping[str, Any], default: bool) -> dict[str, Any]:
             else f
             for f in metrics["figures"]
         ]
+    if "figures" in metrics:
+        metrics["figures"] = [_without_a_point(f) for f in metrics["figures"]]
     return metrics
+
+
+def _without_a_point(figure: dict[str, Any]) -> dict[str, Any]:
+    """All or none of a few, from a version that resampled them: that is no interval of no width."""
+    low, high = figure.get("low"), figure.get("high")
+    if low is not None and low == high == figure["value"] and figure["value"] in (0, 1):
+        return {**figure, "low": None, "high": None}
+    return figure
 
 
 def _architectures(entry: Mapping[str, Any]) -> dict[str, str]:

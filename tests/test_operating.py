@@ -151,3 +151,25 @@ def test_pointing_is_said_only_where_it_was_measured(cascade):
     ]
     estimate, n = pointing(replace(cascade.release, metrics={"figures": figures}), "Grad-CAM")
     assert (estimate.value, estimate.low, n) == (0.6, 0.5, 80)
+
+
+def test_all_or_none_is_no_interval_of_no_width(cascade):
+    """Resampling a few dozen that are all right gives 100 % each time, which tells nothing."""
+    common = {"stage": "fracture", "part": "hand", "level": "image", "source": "all", "n": 64}
+    limits = {
+        "sensitivity (specific)": (0.36, 0.2, 0.55),
+        "specificity (specific)": (1.0, 1.0, 1.0),
+        "sensitivity (sensitive)": (1.0, 0.9, 1.0),
+        "specificity (sensitive)": (0.0, 0.0, 0.0),
+    }
+    figures = [
+        common | {"metric": name} | dict(zip(("value", "low", "high"), values, strict=True))
+        for name, values in limits.items()
+    ]
+    release = Release.from_json(cascade.release.raw | {"metrics": {"figures": figures}})
+    specific = performance(release, BodyPart.HAND, "specific")
+    assert specific.sensitivity == Estimate(0.36, 0.2, 0.55)
+    assert specific.specificity == Estimate(1.0)
+    sensitive = performance(release, BodyPart.HAND, "sensitive")
+    assert sensitive.sensitivity == Estimate(1.0, 0.9, 1.0)
+    assert sensitive.specificity == Estimate(0.0)
