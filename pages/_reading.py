@@ -203,9 +203,11 @@ def _finding(
     calibrated = "The probability was calibrated on validation radiographs"
     if error is not None:
         off, n = error
-        calibrated += f" and was off by {100 * off.value:.0f} points on average on {n} of the test"
+        calibrated += (
+            f" and was off by {100 * off.value:.0f} points on average on {n} test radiographs"
+        )
     if awaited:
-        mean = f"Of {count} of {count + awaited} views so far. "
+        mean = f"From {count} of {len(result.views)} views so far. "
     return (
         f"<dt>Finding: {meant}</dt>"
         f"<dd><div class='value'>{badge(result.finding)}"

@@ -33,7 +33,7 @@ def body() -> None:
         if len(sources) > _sources.MOST_FILES:
             _theme.notice(
                 f"Only the first {_sources.MOST_FILES} of {len(sources)} files are read here. "
-                f"For more, use: python -m core batch FOLDER --out FILE.csv"
+                "The page Batch takes more: a folder, or a ZIP archive."
             )
         _results(sources[: _sources.MOST_FILES], loader)
 

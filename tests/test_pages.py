@@ -171,7 +171,7 @@ def test_the_first_study_is_there_while_the_others_are_read(
     app.file_uploader[0].set_value([(name, data, "image/png") for name, data in files])
     app.run()
     page = text(app)
-    assert "<b>s (2 views)</b>" in page and "Of 1 of 2 views so far." in page
+    assert "<b>s (2 views)</b>" in page and "From 1 of 2 views so far." in page
     assert len(viewers(app)) == 1 and "1 of 3 radiographs read" in app.get("progress")[0].proto.text
     assert list(lists(app)[0]["Views"]) == [2, 1]
     assert "Not read yet" in lists(app)[0]["Finding"][1]
