@@ -145,7 +145,11 @@ def test_what_cannot_be_in_the_audit_is_not_shown(batch, monkeypatch):
 def test_a_start_that_cannot_be_in_the_audit_is_stopped(batch, monkeypatch):
     batch.out.unlink()
     stopped = []
-    monkeypatch.setattr(Batch, "stop", lambda self: stopped.append(self))
+
+    def stop(self: Batch) -> None:
+        stopped.append(self)
+
+    monkeypatch.setattr(Batch, "stop", stop)
     app = page()
     next(b for b in app.button if b.label == "Go on").click().run()
     assert events()[-1] == ("batch.started", {"batch": batch.folder.name}) and not stopped
