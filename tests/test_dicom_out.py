@@ -170,6 +170,19 @@ def test_an_outline_repeats_what_it_can_of_the_grey_values(
         assert (shown[0], shown[-1]) == (0, 0xFFFF) and (np.diff(shown.astype(int)) >= 0).all()
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning:pydicom", "ignore::UserWarning:highdicom")
+def test_a_number_that_is_none_costs_no_report(cascade: Cascade) -> None:
+    """With a comma, as some devices write them."""
+    numbers = {"WindowCenter": "1111", "WindowWidth": "2222"}
+    numbers |= {"RescaleSlope": "3333", "RescaleIntercept": "4444"}
+    data = dicom(phantom(120, 100), **UIDS, **numbers)
+    odd = data.replace(b"1111", b"1,5 ")
+    made = dict(reply.objects(suspected(reply.assess(cascade, [("a.dcm", odd)], LIMITS))))
+    assert {"presentation-1.dcm", "report-sr.dcm", "report-pdf.dcm"} <= set(made)
+    with pytest.raises(ImageRejected, match="cannot be read"):  # by what decodes it
+        reply.views_of(cascade, data.replace(b"3333", b"1,5 "), "a.dcm", LIMITS)
+
+
 def test_an_outline_that_cannot_be_made_costs_no_report(
     elbow: Assessment, monkeypatch: pytest.MonkeyPatch, caplog
 ) -> None:

@@ -6,6 +6,7 @@ import math
 import re
 import uuid
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -161,9 +162,10 @@ def source_of(header: Dataset) -> Dataset:
     for keyword in _IDENTITY:
         setattr(source, keyword, _identity(header, keyword))
     for keyword in (*_PICTURE, *_GREY):
-        value = header.get(keyword)
-        if value is not None and value != "":
-            setattr(source, keyword, value)
+        with suppress(TypeError, ValueError, OverflowError):  # what is no number, such as "1,5"
+            value = header.get(keyword)
+            if value is not None and value != "":
+                setattr(source, keyword, value)
     _keep_rescale(source)
     _keep_window(source)
     _keep_table(source, header)
