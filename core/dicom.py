@@ -100,7 +100,7 @@ def decode(data: bytes, limits: ImageLimits, frame: int = 1) -> Decoded:
 
 def header_dataset(data: bytes, limits: ImageLimits) -> Dataset:
     """The header of a DICOM file, without its pixels; raises as ``decode`` does."""
-    _check_elements(data, limits)
+    check_elements(data, limits)
     header = dcmread(io.BytesIO(data), stop_before_pixels=True)
     _check_header(header, limits)
     return header
@@ -111,7 +111,7 @@ def whole(data: bytes) -> Dataset:
     return dcmread(io.BytesIO(data))
 
 
-def _check_elements(data: bytes, limits: ImageLimits) -> None:
+def check_elements(data: bytes, limits: ImageLimits) -> None:
     """Refuse what takes too long to read, and a deflated data set (PS3.5 A.5) that unpacks to more
     than a file may have; raises what pydicom raises for the file meta information."""
     file = io.BytesIO(data)

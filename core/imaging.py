@@ -193,7 +193,7 @@ def peek(data: bytes, limits: ImageLimits) -> DicomHeader | None:
 
     try:
         _check_bytes(len(data), limits)
-        dicom._check_elements(data, limits)
+        dicom.check_elements(data, limits)
         header = dcmread(io.BytesIO(data), stop_before_pixels=True)
         return header_of(header) if "Rows" in header else None
     except ImageRejected:

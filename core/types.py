@@ -175,17 +175,13 @@ class BodyPartPrediction:
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """A threshold on the calibrated probability, with what it gave on validation (n images).
-
-    measured_as: what the figures of its release call it, where that is not its name.
-    """
+    """A threshold on the calibrated probability, with what it gave on validation (n images)."""
 
     name: str
     threshold: float
     sensitivity: float
     specificity: float
     n: int
-    measured_as: str = ""
 
 
 class Crop(NamedTuple):

@@ -12,7 +12,7 @@ import streamlit as st
 
 from core.errors import CascadeError
 from core.store import Mark, Opinion, Store, StudyRecord, Verdict
-from core.types import BodyPart, Finding
+from core.types import BodyPart
 from pages import _cascade, _reading
 from pages._theme import html
 
@@ -76,6 +76,8 @@ class OwnDecision:
                     type="primary" if opinion.verdict is verdict else "secondary",
                 )
         if opinion.verdict is Verdict.DISAGREE:
+            if not opinion.says_with_what:
+                html("<p class='soft'>With what? A body part, a finding or a comment.</p>")
             self._correct()
         self._marked()
         self._comment()

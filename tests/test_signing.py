@@ -193,6 +193,9 @@ def test_after_an_undo_only_the_next_decision_is_sent(hospital: Hospital) -> Non
     assert hospital.later() == 1
     first = hospital.sent()["SR VERIFIED"]
     hospital.store.decide(study, "Rita", Opinion(Verdict.DISAGREE), 3)
+    assert hospital.later() == 0  # with what, Rita has not said yet
+    other = Opinion(Verdict.DISAGREE, finding=Finding.DOUBTFUL)
+    hospital.store.decide(study, "Rita", other, 4)
     assert hospital.later() == 1
     second = hospital.sent()["SR VERIFIED"]
     assert second.SOPInstanceUID != first.SOPInstanceUID

@@ -203,4 +203,3 @@ def test_frames_that_nobody_looked_at_are_counted(release: Release) -> None:
     assert note == "Of a file with 40 frames 1 was assessed."
     whole = [view(0.9, origin=Origin(frame=n, frames=2)) for n in (1, 2)]
     assert combine("s", whole, release).notes == ()
-

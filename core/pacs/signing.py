@@ -22,7 +22,6 @@ from core.report import Decision as Said
 from core.settings import ImageLimits
 from core.store import Decision, Entry, Query, Status, Store, StudyRecord, Verdict
 from core.study import Mark
-from core.types import Radiograph
 
 if TYPE_CHECKING:
     from core.manifest import Release
@@ -66,9 +65,12 @@ class Signing:
         count = 0
         limit = (now or datetime.now(UTC)).timestamp() - self.wait
         for entry in self.store.worklist(Query(status=(Status.AGREED, Status.DISAGREED))):
-            newest = max(d.made for d in _decided(entry))
+            decided = _decided(entry)
+            if entry.id in self._others or not decided:
+                continue
+            newest = max(d.made for d in decided)
             known = self._last.get(entry.id)
-            if entry.id in self._others or newest.timestamp() > limit:
+            if newest.timestamp() > limit:
                 continue
             if known is None or known[0] != newest.isoformat():
                 count += self._tried(entry.id)
@@ -138,40 +140,28 @@ class Signing:
 
 
 def _decided(of: Entry | StudyRecord) -> list[Decision]:
-    """The decisions in force that are more than a draft."""
-    return [d for d in of.decisions if d.opinion and d.opinion.verdict in _AGREES]
+    """The decisions in force that can be signed; of who disagrees those that say with what."""
+    return [
+        d
+        for d in of.decisions
+        if d.opinion
+        and d.opinion.verdict in _AGREES
+        and (d.opinion.verdict is Verdict.AGREE or d.opinion.says_with_what)
+    ]
 
 
 def _views(record: StudyRecord, store: Store, limits: ImageLimits) -> Iterator[tuple[int, View]]:
-    """(position in the record, view) of what can be put beside its source, made again.
-
-    Frames of one file stand in the record in their order.
-    """
-    frames: dict[str, Iterator[Radiograph]] = {}
+    """(position in the record, view) of what can be put beside its source, made again."""
     for position, result in enumerate(record.result.views):
         if result.sha256 is None or not record.stored[position]:
             continue
         data = store.pictures.get(result.sha256)
         try:
             source = source_of(imaging.dicom_header(data, limits))
+            radiograph = imaging.decode(data, result.file, limits, result.origin.frame)
         except ImageRejected:
             continue
-        if result.sha256 not in frames:
-            frames[result.sha256] = _frames(data, result.file, limits)
-        radiograph = next(frames[result.sha256], None)
-        if radiograph is not None:
-            yield position, View(source, radiograph, result)
-
-
-def _frames(data: bytes, name: str, limits: ImageLimits) -> Iterator[Radiograph]:
-    """Those frames that can be decoded, as ``reply.views_of`` assessed them."""
-    first = imaging.decode(data, name, limits)
-    count = first.header.frames if first.header else 1
-    for frame in range(1, min(count, reply.MAX_FRAMES) + 1):
-        try:
-            yield imaging.decode(data, name, limits, frame)
-        except ImageRejected:
-            continue
+        yield position, View(source, radiograph, result)
 
 
 def _said(record: StudyRecord, decision: Decision, positions: list[int]) -> Said:

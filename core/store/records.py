@@ -58,6 +58,11 @@ class Opinion:
     comment: str = ""
     marks: tuple[Mark, ...] = ()
 
+    @property
+    def says_with_what(self) -> bool:
+        """Whether who disagrees has said anything that can be signed."""
+        return bool(self.body_part or self.finding or self.comment)
+
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
