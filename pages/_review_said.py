@@ -6,7 +6,7 @@ from html import escape
 
 from core.store import Decision, StudyRecord
 from core.store.records import Reassessment
-from core.study import StudyResult
+from core.study import StudyResult, named
 from pages import _reading
 from pages._review_list import VERDICTS
 from pages._theme import percent
@@ -30,7 +30,7 @@ def _asked(asked: Reassessment, record: StudyRecord) -> str:
 
 
 def _reading_of(result: StudyResult, label_means: str, title: str) -> str:
-    part = result.body_part.words.capitalize() if result.body_part else "Not assessed"
+    part = named(result).capitalize() or "Not assessed"
     number = "" if result.probability is None else percent(result.probability)
     meant = escape(label_means) or "not recorded"
     views = len(result.counted)
