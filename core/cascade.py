@@ -241,8 +241,9 @@ class Cascade:
             return Origin(cautions=radiograph.cautions)
         from core.header import origin_of  # pydicom, which has read this file already
 
-        seen = assessment.chosen or assessment.body_part.label
-        return origin_of(radiograph, seen, self.release.parts)
+        seen, chosen = assessment.chosen, assessment.chosen is not None
+        seen = seen or assessment.body_part.label
+        return origin_of(radiograph, seen, self.release.parts, chosen)
 
     def explain(self, radiograph: Radiograph, part: BodyPart, method: str = "Grad-CAM") -> Heatmap:
         """A heatmap of one part's fracture model by another method; see ``core.cams.METHODS``.

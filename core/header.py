@@ -107,11 +107,11 @@ def patient_of(dataset: Dataset) -> str:
 
 
 def disagreement(
-    header: DicomHeader | None, seen: BodyPart, parts: Sequence[BodyPart]
+    header: DicomHeader | None, seen: BodyPart, parts: Sequence[BodyPart], chosen: bool = False
 ) -> str | None:
     """One sentence where the header's body part is not the one that stage 1 saw, or has no model.
 
-    parts: that have one. None where there is nothing to say.
+    parts: that have one. chosen: a reader saw it. None where there is nothing to say.
     """
     said = _PARTS.get(header.body_part) if header else None
     if header is None or said is None:
@@ -121,23 +121,23 @@ def disagreement(
         return None
     if said not in parts and seen == BodyPart.OTHER:
         return f"The file's header says {word}, a body part that has no fracture model here."
-    looks = "like another body part" if seen == BodyPart.OTHER else f"like the {seen.words}"
-    return (
-        f"The file's header says {word}, but the picture looks {looks}: "
-        "please check which is right."
-    )
+    part = "another body part" if seen == BodyPart.OTHER else f"the {seen.words}"
+    by = "a reader says" if chosen else "the picture looks like"
+    return f"The file's header says {word}, but {by} {part}: please check which is right."
 
 
-def origin_of(radiograph: Radiograph, seen: BodyPart, parts: Sequence[BodyPart]) -> Origin:
+def origin_of(
+    radiograph: Radiograph, seen: BodyPart, parts: Sequence[BodyPart], chosen: bool
+) -> Origin:
     """What is kept of a DICOM file beside its result.
 
-    seen: the part that it was assessed as, or what stage 1 took it for. parts: that have a model.
+    seen: what stage 1 took it for or, where it is ``chosen``, a reader. parts: that have a model.
     """
     header = radiograph.header
     if header is None:
         return Origin(cautions=radiograph.cautions)
     side = header.laterality if header.laterality in ("L", "R") else ""
-    conflict = disagreement(header, seen, parts)
+    conflict = disagreement(header, seen, parts, chosen)
     cautions = (*([conflict] if conflict else []), *radiograph.cautions)
     return Origin(side, header.frame, header.frames, cautions)
 

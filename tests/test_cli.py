@@ -20,6 +20,7 @@ KEYS = {
     "fracture",
     "release",
     "photograph",
+    "origin",
     "release_sha256",
     "milliseconds",
 }

@@ -179,10 +179,10 @@ def test_the_mark_goes_along(cascade: Cascade, taken, weights):
     assert len(record["photograph"]["corners"]) == 4
     assert result.to_row()["photograph"] == "straightened"
     packed = json.loads(json.dumps(records.pack(result)))
-    again = records.unpack(packed, "a.jpg", result.sha256, result.release, result.release_sha256)
+    again = records.unpack(packed, "a.jpg", result.sha256, result.release, result.release_sha256, 1)
     assert again.photograph == result.photograph
     del packed["photograph"]  # as it was packed before there were any
-    old = records.unpack(packed, "a.jpg", result.sha256, result.release, result.release_sha256)
+    old = records.unpack(packed, "a.jpg", result.sha256, result.release, result.release_sha256, 1)
     assert old.photograph is None
     as_taken = diagnose(cascade, data, "a.jpg", LIMITS, way=Wish.AS_TAKEN)[1]
     assert as_taken.to_row()["photograph"] == "as taken"
@@ -206,15 +206,11 @@ def test_a_session_remembers_what_the_reader_wants(cascade, taken, monkeypatch):
     data = taken[SAMPLES[0]].data
     memory, source = _scoring.Session(), Source("1", "a.jpg", lambda: data)
     first = memory.result(source, cascade, LIMITS)
-
-    def picture(result):
-        return memory.picture(source, result, cascade.release, LIMITS)
-
-    assert first.photograph.corners and not memory.suspected(source, picture(first))
+    assert first.photograph.corners and not memory.suspected(source, memory.picture(source, LIMITS))
     memory.ways["1"] = Wish.AS_TAKEN
     assert not memory.known(source, cascade)
     assert memory.result(source, cascade, LIMITS).photograph == Photograph(None)
-    whole = picture(first)
+    whole = memory.picture(source, LIMITS)
     assert whole.size == taken[SAMPLES[0]].size and memory.suspected(source, whole)
     memory.ways["1"] = ((0, 0), (1, 0), (1, 1), (0, 1))
     assert memory.result(source, cascade, LIMITS).photograph.corners == memory.ways["1"]

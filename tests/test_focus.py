@@ -182,11 +182,11 @@ def test_a_release_that_cuts_says_where_it_looked(focused):
     assert focused.explain(radiograph, part, "LayerCAM").crop == crop
     heat = on_picture(result.heatmap, *grey.shape)
     assert not heat[: int(crop.top * grey.shape[0])].any()
-    kept = unpack(pack(result), "a.png", result.sha256, result.release, result.release_sha256)
+    kept = unpack(pack(result), "a.png", result.sha256, result.release, result.release_sha256, 1)
     assert kept.heatmap.crop == crop
     old = pack(result)
     del old["heatmap"]["crop"]
-    assert unpack(old, "a.png", None, "r", "s").heatmap.crop == WHOLE
+    assert unpack(old, "a.png", None, "r", "s", 1).heatmap.crop == WHOLE
 
 
 def test_the_details_say_what_was_looked_at(focused):
