@@ -34,7 +34,7 @@ _EXIF = 0x8769
 # Radiographs have a few hundred elements, enhanced ones of a hundred frames a few thousand.
 _MAX_ELEMENTS = 20_000
 _UNDEFINED = 0xFFFFFFFF
-_ITEM_GROUP, _ITEM = 0xFFFE, 0xE000
+_ITEM_GROUP, _ITEM, _ITEM_ENDS = 0xFFFE, 0xE000, 0xE00D
 _PIXELS, _OVERLAYS = (
     0x7FE0,
     range(0x6000, 0x6100),
@@ -247,7 +247,9 @@ def check_elements(
     order = "<" if little else ">"
     tag, short, long = (struct.Struct(order + f).unpack_from for f in ("HH", "H", "I"))
     position, end, count, picture, planes = start, len(data), 0, 0, 0
-    while position + 12 <= end:
+    # The data set and the items that the walk is in: where each ends, and whether it is implicit.
+    within = [(end, _is_implicit(data, start, implicit))]
+    while position + 8 <= end:
         group, element = tag(data, position)
         if meta and group != 2:
             break
@@ -256,23 +258,47 @@ def check_elements(
             raise ImageRejected(
                 "The DICOM file is built in an abnormal way, from too many elements."
             )
+        implicit = _within(within, position)
         if group == _ITEM_GROUP:
-            position += 8
+            length, position = long(data, position + 4)[0], position + 8
+            if element == _ITEM:
+                ends = end if length == _UNDEFINED else position + length
+                within.append((ends, implicit or _is_implicit(data, position, implicit)))
+            elif element == _ITEM_ENDS and len(within) > 1:
+                within.pop()
             continue
+        if position + 12 > end:
+            break
         vr, length, value = _announced(data, position, implicit, short, long)
         if group != _PIXELS and _is_sequence(data, value, vr, group, length, tag):
             position = value
             continue
-        position, pieces = value + length, 0
+        behind, pieces = value + length, 0
         if length == _UNDEFINED:
-            position, pieces = _behind_fragments(data, value, tag, long, _MAX_ELEMENTS - count)
-        count += pieces
-        if group == _PIXELS:
-            picture = max(picture, min(position, end) - value)  # the small one of an icon is none
-        elif group in _OVERLAYS and element == 0x3000:
-            planes += min(position, end) - value
+            behind, pieces = _behind_fragments(data, value, tag, long, _MAX_ELEMENTS - count)
+        elif behind > end and group != _PIXELS:
+            break  # cut off: pydicom says so
+        position, count = behind, count + pieces
+        shown = min(position, end) - value
+        picture = max(picture, shown * (group == _PIXELS))  # the small one of an icon is none
+        planes += shown * (group in _OVERLAYS and element == 0x3000)
     if min(position, end) - start - picture - planes > _MAX_METADATA:
         raise ImageRejected(_LADEN.format("DICOM"))
+
+
+def _within(items: list[tuple[int, bool]], position: int) -> bool:
+    """Whether the elements here are implicit; items that have ended are left."""
+    while len(items) > 1 and items[-1][0] <= position:
+        items.pop()
+    return items[-1][1]
+
+
+def _is_implicit(data: bytes, position: int, otherwise: bool) -> bool:
+    """Whether the elements of a data set or item have no VR, by its first one, as pydicom sees it:
+    some write implicit items into a file of explicit ones, and archives do in what they keep as UN.
+    """
+    vr = data[position + 4 : position + 6]
+    return otherwise if len(vr) < 2 else not (vr.isalpha() and vr.isupper())
 
 
 def _announced(
@@ -280,12 +306,14 @@ def _announced(
 ) -> tuple[bytes, int, int]:
     """VR, length and first byte of the value of an element (PS3.5 7.1); b"" for an implicit VR.
 
-    Some write implicit elements in the sequences of a file that has explicit ones.
+    A single implicit element among explicit ones is found as pydicom finds it.
     """
     vr = data[position + 4 : position + 6]
+    if implicit:
+        return b"", long(data, position + 4)[0], position + 8
     if vr in _LONG_VRS:
         return vr, long(data, position + 8)[0], position + 12
-    if vr in _VRS or (b"AA" <= vr <= b"ZZ" and not implicit):
+    if vr in _VRS or b"AA" <= vr <= b"ZZ":
         return vr, short(data, position + 6)[0], position + 8
     return b"", long(data, position + 4)[0], position + 8
 

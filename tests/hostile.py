@@ -16,9 +16,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from time import thread_time
+from typing import Any
 
 import numpy as np
 import pydicom
+from numpy.typing import NDArray
 from PIL import Image, ImageFile
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
@@ -226,6 +228,11 @@ BOMBS: dict[str, Callable[[], bytes]] = {
     "implicit elements, DICOM": lambda: dicom_with(
         (ELEMENT[:4] + bytes(4)) * 100_000, ImplicitVRLittleEndian
     ),
+    # The length of the second has the letters of a VR; its value begins with a length of its own.
+    "implicit elements behind a value, DICOM": lambda: dicom_with(
+        implicit(b"") + implicit(b"\0\0\0\x7f" + bytes(0x4144 - 4)) + implicit(b"") * 30_000,
+        ImplicitVRLittleEndian,
+    ),
     "private value, DICOM": lambda: dicom_with(
         b"\x09\0\1\x10OB\0\0" + struct.pack("<I", 12 * 2**20) + bytes(12 * 2**20)
     ),
@@ -242,11 +249,22 @@ ITEM = b"\xfe\xff\0\xe0\xff\xff\xff\xff"
 ENDS = b"\xfe\xff\x0d\xe0\0\0\0\0\xfe\xff\xdd\xe0\0\0\0\0"
 
 
+def implicit(value: bytes) -> bytes:
+    """A private element without a VR."""
+    return struct.pack("<HHI", 0x0009, 0x1002, len(value)) + value
+
+
 def dicom_with(
-    elements: bytes, syntax: str = ExplicitVRLittleEndian, in_meta: bool = False
+    elements: bytes,
+    syntax: str = ExplicitVRLittleEndian,
+    in_meta: bool = False,
+    pixels: NDArray[Any] | None = None,
 ) -> bytes:
-    """A small DICOM file with more elements, as ``syntax`` writes them, before its others."""
-    data = part10(dataset(phantom()), syntax)
+    """A small DICOM file with more elements, as ``syntax`` writes them, before its others.
+
+    pixels: its picture, by default a small one.
+    """
+    data = part10(dataset(phantom() if pixels is None else pixels), syntax)
     start = 144 if in_meta else 144 + int.from_bytes(data[140:144], "little")
     if syntax != DeflatedExplicitVRLittleEndian:
         return data[:start] + elements + data[start:]

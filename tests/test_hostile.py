@@ -17,7 +17,7 @@ from time import thread_time
 import numpy as np
 import pytest
 import torch
-from pydicom.uid import DeflatedExplicitVRLittleEndian
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian
 from safetensors.torch import save
 
 from core import imaging
@@ -75,6 +75,26 @@ def test_what_honest_files_carry_is_accepted() -> None:
         hostile.tiff_with((65_000, 7, 7 * 2**20)),
     ):
         imaging.decode(data, "honest", hostile.LIMITS)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("length", [64, 66, 70, 80, 90, 322])
+def test_what_an_archive_keeps_as_un_is_read(length: int) -> None:
+    """Implicit items in an explicit file, whatever letters their lengths are (PS3.5 6.2.2)."""
+    item = hostile.ITEM + hostile.implicit(bytes(length)) * 3 + hostile.ENDS
+    kept = b"\x09\0\x10\x10UN\0\0\xff\xff\xff\xff" + item + hostile.ELEMENT * 3
+    data = hostile.dicom_with(kept, pixels=np.zeros((2500, 2500), np.uint16))
+    assert imaging.decode(data, "honest", hostile.LIMITS).pixels.shape == (2500, 2500)
+
+
+@pytest.mark.parametrize("length", [0x4144, 0x4E50, 0x5153])
+def test_a_length_without_a_vr_is_no_vr(length: int) -> None:
+    value = hostile.implicit(b"") + hostile.implicit(bytes(length + length % 2))
+    wide = np.zeros((2500, 2500), np.uint16)
+    data = hostile.dicom_with(value, ImplicitVRLittleEndian, pixels=wide)
+    assert imaging.decode(data, "honest", hostile.LIMITS).pixels.shape == (2500, 2500)
+    odd = hostile.dicom_with(b"", ImplicitVRLittleEndian, pixels=np.zeros((1514, 4292), np.uint16))
+    assert imaging.decode(odd, "honest", hostile.LIMITS).pixels.shape == (1514, 4292)
 
 
 def test_the_header_alone_is_checked_too() -> None:
