@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from typing import IO, Any
 
@@ -9,14 +10,19 @@ from typing import IO, Any
 def take(file: IO[Any] | int, wait: bool = False) -> None:
     """Lock an open file for this process alone; raises OSError where another one has it.
 
-    wait: until it is free, instead. Windows has no lock without an end to waiting: there ten
-    seconds are tried.
+    wait: until it is free, instead.
     """
     number = file if isinstance(file, int) else file.fileno()
     if sys.platform == "win32":
         import msvcrt
 
-        msvcrt.locking(number, msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)
+        while True:
+            try:
+                msvcrt.locking(number, msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)
+                return
+            except OSError as error:  # Windows gives up waiting after ten seconds
+                if not wait or error.errno != errno.EDEADLK:
+                    raise
     else:
         import fcntl
 

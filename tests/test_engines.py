@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import copy
+import errno
 import json
+import shutil
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+from core import locks
 from core.architectures import LITE2
 from core.cascade import Cascade
 from core.engines import choice, vino
@@ -121,6 +128,55 @@ def test_auto_takes_openvino_only_where_it_agrees(cascade, openvino, home, canva
     assert "does not agree" in reason
     with pytest.raises(EngineUnavailable, match="does not agree"):
         choice.choose(cascade, "openvino", home)
+
+
+def test_who_comes_while_another_converts_waits_and_takes_the_same(
+    cascade, openvino, home, canvases, tmp_path, monkeypatch
+):
+    """As the workers of Ray do, and batches that share BONE_HOME. Each call opens the lock anew,
+    so threads are kept apart by it as processes are."""
+    made, measured = [], []
+
+    def convert(folder: Path, *_) -> None:
+        made.append(folder)
+        with vino.replaced(folder) as new:
+            time.sleep(0.5)
+            shutil.copytree(_folder(cascade, home), new, dirs_exist_ok=True)
+            (new / "agreement.json").unlink(missing_ok=True)
+
+    def samples(_: Cascade) -> list[np.ndarray]:
+        measured.append(1)
+        return canvases[:2]
+
+    monkeypatch.setattr(vino, "convert", convert)
+    monkeypatch.setattr(choice, "_samples", samples)
+    with ThreadPoolExecutor(3) as pool:
+        work = [pool.submit(choice.choose, cascade, "auto", tmp_path, True) for _ in range(3)]
+        found = [job.result() for job in work]
+    assert all("OpenVINO agrees with torch" in reason for _, reason in found)
+    assert made == [_folder(cascade, tmp_path)] and len(measured) == 1
+    assert {p.name for p in made[0].parent.iterdir()} == {made[0].name, f"{made[0].name}.lock"}
+
+
+def test_windows_waits_for_a_lock_as_long_as_it_takes(monkeypatch):
+    """There the system itself gives up after ten seconds."""
+    tried = []
+
+    def locking(_: int, how: int, __: int) -> None:
+        tried.append(how)
+        if len(tried) < 3:
+            raise OSError(errno.EDEADLK, "Resource deadlock avoided")
+
+    monkeypatch.setitem(
+        sys.modules, "msvcrt", SimpleNamespace(LK_LOCK=1, LK_NBLCK=2, locking=locking)
+    )
+    monkeypatch.setattr(sys, "platform", "win32")
+    locks.take(0, wait=True)
+    assert tried == [1, 1, 1]
+    tried.clear()
+    with pytest.raises(OSError, match="deadlock"):
+        locks.take(0)
+    assert tried == [2]
 
 
 def test_auto_is_torch_without_openvino_or_a_conversion(cascade, tmp_path, monkeypatch):

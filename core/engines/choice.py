@@ -99,8 +99,10 @@ def converted(cascade: Cascade, home: Path, convert: bool) -> Path:
             raise EngineUnavailable(
                 "OpenVINO's networks are not made yet; `python -m core batch` makes them."
             )
-        size = cascade.release.preprocessing.size
-        vino.convert(folder, size, precision, *cascade.modules)
+        with vino.alone(folder):
+            if not vino.is_whole(folder):  # another process may have made them meanwhile
+                size = cascade.release.preprocessing.size
+                vino.convert(folder, size, precision, *cascade.modules)
     return folder
 
 
@@ -130,16 +132,27 @@ def _openvino(
 def _agreement(folder: Path, one: Cascade, other: Cascade) -> Agreement:
     """What was measured on this processor when the networks were made, or measured now."""
     path = folder / "agreement.json"
+    if known := _known(
+        path
+    ):  # without the lock, which a BONE_HOME that is only read has no place for
+        return known
+    with vino.alone(folder):
+        if known := _known(path):  # of another process, meanwhile
+            return known
+        mode = one.release.largest_mode  # whatever mode it is used in, all of its networks agree
+        found = compare(one.in_mode(mode), other.in_mode(mode), _samples(one))
+        write_json(path, asdict(found) | {"processor": int8.processor()})
+    return found
+
+
+def _known(path: Path) -> Agreement | None:
     try:
         known = json.loads(path.read_text(encoding="utf-8"))
         if known.pop("processor") == int8.processor():
             return Agreement(**known)
     except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError):
         log.debug("The engines are compared (again): there is no record of it for this processor.")
-    mode = one.release.largest_mode  # whatever mode it is used in, all of its networks agree
-    found = compare(one.in_mode(mode), other.in_mode(mode), _samples(one))
-    write_json(path, asdict(found) | {"processor": int8.processor()})
-    return found
+    return None
 
 
 def compare(one: Cascade, other: Cascade, canvases: list[Canvas]) -> Agreement:

@@ -32,6 +32,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from core import locks
 from core.errors import EngineUnavailable
 from core.files import write_json
 from core.transforms import Preprocessing, to_tensor
@@ -162,8 +163,23 @@ def convert(
 
 
 @contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """One process, and one thread of it, makes what lies in ``folder`` at a time; the others wait.
+
+    The lock lies beside the folder, which is replaced as a whole.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_name(f"{folder.name}.lock").open("w") as file:
+        locks.take(file, wait=True)
+        yield
+
+
+@contextmanager
 def replaced(folder: Path) -> Iterator[Path]:
-    """A new folder to write into, which takes the place of ``folder`` unless an error is raised."""
+    """A new folder to write into, which takes the place of ``folder`` unless an error is raised.
+
+    Nobody else may do so meanwhile: see ``alone``.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
     made = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
