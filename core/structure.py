@@ -35,10 +35,8 @@ _EXIF = 0x8769
 _MAX_ELEMENTS = 20_000
 _UNDEFINED = 0xFFFFFFFF
 _ITEM_GROUP, _ITEM, _ITEM_ENDS = 0xFFFE, 0xE000, 0xE00D
-_PIXELS, _OVERLAYS = (
-    0x7FE0,
-    range(0x6000, 0x6100),
-)  # an overlay belongs to the picture (PS3.3 C.9.2)
+_PIXELS = 0x7FE0
+_SHOWN = {_PIXELS, *range(0x6000, 0x6100)}  # an overlay belongs to the picture (PS3.3 C.9.2)
 # Those with four bytes of length, and the others (PS3.5 table 7.1-1).
 _LONG_VRS = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
 _VRS = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
@@ -258,14 +256,12 @@ def check_elements(
             raise ImageRejected(
                 "The DICOM file is built in an abnormal way, from too many elements."
             )
-        implicit = _within(within, position)
+        implicit = _within(within, position) if len(within) > 1 else within[0][1]
         if group == _ITEM_GROUP:
-            length, position = long(data, position + 4)[0], position + 8
-            if element == _ITEM:
-                ends = end if length == _UNDEFINED else position + length
-                within.append((ends, implicit or _is_implicit(data, position, implicit)))
-            elif element == _ITEM_ENDS and len(within) > 1:
-                within.pop()
+            position = _beyond_tag(data, position, element, within, long)
+            continue
+        if not implicit and data[position + 4 : position + 6] in _VRS and group not in _SHOWN:
+            position += 8 + short(data, position + 6)[0]  # nearly all of them
             continue
         if position + 12 > end:
             break
@@ -279,11 +275,25 @@ def check_elements(
         elif behind > end and group != _PIXELS:
             break  # cut off: pydicom says so
         position, count = behind, count + pieces
-        shown = min(position, end) - value
-        picture = max(picture, shown * (group == _PIXELS))  # the small one of an icon is none
-        planes += shown * (group in _OVERLAYS and element == 0x3000)
+        if group in _SHOWN:
+            shown = min(position, end) - value
+            picture = max(picture, shown * (group == _PIXELS))  # the small one of an icon is none
+            planes += shown * (group != _PIXELS and element == 0x3000)
     if min(position, end) - start - picture - planes > _MAX_METADATA:
         raise ImageRejected(_LADEN.format("DICOM"))
+
+
+def _beyond_tag(
+    data: bytes, position: int, element: int, within: list[tuple[int, bool]], long: _Unpack
+) -> int:
+    """Into an item, or out of it: the byte behind the tag and the length there."""
+    length, implicit, position = long(data, position + 4)[0], within[-1][1], position + 8
+    if element == _ITEM:
+        ends = len(data) if length == _UNDEFINED else position + length
+        within.append((ends, implicit or _is_implicit(data, position, implicit)))
+    elif element == _ITEM_ENDS and len(within) > 1:
+        within.pop()
+    return position
 
 
 def _within(items: list[tuple[int, bool]], position: int) -> bool:
@@ -322,10 +332,10 @@ def _is_sequence(data: bytes, value: int, vr: bytes, group: int, length: int, ta
     """Whether pydicom takes a value for a sequence; where no VR says it, its first item does."""
     if vr == b"SQ":
         return True
-    if vr not in (b"", b"UN") or value + 8 > len(data):
+    # The private ones of a length stay as they are, and what is empty has no item.
+    if vr not in (b"", b"UN") or length == 0 or (length != _UNDEFINED and group % 2):
         return False
-    # The private ones of a length stay as they are.
-    return tag(data, value)[0] == _ITEM_GROUP and (length == _UNDEFINED or group % 2 == 0)
+    return value + 8 <= len(data) and bool(tag(data, value)[0] == _ITEM_GROUP)
 
 
 def _behind_fragments(
