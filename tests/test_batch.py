@@ -14,12 +14,13 @@ import sys
 import threading
 import time
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from core.__main__ import main
-from core.batch import tables
+from core.batch import inputs, tables
 from core.batch.flow import ahead, chunks, prefetched
 from core.batch.inputs import Archive, Folder, source_at
 from core.batch.journal import Journal, folder_of
@@ -329,6 +330,134 @@ def test_an_address_is_read_through_fsspec(tmp_path):
     assert [r["status"] for r in found].count("ok") == 4
     assert len(found) == 6
     assert all(r["file"].startswith("memory://") for r in found)
+
+
+def placed(kind: str, folder: Path) -> tuple[str, Callable[[], object], Callable[[], object]]:
+    """The same files as a source of that kind, what makes it go, and what brings it back."""
+    if kind == "folder":
+        away = folder.with_name("away")
+        return str(folder), lambda: folder.rename(away), lambda: away.rename(folder)
+    if kind == "mount":
+        away = folder.with_name("away")
+
+        def unmount() -> None:
+            folder.rename(away)
+            folder.mkdir()
+
+        return str(folder), unmount, lambda: (folder.rmdir(), away.rename(folder))
+    if kind == "archive":
+        path = folder.with_suffix(".zip")
+        with zipfile.ZipFile(path, "w") as archive:
+            for name in Folder(folder).names():
+                archive.write(folder / name, name)
+        data = path.read_bytes()
+
+        def lose() -> None:
+            os.truncate(path, 0)  # what is open fails as it does where a file server has gone
+            path.unlink()
+
+        return str(path), lose, lambda: path.write_bytes(data)
+    files = pytest.importorskip("fsspec").filesystem("memory")
+
+    def put() -> None:
+        for name in Folder(folder).names():
+            files.pipe(f"/going/{name}", (folder / name).read_bytes())
+
+    put()
+    return "memory://going", lambda: files.rm("/going", recursive=True), put
+
+
+@pytest.mark.parametrize("kind", ["folder", "mount", "archive", "address"])
+def test_a_source_that_goes_ends_the_run_and_spoils_no_row(tmp_path, kind):
+    place, leave, come_back = placed(kind, fill(tmp_path / "in", 60))
+    whole, out, stand = tmp_path / "whole.csv", tmp_path / "out.csv", Stand()
+    score(place, whole)
+    assess = stand.assess
+
+    def lose_it_meanwhile(canvases, part=None):
+        if 0 < stand.seen <= 4:
+            leave()
+        return assess(canvases, part)
+
+    stand.assess = lose_it_meanwhile
+    with pytest.raises(BatchFailed, match=r"no longer be read.*--resume"):
+        score(place, out, stand, batch=4)
+    with Journal(out) as journal:
+        journal._open()
+        assert 4 <= journal.done < 60
+        assert all(r["status"] == "ok" for r in journal.records())
+    if kind == "mount":  # not yet back: what is found then is no archive without its files
+        with pytest.raises(BatchFailed, match="no longer be read"):
+            score(place, out, resume=True)
+    come_back()
+    score(place, out, resume=True)
+    assert out.read_bytes() == whole.read_bytes()
+
+
+def test_a_source_is_asked_once_a_batch_and_only_after_failures(tmp_path, monkeypatch):
+    asked = []
+    there = Folder.there
+    monkeypatch.setattr(Folder, "there", lambda self: asked.append(1) or there(self))
+    folder = fill(tmp_path / "in", 10)
+    score(folder, tmp_path / "good.csv")
+    assert not asked
+    for n in range(20):
+        (folder / f"gone{n}.png").symlink_to(folder / "nothing")
+    assert score(folder, tmp_path / "out.csv", batch=10).rejected == 20
+    assert 2 <= len(asked) <= 3
+
+
+def test_a_server_is_asked_again_before_a_file_is_given_up(tmp_path, monkeypatch):
+    files = pytest.importorskip("fsspec").filesystem("memory")
+    monkeypatch.setattr(inputs, "PAUSES", (0.0, 0.0))
+    for name in Folder(fill(tmp_path / "in", 4)).names():
+        files.pipe(f"/weak/{name}", (tmp_path / "in" / name).read_bytes())
+    real, calls = type(files).cat_file, []
+
+    def weak(self, path, **options):
+        calls.append(path)
+        if calls.count(path) < 3:
+            raise ConnectionResetError
+        return real(self, path, **options)
+
+    monkeypatch.setattr(type(files), "cat_file", weak)
+    assert score("memory://weak", tmp_path / "out.csv").rejected == 0
+    assert len(calls) == 12
+
+    def never(*_, **__):
+        raise RuntimeError("what a service calls a connection that failed")
+
+    monkeypatch.setattr(type(files), "cat_file", never)
+    assert score("memory://weak", tmp_path / "rows.csv").rejected == 4  # the folder is there
+    monkeypatch.setattr(type(files), "info", never)
+    monkeypatch.setattr(type(files), "size", lambda *_: 1)
+    with pytest.raises(BatchFailed, match="no longer be read"):
+        score("memory://weak", tmp_path / "none.csv")
+
+
+def test_an_address_without_a_folder_is_told_and_not_an_empty_table(tmp_path, monkeypatch, caplog):
+    files = pytest.importorskip("fsspec").filesystem("memory")
+    files.pipe("/one/a.png", b"x")
+    files.makedirs("/hollow", exist_ok=True)
+    for place, sentence in (
+        ("memory://mistyped", "There is no folder at memory:///mistyped"),
+        ("memory://one/a.png", "is a file: please name the folder"),
+    ):
+        with pytest.raises(BatchFailed, match=sentence):
+            score(place, tmp_path / "out.csv")
+    assert not (tmp_path / "out.csv").exists()
+    assert score("memory://hollow", tmp_path / "hollow.csv").total == 0
+
+    class NoCredentialsError(Exception):
+        pass
+
+    def refuse(*_, **__):
+        raise NoCredentialsError("Unable to locate credentials")
+
+    monkeypatch.setattr(type(files), "find", refuse)
+    with pytest.raises(BatchFailed, match=r"cannot be listed \(NoCredentialsError\)"):
+        score("memory://one", tmp_path / "out.csv")
+    assert "Unable to locate credentials" in caplog.text
 
 
 def test_the_command_line_takes_an_address(tmp_path, weights, capsys):

@@ -7,26 +7,37 @@ anything is written, nor how large it becomes.
 from __future__ import annotations
 
 import hashlib
+import logging
 import lzma
 import os
 import struct
+import time
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from core import imaging
 from core.errors import BatchFailed, ImageRejected, PathRefused
 from core.roots import resolve
 from core.settings import ImageLimits
 
+log = logging.getLogger(__name__)
+
+A = TypeVar("A")
+
 # What zipfile raises for a damaged, hostile or encrypted archive (RuntimeError: encrypted;
 # NotImplementedError: an unknown compression; OSError also for offsets before its beginning).
 DAMAGED = (
     zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError, ValueError, KeyError,
     struct.error, zlib.error, lzma.LZMAError,
+)  # fmt: skip
+PAUSES = (0.5, 2.0)  # seconds before a server that did not answer is asked again
+# These are answers: asking again gives the same.
+ANSWERS = (
+    FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, ImageRejected,
 )  # fmt: skip
 
 
@@ -38,6 +49,9 @@ class Source(Protocol):
 
     def read(self, name: str, limits: ImageLimits) -> bytes:
         """The bytes of one file; raises ImageRejected. Thread-safe."""
+
+    def there(self) -> bool:
+        """Whether it can still be read itself; asked where one of its files could not be."""
 
     def label(self, name: str) -> str:
         """The name for a table, printable in UTF-8."""
@@ -89,6 +103,14 @@ class Folder:
             except PathRefused as error:
                 raise ImageRejected(str(error)) from error
         return imaging.load(path, limits)
+
+    def there(self) -> bool:
+        """An empty folder is what stands where a file server was mounted."""
+        try:
+            with os.scandir(self._path) as found:  # asks the server, where stat may remember
+                return next(found, None) is not None
+        except OSError:
+            return False
 
     def label(self, name: str) -> str:
         return _printable(str(self._path / name))
@@ -147,6 +169,13 @@ class Archive:
         except DAMAGED as error:
             raise ImageRejected("The file in the archive is damaged or encrypted.") from error
 
+    def there(self) -> bool:
+        try:
+            with self._path.open("rb"):
+                return True
+        except OSError:
+            return False
+
     def label(self, name: str) -> str:
         return _printable(self._zip.infolist()[int(name)].filename)
 
@@ -172,31 +201,68 @@ class Remote:
             self._files, self._root = url_to_fs(address)
         except (ImportError, ValueError) as error:
             raise BatchFailed(f"Nothing here can read {address}: {error}") from error
-        self._scheme = address.partition("://")[0]
+        scheme = address.partition("://")[0]
+        self._place = f"{scheme}://{self._root}"  # as given, it may hold a password
 
     def names(self) -> Iterator[str]:
         """Sorted as a local folder; the listing is held in memory, as the service returns it."""
         try:
-            found = self._files.find(self._root)
-        except OSError as error:
-            raise BatchFailed("The folder cannot be listed.") from error
-        below = (str(f).removeprefix(self._root).lstrip("/") for f in found)
+            found = self._found()
+        except BatchFailed:
+            raise
+        except Exception as error:  # the boundary of the listing: each service raises its own
+            log.exception("A folder could not be listed.")
+            raise BatchFailed(
+                f"The folder at {_printable(self._place)} cannot be listed "
+                f"({type(error).__name__})."
+            ) from error
         yield from sorted(
-            (n for n in below if not any(s.startswith(".") for s in n.split("/"))),
+            (n for n in found if n and not any(s.startswith(".") for s in n.split("/"))),
             key=lambda n: n.split("/"),
         )
 
-    def read(self, name: str, limits: ImageLimits) -> bytes:
-        path = f"{self._root}/{name}"
+    def _found(self) -> list[str]:
+        """Every name below the folder; to fsspec a folder that is not there is an empty one."""
         try:
-            if (self._files.size(path) or 0) > limits.max_bytes:
-                raise ImageRejected("The file is larger than this program accepts.")
-            return self._files.cat_file(path, end=limits.max_bytes + 1)
-        except OSError as error:
+            listed = self._files.find(self._root)
+        except FileNotFoundError:
+            listed = []
+        names = [str(f).removeprefix(self._root).lstrip("/") for f in listed]
+        if names == [""] and self._files.isfile(self._root):
+            raise BatchFailed(
+                f"{_printable(self._place)} is a file: please name the folder that it is in."
+            )
+        if not names and not self._files.isdir(self._root):
+            raise BatchFailed(f"There is no folder at {_printable(self._place)}.")
+        return names
+
+    def read(self, name: str, limits: ImageLimits) -> bytes:
+        try:
+            return _answered(lambda: self._bytes(f"{self._root}/{name}", limits))
+        except ImageRejected:
+            raise
+        except Exception as error:  # the boundary of one file: each service raises its own
+            if not isinstance(error, OSError):
+                log.exception("A file could not be read from its server.")
             raise ImageRejected("The file could not be read from its server.") from error
 
+    def _bytes(self, path: str, limits: ImageLimits) -> bytes:
+        if (self._files.size(path) or 0) > limits.max_bytes:
+            raise ImageRejected("The file is larger than this program accepts.")
+        return self._files.cat_file(path, end=limits.max_bytes + 1)
+
+    def there(self) -> bool:
+        """``info`` and not ``exists``, which says no as well where no answer came."""
+        try:
+            self._files.invalidate_cache(self._root)  # else the listing of the beginning answers
+            _answered(lambda: self._files.info(self._root))
+        except Exception:  # each service raises its own
+            log.exception("The folder of the batch can no longer be reached.")
+            return False
+        return True
+
     def label(self, name: str) -> str:
-        return _printable(f"{self._scheme}://{self._root}/{name}")
+        return _printable(f"{self._place}/{name}")
 
     def opened(self) -> AbstractContextManager[object]:
         return nullcontext()
@@ -206,6 +272,19 @@ class Remote:
 
     def below(self, path: Path) -> str | None:
         return None
+
+
+def _answered(request: Callable[[], A]) -> A:
+    """What a server answers, asked again a little later where the connection failed."""
+    for pause in PAUSES:
+        try:
+            return request()
+        except ANSWERS:
+            raise
+        except Exception as error:  # noqa: BLE001 - each service raises its own
+            log.info("A server did not answer: %s", type(error).__name__)
+            time.sleep(pause)
+    return request()
 
 
 def absolute(place: str | Path) -> str:

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from core import film, imaging
 from core.batch.flow import ahead, chunks, prefetched
 from core.batch.inputs import Source
-from core.batch.journal import Record, disk
+from core.batch.journal import KEPT, Record, disk
 from core.display import to_8_bit
-from core.errors import ImageRejected
+from core.errors import BatchFailed, ImageRejected
 from core.explain import on_picture, overlay
 from core.files import write_atomically
 from core.manifest import Release
@@ -110,7 +110,10 @@ class Scorer:
         return self.cascade.engine.description
 
     def records(self, source: Source, names: Iterable[str], known: Known) -> Iterator[list[Record]]:
-        """Records in the order of ``names``, a batch at a time; each is to be appended at once."""
+        """Records in the order of ``names``, a batch at a time; each is to be appended at once.
+
+        Raises BatchFailed where the source itself can no longer be read.
+        """
         with (
             ThreadPoolExecutor(READERS, "read") as readers,
             ThreadPoolExecutor(self.threads, "decode") as decoders,
@@ -121,6 +124,7 @@ class Scorer:
             ready = prefetched(decoded, self.batch)
             try:
                 for chunk in chunks(ready, self.batch):
+                    _check_source(source, chunk)
                     yield self._score(chunk, known)
             finally:
                 ready.close()  # type: ignore[attr-defined]
@@ -216,6 +220,16 @@ class Scorer:
             "study_uid": header.study_uid or None,
             "patient": header.patient or None,
         }
+
+
+def _check_source(source: Source, items: Sequence[_Item]) -> None:
+    """Raises BatchFailed if a file could not be read because all of the source has gone.
+
+    Once a batch and after its files were read: a row is for good, so it must not say of a file what
+    is true of the file server.
+    """
+    if any(item.sha256 is None for item in items) and not source.there():
+        raise BatchFailed(f"The folder or archive can no longer be read. {KEPT}")
 
 
 def _timed(step: Callable[[A], _Item], given: A) -> _Item:
