@@ -112,11 +112,11 @@ class Batch:
     def start(self) -> None:
         """Begin, or go on where it was; the process is nobody's child when the server ends.
 
-        Raises BatchFailed while another batch runs; where this one does, as a page that was drawn
-        earlier may not know, it goes on.
+        Raises BatchFailed while another batch runs. Where this one does, or has ended meanwhile, as
+        a page that was drawn earlier may not know, it is left alone, its log too.
         """
         with _ONE:
-            if self.running:
+            if self.running or self.finished:
                 return
             if any(other.running for other in all_batches(self.folder.parent.parent)):
                 raise BatchFailed(ONE_AT_A_TIME)

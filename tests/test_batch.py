@@ -189,6 +189,18 @@ def test_a_resumed_run_computes_nothing_again_and_freezes_its_inputs(tmp_path):
     assert len(rows(out)) == 30
 
 
+def test_a_finished_run_is_not_gone_on_with(tmp_path):
+    folder, out, stand = fill(tmp_path / "in", 5), tmp_path / "out.csv", Stand()
+    assert score(folder, out, resume=True).done == 5  # where there is nothing yet it begins
+    whole = out.read_bytes()
+    (folder / "a-late-one.png").write_bytes(b"not there when the run began")
+    outcome = score(folder, out, stand, resume=True)
+    assert outcome.already and not outcome.stopped
+    assert (stand.seen, out.read_bytes()) == (0, whole)
+    assert not folder_of(out).exists()
+    assert score(folder, out).total == 6  # asked for without --resume
+
+
 def test_a_changed_release_is_noticed(tmp_path):
     folder, out = fill(tmp_path / "in", 10), tmp_path / "out.csv"
     cut_off(folder, out)
@@ -587,6 +599,8 @@ def test_the_command_line_says_what_it_did(weights, tmp_path, capsys):
     assert main([*command, "--device", "cpu"]) == 0
     assert capsys.readouterr().out.startswith("4 files, ")
     assert len(rows(out)) == 4
+    assert main([*command, "--device", "cpu", "--resume"]) == 0
+    assert "complete already" in capsys.readouterr().out
 
 
 def test_wrong_usage_and_failures(weights, tmp_path, capsys):

@@ -261,6 +261,10 @@ def test_what_another_tab_began_is_neither_begun_again_nor_deleted(
     with pytest.raises(BatchFailed, match="stop it first"):
         batch.remove()
     assert batch.folder.exists()
+    monkeypatch.setattr(Batch, "running", False)
+    batch.out.write_bytes(b"")
+    batch.start()  # a page that was drawn before it ended still says "Go on"
+    assert not begun
 
 
 def test_a_damaged_archive_is_refused_by_its_name(settings):

@@ -35,12 +35,16 @@ class Order:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended. stopped: it was asked to stop, and goes on with --resume."""
+    """How a run ended. stopped: it was asked to stop, and goes on with --resume.
+
+    already: the table was complete before, so nothing was done and nothing counted.
+    """
 
     done: int
     total: int
     rejected: int
     stopped: bool
+    already: bool = False
 
 
 def run(order: Order, scorer: Scorer | RayScorer, stop: threading.Event, stream: TextIO) -> Outcome:
@@ -51,6 +55,9 @@ def run(order: Order, scorer: Scorer | RayScorer, stop: threading.Event, stream:
     tables.check_format(order.out)
     source = source_at(order.source, order.roots)
     with source.opened(), Journal(order.out) as journal:
+        if order.resume and not journal.unfinished and order.out.exists():
+            journal.remove()  # the folder that asking has made
+            return Outcome(0, 0, 0, stopped=False, already=True)
         _begin(journal, order, scorer, source)
         before = sum(r["status"] == "rejected" for r in journal.records())
         progress = Progress(journal.total, journal.done, stream, before)

@@ -75,6 +75,9 @@ def run(options: argparse.Namespace, settings: Settings) -> int:
     order = Order(options.folder, options.out, options.by, options.resume, options.summary, roots)
     with _stopped_by_signal() as stop:
         outcome = run_batch(order, scorer, stop, sys.stderr)
+    if outcome.already:
+        print(f"{options.out} is complete already; leave out --resume to score everything again.")
+        return 0
     if outcome.stopped:
         print(f"Stopped after {outcome.done} of {outcome.total} files; go on with --resume.")
         return 1
