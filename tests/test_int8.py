@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +15,16 @@ from core.cascade import Cascade
 from core.engines import choice, int8, vino
 from core.errors import EngineUnavailable
 from core.transforms import to_canvas
-from core.types import BodyPart
+from core.types import BodyPart, Mode
+from tests.ensembles import NAMES, with_members
 from tests.simulated import phantom
 from training import quantise
 
 pytest.importorskip("openvino")
 
-GOOD = int8.Check("a processor", "made up", 300, 200, 0.995, {"hand": (0.9, 0.898)}, 0.99, 1.6)
+GOOD = int8.Check(
+    Mode.FAST, "a processor", "made up", 300, 200, 0.995, {"hand": (0.9, 0.898)}, 0.99, 1.6
+)
 
 
 @pytest.fixture(scope="module")
@@ -55,19 +59,72 @@ def folder(cascade: Cascade, home: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     ],
 )
 def test_it_is_accepted_only_where_it_loses_nothing(cascade, home, folder, change, said):
-    int8.record(folder, replace(GOOD, **change))
+    int8.record(folder, [replace(GOOD, **change)])
     if not said:
-        assert int8.accepted(home, cascade.release.sha256) == (folder, GOOD)
+        assert int8.accepted(home, cascade.release) == (folder, (GOOD,))
         return
-    with pytest.raises(EngineUnavailable, match=f"refused: .*{said}"):
-        int8.accepted(home, cascade.release.sha256)
+    with pytest.raises(EngineUnavailable, match=f"refused: in the mode fast .*{said}"):
+        int8.accepted(home, cascade.release)
+
+
+@pytest.fixture(scope="module")
+def ensemble(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Cascade:
+    """A release whose default is its ensemble, as it is loaded."""
+    folder = tmp_path_factory.mktemp("ensemble")
+    with_members(weights, folder, next(iter(NAMES)), default="ensemble")
+    return Cascade.load(folder, device="cpu")
+
+
+def test_it_is_accepted_only_where_it_was_measured_in_every_mode(cascade, folder):
+    """Who has it loaded may change the mode: a session of the page, ``load`` itself."""
+    joined, both = replace(GOOD, mode=Mode.ENSEMBLE), replace(cascade.release, modes=(*Mode,))
+    home = folder.parent.parent
+    int8.record(folder, [joined])
+    with pytest.raises(EngineUnavailable, match="not checked here"):
+        int8.accepted(home, both)
+    (folder / int8.CHECK).write_text(json.dumps(asdict(joined)))  # as before modes were told apart
+    with pytest.raises(EngineUnavailable, match="not checked here"):
+        int8.accepted(home, both)
+    int8.record(folder, [joined, replace(GOOD, findings=0.9)])
+    with pytest.raises(EngineUnavailable, match="refused: in the mode fast only 9"):
+        int8.accepted(home, both)
+    int8.record(folder, [joined, GOOD])
+    assert int8.accepted(home, both) == (folder, (joined, GOOD))
+
+
+def test_every_mode_is_measured_and_has_to_pass(ensemble, tmp_path, monkeypatch):
+    rows = pd.DataFrame({"split": ["train", "val"], "source": "made up"})
+    folder = vino.folder_of(tmp_path, ensemble.release.sha256, "int8")
+    bad: list[Mode] = []
+
+    def measure(before: Cascade, after: Cascade, *_: object) -> int8.Check:
+        mode = before.release.mode
+        assert after.release.mode == mode
+        return replace(GOOD, mode=mode, findings=0.9 if mode in bad else 1.0)
+
+    monkeypatch.setattr(quantise, "settle", lambda found: found)
+    monkeypatch.setattr(quantise, "split_hash", lambda _: "0" * 64)
+    monkeypatch.setattr(quantise, "load_canvases", lambda found, _: (found, None))
+    monkeypatch.setattr(quantise, "measure", measure)
+    monkeypatch.setattr(choice, "converted", lambda *_, **__: tmp_path)
+    monkeypatch.setattr(int8, "quantise", lambda *_: folder.mkdir(exist_ok=True))
+    monkeypatch.setattr(vino, "OpenVinoEngine", lambda *_, **__: ensemble.engine)
+    said = quantise.run(ensemble, rows, tmp_path, 1, 0)
+    assert said.startswith("accepted. Mode ensemble: 1.6 times") and "Mode fast: 1.6 times" in said
+    assert [c["mode"] for c in json.loads((folder / int8.CHECK).read_text())] == [
+        "ensemble",
+        "fast",
+    ]
+    bad.append(Mode.FAST)
+    said = quantise.run(ensemble, rows, tmp_path, 1, 0)
+    assert said.startswith("refused, because in the mode fast only 90.0% of 200 findings are equal")
 
 
 def test_it_says_why_it_is_not_used(cascade, home, folder, monkeypatch):
     monkeypatch.setattr(choice, "_samples", lambda _: [])
     with pytest.raises(EngineUnavailable, match="not checked here"):
         choice.choose(cascade, "openvino-int8", home)
-    int8.record(folder, replace(GOOD, processor="another one"))
+    int8.record(folder, [replace(GOOD, processor="another one")])
     with pytest.raises(EngineUnavailable, match="another processor"):
         choice.choose(cascade, "openvino-int8", home)
     (folder / int8.CHECK).write_text('{"processor": 1')
@@ -80,9 +137,9 @@ def test_auto_takes_it_where_it_may_and_says_why_not(cascade, home, folder, monk
     monkeypatch.setattr(choice, "_samples", lambda _: [canvas])
     _, reason = choice.choose(cascade, "auto", home)
     assert "agrees with torch" in reason and "was not checked here" in reason
-    int8.record(folder, GOOD)
+    int8.record(folder, [GOOD])
     chosen, reason = choice.choose(cascade, "auto", home)
-    assert "loses nothing: 1.6 times as fast" in reason
+    assert "loses nothing. Mode fast: 1.6 times as fast" in reason
     assert chosen.assess([canvas])[0].heatmap is not None
     assert "agrees with torch" in choice.choose(cascade, "openvino", home)[1]  # bf16 stays bf16
 
@@ -93,7 +150,7 @@ def test_what_is_measured_of_equal_networks(cascade, monkeypatch):
     canvases = np.stack([to_canvas(phantom(90, 70, seed=n), spec) for n in range(6)])
     rows = pd.DataFrame({"part": "hand", "positive": [0, 1, 0, 1, None, 1]})
     found = quantise.measure(cascade, cascade, rows, canvases, "simulated")
-    assert found.pictures == 6
+    assert found.pictures == 6 and found.mode == cascade.release.mode
     [(before, after)] = found.auroc.values()
     assert list(found.auroc) == [BodyPart.HAND] and before == after
     assert found.findings == (1.0 if found.assessed else 0.0)

@@ -76,9 +76,10 @@ def choose(
 
 def _int8(cascade: Cascade, home: Path, many: bool) -> tuple[Cascade, str]:
     _needs_cpu(cascade)
-    folder, check = int8.accepted(home, cascade.release.sha256)
+    folder, checks = int8.accepted(home, cascade.release)
     engine = vino.OpenVinoEngine(folder, cascade.release.preprocessing, many)
-    return cascade.with_engine(engine), f"int8 was checked here and loses nothing: {check}."
+    said = " ".join(map(str, checks))
+    return cascade.with_engine(engine), f"int8 was checked here and loses nothing. {said}"
 
 
 def _needs_cpu(cascade: Cascade) -> None:
@@ -132,9 +133,7 @@ def _openvino(
 def _agreement(folder: Path, one: Cascade, other: Cascade) -> Agreement:
     """What was measured on this processor when the networks were made, or measured now."""
     path = folder / "agreement.json"
-    if known := _known(
-        path
-    ):  # without the lock, which a BONE_HOME that is only read has no place for
+    if known := _known(path):  # without the lock: BONE_HOME may be a folder that is only read
         return known
     with vino.alone(folder):
         if known := _known(path):  # of another process, meanwhile

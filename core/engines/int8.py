@@ -3,7 +3,8 @@
 Rounding to 8 bits moves every probability a little, and what that costs only labelled radiographs
 can tell. So nothing here decides for itself: ``python -m training quantise`` makes the networks,
 measures them against those they were made from, and writes the outcome beside them. An outcome is
-of one release, one version of OpenVINO and one processor, whose instructions may round otherwise.
+of one release in every mode it can be used in, for a reader may change that at any time; of one
+version of OpenVINO; and of one processor, whose instructions may round otherwise.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import json
 import shutil
 import warnings
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from core.errors import EngineUnavailable
 from core.files import write_json
 from core.manifest import Release
 from core.transforms import to_tensor
+from core.types import Mode
 
 FINDINGS = 0.99  # of the assessed radiographs have to keep body part and finding
 AUROC = 0.005  # by which a part's may differ
@@ -32,14 +35,16 @@ CHECK = "check.json"
 
 @dataclass(frozen=True)
 class Check:
-    """What int8 is, measured against the networks it was made from, on labelled radiographs.
+    """What int8 is in one mode, measured against the networks it was made from, on labelled
+    radiographs.
 
-    processor: its name. data: what was measured on, in words. pictures: how many, and assessed: how
-    many of them either of the two assessed. findings: share of the assessed with the same body
-    part, refusal and finding. auroc: of each part, before and after. heatmaps: median rank
-    correlation. faster: how many times.
+    mode: of the release. processor: its name. data: what was measured on, in words. pictures: how
+    many, and assessed: how many of them either of the two assessed. findings: share of the assessed
+    with the same body part, refusal and finding. auroc: of each part, before and after. heatmaps:
+    median rank correlation. faster: how many times.
     """
 
+    mode: Mode
     processor: str
     data: str
     pictures: int
@@ -65,14 +70,14 @@ class Check:
             found.append(f"heatmaps correlate by {self.heatmaps:.2f} only")
         if self.faster <= 1:
             found.append("it is no faster here")
-        return found
+        return [f"in the mode {self.mode} {objection}" for objection in found]
 
     def __str__(self) -> str:
         parts = ", ".join(f"{p} {b:.3f} and {a:.3f}" for p, (b, a) in self.auroc.items())
         return (
-            f"{self.faster:.1f} times as fast; {self.findings:.1%} of {self.assessed} findings "
-            f"equal; AUROC before and after: {parts}; heatmaps correlate by {self.heatmaps:.3f} "
-            f"({self.data}, {self.pictures} radiographs)"
+            f"Mode {self.mode}: {self.faster:.1f} times as fast; {self.findings:.1%} of "
+            f"{self.assessed} findings equal; AUROC before and after: {parts}; heatmaps correlate "
+            f"by {self.heatmaps:.3f} ({self.data}, {self.pictures} radiographs)."
         )
 
 
@@ -81,33 +86,41 @@ def processor() -> str:
     return str(vino.library().Core().get_property("CPU", "FULL_DEVICE_NAME"))
 
 
-def accepted(home: Path, release_sha256: str) -> tuple[Path, Check]:
-    """The networks of a release that may be used here; raises EngineUnavailable with the reason."""
-    folder = vino.folder_of(home, release_sha256, "int8")
-    check = _recorded(folder)
-    if check is None or not vino.is_whole(folder):
+def accepted(home: Path, release: Release) -> tuple[Path, tuple[Check, ...]]:
+    """The networks of a release that may be used here, in whatever mode, with the check of each.
+
+    Raises EngineUnavailable with the reason.
+    """
+    folder = vino.folder_of(home, release.sha256, "int8")
+    checks = _recorded(folder)
+    if {check.mode for check in checks} != set(release.modes) or not vino.is_whole(folder):
         raise EngineUnavailable(
             "int8 was not checked here; `python -m training quantise` does, on labelled data."
         )
-    if check.objections:
-        raise EngineUnavailable(f"int8 was checked here and refused: {check.objections[0]}.")
-    if check.processor != processor():
-        raise EngineUnavailable(f"int8 was checked on another processor ({check.processor}).")
-    return folder, check
+    if objections := [o for check in checks for o in check.objections]:
+        raise EngineUnavailable(f"int8 was checked here and refused: {objections[0]}.")
+    if others := [check.processor for check in checks if check.processor != processor()]:
+        raise EngineUnavailable(f"int8 was checked on another processor ({others[0]}).")
+    return folder, checks
 
 
-def record(folder: Path, check: Check) -> None:
-    """Write the outcome beside the networks, where ``accepted`` finds it."""
-    write_json(folder / CHECK, asdict(check))
+def record(folder: Path, checks: Sequence[Check]) -> None:
+    """Write the outcome of each mode beside the networks, where ``accepted`` finds it."""
+    write_json(folder / CHECK, [asdict(check) for check in checks])
 
 
-def _recorded(folder: Path) -> Check | None:
+def _recorded(folder: Path) -> tuple[Check, ...]:
+    """None where there is no outcome, or that of a version which measured one mode alone."""
     try:
-        found = json.loads((folder / CHECK).read_text(encoding="utf-8"))
-        found["auroc"] = {part: (b, a) for part, (b, a) in found["auroc"].items()}
-        return Check(**{f.name: found[f.name] for f in fields(Check)})
+        return tuple(map(_check, json.loads((folder / CHECK).read_text(encoding="utf-8"))))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None
+        return ()
+
+
+def _check(found: dict[str, Any]) -> Check:
+    known = {f.name: found[f.name] for f in fields(Check)}
+    auroc = {part: (b, a) for part, (b, a) in found["auroc"].items()}
+    return Check(**known | {"mode": Mode(found["mode"]), "auroc": auroc})
 
 
 def quantise(source: Path, folder: Path, canvases: NDArray[np.uint8], release: Release) -> None:
@@ -115,8 +128,7 @@ def quantise(source: Path, folder: Path, canvases: NDArray[np.uint8], release: R
 
     source: what ``vino.convert`` wrote. canvases: NxSxS uint8, on which the ranges of the
     activations are measured; they need no labels and must not be those of the check. Raises
-    EngineUnavailable where NNCF is not installed. What only an ensemble runs stays as it is: the
-    check is of the release's own cascade.
+    EngineUnavailable where NNCF is not installed. What only an ensemble runs stays as it is.
     """
     openvino, nncf = vino.library(), _nncf()
     facts = json.loads((source / "files.json").read_text(encoding="utf-8"))
