@@ -8,6 +8,7 @@ decodes and scores a block as ``scoring`` does. Equal bytes are scored once with
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,23 +16,27 @@ from typing import Any
 
 import numpy as np
 
-from core.batch.inputs import Source, source_at
-from core.batch.journal import Record
+from core.batch.inputs import Source, absolute, source_at
+from core.batch.journal import KEPT, Record
 from core.batch.scoring import Known, Nothing, Scorer
-from core.errors import BatchFailed
+from core.errors import BatchFailed, CascadeError
 from core.manifest import Release
 from core.registry import Registry
 from core.settings import ImageLimits, Settings
 
+log = logging.getLogger(__name__)
+
 WINDOW = 100_000  # names handed to Ray at a time: the driver never holds all of them
+ENDED = "ended"  # what a worker sends for a record where the run cannot go on: why
 
 
 @dataclass(frozen=True)
 class RayScorer:
     """What ``run`` asks of a scorer, done by Ray. address: of a cluster, None for this machine.
 
-    source: as the user gave it; every worker opens it for itself, so each must reach it. release:
-    the one release of the whole run, whatever is promoted meanwhile (``RayScorer.of``).
+    source: every worker opens it for itself, so each must reach it. release: the one release of the
+    whole run, whatever is promoted meanwhile. Made by ``RayScorer.of``, which makes paths absolute:
+    a worker has another current folder.
     """
 
     settings: Settings
@@ -43,10 +48,34 @@ class RayScorer:
     roots: Sequence[Path] | None = None
 
     @classmethod
-    def of(cls, settings: Settings, source: str, batch: int, **options: Any) -> RayScorer:
+    def of(
+        cls,
+        settings: Settings,
+        source: str,
+        batch: int,
+        *,
+        address: str | None = None,
+        heatmaps: Path | None = None,
+        roots: Sequence[Path] | None = None,
+    ) -> RayScorer:
         """With the release that the settings name now. Raises WeightsInvalid."""
         found = Registry.open(settings.weights).find(settings.release, settings.mode)
-        return cls(replace(settings, release=found.id), found, source, batch, **options)
+        everywhere = replace(
+            settings,
+            release=found.id,
+            weights=settings.weights.absolute(),
+            home=settings.home.absolute(),
+            roots=tuple(r.absolute() for r in settings.roots),
+        )
+        return cls(
+            everywhere,
+            found,
+            absolute(source),
+            batch,
+            address,
+            heatmaps and heatmaps.absolute(),
+            None if roots is None else [r.absolute() for r in roots],
+        )
 
     @property
     def engine(self) -> str:
@@ -56,23 +85,41 @@ class RayScorer:
     def limits(self) -> ImageLimits:
         return self.settings.limits
 
-    def records(self, _: Source, names: Iterable[str], known: Known) -> Iterator[list[Record]]:
-        """Records in the order of ``names``, a block at a time."""
+    def records(self, source: Source, names: Iterable[str], known: Known) -> Iterator[list[Record]]:
+        """Records in the order of ``names``, a block at a time.
+
+        Raises BatchFailed where a worker or the cluster cannot go on.
+        """
         from core.batch.flow import chunks
 
         ray = _ray(self.address)
         gpus = int(ray.cluster_resources().get("GPU", 0)) if self.settings.device != "cpu" else 0
         workers = gpus or max(1, int(ray.cluster_resources().get("CPU", 1)))
         for window in chunks(names, WINDOW):
-            found = ray.data.from_items([{"name": n} for n in window]).map_batches(
-                _Worker,
-                fn_constructor_args=(replace(self, address=None),),
-                batch_size=self.batch,
-                concurrency=workers,
-                **({"num_gpus": 1} if gpus else {"num_cpus": 1}),
-            )
-            for block in found.iter_batches(batch_size=self.batch):
-                yield [json.loads(text) for text in block["record"]]
+            given = iter(window)
+            try:
+                found = ray.data.from_items([{"name": n} for n in window]).map_batches(
+                    _Worker,
+                    fn_constructor_args=(replace(self, address=None),),
+                    batch_size=self.batch,
+                    concurrency=workers,
+                    **({"num_gpus": 1} if gpus else {"num_cpus": 1}),
+                )
+                for block in found.iter_batches(batch_size=self.batch):
+                    yield _as_given([json.loads(text) for text in block["record"]], given, source)
+            except CascadeError:
+                raise
+            except Exception as error:  # the boundary of the cluster: Ray raises many kinds
+                log.exception("Ray could not go on.")
+                raise BatchFailed(f"The Ray cluster could not go on. {KEPT}") from error
+
+
+def _as_given(records: list[Record], names: Iterator[str], source: Source) -> list[Record]:
+    """The records under the names that a run on one machine gives; a worker has absolute ones."""
+    for record in records:
+        if ENDED in record:
+            raise BatchFailed(record[ENDED])
+    return [r | {"file": source.label(n)} for r, n in zip(records, names, strict=False)]
 
 
 class _Worker:
@@ -91,7 +138,12 @@ class _Worker:
 
     def __call__(self, block: dict[str, Any]) -> dict[str, Any]:
         names = [str(n) for n in block["name"]]
-        found = [r for b in self._scorer.records(self._source, names, Nothing()) for r in b]
+        found: list[Record]
+        try:
+            found = [r for b in self._scorer.records(self._source, names, Nothing()) for r in b]
+        except CascadeError as error:  # of an error raised here Ray would keep a trace alone
+            log.exception("A worker could not go on.")
+            found = [{ENDED: str(error)}]
         return {"record": np.array([json.dumps(r, ensure_ascii=False) for r in found], object)}
 
 

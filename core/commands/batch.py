@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, settings: Settings) -> int:
     if options.engine in ("local", "ray"):  # where it runs, not what runs the network
-        settings = replace(settings, engine="auto")
+        settings = replace(settings, engine=Settings.from_environment().engine)
     if options.engine_info:
         return _explain_engine(settings)
     if options.folder is None or options.out is None:
