@@ -63,24 +63,29 @@ def all_ways(files: Sequence[bytes], settings: Settings) -> tuple[dict[str, Way]
     missing = []
     for engine in ("openvino", "openvino-int8"):
         try:
-            found |= _openvino(cascade, engine, files, settings)
+            found |= _openvino(whole, engine, files, settings)
         except EngineUnavailable as error:
             missing.append(f"{engine}: left out. {error}")
     if whole.release.largest_mode is Mode.ENSEMBLE:
-        joined = whole.in_mode(Mode.ENSEMBLE)
-        many, _ = choice.choose(joined, settings.engine, settings.home, many=True)
-        engine = _short(many.engine.description)
-        found[f"ensemble, {engine}, together"] = lambda: _together(many, files, settings)
+        many, _ = choice.choose(whole, settings.engine, settings.home, many=True)
+        joined, engine = many.in_mode(Mode.ENSEMBLE), _short(many.engine.description)
+        found[f"ensemble, {engine}, together"] = lambda: _together(joined, files, settings)
     found["decoding alone"] = lambda: [_canvas(cascade, f, settings) for f in files]
     return found, missing
 
 
 def _openvino(
-    cascade: Cascade, engine: str, files: Sequence[bytes], settings: Settings
+    whole: Cascade, engine: str, files: Sequence[bytes], settings: Settings
 ) -> dict[str, Way]:
-    """Raises EngineUnavailable."""
-    one, _ = choice.choose(cascade, engine, settings.home)
-    many, _ = choice.choose(cascade, engine, settings.home, many=True)
+    """Raises EngineUnavailable.
+
+    whole: the release as it is loaded, for it is under that digest that a batch, the page and
+    ``quantise`` keep its networks.
+    """
+    one, many = (
+        choice.choose(whole, engine, settings.home, many=m)[0].in_mode(Mode.FAST)
+        for m in (False, True)
+    )
     name = f"cascade, {_short(one.engine.description)}"
     return {
         f"{name}, one by one": lambda: [_one(one, f, settings) for f in files],
