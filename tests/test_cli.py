@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
+from dataclasses import replace
 
 import cv2
 import numpy as np
 import pytest
 
+from core import study
 from core.__main__ import main
+from core.commands import predict
+from core.types import (
+    BodyPart,
+    BodyPartPrediction,
+    Finding,
+    FracturePrediction,
+    ImageResult,
+    Origin,
+)
 from tests import tiny
 
 KEYS = {
@@ -83,6 +96,37 @@ def test_without_json_a_sentence_each(weights, folder, capsys):
     out = capsys.readouterr().out
     assert out.startswith(str(folder / "b.png"))
     assert "rejected" in out
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="such names are no names there")
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_a_name_that_is_no_utf8_is_written_out_and_the_next_file_is_read(
+    weights, folder, capfdbinary, options
+):
+    odd = folder / os.fsdecode(b"latin-\xe9.png")
+    (folder / "a.png").rename(odd)
+    given = [str(odd), str(folder / "b.png")]
+    assert main(["--weights", str(weights), "predict", *options, *given]) == 0
+    first, second = capfdbinary.readouterr().out.decode().splitlines()
+    assert "b.png" in second
+    name = f"{folder}/latin-\\udce9.png"  # as in the table of a batch
+    assert json.loads(first)["file"] == name if options else first.startswith(f"{name}: ")
+
+
+def test_the_sentence_ends_in_what_a_reader_must_know():
+    part = BodyPartPrediction(BodyPart.HAND, 0.99, {BodyPart.HAND: 0.99, BodyPart.OTHER: 0.01})
+    fracture = FracturePrediction(0.8, Finding.SUSPECTED)
+    result = ImageResult("a.dcm", "0" * 64, None, "random", "0" * 64, 1.0, part, fracture)
+    assert predict._sentence(result) == "a.dcm: hand (99%), suspected (80%)"
+    origin = Origin(frames=3, cautions=("This is raw detector data.",))
+    said = predict._sentence(replace(result, origin=origin))
+    assert said == (
+        "a.dcm: hand (99%), suspected (80%). This is raw detector data. "
+        "Of a file with 3 frames 1 was assessed."
+    )
+    refused = replace(result, reason="This is no hand.", fracture=None, origin=origin)
+    assert " ".join(study.notes_of(refused)) in predict._sentence(refused)
+    assert predict._sentence(refused).startswith("a.dcm: rejected. This is no hand. This is raw")
 
 
 def test_wrong_usage_is_2_and_a_failure_is_1(weights, tmp_path, capsys):

@@ -113,7 +113,7 @@ class Folder:
             return False
 
     def label(self, name: str) -> str:
-        return _printable(str(self._path / name))
+        return printable(str(self._path / name))
 
     def opened(self) -> AbstractContextManager[object]:
         return nullcontext()
@@ -177,7 +177,7 @@ class Archive:
             return False
 
     def label(self, name: str) -> str:
-        return _printable(self._zip.infolist()[int(name)].filename)
+        return printable(self._zip.infolist()[int(name)].filename)
 
     def opened(self) -> AbstractContextManager[object]:
         return self._zip
@@ -213,8 +213,7 @@ class Remote:
         except Exception as error:  # the boundary of the listing: each service raises its own
             log.exception("A folder could not be listed.")
             raise BatchFailed(
-                f"The folder at {_printable(self._place)} cannot be listed "
-                f"({type(error).__name__})."
+                f"The folder at {printable(self._place)} cannot be listed ({type(error).__name__})."
             ) from error
         yield from sorted(
             (n for n in found if n and not any(s.startswith(".") for s in n.split("/"))),
@@ -230,10 +229,10 @@ class Remote:
         names = [str(f).removeprefix(self._root).lstrip("/") for f in listed]
         if names == [""] and self._files.isfile(self._root):
             raise BatchFailed(
-                f"{_printable(self._place)} is a file: please name the folder that it is in."
+                f"{printable(self._place)} is a file: please name the folder that it is in."
             )
         if not names and not self._files.isdir(self._root):
-            raise BatchFailed(f"There is no folder at {_printable(self._place)}.")
+            raise BatchFailed(f"There is no folder at {printable(self._place)}.")
         return names
 
     def read(self, name: str, limits: ImageLimits) -> bytes:
@@ -262,7 +261,7 @@ class Remote:
         return True
 
     def label(self, name: str) -> str:
-        return _printable(f"{self._place}/{name}")
+        return printable(f"{self._place}/{name}")
 
     def opened(self) -> AbstractContextManager[object]:
         return nullcontext()
@@ -292,6 +291,6 @@ def absolute(place: str | Path) -> str:
     return str(place) if "://" in str(place) else str(Path(place).absolute())
 
 
-def _printable(name: str) -> str:
+def printable(name: str) -> str:
     """A name whose bytes are no UTF-8 has its odd bytes written out."""
     return name.encode("utf-8", "backslashreplace").decode()

@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, settings: Settings) -> int:
+    from core.batch.inputs import printable
     from core.engines import choice
     from core.pipeline import read_and_diagnose
 
@@ -31,6 +33,7 @@ def run(options: argparse.Namespace, settings: Settings) -> int:
     print(f"{cascade.release.id} on {cascade.engine.description}", file=sys.stderr)
     for path in _files(options.paths):
         _, result = read_and_diagnose(cascade, path, settings.limits)
+        result = replace(result, file=printable(result.file))
         print(json.dumps(result.to_json()) if options.json else _sentence(result), flush=True)
     return 0
 
@@ -46,10 +49,15 @@ def _files(paths: Sequence[Path]) -> Iterator[Path]:
 
 
 def _sentence(result: ImageResult) -> str:
+    """What is said of one input, and after it what a reader must know before trusting that."""
+    from core.study import notes_of
+
     if result.body_part is None or result.fracture is None or result.reason is not None:
-        return f"{result.file}: rejected. {result.reason}"
+        return " ".join((f"{result.file}: rejected. {result.reason}", *notes_of(result)))
     finding = result.fracture.finding.value.replace("_", " ")
-    return (
+    said = (
         f"{result.file}: {result.body_part.label.words} ({result.body_part.probability:.0%}), "
         f"{finding} ({result.fracture.probability:.0%})"
     )
+    notes = notes_of(result)
+    return " ".join((f"{said}.", *notes)) if notes else said
