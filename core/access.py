@@ -146,6 +146,11 @@ class SignIns:
             found = self._sessions.get(session)
             return found is not None and self._last.get(found) != -math.inf
 
+    def has_ended(self, claims: Mapping[str, Any]) -> bool:
+        """Whether somebody signed out of it, in whatever tab, or it was idle there."""
+        with self._lock:
+            return self._last.get(_sign_in(claims)) == -math.inf
+
     def end(self, session: str, claims: Mapping[str, Any]) -> None:
         """Forget a session, and end its sign-in in all other tabs."""
         with self._lock:

@@ -79,6 +79,10 @@ class StoreUnavailable(CascadeError):
     """The worklist or a picture of it cannot be read or written; nothing was changed."""
 
 
+class PictureLost(StoreUnavailable):
+    """A picture of the worklist is damaged, or gone where all others are: for good."""
+
+
 class StudyNotFound(StoreUnavailable):
     """There is no such study, or its pictures were removed when their time was over."""
 

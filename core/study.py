@@ -217,7 +217,8 @@ def _cautions(views: Sequence[ImageResult]) -> list[str]:
     for text, numbers in by_text.items():
         of = f"View {', '.join(map(str, numbers))}: " if len(numbers) < len(views) else ""
         said.append(of + text)
-    for digest, seen in Counter(v.sha256 for v in views if v.body_part is not None).items():
+    frames = {(v.sha256, v.origin.frame) for v in views if v.body_part is not None}
+    for digest, seen in Counter(digest for digest, _ in sorted(frames, key=str)).items():
         total = max(v.origin.frames for v in views if v.sha256 == digest)
         if seen < total:
             said.append(f"Of a file with {total:,} frames {seen:,} {_was(seen)} assessed.")

@@ -35,6 +35,7 @@ NEEDED = {"training": Role.TRAINER, "releases": Role.ADMIN}
 LOCAL = "local"  # who works at this computer, where there is no login
 PROXY_HEADERS = ("X-Forwarded-For", "Forwarded", "X-Real-IP")
 POLL_SECONDS = 30
+ENDED = "signed-out-elsewhere"
 _patching = threading.Lock()
 _sign_ins = (
     SignIns()
@@ -153,6 +154,8 @@ def _sign_in(access: Access) -> Role:
 def _watch(access: Access) -> None:
     """Polls while nobody clicks: what is on the screen goes when the session is over."""
     if _sign_ins.is_over(st.user.to_dict(), access, time.time()):
+        if _ended_elsewhere():
+            st.rerun()  # of all the page: this is a part of it
         _end()
 
 
@@ -185,9 +188,24 @@ def _hear_clicks() -> None:
 
 
 def _end() -> None:
-    """Forget everything of this session, sign out, and draw nothing more."""
-    _forget()
+    """Forget everything of this session, sign out, and draw nothing more.
+
+    Signing out takes the browser's one cookie away. Where the sign-in has ended in another tab that
+    is done already, and the cookie may be that of somebody who has signed in there since.
+    """
+    if not _ended_elsewhere():
+        _forget()
+        st.stop()
+    st.session_state.clear()
+    st.session_state[ENDED] = True
+    st.html(_theme.STYLE)
+    _theme.notice("You were signed out in another tab. Reload the page to sign in again.")
     st.stop()
+
+
+def _ended_elsewhere() -> bool:
+    here = "signed_in" in st.session_state or ENDED in st.session_state
+    return here and _sign_ins.has_ended(st.user.to_dict())
 
 
 def _forget() -> None:

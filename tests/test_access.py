@@ -283,6 +283,26 @@ def test_a_new_tab_is_as_idle_as_the_one_that_was_closed(login: dict[str, float]
     assert not signed_in(start).run().file_uploader
 
 
+def test_a_tab_that_was_signed_out_elsewhere_leaves_the_cookie_alone(
+    login: dict[str, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be that of somebody who has signed in since."""
+    start, logged_out = login["now"], []
+    other = signed_in(start).run()
+    assert other.file_uploader
+    monkeypatch.setattr("streamlit.logout", lambda: logged_out.append(1))
+    _access._sign_ins.end("another tab", {"sub": "1", "iat": start})
+    for _ in range(2):
+        other.run()
+        assert not other.file_uploader and "role" not in other.session_state
+        assert "signed out in another tab" in "\n".join(
+            str(h.proto.body) for h in other.get("html")
+        )
+    assert not logged_out
+    signed_in(start).run()  # a reload with the old cookie, which is there still
+    assert logged_out
+
+
 def test_a_click_counts_in_a_fragment_and_a_poll_does_not(login: dict[str, float]) -> None:
     from streamlit.proto.BackMsg_pb2 import BackMsg
     from streamlit.runtime.app_session import AppSession

@@ -428,11 +428,15 @@ def test_a_view_from_before_frames_were_kept_is_the_next_of_its_file(
 ) -> None:
     data, views = two_frames(cascade)
     result = combine("1.2.3", views, cascade.release)
-    study = store.add_study("s", result, cascade.release, {views[0].sha256 or "": data}, "ann")
+    pictures = {views[0].sha256 or "": data}
+    study = store.add_study("s", result, cascade.release, pictures, "listener")
+    copies = combine("2", [views[0]] * 3, cascade.release)  # one file under three names
+    other = store.add_study("t", copies, cascade.release, pictures, "ann")
     with store._database.writing() as (session, _):
         for row in session.scalars(select(tables.View)):
             row.result = {k: v for k, v in row.result.items() if k != "origin"}
     assert [v.origin.frame for v in store.study(study).result.views] == [1, 2]
+    assert [v.origin.frame for v in store.study(other).result.views] == [1, 1, 1]
 
 
 def test_who_has_still_to_decide_does_not_see_what_others_decided(

@@ -184,6 +184,16 @@ def test_a_share_that_is_away_for_a_moment_delays_a_report(hospital: Hospital, c
     assert hospital.later() == 1 and "SR VERIFIED" in hospital.sent()
 
 
+def test_a_picture_that_is_lost_for_good_is_told_once(hospital: Hospital, caplog) -> None:
+    study = hospital.arrives(ELBOW.read_bytes())
+    hospital.store.decide(study, "ann", AGREE, 0)
+    [picture] = (p for p in (hospital.home / "images").glob("*/*") if p.is_file())
+    picture.write_bytes(b"damaged")
+    assert [hospital.later(), hospital.later()] == [0, 0]
+    assert caplog.text.count("is not reported: its pictures cannot be read again") == 1
+    assert "waits to be reported" not in caplog.text
+
+
 def test_after_an_undo_only_the_next_decision_is_sent(hospital: Hospital) -> None:
     study = hospital.arrives(ELBOW.read_bytes())
     hospital.store.decide(study, "Rita", AGREE, 0)

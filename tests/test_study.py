@@ -201,5 +201,8 @@ def test_frames_that_nobody_looked_at_are_counted(release: Release) -> None:
     assert note == "Of a file with 40 frames 3 were assessed."
     [note] = combine("s", seen[:1], release).notes
     assert note == "Of a file with 40 frames 1 was assessed."
+    copies = [view(0.9, origin=Origin(frames=3))] * 3  # of one file, each looked at once
+    [note] = combine("s", copies, release).notes
+    assert note == "Of a file with 3 frames 1 was assessed."
     whole = [view(0.9, origin=Origin(frame=n, frames=2)) for n in (1, 2)]
     assert combine("s", whole, release).notes == ()

@@ -45,7 +45,7 @@ def sources(run: Path) -> set[str]:
     from training import initial, terms
 
     found: set[str] = set()
-    for folder, _, config in _chain(run):
+    for folder, kind, config in _chain(run):
         found |= {*config.get("sources", ())}
         began, teacher = _base(folder) or config.get("init") or "", config.get("teacher")
         try:
@@ -59,8 +59,13 @@ def sources(run: Path) -> set[str]:
                 raise DataInvalid(f"There is no {before}.")
         except (OSError, DataInvalid) as error:
             log.warning("What %s was trained on is not all known: %s", folder, error)
+        if kind == "average" and "sources" not in config:
+            log.warning("What %s began with is not all known: it was made before.", folder)
         if teacher:
-            found |= sources(Path(teacher))
+            learned = sources(Path(teacher))
+            if not learned:
+                log.warning("What the teacher of %s was trained on is not known.", folder)
+            found |= learned
     return found
 
 

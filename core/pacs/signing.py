@@ -14,7 +14,13 @@ from typing import TYPE_CHECKING
 from core import imaging
 from core.dicom_out import reply
 from core.dicom_out.source import Assessment, Signature, View, source_of
-from core.errors import CascadeError, ImageRejected, StoreUnavailable, WeightsInvalid
+from core.errors import (
+    CascadeError,
+    ImageRejected,
+    PictureLost,
+    StoreUnavailable,
+    WeightsInvalid,
+)
 from core.files import append_event
 from core.pacs.outbox import Outbox
 from core.pacs.scoring import ACTOR, put_all
@@ -112,11 +118,11 @@ class Signing:
             return False
         try:
             found = dict(_views(record, self.store, self.limits))
-        except StoreUnavailable as error:  # a share that is away: the other studies go on
-            return self._later(record.id, error)
-        except ImageRejected:
+        except PictureLost:
             log.error("A decided study is not reported: its pictures cannot be read again.")
             found = {}
+        except StoreUnavailable as error:  # a share that is away: the other studies go on
+            return self._later(record.id, error)
         if not found:  # no DICOM, or purged: nothing to put a report beside
             self._others.add(record.id)
             return False

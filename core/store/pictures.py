@@ -7,7 +7,7 @@ import re
 from collections.abc import Collection
 from pathlib import Path
 
-from core.errors import StoreUnavailable
+from core.errors import PictureLost, StoreUnavailable
 from core.files import write_atomically
 
 _NAME = re.compile(r"[0-9a-f]{64}")
@@ -38,13 +38,16 @@ class Pictures:
         return sha256
 
     def get(self, sha256: str) -> bytes:
-        """The bytes of that digest, checked; raises StoreUnavailable."""
+        """The bytes of that digest, checked; raises PictureLost, and StoreUnavailable where it may
+        be there again in a moment."""
         try:
             data = self.path(sha256).read_bytes()
         except OSError as error:
-            raise StoreUnavailable("The picture of this study cannot be read.") from error
+            gone = isinstance(error, FileNotFoundError) and self._folder.is_dir()
+            kind = PictureLost if gone else StoreUnavailable
+            raise kind("The picture of this study cannot be read.") from error
         if hashlib.sha256(data).hexdigest() != sha256:
-            raise StoreUnavailable("The picture of this study is damaged.")
+            raise PictureLost("The picture of this study is damaged.")
         return data
 
     def keep_only(self, wanted: Collection[str]) -> int:

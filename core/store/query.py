@@ -111,7 +111,7 @@ def _unpacked(
 ) -> Iterator[ImageResult]:
     same: Counter[str | None] = Counter()
     for view, result in zip(study.views, packed, strict=True):
-        same[view.sha256] += 1
+        same[view.sha256] += study.added_by == LISTENER or not same[view.sha256]
         yield unpack(result, view.name, view.sha256, release, release_sha256, same[view.sha256])
 
 

@@ -222,8 +222,8 @@ def unpack(
 ) -> ImageResult:
     """The result that was packed; heatmap values within 1e-6 of it.
 
-    frame: which of the study's views with these bytes it is, from 1: what was packed before the
-    frame was kept came in the order of the frames.
+    frame: of what the listener packed before frames were kept, which of the study's views with
+    these bytes it is, from 1: they came in the order of the frames. Else 1.
     """
     part = fracture = heat = None
     if record["body_part"]:
