@@ -16,7 +16,14 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from core.quality import contradict, finding_of
-from core.types import BodyPart, Finding, FracturePrediction, ImageResult, MemberPrediction
+from core.types import (
+    BodyPart,
+    Finding,
+    FracturePrediction,
+    ImageResult,
+    MemberPrediction,
+    looked_at,
+)
 from core.words import percent
 
 if TYPE_CHECKING:
@@ -220,13 +227,8 @@ def _cautions(views: Sequence[ImageResult]) -> list[str]:
     frames = {(v.sha256, v.origin.frame) for v in views if v.body_part is not None}
     for digest, seen in Counter(digest for digest, _ in sorted(frames, key=str)).items():
         total = max(v.origin.frames for v in views if v.sha256 == digest)
-        if seen < total:
-            said.append(f"Of a file with {total:,} frames {seen:,} {_was(seen)} assessed.")
+        said += looked_at(seen, total)
     return said
-
-
-def _was(count: int) -> str:
-    return "was" if count == 1 else "were"
 
 
 def _sureness(view: ImageResult) -> float:
@@ -301,4 +303,5 @@ def _left_out(views: Sequence[ImageResult]) -> list[str]:
     refused = sum(v.part is None for v in views)
     if not refused or len(views) == 1:  # whose own reason says it
         return []
-    return [f"{refused} of {len(views)} views {_was(refused)} not assessed."]
+    verb = "was" if refused == 1 else "were"
+    return [f"{refused} of {len(views)} views {verb} not assessed."]

@@ -300,6 +300,14 @@ class Assessment:
         )
 
 
+def looked_at(frames: int, total: int) -> list[str]:
+    """One sentence where not all frames of a file were assessed, else nothing."""
+    verb = "was" if frames == 1 else "were"
+    if frames >= total:
+        return []
+    return [f"Of a file with {total:,} frames {frames:,} {verb} assessed."]
+
+
 @dataclass(frozen=True)
 class Origin:
     """What the file says of the picture that was assessed, kept with the result.
@@ -313,6 +321,11 @@ class Origin:
     frame: int = 1
     frames: int = 1
     cautions: tuple[str, ...] = ()
+
+    @property
+    def alone(self) -> tuple[str, ...]:
+        """What a reader must know where no other frame of the file was looked at."""
+        return (*self.cautions, *looked_at(1, self.frames))
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -399,5 +412,5 @@ class ImageResult:
             "finding": self.fracture.finding.value if self.fracture else None,
             "release": self.release,
             "photograph": self.photograph and self.photograph.word,
-            "cautions": " ".join(self.origin.cautions) or None,
+            "cautions": " ".join(self.origin.alone) or None,
         }

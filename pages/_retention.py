@@ -32,18 +32,20 @@ def purge(settings: Settings) -> None:
 
     The boundary of the thread: what goes wrong is in the log, and is tried again an hour later.
     """
-    from core.store import Store
+    from core.store import PROGRAM, Store
     from pages import _batches
 
     if settings.retention_days is None:
         return
+    removed = 0
     try:
         if removed := _batches.purge(settings.home, settings.retention_days):
             log.info("%d batches were past their time and are removed.", removed)
     except Exception:
         log.exception("Old batches could not be removed.")
     try:
-        with contextlib.closing(Store.open(settings)):  # which removes old studies as it opens
-            pass
+        with contextlib.closing(Store.open(settings)) as store:  # removes old studies as it opens
+            if removed:
+                store.audit("batches.purged", PROGRAM, batches=removed)
     except Exception:
         log.exception("Old studies could not be removed.")

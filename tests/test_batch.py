@@ -20,13 +20,14 @@ from pathlib import Path
 import pytest
 
 from core.__main__ import main
-from core.batch import inputs, tables
+from core.batch import inputs, summary, tables
 from core.batch.flow import ahead, chunks, prefetched
 from core.batch.inputs import Archive, Folder, source_at
 from core.batch.journal import Journal, folder_of
 from core.batch.run import Order, Outcome, run
 from core.errors import BatchFailed, ImageRejected, PathRefused
 from core.settings import ROOT, ImageLimits
+from core.types import Origin
 from tests.batches import Stand, fill, hostile, scorer
 from tests.test_cli import KEYS
 from tests.waiting import eventually
@@ -507,6 +508,19 @@ def test_heatmaps_and_summary(tmp_path):
     assert page.count("data:image/jpeg;base64") == suspected > 0
     assert "14 files" in page and "Not assessed (4)" in page
     assert "<b>&" not in page and "http" not in page
+
+
+def test_what_a_file_warns_of_stands_in_table_and_summary(tmp_path):
+    score(fill(tmp_path / "in", 1, 0), tmp_path / "o.jsonl")
+    [record] = map(json.loads, (tmp_path / "o.jsonl").read_text().splitlines())
+    said = ("Raw <data>.", "Of a file with 3 frames 1 was assessed.")
+    record["origin"] = Origin(frames=3, cautions=said[:1]).to_json()
+    assert tables.image_row(record)["cautions"] == " ".join(said)
+    assert tables.result_of(record).to_row()["cautions"] == " ".join(said)
+    figure = summary._figure(0.9, record | {"body_part": {"label": "hand"}}, "")
+    assert figure.endswith(f"<br>Raw &lt;data&gt;.<br>{said[1]}</figcaption></figure>")
+    del record["origin"]  # of an older version
+    assert tables.image_row(record)["cautions"] is None
 
 
 def test_an_unexpected_error_in_one_file_is_its_row_alone(tmp_path, monkeypatch, caplog):

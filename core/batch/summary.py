@@ -13,6 +13,7 @@ from pathlib import Path
 from core import imaging
 from core.batch.inputs import Source
 from core.batch.journal import Journal, Record
+from core.batch.tables import origin_of
 from core.display import encoded, to_8_bit
 from core.errors import ImageRejected
 from core.files import write_atomically
@@ -121,9 +122,11 @@ def _figure(probability: float, record: Record, thumbnail: str) -> str:
         if thumbnail
         else "Not readable now"
     )
+    told = "".join(f"<br>{escape(said)}" for said in origin_of(record).alone)
     return (
         f"<figure><div>{picture}</div><figcaption><b>Suspected, {probability:.0%}</b>, "
-        f"{escape(record['body_part']['label'])}<br>{escape(record['file'])}</figcaption></figure>"
+        f"{escape(record['body_part']['label'])}<br>{escape(record['file'])}{told}</figcaption>"
+        "</figure>"
     )
 
 

@@ -83,7 +83,7 @@ def image_row(record: Record) -> Record:
         "finding": fracture.get("finding"),
         "release": record["release"],
         "photograph": photograph and photograph.word,
-        "cautions": " ".join(_origin(record).cautions) or None,
+        "cautions": " ".join(origin_of(record).alone) or None,
     }
 
 
@@ -147,11 +147,11 @@ def result_of(record: Record) -> ImageResult:
         ),
         fracture and FracturePrediction.from_json(fracture),
         photograph=Photograph.from_json(record.get("photograph")),
-        origin=_origin(record),
+        origin=origin_of(record),
     )
 
 
-def _origin(record: Record) -> Origin:
+def origin_of(record: Record) -> Origin:
     """Of a record of an older version what it says: nothing."""
     return Origin.from_json(record["origin"]) if "origin" in record else Origin()
 

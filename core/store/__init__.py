@@ -11,10 +11,11 @@ from core.store.records import (
     StudyRecord,
     Verdict,
 )
-from core.store.store import PURGE_SECONDS, Store
+from core.store.store import PROGRAM, PURGE_SECONDS, Store
 from core.study import Mark
 
 __all__ = [
+    "PROGRAM",
     "PURGE_SECONDS",
     "AuditLine",
     "AuditReport",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +108,8 @@ def _engine(url: str, home: Path) -> Engine:
             make_private(home)
             if not (home / FILE).exists():  # else SQLite makes one that others may read
                 (home / FILE).touch(mode=0o600)
+            with suppress(OSError):  # of an older version, or another user's
+                (home / FILE).chmod(0o600)
         parsed = make_url(url or f"sqlite:///{home / FILE}")
     except ArgumentError as error:
         raise SettingsInvalid("DATABASE_URL is not the URL of a database.") from error
