@@ -17,7 +17,7 @@ from training import metrics
 
 Array = NDArray[np.float64]
 LOST = 0.01  # share of the supported radiographs of validation that may be called something else
-REFUSED = 0.95  # share of the other radiographs of validation that is refused, within that
+REFUSED = 0.93  # share of the other radiographs of validation that is refused, within that
 
 
 def temperature(logits: Array, truth: NDArray[np.int64]) -> float:

@@ -41,7 +41,7 @@ from training.phases import BODY_PART
 
 log = logging.getLogger(__name__)
 
-ACCEPTED_SHARE = 0.997
+MARGIN = 1.1  # of the distance of the farthest supported radiograph of validation
 FEATURE_ROWS = 2000
 
 
@@ -229,7 +229,11 @@ def features(
     val: pd.DataFrame,
     canvases: np.ndarray,
 ) -> dict[str, torch.Tensor]:
-    """The feature space of the training radiographs; the limit lets ACCEPTED_SHARE through."""
+    """The feature space of the training radiographs, and its limit.
+
+    It lies MARGIN beyond every supported radiograph of validation: what is no radiograph is a class
+    of stage 1, and this is a second net, for what neither network has seen.
+    """
     train = rows[(rows.split == "train")]
     sample = train.sample(min(FEATURE_ROWS, len(train)), random_state=0)
     _, drawn = load_canvases(sample, cascade.release.preprocessing)
@@ -239,7 +243,7 @@ def features(
         space.distance(f) for f in cascade.logits_and_features(BODY_PART, canvases[focus])[1]
     ]
     path = f"{entry['id']}/features.safetensors"
-    limit = float(np.quantile(distances, ACCEPTED_SHARE))
+    limit = MARGIN * float(max(distances))
     entry["rejection"] = {"file": path, "residual": space.residual, "limit": limit}
     arrays = {"mean": space.mean, "components": space.components, "scale": space.scale}
     return {k: torch.from_numpy(np.ascontiguousarray(v)) for k, v in arrays.items()}
