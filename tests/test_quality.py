@@ -165,7 +165,7 @@ def test_other_takes_as_much_as_it_may():
 
 
 def test_others_are_raised_no_further_than_it_takes_to_refuse_most_of_them():
-    """Where the share that may be lost would refuse more of the others than asked for, less is lost."""
+    """Where the share that may be lost would refuse more of the others than asked, less is lost."""
     rng = np.random.default_rng(0)
     classes = ("elbow", "hand", "shoulder", "foot", "other")
     kinds = np.repeat([1, 3], [400, 400])
