@@ -136,12 +136,25 @@ class StudyPage:
                 on_event=self._on_event,
                 marks=bool(_worklist.reader()),
                 mark=f"{mark.x0} {mark.y0} {mark.x1} {mark.y1}" if mark else "",
+                others=self._marks_of_others(position),
                 digits=DIGITS if _worklist.reader() else "",
                 about=f"{self._id}/{position}",
                 caption=_downloads.caption(
                     _downloads.Record(view, view.chosen), position + 1, len(views)
                 ),
             )
+
+    def _marks_of_others(
+        self, position: int
+    ) -> list[tuple[str, tuple[float, float, float, float]]]:
+        """As soon as this reader may see them."""
+        return [
+            (decision.reader, (mark.x0, mark.y0, mark.x1, mark.y1))
+            for decision in self._visible()
+            if decision.reader != _worklist.reader() and decision.opinion
+            for mark in decision.opinion.marks
+            if mark.view == position
+        ]
 
     def _shown(self) -> list[int]:
         """Positions of the views whose pictures are there."""

@@ -93,6 +93,7 @@ def viewer(
     on_event: Callable[[Event], None],
     marks: bool = False,
     mark: str = "",
+    others: Sequence[tuple[str, tuple[float, float, float, float]]] = (),
     digits: str = "",
     caption: tuple[str, ...] = (),
     about: str = "",
@@ -100,12 +101,14 @@ def viewer(
     """Draw the viewer; on_event is called before the page runs again.
 
     alt: the picture in words, for those who do not see it. marks: whether a rectangle can be
-    drawn. mark: the one that is there. digits: what the keys 1 to 3 decide, in words; empty where
+    drawn. mark: the one that is there. others: marks of other readers, each a name and a box
+    (x0, y0, x1, y1), all in fractions. digits: what the keys 1 to 3 decide, in words; empty where
     they decide nothing. caption: lines below a picture that is saved. about: comes back with each
     event, as one picture may be in two studies. A key keeps its place on the
     page; zoom and window are kept for each radiograph, opacity and overlay for all.
     """
     options = {"alt": alt, "marks": marks, "digits": digits, "caption": caption, "about": about}
+    options |= {"others": [{"label": name, "box": list(box)} for name, box in others]}
     options |= {"mark": [float(x) for x in mark.split()] or None}
     _draw(key, on_event, lambda session: _message(prepared, heatmap, options | session))
 

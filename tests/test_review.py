@@ -289,8 +289,12 @@ def test_other_readers_are_shown_when_one_has_decided(store: Store, three: list[
     store.decide(three[0], "carol", Opinion(Verdict.AGREE, BodyPart.HAND, None, "c", (mark,)), 1)
     app = page("bob", three[0])
     assert "1 other reader has decided" in text(app) and "carol" not in text(app)
+    assert viewers(app)[0]["others"] == []
     app.button("verdict-agree").click().run()
     assert "<th>carol</th><th>bob</th>" in text(app) and "view 1" in text(app)
+    assert viewers(app)[0]["others"] == [{"label": "carol", "box": [0.1, 0.1, 0.4, 0.4]}]
+    app.button(f"view-{three[0]}-1").click().run()
+    assert viewers(app)[0]["others"] == []
 
 
 def test_a_second_window_is_told_and_overwrites_nothing(store: Store, three: list[str]) -> None:

@@ -6,6 +6,8 @@ const FRESH = { zoom: 1, u: 0.5, v: 0.5, turns: 0, flip: false };
 const FARTHEST = 0.5;
 const NEAREST = 24;
 
+const corners = ([x0, y0, x1, y1]) => [[x0, y0], [x1, y0], [x1, y1], [x0, y1]];
+
 class Stage {
   constructor(canvas) {
     this.canvas = canvas;
@@ -55,7 +57,7 @@ class Stage {
     for (const pane of this.panes(scene.beside)) this.pane(pane, scene);
   }
 
-  pane(pane, { picture, view, look, heat, opacity, region, marks }) {
+  pane(pane, { picture, view, look, heat, opacity, region, marks, others }) {
     const { context } = this;
     const matrix = this.matrix(pane, picture, view);
     const scale = this.scale(pane, picture, view);
@@ -74,6 +76,9 @@ class Stage {
     }
     context.setTransform(1, 0, 0, 1, 0, 0);
     if (region && !pane.bare) this.outline(region, matrix, picture);
+    for (const { box, label } of others) {
+      this.outline({ outline: corners(box), label }, matrix, picture);
+    }
     for (const mark of marks) this.rectangle(mark, matrix, picture);
     context.restore();
   }
@@ -109,8 +114,7 @@ class Stage {
     context.fillText(label, x, y);
   }
 
-  rectangle([x0, y0, x1, y1], matrix, picture) {
-    const corners = [[x0, y0], [x1, y0], [x1, y1], [x0, y1]];
-    this.path(corners, matrix, picture, MARK, [6 * devicePixelRatio, 4 * devicePixelRatio]);
+  rectangle(box, matrix, picture) {
+    this.path(corners(box), matrix, picture, MARK, [6 * devicePixelRatio, 4 * devicePixelRatio]);
   }
 }

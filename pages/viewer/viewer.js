@@ -112,6 +112,7 @@ class Viewer {
       opacity: shared.opacity / 100,
       region: shared.outline ? this.header.region : null,
       marks: this.dragged ? [this.dragged] : this.marks,
+      others: this.header.others ?? [],
       map: this.header.colours[shared.colours],
     };
   };

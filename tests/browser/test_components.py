@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,25 +31,53 @@ LISTENING = """() => {
 }"""
 
 
+DRAWN = """async () => {
+  for (let n = 0; n < 2; n++) await new Promise(requestAnimationFrame);
+}"""
+INKED = """() => {
+  const canvas = document.querySelector("canvas.stage");
+  const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+  return data.filter((value, n) => n % 4 === 1 && value > 200).length;
+}"""
+
+
 @pytest.fixture
 def page(browser):
     with browser.new_page() as page:
         yield page
 
 
-def viewer(page, grey: np.ndarray, without: bytes = b"") -> dict[str, str]:
+def viewer(
+    page, grey: np.ndarray, without: bytes = b"", more: dict[str, Any] | None = None
+) -> dict[str, str]:
     """The viewer with one radiograph and its heatmap; what it says of itself.
 
-    without: a second message, for where there is no picture.
+    without: a second message, for where there is no picture. more: what else it is told.
     """
     radiograph = imaging.decode(encoded(grey, "PNG"), "a.png", ImageLimits())
     said = {"alt": "", "mark": None, "marks": False, "session": "a", "about": "b", "digits": ""}
     heat = Heatmap(np.linspace(0, 0.8, 16, dtype=np.float32).reshape(4, 4), "Grad-CAM")
-    said |= {"caption": ("A line",)}
+    said |= {"caption": ("A line",)} | (more or {})
     placed(page, VIEWER, [_viewer._message(Prepared.of(radiograph), heat, said), without])
     page.evaluate("void called(0)")
     expect(page.locator(".viewer")).to_have_attribute("data-ready", "true")
     return state(page)
+
+
+def test_the_mark_of_another_reader_is_drawn_with_the_name(page) -> None:
+    grey = np.zeros((60, 60), np.uint8)
+    viewer(page, grey)
+    assert inked(page) == 0
+    others = [{"label": "ann", "box": [0.2, 0.4, 0.6, 0.8]}]
+    viewer(page, grey, more={"others": others})
+    assert inked(page) > 100
+
+
+def inked(page) -> int:
+    """Pixels on the canvas as bright as an outline, with the heatmap away."""
+    page.get_by_role("button", name="Heatmap", exact=True).click()
+    page.evaluate(DRAWN)
+    return page.evaluate(INKED)
 
 
 def test_a_saved_picture_says_that_it_was_turned_and_mirrored(page) -> None:
@@ -86,6 +115,7 @@ def test_shift_and_arrows_pan_as_it_is_seen(page) -> None:
         (("Rotate", "Flip"), (0.5, 0.55)),
     ):
         page.get_by_role("button", name="Reset").click()
+        page.evaluate(DRAWN)  # only then the buttons show it
         if page.get_by_role("button", name="Flip").get_attribute("aria-pressed") == "true":
             page.get_by_role("button", name="Flip").click()
         for name in clicks:
