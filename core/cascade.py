@@ -29,6 +29,7 @@ from core.errors import DeviceUnavailable, WeightsInvalid
 from core.explain import grad_cam
 from core.manifest import Release
 from core.network import Branch
+from core.origin import Origin
 from core.recovery import Recovery, failed
 from core.registry import Registry
 from core.transforms import Canvas, framed
@@ -41,7 +42,6 @@ from core.types import (
     Heatmap,
     ImageResult,
     Mode,
-    Origin,
     Radiograph,
 )
 

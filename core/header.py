@@ -13,7 +13,8 @@ from typing import Any
 
 from pydicom.dataset import Dataset
 
-from core.types import BodyPart, DicomHeader, Origin, Radiograph
+from core.origin import Origin
+from core.types import BodyPart, DicomHeader, Radiograph
 
 SEVERAL_PATIENTS = "The files belong to several patients; give one patient at a time."
 _UID = re.compile(r"[0-9]+(\.[0-9]+)+")

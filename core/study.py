@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
+from core.origin import looked_at
 from core.quality import contradict, finding_of
 from core.types import (
     BodyPart,
@@ -22,7 +23,6 @@ from core.types import (
     FracturePrediction,
     ImageResult,
     MemberPrediction,
-    looked_at,
 )
 from core.words import percent
 

@@ -10,6 +10,8 @@ from typing import Any, ClassVar, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from core.origin import Origin
+
 
 class BodyPart(str):
     """A body part by name. The words are open: a release says which it has a fracture model for.
@@ -300,47 +302,6 @@ class Assessment:
         )
 
 
-def looked_at(frames: int, total: int) -> list[str]:
-    """One sentence where not all frames of a file were assessed, else nothing."""
-    verb = "was" if frames == 1 else "were"
-    if frames >= total:
-        return []
-    return [f"Of a file with {total:,} frames {frames:,} {verb} assessed."]
-
-
-@dataclass(frozen=True)
-class Origin:
-    """What the file says of the picture that was assessed, kept with the result.
-
-    side: "L" or "R"; "" where the file does not say or the picture shows both. frame: which picture
-    of the file's ``frames`` it is, from 1. cautions: what a reader must know before trusting the
-    result, a sentence each.
-    """
-
-    side: str = ""
-    frame: int = 1
-    frames: int = 1
-    cautions: tuple[str, ...] = ()
-
-    @property
-    def alone(self) -> tuple[str, ...]:
-        """What a reader must know where no other frame of the file was looked at."""
-        return (*self.cautions, *looked_at(1, self.frames))
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "side": self.side,
-            "frame": self.frame,
-            "frames": self.frames,
-            "cautions": list(self.cautions),
-        }
-
-    @classmethod
-    def from_json(cls, record: dict[str, Any]) -> Origin:
-        cautions = tuple(record["cautions"])
-        return cls(record["side"], record["frame"], record["frames"], cautions)
-
-
 @dataclass(frozen=True)
 class ImageResult:
     """The result for one input, in the order the inputs were given.
@@ -363,7 +324,7 @@ class ImageResult:
     heatmap: Heatmap | None = field(default=None, repr=False, compare=False)
     chosen: BodyPart | None = None
     photograph: Photograph | None = None
-    origin: Origin = Origin()
+    origin: Origin = field(default_factory=Origin)
 
     @property
     def part(self) -> BodyPart | None:

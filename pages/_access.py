@@ -37,9 +37,8 @@ PROXY_HEADERS = ("X-Forwarded-For", "Forwarded", "X-Real-IP")
 POLL_SECONDS = 30
 ENDED = "signed-out-elsewhere"
 _patching = threading.Lock()
-_sign_ins = (
-    SignIns()
-)  # of the process; not in Streamlit's cache, which any browser may have cleared
+# Of the process; not in Streamlit's cache, which any browser may have cleared.
+_sign_ins = SignIns()
 
 
 def enter(pages: Sequence[StreamlitPage]) -> list[StreamlitPage]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from core.batch.tables import harmless
+from core.batch.tables import write_csv
 from core.types import BodyPart, ImageResult
 from core.words import percent
 from pages._theme import RESEARCH_ONLY
@@ -30,11 +29,9 @@ def to_csv(records: Iterable[Record]) -> str:
 
 
 def as_csv(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> str:
-    """A line for each row. A cell that a spreadsheet would run as a formula gets an apostrophe."""
+    """What ``core.batch.tables.write_csv`` writes."""
     out = io.StringIO(newline="")
-    writer = csv.DictWriter(out, fieldnames=columns)
-    writer.writeheader()
-    writer.writerows({k: harmless(v) for k, v in row.items()} for row in rows)
+    write_csv(out, rows, columns)
     return out.getvalue()
 
 

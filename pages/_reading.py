@@ -47,7 +47,7 @@ GLYPHS = {
     Finding.NOT_SUSPECTED: "○",
     None: "–",
 }
-BOTH = {"B": "both sides"}
+OF_HEADERS = SIDES | {"B": "both sides"}
 WHAT_HEAT_IS = (
     "A heatmap shows where the positive evidence lies, not the outline of a lesion. It is scaled "
     "by the probability, so that a faint one goes with a low probability."
@@ -151,7 +151,7 @@ def facts(picture: Prepared) -> list[tuple[str, str]]:
 
 def view_name(position: int, header: DicomHeader | None) -> str:
     """The number of a view and what its DICOM header says of it, such as "2: AP, right"."""
-    known = [header.view_position, (SIDES | BOTH).get(header.laterality, "")] if header else []
+    known = [header.view_position, OF_HEADERS.get(header.laterality, "")] if header else []
     said = ", ".join(word for word in known if word)
     return f"{position + 1}: {said}" if said else f"{position + 1}"
 

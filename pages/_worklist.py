@@ -29,13 +29,9 @@ COOKIE = "bone_reader"
 REMEMBERED_SECONDS = 12 * 3600
 
 
+@st.cache_resource(show_spinner=False)
 def store() -> Store:
     """The store that all sessions share; raises StoreUnavailable, SettingsInvalid."""
-    return _opened()
-
-
-@st.cache_resource(show_spinner=False)
-def _opened() -> Store:
     from core.store import Store
 
     return Store.open(Settings.from_environment())

@@ -26,8 +26,8 @@ from core.batch.inputs import Archive, Folder, source_at
 from core.batch.journal import Journal, folder_of
 from core.batch.run import Order, Outcome, run
 from core.errors import BatchFailed, ImageRejected, PathRefused
+from core.origin import Origin
 from core.settings import ROOT, ImageLimits
-from core.types import Origin
 from tests.batches import Stand, fill, hostile, scorer
 from tests.test_cli import KEYS
 from tests.waiting import eventually

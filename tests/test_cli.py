@@ -14,13 +14,13 @@ import pytest
 from core import study
 from core.__main__ import main
 from core.commands import predict
+from core.origin import Origin
 from core.types import (
     BodyPart,
     BodyPartPrediction,
     Finding,
     FracturePrediction,
     ImageResult,
-    Origin,
 )
 from tests import tiny
 

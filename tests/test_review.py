@@ -46,7 +46,7 @@ def store(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
     st.cache_data.clear()
     found = Store.open(Settings.from_environment())
     yield found
-    _worklist._opened().close()
+    _worklist.store().close()
     found.close()
     st.cache_resource.clear()
     st.cache_data.clear()

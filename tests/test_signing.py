@@ -6,6 +6,7 @@ import io
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -241,6 +242,22 @@ def test_what_cannot_be_put_beside_its_source(hospital: Hospital, cascade: Casca
     hospital.store.pictures.keep_only(())
     assert hospital.later() == 0
     assert set(hospital.sent()) >= {"SR UNVERIFIED"}
+
+
+def test_the_side_stands_with_the_site_of_view_and_reader(hospital: Hospital) -> None:
+    header, file = pydicom.dcmread(ELBOW), io.BytesIO()
+    header.ImageLaterality = "R"
+    header.save_as(file)
+    study = hospital.arrives(file.getvalue())
+    record = hospital.store.study(study)
+    own = Opinion(Verdict.DISAGREE, record.result.body_part, Finding.DOUBTFUL)
+    hospital.store.decide(study, "Rita", own, 0)
+    assert hospital.later() == 1
+    sides = items(hospital.sent()["SR VERIFIED"], "Laterality")
+    assert [s.ConceptCodeSequence[0].CodeMeaning for s in sides] == ["Right", "Right"]
+    hospital.store.decide(study, "Rita", replace(own, body_part=BodyPart("foot")), 1)
+    assert hospital.later() == 1  # of another part the side is not known to be that
+    assert len(items(hospital.sent()["SR VERIFIED"], "Laterality")) == 1
 
 
 def test_frames_keep_their_numbers(hospital: Hospital) -> None:

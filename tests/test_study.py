@@ -9,6 +9,7 @@ import pytest
 from core import imaging
 from core.cascade import Cascade
 from core.manifest import Release
+from core.origin import Origin
 from core.registry import Registry
 from core.settings import ImageLimits
 from core.study import combine, group, key_of, named
@@ -18,7 +19,6 @@ from core.types import (
     Finding,
     FracturePrediction,
     ImageResult,
-    Origin,
 )
 from tests import simulated
 from tests.simulated import phantom

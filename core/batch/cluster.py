@@ -96,7 +96,6 @@ class RayScorer:
         gpus = int(ray.cluster_resources().get("GPU", 0)) if self.settings.device != "cpu" else 0
         workers = gpus or max(1, int(ray.cluster_resources().get("CPU", 1)))
         for window in chunks(names, WINDOW):
-            given = iter(window)
             try:
                 found = ray.data.from_items([{"name": n} for n in window]).map_batches(
                     _Worker,
@@ -106,7 +105,7 @@ class RayScorer:
                     **({"num_gpus": 1} if gpus else {"num_cpus": 1}),
                 )
                 for block in found.iter_batches(batch_size=self.batch):
-                    yield _as_given([json.loads(text) for text in block["record"]], given, source)
+                    yield _as_given(block, source)
             except CascadeError:
                 raise
             except Exception as error:  # the boundary of the cluster: Ray raises many kinds
@@ -114,12 +113,15 @@ class RayScorer:
                 raise BatchFailed(f"The Ray cluster could not go on. {KEPT}") from error
 
 
-def _as_given(records: list[Record], names: Iterator[str], source: Source) -> list[Record]:
+def _as_given(block: dict[str, Any], source: Source) -> list[Record]:
     """The records under the names that a run on one machine gives; a worker has absolute ones."""
-    for record in records:
+    found = []
+    for name, text in zip(block["name"], block["record"], strict=True):
+        record = json.loads(text)
         if ENDED in record:
             raise BatchFailed(record[ENDED])
-    return [r | {"file": source.label(n)} for r, n in zip(records, names, strict=False)]
+        found.append(record | {"file": source.label(str(name))})
+    return found
 
 
 class _Worker:
@@ -143,8 +145,9 @@ class _Worker:
             found = [r for b in self._scorer.records(self._source, names, Nothing()) for r in b]
         except CascadeError as error:  # of an error raised here Ray would keep a trace alone
             log.exception("A worker could not go on.")
-            found = [{ENDED: str(error)}]
-        return {"record": np.array([json.dumps(r, ensure_ascii=False) for r in found], object)}
+            found, names = [{ENDED: str(error)}], names[:1]
+        texts = [json.dumps(r, ensure_ascii=False) for r in found]
+        return {"name": np.array(names, object), "record": np.array(texts, object)}
 
 
 def _ray(address: str | None) -> Any:

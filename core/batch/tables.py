@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from core.batch.journal import Record
 from core.errors import BatchFailed
 from core.manifest import Release
+from core.origin import Origin
 from core.study import combine, key_of, without_patient
 from core.types import (
     BodyPart,
     BodyPartPrediction,
     FracturePrediction,
     ImageResult,
-    Origin,
     Photograph,
 )
 
@@ -170,9 +170,14 @@ def _write_lines(path: Path, rows: Iterable[Record]) -> None:
 
 def _write_csv(path: Path, rows: Iterable[Record], columns: tuple[str, ...]) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows({k: harmless(v) for k, v in row.items()} for row in rows)
+        write_csv(file, rows, columns)
+
+
+def write_csv(file: TextIO, rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> None:
+    """A line for each row into an open file, every cell ``harmless``."""
+    writer = csv.DictWriter(file, columns)
+    writer.writeheader()
+    writer.writerows({k: harmless(v) for k, v in row.items()} for row in rows)
 
 
 def _write_parquet(path: Path, rows: Iterable[Record], columns: tuple[str, ...]) -> None:

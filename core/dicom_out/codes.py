@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from highdicom.sr import FindingSite
 from pydicom.sr.codedict import codes
 
 from core.dicom_out.source import View
@@ -20,6 +21,14 @@ SITES = {
     BodyPart("leg"): codes.SCT.LowerLeg,
     BodyPart.SHOULDER: codes.SCT.Shoulder,
 }
+
+
+def sites(part: BodyPart | None, side: str = "") -> list[FindingSite] | None:
+    """Where something was looked for; side: "L", "R" or "". None of a part without a code."""
+    if part not in SITES:
+        return None
+    laterality = {"L": codes.SCT.Left, "R": codes.SCT.Right}.get(side)
+    return [FindingSite(SITES[part], laterality=laterality)]
 
 
 def image_of(view: View) -> tuple[str, str, list[int] | None]:

@@ -10,7 +10,7 @@ from highdicom.sr import CodedConcept
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 
-from core.dicom_out.codes import SCHEME, SITES, image_of
+from core.dicom_out.codes import SCHEME, image_of, sites
 from core.dicom_out.source import Assessment, View
 from core.report import Decision
 from core.study import Mark
@@ -63,13 +63,14 @@ def reading_groups(assessment: Assessment) -> list[_Group]:
 
 
 def _said(assessment: Assessment, decision: Decision, number: int) -> _Group:
-    part = decision.body_part
+    part, study = decision.body_part, assessment.study
+    side = study.side if part == study.body_part else ""  # the one that the result is of
     group = sr.MeasurementsAndQualitativeEvaluations(
         tracking_identifier=sr.TrackingIdentifier(
             uid=assessment.uid("reader", number), identifier=f"Reader {number}"
         ),
         finding_type=_finding(decision),
-        finding_sites=[sr.FindingSite(SITES[part])] if part in SITES else None,
+        finding_sites=sites(part, side),
         qualitative_evaluations=[sr.QualitativeEvaluation(_OPINION, _ANSWERS[decision.agrees])],
         source_images=[sr.SourceImageForMeasurementGroup(*image_of(v)) for v in assessment.views],
     )

@@ -6,7 +6,6 @@ the training data stands in the parameters of the algorithm.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias
 
@@ -18,13 +17,13 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import ComprehensiveSRStorage
 
-from core.dicom_out.codes import SCHEME, SITES, image_of
+from core.dicom_out.codes import SCHEME, image_of, sites
 from core.dicom_out.reading import reading_groups, verifying_observer
 from core.dicom_out.region import outline
 from core.dicom_out.series import SERIES, common
 from core.dicom_out.source import PROGRAM, Assessment, View, derived_uid, finding_words
 from core.manifest import Release
-from core.types import BodyPart, ImageResult
+from core.types import BodyPart
 
 _Group: TypeAlias = (
     sr.PlanarROIMeasurementsAndQualitativeEvaluations | sr.MeasurementsAndQualitativeEvaluations
@@ -115,8 +114,8 @@ def _group(view: View, assessment: Assessment) -> _Group:
     shared: dict[str, Any] = {
         "tracking_identifier": tracking,
         "finding_type": _finding(view),
-        "algorithm_id": _algorithm(release, result.part, _told(view, assessment)),
-        "finding_sites": _sites(result),
+        "algorithm_id": _algorithm(assessment, result.part),
+        "finding_sites": sites(result.part, result.origin.side),
         "measurements": _measurements(view, release) if assessed else None,
     }
     region = outline(view.radiograph, result) if assessed else None
@@ -130,33 +129,20 @@ def _group(view: View, assessment: Assessment) -> _Group:
     )
 
 
-def _sites(result: ImageResult) -> list[sr.FindingSite] | None:
-    if result.part not in SITES:
-        return None
-    side = {"L": codes.SCT.Left, "R": codes.SCT.Right}.get(result.origin.side)
-    return [sr.FindingSite(SITES[result.part], laterality=side)]
-
-
-def _told(view: View, assessment: Assessment) -> list[str]:
-    """What a reader must know of the study, and of this view's file: sentences."""
-    unread = [assessment.unread] if assessment.unread else []
-    return [*unread, *dict.fromkeys([*assessment.notes, *view.result.origin.cautions])]
-
-
 def _finding(view: View) -> CodedConcept:
     words = finding_words(view.result)
     value = words.removeprefix("finding ").replace(" ", "_")
     return CodedConcept(value, SCHEME, words.capitalize())
 
 
-def _algorithm(
-    release: Release, part: BodyPart | None, told: Sequence[str]
-) -> sr.AlgorithmIdentification:
+def _algorithm(assessment: Assessment, part: BodyPart | None) -> sr.AlgorithmIdentification:
+    """With what a reader must know of the study, a sentence each, among its parameters."""
+    release = assessment.release
     stage = release.stages.get(part) if part else None
     parameters = [f"release SHA-256: {release.sha256}"]
     if stage and stage.label_means:
         parameters.append(f"a positive label meant in training: {stage.label_means}"[:64])
-    parameters += told
+    parameters += filter(None, (assessment.unread, *assessment.notes))
     return sr.AlgorithmIdentification(
         name=f"{PROGRAM}, two-stage {release.networks}"[:64],
         version=release.id,

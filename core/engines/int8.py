@@ -110,7 +110,7 @@ def record(folder: Path, checks: Sequence[Check]) -> None:
 
 
 def _recorded(folder: Path) -> tuple[Check, ...]:
-    """None where there is no outcome, or that of a version which measured one mode alone."""
+    """Empty where there is no outcome, or that of a version which measured one mode alone."""
     try:
         return tuple(map(_check, json.loads((folder / CHECK).read_text(encoding="utf-8"))))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):

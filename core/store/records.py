@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from core.origin import Origin
 from core.study import Mark, StudyResult
 from core.types import (
     WHOLE,
@@ -20,7 +21,6 @@ from core.types import (
     FracturePrediction,
     Heatmap,
     ImageResult,
-    Origin,
     Photograph,
 )
 
