@@ -34,6 +34,7 @@ _EXIF = 0x8769
 # Radiographs have a few hundred elements, enhanced ones of a hundred frames a few thousand.
 _MAX_ELEMENTS = 20_000
 _UNDEFINED = 0xFFFFFFFF
+_FORMS = ("HHI", "HH", "H", "I")  # of an item's tag and length, a tag, and two lengths
 _ITEM_GROUP, _ITEM, _ITEM_ENDS = 0xFFFE, 0xE000, 0xE00D
 _PIXELS = 0x7FE0
 _SHOWN = {_PIXELS, *range(0x6000, 0x6100)}  # an overlay belongs to the picture (PS3.3 C.9.2)
@@ -243,12 +244,12 @@ def check_elements(
     meta: only the file meta information (group 2). Raises ImageRejected.
     """
     order = "<" if little else ">"
-    tag, short, long = (struct.Struct(order + f).unpack_from for f in ("HH", "H", "I"))
+    head, tag, short, long = (struct.Struct(order + f).unpack_from for f in _FORMS)
     position, end, count, picture, planes = start, len(data), 0, 0, 0
     # The data set and the items that the walk is in: where each ends, and whether it is implicit.
     within = [(end, _is_implicit(data, start, implicit))]
     while position + 8 <= end:
-        group, element = tag(data, position)
+        group, element, length = head(data, position)  # as of an item and without a VR
         if meta and group != 2:
             break
         count += 1
@@ -258,15 +259,18 @@ def check_elements(
             )
         implicit = _within(within, position) if len(within) > 1 else within[0][1]
         if group == _ITEM_GROUP:
-            position = _beyond_tag(data, position, element, within, long)
+            position += 8
+            _step(data, position, element, length, within)
             continue
         if not implicit and data[position + 4 : position + 6] in _VRS and group not in _SHOWN:
             position += 8 + short(data, position + 6)[0]  # nearly all of them
             continue
         if position + 12 > end:
             break
-        vr, length, value = _announced(data, position, implicit, short, long)
-        if group != _PIXELS and _is_sequence(data, value, vr, group, length, tag):
+        vr, value = b"", position + 8
+        if not implicit:
+            vr, length, value = _announced(data, position, short, long)
+        if length and group != _PIXELS and _is_sequence(data, value, vr, group, length, tag):
             position = value
             continue
         behind, pieces = value + length, 0
@@ -283,17 +287,16 @@ def check_elements(
         raise ImageRejected(_LADEN.format("DICOM"))
 
 
-def _beyond_tag(
-    data: bytes, position: int, element: int, within: list[tuple[int, bool]], long: _Unpack
-) -> int:
-    """Into an item, or out of it: the byte behind the tag and the length there."""
-    length, implicit, position = long(data, position + 4)[0], within[-1][1], position + 8
-    if element == _ITEM:
+def _step(
+    data: bytes, position: int, element: int, length: int, within: list[tuple[int, bool]]
+) -> None:
+    """Into an item that begins at ``position``, or out of one."""
+    if element == _ITEM and length:
         ends = len(data) if length == _UNDEFINED else position + length
+        implicit = within[-1][1]
         within.append((ends, implicit or _is_implicit(data, position, implicit)))
     elif element == _ITEM_ENDS and len(within) > 1:
         within.pop()
-    return position
 
 
 def _within(items: list[tuple[int, bool]], position: int) -> bool:
@@ -311,16 +314,10 @@ def _is_implicit(data: bytes, position: int, otherwise: bool) -> bool:
     return otherwise if len(vr) < 2 else not (vr.isalpha() and vr.isupper())
 
 
-def _announced(
-    data: bytes, position: int, implicit: bool, short: _Unpack, long: _Unpack
-) -> tuple[bytes, int, int]:
-    """VR, length and first byte of the value of an element (PS3.5 7.1); b"" for an implicit VR.
-
-    A single implicit element among explicit ones is found as pydicom finds it.
-    """
+def _announced(data: bytes, position: int, short: _Unpack, long: _Unpack) -> tuple[bytes, int, int]:
+    """VR, length and first byte of the value of an explicit element (PS3.5 7.1); b"" for one that
+    has no VR among others that have, as pydicom finds it."""
     vr = data[position + 4 : position + 6]
-    if implicit:
-        return b"", long(data, position + 4)[0], position + 8
     if vr in _LONG_VRS:
         return vr, long(data, position + 8)[0], position + 12
     if vr in _VRS or b"AA" <= vr <= b"ZZ":
@@ -332,8 +329,8 @@ def _is_sequence(data: bytes, value: int, vr: bytes, group: int, length: int, ta
     """Whether pydicom takes a value for a sequence; where no VR says it, its first item does."""
     if vr == b"SQ":
         return True
-    # The private ones of a length stay as they are, and what is empty has no item.
-    if vr not in (b"", b"UN") or length == 0 or (length != _UNDEFINED and group % 2):
+    # The private ones of a length stay as they are.
+    if vr not in (b"", b"UN") or (length != _UNDEFINED and group % 2):
         return False
     return value + 8 <= len(data) and bool(tag(data, value)[0] == _ITEM_GROUP)
 
