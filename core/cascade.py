@@ -75,7 +75,7 @@ class Cascade:
         self._engine = engine or TorchEngine(device, release.preprocessing, *self.modules)
         self._elsewhere = elsewhere
         self._recovery = Recovery(self, elsewhere) if elsewhere else None
-        self._feature_space = feature_space
+        self.feature_space = feature_space
         self._in_modes: dict[Mode, Cascade] = {release.mode: self}
         self._cams: dict[BodyPart, LibraryCam] = {}
         self._cams_lock = threading.Lock()
@@ -141,7 +141,7 @@ class Cascade:
 
     def with_engine(self, engine: Engine) -> Cascade:
         """The same release run by another engine."""
-        return Cascade(self.release, self._networks, self.device, self._feature_space, engine)
+        return Cascade(self.release, self._networks, self.device, self.feature_space, engine)
 
     def in_mode(self, mode: Mode | None) -> Cascade:
         """The same networks used in another mode; raises WeightsInvalid where there is no such.
@@ -155,7 +155,7 @@ class Cascade:
             release,
             self._networks,
             self.device,
-            self._feature_space,
+            self.feature_space,
             self._engine,
             (lambda: elsewhere().in_mode(mode)) if elsewhere else None,
         )
@@ -377,7 +377,7 @@ class Cascade:
 
     def _refusal(self, part: BodyPartPrediction, activations: stages.Activations) -> str | None:
         """Why this picture gets no second stage; None if it does."""
-        space = self._feature_space
+        space = self.feature_space
         if space is not None and space.distance(activations.pooled) > space.limit:
             return NOT_A_RADIOGRAPH
         if part.looks_like == STRANGER:

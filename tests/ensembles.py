@@ -6,10 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
-from core import architectures
+from core import architectures, quality
+from core.cascade import Cascade
+from core.manifest import Release
 from core.registry import Registry
 from training import release
 
@@ -35,6 +38,30 @@ def lively(module: nn.Module, seed: int = 0) -> nn.Module:
     return module.eval()
 
 
+def _begun(source: Path) -> tuple[Release, dict[str, Any], dict[str, dict[str, torch.Tensor]]]:
+    """The release of ``source``, and a manifest entry and tensors that can be added to."""
+    registry = Registry.open(source)
+    found = registry.find("champion")
+    tensors = {path: release.half(state) for path, state in registry.load(found).items()}
+    entry = {k: v for k, v in found.raw.items() if k not in ("files", "architecture")}
+    entry["stages"] = json.loads(json.dumps(entry["stages"]))
+    return found, entry, tensors
+
+
+def with_space(source: Path, folder: Path, limit: float) -> None:
+    """Write the release of ``source`` into ``folder`` with a feature space of random pictures."""
+    found, entry, tensors = _begun(source)
+    side = found.preprocessing.size
+    drawn = np.random.default_rng(5).integers(0, 256, (12, side, side), dtype=np.uint8)
+    seen = Cascade.load(source, device="cpu").logits_and_features("body_part", drawn)[1]
+    space = quality.FeatureSpace.fit(seen, components=4)
+    path = f"{found.id}/features.safetensors"
+    arrays = {"mean": space.mean, "components": space.components, "scale": space.scale}
+    tensors[path] = {k: torch.from_numpy(np.ascontiguousarray(v)) for k, v in arrays.items()}
+    entry["rejection"] = {"file": path, "residual": space.residual, "limit": limit}
+    release.write(folder, entry, tensors)
+
+
 def with_members(
     source: Path, folder: Path, *names: str, default: str = "fast", stage1: bool = False
 ) -> dict[str, Any]:
@@ -42,12 +69,8 @@ def with_members(
 
     stage1: the last of them speaks of the body part too, of all kinds but the last.
     """
-    registry = Registry.open(source)
-    found = registry.find("champion")
-    tensors = {path: release.half(state) for path, state in registry.load(found).items()}
-    entry = {k: v for k, v in found.raw.items() if k not in ("files", "architecture")}
+    found, entry, tensors = _begun(source)
     entry |= {"default": default, "architectures": {}}
-    entry["stages"] = json.loads(json.dumps(entry["stages"]))
     for n, name in enumerate(names):
         trunk, branch = (f"{found.id}/{NAMES[name]}{end}.safetensors" for end in ("", "-branch"))
         module = lively(architectures.make(NAMES[name], found.preprocessing), seed=n)

@@ -222,6 +222,15 @@ def calibrate_parts(
         }
 
 
+def limit(space: quality.FeatureSpace, known: np.ndarray) -> float:
+    """The distance from which a picture is refused; known: features NxC of supported radiographs.
+
+    It lies MARGIN beyond all of them: what is no radiograph is a class of stage 1, and this is a
+    second net, for what neither network has seen.
+    """
+    return MARGIN * max(space.distance(f) for f in known)
+
+
 def features(
     entry: dict[str, Any],
     cascade: Cascade,
@@ -229,21 +238,14 @@ def features(
     val: pd.DataFrame,
     canvases: np.ndarray,
 ) -> dict[str, torch.Tensor]:
-    """The feature space of the training radiographs, and its limit.
-
-    It lies MARGIN beyond every supported radiograph of validation: what is no radiograph is a class
-    of stage 1, and this is a second net, for what neither network has seen.
-    """
+    """The feature space of the training radiographs, and its limit."""
     train = rows[(rows.split == "train")]
     sample = train.sample(min(FEATURE_ROWS, len(train)), random_state=0)
     _, drawn = load_canvases(sample, cascade.release.preprocessing)
     space = quality.FeatureSpace.fit(cascade.logits_and_features(BODY_PART, drawn)[1])
     focus = val.part.isin(cascade.release.parts).to_numpy()
-    distances = [
-        space.distance(f) for f in cascade.logits_and_features(BODY_PART, canvases[focus])[1]
-    ]
+    known = cascade.logits_and_features(BODY_PART, canvases[focus])[1]
     path = f"{entry['id']}/features.safetensors"
-    limit = MARGIN * float(max(distances))
-    entry["rejection"] = {"file": path, "residual": space.residual, "limit": limit}
+    entry["rejection"] = {"file": path, "residual": space.residual, "limit": limit(space, known)}
     arrays = {"mean": space.mean, "components": space.components, "scale": space.scale}
     return {k: torch.from_numpy(np.ascontiguousarray(v)) for k, v in arrays.items()}

@@ -356,15 +356,17 @@ def _stage1(
     """Let the member speak in stage 1 too; returns the file of its linear layer and what is in it.
 
     It has seen the same body parts, and its trunk runs in any case. Its weight and what their
-    average is read with come from the radiographs of validation. Stage 1 has one member: another
-    one that it had is not asked any more.
+    average is read with come from the radiographs of validation, and so does, anew, what the
+    ResNet50 alone is read with and how far from them a picture may lie: a base may be older than
+    the rules of ``calibrate``. Stage 1 has one member: another one that it had is not asked any
+    more.
     """
     stage, file = base.stages[BODY_PART], _file_of(name)
     trunk, branch = (f"{entry['id']}/{n}{file}.safetensors" for n in ("", f"{BODY_PART}-"))
     classes = tuple(k for k in trained["kinds"] if k in stage.classes)
     real = rows[(rows.split == "val") & (rows.source != SIMULATED) & ~rows.part.isin(AMBIGUOUS)]
     val, canvases = load_canvases(real, base.preprocessing)
-    own = cascade.logits_and_features(BODY_PART, canvases)[0]
+    own, seen = cascade.logits_and_features(BODY_PART, canvases)
     order = [trained["kinds"].index(k) for k in classes]
     layer = {k: trained["heads"][f"{BODY_PART}.{k}"][order] for k in ("weight", "bias")}
     head = release.half({f"fc.{k}": values for k, values in layer.items()})
@@ -380,6 +382,10 @@ def _stage1(
     log.info("stage 1: weight of %s %.2f", name, weight)
     read = candidate.read_body_part(stage, base.parts, joined(weight), val.part)
     found = {"name": name, "trunk": trunk, "branch": branch, "weight": weight}
+    entry["stages"][BODY_PART] |= candidate.read_body_part(stage, base.parts, own, val.part)
+    if cascade.feature_space is not None:
+        supported = val.part.isin(base.parts).to_numpy()
+        entry["rejection"]["limit"] = candidate.limit(cascade.feature_space, seen[supported])
     entry["stages"][BODY_PART]["members"] = [found | {"classes": list(classes)}]
     entry["stages"][BODY_PART]["ensemble"] = read
     return branch, head
