@@ -16,6 +16,7 @@ from enum import StrEnum
 from typing import Any
 
 from core.errors import AccessRefused, SettingsInvalid
+from core.settings import given, number
 
 OPEN = "BONE_OPEN_WITHOUT_LOGIN"
 OPEN_MEANS = "anybody-on-the-network"
@@ -57,6 +58,7 @@ class Access:
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Access:
         """Read and validate; raises SettingsInvalid with the variable's name."""
+        environment = given(environment)
         wish = environment.get(OPEN, "")
         if wish not in ("", OPEN_MEANS):
             raise SettingsInvalid(f"{OPEN} must be {OPEN_MEANS!r} or not be set.")
@@ -64,7 +66,7 @@ class Access:
         return cls(
             claim=environment.get("BONE_ROLES_CLAIM", default.claim),
             people=tuple((r, _names(environment.get(f"BONE_{r.upper()}S", ""))) for r in Role),
-            idle_minutes=_number(environment, "BONE_IDLE_MINUTES", default.idle_minutes),
+            idle_minutes=number(environment, "BONE_IDLE_MINUTES", default.idle_minutes),
             open=bool(wish),
             session_bytes=_megabytes(environment, "BONE_SESSION_MEGABYTES", default.session_bytes),
             process_bytes=_megabytes(environment, "BONE_PROCESS_MEGABYTES", default.process_bytes),
@@ -225,15 +227,5 @@ def _names(text: str) -> frozenset[str]:
     return frozenset(n.strip().casefold() for n in text.split(",") if n.strip())
 
 
-def _number(environment: Mapping[str, str], name: str, default: float) -> float:
-    try:
-        value = float(environment.get(name, default))
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise SettingsInvalid(f"{name} must be a positive number, not {environment[name]!r}.")
-    return value
-
-
 def _megabytes(environment: Mapping[str, str], name: str, default: int) -> int:
-    return int(_number(environment, name, default / 2**20) * 2**20)
+    return int(number(environment, name, default / 2**20) * 2**20)

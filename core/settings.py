@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 ENGINES = ("auto", "torch", "openvino", "openvino-int8")
+MOST_DAYS = 36_500  # a hundred years: beyond that no calendar reaches back
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class ImageLimits:
 
 @dataclass(frozen=True)
 class Settings:
-    """The whole configuration of one process.
+    """The whole configuration of one process. A variable that is empty counts as not set.
 
     BONE_DEVICE: auto, cpu or cuda. BONE_ENGINE: one of ENGINES. BONE_RELEASE: a release id or
     alias. BONE_MODE: fast or ensemble; None is what the release has as its default. BONE_WEIGHTS:
@@ -55,6 +56,7 @@ class Settings:
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
         """Read and validate; raises SettingsInvalid with the variable's name."""
+        environment = given(environment)
         device = environment.get("BONE_DEVICE", "auto")
         if device not in ("auto", "cpu", "cuda"):
             raise SettingsInvalid(f"BONE_DEVICE must be auto, cpu or cuda, not {device!r}.")
@@ -84,19 +86,38 @@ class Settings:
         )
 
 
-def _positive(environment: Mapping[str, str], name: str, default: int, unit: int) -> int:
-    text = environment.get(name)
-    if text is None:
-        return default
+def given(environment: Mapping[str, str]) -> dict[str, str]:
+    """The variables that say something: an empty one is how a shell or a container leaves one out.
+
+    ``Path("")`` would be the folder that the program was started in.
+    """
+    return {name: text for name, text in environment.items() if text.strip()}
+
+
+def number(environment: Mapping[str, str], name: str, default: float) -> float:
+    """A positive number; raises SettingsInvalid."""
     try:
-        value = float(text)
+        value = float(environment.get(name, default))
     except ValueError:
         value = 0.0
     if not 0 < value < float("inf"):
-        raise SettingsInvalid(f"{name} must be a positive number, not {text!r}.")
-    return int(value * unit)
+        raise SettingsInvalid(f"{name} must be a positive number, not {environment[name]!r}.")
+    return value
+
+
+def _positive(environment: Mapping[str, str], name: str, default: int, unit: int) -> int:
+    """A number of units as a whole number, at least one."""
+    value = number(environment, name, default / unit) * unit
+    if not 1 <= value < float("inf"):
+        raise SettingsInvalid(f"{name} is out of range: {environment[name]!r}.")
+    return int(value)
 
 
 def _days(environment: Mapping[str, str], name: str) -> int | None:
     """Whole days, at least one; None where the variable is not set."""
-    return max(1, _positive(environment, name, 0, 1)) if name in environment else None
+    if name not in environment:
+        return None
+    value = number(environment, name, 0)
+    if value > MOST_DAYS:
+        raise SettingsInvalid(f"{name} must be at most {MOST_DAYS:,}; unset it to keep everything.")
+    return max(1, int(value))

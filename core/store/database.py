@@ -12,11 +12,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
-from sqlalchemy import Connection, Engine, create_engine, event, make_url, select
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, select
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
@@ -67,6 +68,23 @@ class Database:
     def close(self) -> None:
         self._engine.dispose()
 
+    def empty_log(self) -> bool:
+        """Bring SQLite's write-ahead log into the file and cut it off; False: not at the moment.
+
+        Until then what was deleted can be read in the log. Waits for who is reading just now.
+        """
+        if self._engine.dialect.name != "sqlite":
+            return True
+        try:
+            connection = self._engine.raw_connection()  # in a transaction SQLite does not
+            try:
+                answer = connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            finally:
+                connection.close()
+        except (SQLAlchemyError, sqlite3.Error):
+            return False
+        return bool(answer[0] == 0)
+
     @contextmanager
     def reading(self) -> Iterator[Session]:
         """One consistent look; raises StoreUnavailable."""
@@ -104,19 +122,17 @@ def _one_sentence() -> Iterator[None]:
 
 def _engine(url: str, home: Path) -> Engine:
     try:
-        if not url:
-            make_private(home)
-            if not (home / FILE).exists():  # else SQLite makes one that others may read
-                (home / FILE).touch(mode=0o600)
-            with suppress(OSError):  # of an older version, or another user's
-                (home / FILE).chmod(0o600)
         parsed = make_url(url or f"sqlite:///{home / FILE}")
     except ArgumentError as error:
         raise SettingsInvalid("DATABASE_URL is not the URL of a database.") from error
-    except OSError as error:
-        raise StoreUnavailable("The folder BONE_HOME cannot be written to.") from error
+    if not url:
+        with _needs("BONE_HOME"):
+            make_private(home)
     kind = parsed.get_backend_name()
     if kind == "sqlite":
+        file = _file(parsed)
+        with _needs("of the database" if url else "BONE_HOME"):
+            _keep_private(file)
         engine = create_engine(parsed, connect_args={"timeout": BUSY_SECONDS})
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
@@ -129,10 +145,38 @@ def _engine(url: str, home: Path) -> Engine:
         raise SettingsInvalid("DATABASE_URL needs psycopg: pip install psycopg.") from error
 
 
+def _file(url: URL) -> Path:
+    """Where SQLite keeps a database; raises SettingsInvalid for one in memory.
+
+    Each thread would have one of its own there, and nothing would outlive the program.
+    """
+    name = url.database or ""
+    if name in ("", ":memory:", "file::memory:") or url.query.get("mode") == "memory":
+        raise SettingsInvalid("DATABASE_URL must name a file: the worklist cannot be in memory.")
+    return Path(unquote(urlsplit(name).path) if name.startswith("file:") else name)
+
+
+def _keep_private(file: Path) -> None:
+    """SQLite by itself makes files that others may read; its log gets the mode of its file."""
+    if not file.exists():
+        file.touch(mode=0o600)
+    with suppress(OSError):  # of an older version, or another user's
+        file.chmod(0o600)
+
+
+@contextmanager
+def _needs(folder: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StoreUnavailable(f"The folder {folder} cannot be written to.") from error
+
+
 def _prepare_sqlite(connection: Any, _: Any) -> None:
     connection.isolation_level = None  # we say BEGIN ourselves; sqlite3 would do so too late
     _into_wal(connection)
-    for pragma in ("synchronous=FULL", "foreign_keys=ON"):
+    # Not every build of SQLite overwrites what is deleted unless it is told to.
+    for pragma in ("synchronous=FULL", "foreign_keys=ON", "secure_delete=ON"):
         connection.execute(f"PRAGMA {pragma}")
 
 
