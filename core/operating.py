@@ -11,8 +11,11 @@ from typing import Any
 
 from core.manifest import Release
 from core.types import BodyPart, OperatingPoint
+from core.words import percent
 
 POINTS = ("sensitive", "specific")
+CENTRE = "control: centre"  # the picture's centre, in the place of a heatmap's hottest point
+WIDENED = 0.05  # of the picture's longer side: by how much boxes are widened where pointing counts
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,12 @@ class Estimate:
     value: float
     low: float | None = None
     high: float | None = None
+
+    def __str__(self) -> str:
+        """In per cent, such as "96 % [92, 99]"; one that has no interval says so."""
+        if self.low is None or self.high is None:
+            return f"{percent(self.value)} (no interval)"
+        return f"{percent(self.value)} [{100 * self.low:.0f}, {100 * self.high:.0f}]"
 
 
 @dataclass(frozen=True)
@@ -36,7 +45,11 @@ class Performance:
 
 
 def performance(release: Release, part: BodyPart, name: str) -> Performance | None:
-    """The figures of the operating point ``name`` of a part; None if the release has no such."""
+    """The figures of the operating point ``name`` of a part; None if the release has no such.
+
+    Of the split that the release was measured on; where it was not, of the validation split that
+    chose the threshold, and so better than they will be on others.
+    """
     stage = release.stages.get(part)
     point = next((p for p in stage.operating_points if p.name == name), None) if stage else None
     if point is None:
@@ -90,7 +103,8 @@ def _limits(one: Estimate) -> tuple[float, float] | None:
 
 
 def pointing(release: Release, method: str) -> tuple[Estimate, int] | None:
-    """How often a method's hottest place lay in an annotated box, and n; None if not measured."""
+    """How often a method's hottest place lay in an annotated box, widened by WIDENED on each side,
+    and n; None if not measured. CENTRE is a method, too."""
     found = _figure(release, "heatmap", method, "pointing game")
     return (_estimate(found), int(found["n"])) if found else None
 

@@ -8,6 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from core.manifest import Stage
+from core.operating import WIDENED
 from core.types import BodyPart
 from pages import _plot, _theme
 from pages._theme import percent
@@ -185,7 +186,8 @@ def heatmaps(chosen: Evaluation) -> None:
         )
         return
     _theme.html(
-        "<p class='soft'>Pointing game: the hottest place lies in a box. Energy: the share of the "
-        "map inside. The controls see nothing.</p>"
+        "<p class='soft'>Pointing game: the hottest place lies in a box or within "
+        f"{percent(WIDENED)} of the picture’s longer side of it. Energy: the share of the map "
+        "inside the boxes themselves. The controls see nothing.</p>"
     )
     st.dataframe(as_table(records), hide_index=True, width="stretch")

@@ -7,6 +7,8 @@ from html import escape
 
 from core.manifest import Release, Stage
 from core.operating import (
+    CENTRE,
+    WIDENED,
     Estimate,
     Performance,
     calibration_error,
@@ -106,7 +108,12 @@ def pointed(release: Release, method: str) -> str:
         said = "How often it points right was not measured for this release."
     else:
         share, n = found
-        said = f"Its hottest place lay in the annotated box in {estimate(share)} of {n} positives."
+        said = (
+            f"Its hottest place lay in the annotated box, or within {percent(WIDENED)} of the "
+            f"picture’s longer side of it, in {estimate(share)} of {n} positives."
+        )
+        if centre := pointing(release, CENTRE):
+            said += f" The picture’s centre, whatever it shows, does in {estimate(centre[0])}."
     return f"<p class='soft'>{WHAT_HEAT_IS} {said}</p>"
 
 
@@ -264,6 +271,4 @@ def _figures(point: OperatingPoint) -> str:
 
 def estimate(share: Estimate) -> str:
     """A share with its interval, in per cent, as markup."""
-    if share.low is None or share.high is None:
-        return percent(share.value)
-    return f"{percent(share.value)} [{100 * share.low:.0f},&nbsp;{100 * share.high:.0f}]"
+    return escape(str(share)).replace(" %", "&nbsp;%").replace(", ", ",&nbsp;")

@@ -117,11 +117,11 @@ def test_the_sentence_ends_in_what_a_reader_must_know():
     part = BodyPartPrediction(BodyPart.HAND, 0.99, {BodyPart.HAND: 0.99, BodyPart.OTHER: 0.01})
     fracture = FracturePrediction(0.8, Finding.SUSPECTED)
     result = ImageResult("a.dcm", "0" * 64, None, "random", "0" * 64, 1.0, part, fracture)
-    assert predict._sentence(result) == "a.dcm: hand (99%), suspected (80%)"
+    assert predict._sentence(result) == "a.dcm: hand (99 %), suspected (80 %)"
     origin = Origin(frames=3, cautions=("This is raw detector data.",))
     said = predict._sentence(replace(result, origin=origin))
     assert said == (
-        "a.dcm: hand (99%), suspected (80%). This is raw detector data. "
+        "a.dcm: hand (99 %), suspected (80 %). This is raw detector data. "
         "Of a file with 3 frames 1 was assessed."
     )
     refused = replace(result, reason="This is no hand.", fracture=None, origin=origin)

@@ -6,7 +6,7 @@ import dataclasses
 import io
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from core.dicom_out import presentation, reply
 from core.dicom_out.encoding import encoded as encoded_file
 from core.dicom_out.fhir import diagnostic_report
 from core.dicom_out.region import outline
-from core.dicom_out.source import Assessment, Signature, source_of
+from core.dicom_out.source import Assessment, Signature, sentences, source_of
 from core.dicom_out.structured import structured_report
 from core.errors import ImageRejected
 from core.report import Decision
@@ -330,6 +330,7 @@ def test_dsrdump_reads_the_report(elbow: Assessment, tmp_path: Path) -> None:
         '(suspected,99BONE,"Finding suspected")',
         '"Calibrated probability of a finding")="0.9"',
         '"Threshold of the operating point specific")="0.7"',
+        'validation split")=',
         '(16953009,SCT,"Elbow joint")',
         "(POLYLINE,",
         f'"Algorithm Version")="{elbow.release.id}"',
@@ -414,6 +415,55 @@ def test_fhir_accepts_the_report(elbow: Assessment) -> None:
         assert {r.reference[1:] for r in checked.result} <= ids
         assert checked.subject.identifier.value == "elbow_lateral_124"
     assert "not assessed" in str(diagnostic_report(rejected(elbow))).lower()
+
+
+def test_operating_points_have_the_figures_of_the_page(elbow: Assessment) -> None:
+    """Of the split that the release was measured on; without any, those of validation by name."""
+    found = suspected(elbow)
+    common = {"stage": "fracture", "part": "elbow", "source": "all", "level": "image", "n": 58}
+    figures = [
+        common | {"metric": "sensitivity (specific)", "value": 0.68, "low": 0.5, "high": 0.8},
+        common | {"metric": "specificity (specific)", "value": 1.0, "low": None, "high": None},
+    ]
+    release = dataclasses.replace(found.release, metrics={"split": "test", "figures": figures})
+    measured = dataclasses.replace(found, release=release)
+    said = " ".join(sentences(measured.views[0], measured))
+    assert "sensitivity 68 % [50, 80], specificity 100 % (no interval), 58 test radiog" in said
+    assert "40 validation radiographs" in said  # the other point was not measured
+    told = str(diagnostic_report(measured))
+    assert "Sensitivity of the operating point specific, on 58 test radiographs" in told
+    assert "Sensitivity of the operating point sensitive, on 40 validation radiographs" in told
+    values = dict(numbers(structured_report(measured)))
+    assert values["Sensitivity at the operating point specific, test split"] == 0.68
+    assert values["Specificity at the operating point specific, test split"] == 1
+    assert values["Radiographs counted, operating point specific, test split"] == 58
+    assert values["Specificity at the operating point sensitive, validation split"] == 0.5
+    assert values["Radiographs counted, operating point sensitive, validation split"] == 40
+
+
+def numbers(item: Dataset) -> Iterator[tuple[str, float]]:
+    """Every measurement of a report by its meaning."""
+    for content in item.get("ContentSequence", ()):
+        if content.ValueType == "NUM":
+            value = content.MeasuredValueSequence[0].NumericValue
+            yield content.ConceptNameCodeSequence[0].CodeMeaning, float(value)
+        yield from numbers(content)
+
+
+@pytest.mark.parametrize(("share", "words"), [(0.9962, ">99 %"), (0.004, "<1 %")])
+def test_no_object_is_surer_than_its_probability(
+    elbow: Assessment, share: float, words: str
+) -> None:
+    fracture = FracturePrediction(share, Finding.SUSPECTED)
+    views = tuple(
+        dataclasses.replace(v, result=dataclasses.replace(v.result, fracture=fracture))
+        for v in suspected(elbow).views
+    )
+    sure = dataclasses.replace(elbow, views=views)
+    assert f"probability {words}" in sentences(sure.views[0], sure)[0]
+    assert f"probability {words}" in diagnostic_report(sure)["conclusion"]
+    state = presentation.presentation_state(sure.views[0], sure, 1)
+    assert state is not None and f", {words}. Preliminary" in str(state)
 
 
 def test_what_has_no_study_is_refused(cascade: Cascade) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from core.manifest import Release
 from core.operating import (
+    CENTRE,
     Estimate,
     calibration_error,
     performance,
@@ -16,6 +17,7 @@ from core.operating import (
     predictive_values,
 )
 from core.types import BodyPart
+from pages import _reading
 from training import taken
 
 
@@ -151,6 +153,18 @@ def test_pointing_is_said_only_where_it_was_measured(cascade):
     ]
     estimate, n = pointing(replace(cascade.release, metrics={"figures": figures}), "Grad-CAM")
     assert (estimate.value, estimate.low, n) == (0.6, 0.5, 80)
+
+
+def test_pointing_says_how_near_the_box_counts_and_what_the_centre_gets(cascade):
+    common = {"stage": "heatmap", "metric": "pointing game", "level": "image", "source": "all"}
+    heat = common | {"part": "Grad-CAM", "value": 0.45, "low": 0.34, "high": 0.55, "n": 96}
+    centre = common | {"part": CENTRE, "value": 0.32, "low": 0.24, "high": 0.41, "n": 96}
+    release = replace(cascade.release, metrics={"figures": [heat, centre]})
+    said = _reading.pointed(release, "Grad-CAM").replace("&nbsp;", " ")
+    assert "within 5 % of the picture’s longer side of it, in 45 % [34, 55] of 96" in said
+    assert "centre, whatever it shows, does in 32 % [24, 41]" in said
+    alone = replace(cascade.release, metrics={"figures": [heat]})
+    assert "centre" not in _reading.pointed(alone, "Grad-CAM")
 
 
 def test_all_or_none_is_no_interval_of_no_width(cascade):

@@ -1,9 +1,9 @@
 """Do the heatmaps point at what was found? Measured on boxes, for each method, beside controls.
 
-Pointing game (Zhang et al. 2018): the share of positives whose hottest place lies in a box, widened
-by a tolerance of 5 % of the longer side. Energy: the share of the map's sum inside the boxes. The
-controls: the centre of the picture, and the same method on a network with random weights in its
-branch, which has seen nothing (Adebayo et al. 2018, "sanity checks").
+Pointing game (Zhang et al. 2018): the share of positives whose hottest place lies in a box or not
+farther from it than 5 % of the picture's longer side. Energy: the share of the map's sum inside the
+boxes. The controls: the centre of the picture, and the same method on a network with random weights
+in its branch, which has seen nothing (Adebayo et al. 2018, "sanity checks").
 """
 
 from __future__ import annotations
@@ -18,13 +18,12 @@ from numpy.typing import NDArray
 from core.cams import METHODS
 from core.cascade import Cascade
 from core.explain import on_picture
+from core.operating import CENTRE, WIDENED
 from core.types import BodyPart, Heatmap, Radiograph
 from training import metrics
 from training.data import radiographs
 from training.evaluate import record
 
-TOLERANCE = 0.05
-CENTRE = "control: centre"
 RANDOM = "control: random branch"
 
 
@@ -45,7 +44,7 @@ def score(heat: NDArray[np.float32], boxes: str) -> tuple[float, float]:
     if heat.max() <= 0:
         return 0.0, 0.0
     y, x = np.unravel_index(int(heat.argmax()), heat.shape)
-    near = inside(boxes, height, width, TOLERANCE * max(height, width))
+    near = inside(boxes, height, width, WIDENED * max(height, width))
     energy = heat[inside(boxes, height, width)].sum() / heat.sum()
     return float(near[y, x]), float(energy)
 

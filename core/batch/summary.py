@@ -20,6 +20,7 @@ from core.files import write_atomically
 from core.grey import Grey
 from core.manifest import Release
 from core.settings import ImageLimits
+from core.words import percent
 
 SHOWN = 60  # thumbnails of the most suspected
 SIDE = 200
@@ -123,8 +124,9 @@ def _figure(probability: float, record: Record, thumbnail: str) -> str:
         else "Not readable now"
     )
     told = "".join(f"<br>{escape(said)}" for said in origin_of(record).alone)
+    share = escape(percent(probability))
     return (
-        f"<figure><div>{picture}</div><figcaption><b>Suspected, {probability:.0%}</b>, "
+        f"<figure><div>{picture}</div><figcaption><b>Suspected, {share}</b>, "
         f"{escape(record['body_part']['label'])}<br>{escape(record['file'])}{told}</figcaption>"
         "</figure>"
     )

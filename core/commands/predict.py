@@ -51,13 +51,14 @@ def _files(paths: Sequence[Path]) -> Iterator[Path]:
 def _sentence(result: ImageResult) -> str:
     """What is said of one input, and after it what a reader must know before trusting that."""
     from core.study import notes_of
+    from core.words import percent
 
     if result.body_part is None or result.fracture is None or result.reason is not None:
         return " ".join((f"{result.file}: rejected. {result.reason}", *notes_of(result)))
     finding = result.fracture.finding.value.replace("_", " ")
     said = (
-        f"{result.file}: {result.body_part.label.words} ({result.body_part.probability:.0%}), "
-        f"{finding} ({result.fracture.probability:.0%})"
+        f"{result.file}: {result.body_part.label.words} ({percent(result.body_part.probability)}), "
+        f"{finding} ({percent(result.fracture.probability)})"
     )
     notes = notes_of(result)
     return " ".join((f"{said}.", *notes)) if notes else said

@@ -6,8 +6,17 @@ from datetime import UTC, datetime
 from typing import Any
 
 from core.dicom_out.codes import SITES
-from core.dicom_out.source import NOTICE, PROGRAM, Assessment, View, finding_words
+from core.dicom_out.source import (
+    NOTICE,
+    PROGRAM,
+    Assessment,
+    View,
+    finding_words,
+    performances,
+)
+from core.operating import Performance
 from core.study import StudyResult
+from core.words import percent
 
 _REPORT = {"system": "http://loinc.org", "code": "18748-4", "display": "Diagnostic imaging study"}
 _CATEGORY = {
@@ -68,14 +77,19 @@ def _observation(view: View, number: int, assessment: Assessment) -> dict[str, A
         observation["bodySite"] = {"coding": [coding]}
     observation["component"] = [
         _number("Calibrated probability of a finding", result.fracture.probability),
-        *(
-            _number(f"{what.capitalize()} of the operating point {p.name}", getattr(p, what))
-            for p in assessment.release.stages[result.part].operating_points
-            if p.name in ("sensitive", "specific")
-            for what in ("threshold", "sensitivity", "specificity")
-        ),
+        *(n for p in performances(result.part, assessment.release) for n in _operating(p)),
     ]
     return observation
+
+
+def _operating(found: Performance) -> list[dict[str, Any]]:
+    of = f"of the operating point {found.point.name}"
+    where = f"{of}, on {found.n} {found.split} radiographs"
+    return [
+        _number(f"Threshold {of}", found.point.threshold),
+        _number(f"Sensitivity {where}", found.sensitivity.value),
+        _number(f"Specificity {where}", found.specificity.value),
+    ]
 
 
 def _status(assessment: Assessment) -> str:
@@ -122,4 +136,4 @@ def _conclusion(study: StudyResult) -> str:
     if part is None or finding is None or probability is None:
         return f"No view was assessed. {NOTICE}"
     words = finding.value.replace("_", " ")
-    return f"{part.capitalize()}: finding {words}, probability {probability:.0%}. {NOTICE}"
+    return f"{part.capitalize()}: finding {words}, probability {percent(probability)}. {NOTICE}"

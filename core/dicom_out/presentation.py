@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import logging
 import traceback
+from fractions import Fraction
 from typing import TypeAlias
 
 import numpy as np
 from highdicom import PresentationLUTTransformation, pr
 from pydicom.dataset import Dataset
 
-from core.dicom_out.region import outline
+from core.dicom_out.region import outline, stored_size
 from core.dicom_out.series import SERIES, device, set_side
 from core.dicom_out.source import Assessment, View, finding_words
+from core.lut import is_inverse
+from core.words import percent
 
 log = logging.getLogger(__name__)
 _Outline: TypeAlias = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
@@ -34,7 +37,7 @@ def presentation_state(view: View, assessment: Assessment, number: int) -> Datas
 
 def _state(view: View, assessment: Assessment, number: int, region: _Outline) -> Dataset:
     name = assessment.uid("PR", view.source.SOPInstanceUID, view.frame)
-    inverse = view.source.PhotometricInterpretation == "MONOCHROME1"
+    inverse = is_inverse(view.source)
     state: Dataset = pr.GrayscaleSoftcopyPresentationState(
         referenced_images=[_grouped(view.source)],
         sop_instance_uid=name,
@@ -48,6 +51,8 @@ def _state(view: View, assessment: Assessment, number: int, region: _Outline) ->
         **device(assessment, SERIES["PR"], number),
     )
     state.ContentCreatorName = "Program^Assessing"
+    [area] = state.DisplayedAreaSelectionSequence
+    area.PresentationPixelAspectRatio = _aspect(view)
     set_side(state, assessment, view)
     return state
 
@@ -55,6 +60,14 @@ def _state(view: View, assessment: Assessment, number: int, region: _Outline) ->
 _LAYER = pr.GraphicLayer(
     layer_name="EVIDENCE", order=1, description="Evidence of a finding", display_color=None
 )
+
+
+def _aspect(view: View) -> list[int]:
+    """Height and width of the source's pixels as the picture was made square (PS3.3 C.10.4)."""
+    rows, columns = stored_size(view.radiograph)
+    height, width = view.radiograph.pixels.shape
+    ratio = Fraction(height * columns, width * rows)
+    return [ratio.numerator, ratio.denominator]
 
 
 def _grouped(source: Dataset) -> Dataset:
@@ -75,9 +88,9 @@ def _is_grey(view: View) -> bool:
 
 def _annotation(view: View, assessment: Assessment, region: _Outline) -> pr.GraphicAnnotation:
     probability = view.result.fracture.probability if view.result.fracture else 0.0
-    text = f"{finding_words(view.result).capitalize()}, {probability:.0%}. Preliminary."
+    text = f"{finding_words(view.result).capitalize()}, {percent(probability)}. Preliminary."
     header = view.radiograph.header
-    rows, columns = view.radiograph.pixels.shape
+    rows, columns = stored_size(view.radiograph)
     corner = np.clip(region.max(0), 0.5, [columns - 0.5, rows - 0.5])
     return pr.GraphicAnnotation(
         referenced_images=[view.source],

@@ -19,8 +19,10 @@ from pydicom.valuerep import DA, TM
 from core.errors import ImageRejected
 from core.lut import lut_data, numbers
 from core.manifest import Release
+from core.operating import POINTS, Performance, performance
 from core.study import SIDES, StudyResult, combine
 from core.types import BodyPart, ImageResult, Radiograph
+from core.words import percent
 
 if TYPE_CHECKING:
     from core.report import Decision
@@ -277,8 +279,9 @@ def sentences(view: View, assessment: Assessment) -> list[str]:
     else:
         part = result.part or result.body_part.label
         side = f", {SIDES[result.origin.side]}" if result.origin.side else ""
-        seen = f"{part.words.capitalize()}{side} ({result.body_part.probability:.0%})"
-        lines = [f"{seen}: {finding_words(result)}, probability {result.fracture.probability:.0%}"]
+        seen = f"{part.words.capitalize()}{side} ({percent(result.body_part.probability)})"
+        share = percent(result.fracture.probability)
+        lines = [f"{seen}: {finding_words(result)}, probability {share}"]
         lines += operating_lines(part, release)
     signed = assessment.signature
     state = "Signed by a reader." if signed else "Preliminary: not signed by a reader."
@@ -286,11 +289,15 @@ def sentences(view: View, assessment: Assessment) -> list[str]:
     return [*lines, *result.origin.cautions, *unread, f"{state} Release {release.id}.", NOTICE]
 
 
+def performances(part: BodyPart, release: Release) -> list[Performance]:
+    """What is known of each operating point of a part, with the split and n it was measured on."""
+    found = (performance(release, part, name) for name in POINTS)
+    return [p for p in found if p is not None]
+
+
 def operating_lines(part: BodyPart, release: Release) -> list[str]:
-    stage = release.stages[part]
     return [
-        f"Operating point {p.name}: from {p.threshold:.0%} on; sensitivity {p.sensitivity:.0%}, "
-        f"specificity {p.specificity:.0%} (n = {p.n})"
-        for p in stage.operating_points
-        if p.name in ("sensitive", "specific")
+        f"Operating point {p.point.name} (from {percent(p.point.threshold)} on): sensitivity "
+        f"{p.sensitivity}, specificity {p.specificity}, {p.n} {p.split} radiographs"
+        for p in performances(part, release)
     ]

@@ -21,7 +21,14 @@ from core.dicom_out.codes import SCHEME, image_of, sites
 from core.dicom_out.reading import reading_groups, verifying_observer
 from core.dicom_out.region import outline
 from core.dicom_out.series import SERIES, common
-from core.dicom_out.source import PROGRAM, Assessment, View, derived_uid, finding_words
+from core.dicom_out.source import (
+    PROGRAM,
+    Assessment,
+    View,
+    derived_uid,
+    finding_words,
+    performances,
+)
 from core.manifest import Release
 from core.types import BodyPart
 
@@ -152,19 +159,21 @@ def _algorithm(assessment: Assessment, part: BodyPart | None) -> sr.AlgorithmIde
 
 
 def _measurements(view: View, release: Release) -> list[sr.Measurement]:
-    part, found = view.result.part, view.result.fracture
-    if part is None or found is None:
+    part, fracture = view.result.part, view.result.fracture
+    if part is None or fracture is None:
         return []
-    values = [("probability", "Calibrated probability of a finding", found.probability)]
-    for point in release.stages[part].operating_points:
-        if point.name in ("sensitive", "specific"):
-            short, word = point.name[:4], f"operating point {point.name}"
-            values += [
-                (f"threshold_{short}", f"Threshold of the {word}", point.threshold),
-                (f"sensitivity_{short}", f"Sensitivity at the {word}", point.sensitivity),
-                (f"specificity_{short}", f"Specificity at the {word}", point.specificity),
-            ]
-    return [
-        sr.Measurement(CodedConcept(code, SCHEME, meaning), round(value, 4), _RATIO)
+    values = [("probability", "Calibrated probability of a finding", fracture.probability)]
+    for found in performances(part, release):
+        point, on = f"operating point {found.point.name}", f"{found.split} split"
+        short = found.point.name[:4]
+        where = f"{short}_{found.split[:4]}"
+        values += [
+            (f"threshold_{short}", f"Threshold of the {point}", found.point.threshold),
+            (f"sens_{where}", f"Sensitivity at the {point}, {on}", found.sensitivity.value),
+            (f"spec_{where}", f"Specificity at the {point}, {on}", found.specificity.value),
+            (f"n_{where}", f"Radiographs counted, {point}, {on}", found.n),
+        ]
+    return [  # a code has at most 16 characters, its meaning 64 (PS3.5 section 6.2)
+        sr.Measurement(CodedConcept(code, SCHEME, meaning[:64]), round(value, 4), _RATIO)
         for code, meaning, value in values
     ]

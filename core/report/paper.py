@@ -295,8 +295,8 @@ def _encoded(
 
 
 def _predictive(prevalence: float, ppv: Estimate | None, npv: Estimate | None) -> str:
-    positive = "none" if ppv is None else _estimate(ppv)
-    negative = "none" if npv is None else _estimate(npv)
+    positive = "none" if ppv is None else str(ppv)
+    negative = "none" if npv is None else str(npv)
     return (
         f"If {percent(prevalence)} of the patients have it: positive predictive value {positive}, "
         f"negative predictive value {negative} at this operating point."
@@ -316,8 +316,7 @@ def _photographed(report: StudyReport) -> str:
         return "How far findings from photographs can be relied on was not measured."
     share, n = found
     return (
-        f"On simulated photographs the finding was that of the radiograph itself in "
-        f"{_estimate(share)} of {n}."
+        f"On simulated photographs the finding was that of the radiograph itself in {share} of {n}."
     )
 
 
@@ -325,15 +324,9 @@ def _performance(found: Performance) -> str:
     point = found.point
     return (
         f"Operating point “{point.name}” (probability at or above {percent(point.threshold)}): "
-        f"sensitivity {_estimate(found.sensitivity)}, specificity {_estimate(found.specificity)} "
+        f"sensitivity {found.sensitivity}, specificity {found.specificity} "
         f"on the {found.split} radiographs of the release, image by image, n = {found.n}."
     )
-
-
-def _estimate(estimate: Estimate) -> str:
-    if estimate.low is None or estimate.high is None:
-        return percent(estimate.value)
-    return f"{percent(estimate.value)} [{100 * estimate.low:.0f}, {100 * estimate.high:.0f}]"
 
 
 def _shortened(name: str) -> str:
