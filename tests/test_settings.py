@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from core.access import Access
 from core.errors import SettingsInvalid, StoreUnavailable
 from core.settings import Settings
 from core.store import Store
+from tests.conftest import own_settings
 
 VARIABLES = (
     "BONE_DEVICE", "BONE_ENGINE", "BONE_MODE", "BONE_RELEASE", "BONE_WEIGHTS", "BONE_HOME",
@@ -17,6 +19,14 @@ VARIABLES = (
     "BONE_MAX_MEGAPIXELS", "DATABASE_URL", "BONE_ROLES_CLAIM", "BONE_ADMINS", "BONE_IDLE_MINUTES",
     "BONE_SESSION_MEGABYTES", "BONE_OPEN_WITHOUT_LOGIN",
 )  # fmt: skip
+
+
+def test_tests_never_use_the_worklist_of_who_runs_them() -> None:
+    environment = dict.fromkeys((*VARIABLES, "BONE_NEW"), "of a reader") | {"HOME": "/home/reader"}
+    own_settings(environment)
+    assert environment == {"HOME": "/home/reader", "BONE_ENGINE": "torch"}
+    mine = {n for n in os.environ if n == "DATABASE_URL" or n.startswith("BONE_")}
+    assert mine == {"BONE_ENGINE", "BONE_HOME"}
 
 
 @pytest.mark.parametrize("empty", ["", " "])
