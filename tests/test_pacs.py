@@ -613,6 +613,7 @@ def dcmtk_tls(folder: Path, name: str) -> list[str]:
         ["--aet", "A_TITLE_OF_17_CHARS"],
         ["--aet", ""],
         ["--allow", "BÖNE"],
+        ["--allow", "CR1,CR2"],
         ["--quiet", "-5"],
         ["--sign-after", "nan"],
         ["--send-to", "PACS@host:0"],

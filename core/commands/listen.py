@@ -11,12 +11,13 @@ import re
 import signal
 import socket
 import threading
+import time
 import warnings
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from core.errors import SettingsInvalid, StoreUnavailable, WeightsInvalid
+from core.errors import CascadeError, SettingsInvalid, StoreUnavailable
 from core.settings import Settings
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 HELP = "take radiographs from a PACS or a folder and put the results on the worklist"
+FOLLOW, AGAIN = 5.0, 60.0  # seconds to the next look for a promotion; after one that failed
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,9 +44,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--host", default="127.0.0.1", help="address to listen at (default: this machine alone)")
     add("--port", type=int, default=11112, help="0 takes a free one")
     add("--aet", default="BONE", help="AE title of this program")
-    add("--allow", action="append", default=[], metavar="AET", help="AE title of a sender")
+    add(
+        "--allow",
+        action="append",
+        default=[],
+        metavar="AET",
+        help="AE title of a sender; repeat it for each",
+    )
     add("--quiet", type=float, default=5.0, metavar="SECONDS", help="without a new view of a study")
-    add("--send-to", action="append", default=[], metavar="AET@HOST:PORT[:tls] or URL of STOW-RS")
+    add(
+        "--send-to",
+        action="append",
+        default=[],
+        metavar="AET@HOST:PORT[:tls]",
+        help="where results go, or a URL of STOW-RS; repeat it for each",
+    )
     add("--sign-for", metavar="ORGANISATION", help="send final reports that readers sign for it")
     add("--sign-after", type=float, default=60.0, metavar="SECONDS", help="since the decision")
     add("--tls-cert", type=Path, metavar="PEM", help="certificate: associations are encrypted")
@@ -92,6 +106,10 @@ def _checked(options: argparse.Namespace) -> Encryption:
                 f"{title!r} is no AE title: it has 1 to 16 letters, digits and signs of ASCII, and "
                 "no backslash."
             )
+    if any("," in title for title in options.allow):
+        raise SettingsInvalid(
+            "--allow takes one AE title; repeat it for each sender: --allow CR1 --allow CR2."
+        )
     if not 0 <= options.port <= 65535:
         raise SettingsInvalid(f"There is no port {options.port}.")
     for name in ("quiet", "sign_after", "reserve"):
@@ -181,7 +199,7 @@ def _run(
                 count,
                 name,
             )
-    polls.append(every(5.0, partial(_follow, scorer, settings)))
+    polls.append(_following(scorer, settings))
     polls.append(every(PURGE_SECONDS, partial(_purge, scorer.store)))
     sending = threading.Thread(
         target=service.keep_sending, args=(outbox, send, stop, teller(scorer.store)), daemon=True
@@ -192,17 +210,35 @@ def _run(
     return 0
 
 
-def _follow(scorer: Scorer, settings: Settings) -> None:
-    """Use the release that the name means now: one that was rolled back assesses nothing more."""
+def _following(scorer: Scorer, settings: Settings) -> Callable[[], object]:
+    """``_follow``, now and then: what failed may take long, and studies wait for it."""
+    later = 0.0
+
+    def look() -> None:
+        nonlocal later
+        if time.monotonic() >= later:
+            well = _follow(scorer, settings)
+            later = time.monotonic() + (FOLLOW if well else AGAIN)
+
+    return look
+
+
+def _follow(scorer: Scorer, settings: Settings) -> bool:
+    """Use the release that the name means now: one that was rolled back assesses nothing more.
+
+    Returns False where that cannot be used here, and the one in use stays.
+    """
     from core.registry import Registry
 
     try:
-        wanted = Registry.open(settings.weights).find(settings.release)
+        wanted = Registry.open(settings.weights).find(settings.release, settings.mode)
         if wanted.sha256 != scorer.cascade.release.sha256:
             scorer.cascade = _cascade(settings)
             log.warning("Release %s is used from now on.", scorer.cascade.release.id)
-    except WeightsInvalid as error:
+    except CascadeError as error:  # weights, processor or engine
         log.error("The release in use stays %s: %s", scorer.cascade.release.id, error)
+        return False
+    return True
 
 
 def _purge(store: Store) -> None:
@@ -214,10 +250,9 @@ def _purge(store: Store) -> None:
 
 
 def _cascade(settings: Settings) -> Cascade:
-    from core.cascade import Cascade
+    from core.engines import choice
 
-    cascade = Cascade.load(settings.weights, settings.release, settings.device)
-    return cascade.in_mode(settings.mode)
+    return choice.load(settings)
 
 
 def _folder(path: Path, settings: Settings, inbox: Inbox) -> Callable[[], object]:

@@ -1,0 +1,79 @@
+"""``python -m core listen``: which release it uses, and how."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from core.cascade import Cascade
+from core.commands import listen
+from core.engines import choice
+from core.errors import DeviceUnavailable, EngineUnavailable
+from core.registry import Registry
+from core.settings import Settings
+from core.types import Mode
+
+
+def counted(monkeypatch: pytest.MonkeyPatch, cascade: object) -> list[int]:
+    """How often the listener loads: this, or it gets the error."""
+    loaded: list[int] = []
+
+    def load(_: Settings) -> object:
+        loaded.append(1)
+        if isinstance(cascade, Exception):
+            raise cascade
+        return cascade
+
+    monkeypatch.setattr(choice, "load", load)
+    return loaded
+
+
+def test_a_mode_that_is_not_the_default_is_loaded_once(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = json.loads((weights / "manifest.json").read_text())
+    manifest["releases"][0]["default"] = "ensemble"
+    for part, stage in manifest["releases"][0]["stages"].items():
+        if part != "body_part":  # a member of which nothing but its line is needed
+            member = {k: stage[k] for k in ("trunk", "branch")} | {"name": "again", "weight": 0.5}
+            stage |= {"members": [member], "ensemble": {"operating_points": []}}
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    settings = Settings(home=tmp_path, weights=tmp_path, mode=Mode.FAST)
+    fast = Registry.open(tmp_path).find("champion", Mode.FAST)
+    assert fast.sha256 != Registry.open(tmp_path).find("champion").sha256
+    loaded = counted(monkeypatch, SimpleNamespace(release=fast))
+    scorer = SimpleNamespace(cascade=SimpleNamespace(release=SimpleNamespace(id="", sha256="")))
+    for _ in range(3):
+        assert listen._follow(scorer, settings)
+    assert scorer.cascade.release is fast and len(loaded) == 1
+
+
+def test_a_processor_that_fails_at_a_promotion_ends_no_listener(
+    weights: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    loaded = counted(monkeypatch, DeviceUnavailable("The graphics processor failed."))
+    old = SimpleNamespace(release=SimpleNamespace(id="old", sha256="0" * 64))
+    scorer = SimpleNamespace(cascade=old)
+    monkeypatch.setattr(listen, "FOLLOW", 0.0)
+    look = listen._following(scorer, Settings(home=tmp_path, weights=weights))
+    look()
+    look()
+    assert scorer.cascade is old and len(loaded) == 1  # tried again later, not at once
+    assert "The release in use stays old: The graphics processor failed." in caplog.text
+
+
+def test_the_engine_is_that_of_the_settings(
+    cascade: Cascade, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Cascade, "load", lambda *_: cascade)
+    settings = Settings(home=tmp_path, engine="torch")
+    assert listen._cascade(settings) is cascade
+    with pytest.raises(EngineUnavailable):  # as in predict and report: nothing was measured here
+        listen._cascade(replace(settings, engine="openvino-int8"))
