@@ -37,6 +37,7 @@ from core.pacs.outbox import Outbox
 from core.pacs.scoring import Scorer
 from core.settings import ImageLimits, Settings
 from core.store import Opinion, Store, Verdict
+from core.study import combine, key_of
 from tests.listening import sent
 from tests.test_signing import ELBOW, Hospital
 
@@ -236,6 +237,37 @@ def test_what_came_again_under_the_right_patient_is_not_signed_for_the_wrong_one
     assert "came again since" in caplog.text
     hospital.store.decide(right, "ann", Opinion(Verdict.AGREE), 0)
     assert hospital.later() == 1 and hospital.sent()["SR VERIFIED"].PatientID == "P-BERTA"
+    hospital.store.close()
+
+
+def test_a_correction_that_is_taken_back_is_signed_for_the_patient_it_came_with_last(
+    cascade, tmp_path
+) -> None:
+    hospital = Hospital(cascade, tmp_path)
+    for patient in ("P-ANNA", "P-BERTA", "P-ANNA"):
+        hospital.arrives(radiograph("1", patient), name="1.2.826.0.1.1.dcm")
+        if patient == "P-BERTA":
+            [anna] = [e.id for e in hospital.store.worklist() if e.newer]
+            hospital.store.decide(anna, "ann", Opinion(Verdict.AGREE), 0)
+            assert hospital.later() == 0
+    hospital.sent()
+    [berta] = [e.id for e in hospital.store.worklist() if e.newer]
+    hospital.store.decide(berta, "ann", Opinion(Verdict.AGREE), 0)
+    assert hospital.later() == 1 and hospital.sent()["SR VERIFIED"].PatientID == "P-ANNA"
+    hospital.store.close()
+
+
+def test_what_a_reader_added_first_is_signed_once_it_has_come(cascade, tmp_path) -> None:
+    hospital = Hospital(cascade, tmp_path)
+    data = radiograph("1")
+    [result] = [v.result for v in reply.views_of(cascade, data, "elbow.dcm", LIMITS)]
+    header = imaging.peek(data, LIMITS)
+    study = combine(key_of("x", header.study_uid, header.patient), [result], cascade.release)
+    own = hospital.store.add_study("Ann's", study, cascade.release, {result.sha256: data}, "ann")
+    hospital.store.decide(own, "ann", Opinion(Verdict.AGREE), 0)
+    assert hospital.later() == 0
+    assert hospital.arrives(data, header.study_uid, "1.2.826.0.1.1.dcm") == own
+    assert hospital.later() == 1 and "SR VERIFIED" in hospital.sent()
     hospital.store.close()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -375,8 +376,8 @@ def decided(reader: str) -> tables.Decision:
     return tables.Decision(reader=reader, revision=1, made=made, opinion=AGREE.to_json())
 
 
-def test_the_first_version_is_brought_up_with_its_data(settings: Settings) -> None:
-    """A database of version 0001 with a decided study becomes one of today."""
+def upgraded(settings: Settings, revision: str) -> None:
+    """A database as an older version of the program left it."""
     settings.home.mkdir(parents=True)
     url = settings.database_url or f"sqlite:///{settings.home / 'bone.sqlite'}"
     engine = create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
@@ -384,30 +385,53 @@ def test_the_first_version_is_brought_up_with_its_data(settings: Settings) -> No
     config.set_main_option("script_location", str(MIGRATIONS))
     with engine.begin() as connection:
         config.attributes["connection"] = connection
-        command.upgrade(config, "0001")
-        connection.execute(
-            text(
-                "INSERT INTO studies (id, key, title, content, added, added_by, release, "
-                "release_sha256, label_means, urgency, notes, status) VALUES ('s1', 'k', 'Old', "
-                "'c', '2026-01-02 03:04:05', 'ann', 'r', 'd', 'fracture', 3, '[]', 'agreed')"
-            )
-        )
-        connection.execute(
-            text(
-                "INSERT INTO decisions (study_id, reader, revision, made, opinion) VALUES "
-                "('s1', 'ann', 1, '2026-01-02 03:04:05', :opinion)"
-            ),
-            {
-                "opinion": '{"verdict": "agree", "body_part": "hand", "finding": "suspected", '
-                '"comment": "", "marks": []}'
-            },
-        )
+        command.upgrade(config, revision)
     engine.dispose()
+
+
+def a_study(name: str, added: str, by: str, status: str = "new") -> str:
+    """The statement that adds one, with the columns of the first version."""
+    return (
+        "INSERT INTO studies (id, key, title, content, added, added_by, release, release_sha256, "
+        f"label_means, urgency, notes, status) VALUES ('{name}', '1.2.3', 'Old {name}', '{name}', "
+        f"'{added}', '{by}', 'r', 'd', 'fracture', 3, '[]', '{status}')"
+    )
+
+
+def test_the_first_version_is_brought_up_with_its_data(settings: Settings) -> None:
+    """A database of version 0001 with a decided study becomes one of today."""
+    upgraded(settings, "0001")
+    opinion = json.dumps(AGREE.to_json()).replace(":", "\\:")
+    raw(
+        settings,
+        a_study("s1", "2026-01-02 03:04:05", "ann", "agreed"),
+        "INSERT INTO decisions (study_id, reader, revision, made, opinion) VALUES "
+        f"('s1', 'ann', 1, '2026-01-02 03:04:05', '{opinion}')",
+    )
     store = Store.open(settings)
     record = store.study("s1")
-    assert (record.title, record.decisions[0].opinion) == ("Old", AGREE)
+    assert (record.title, record.decisions[0].opinion) == ("Old s1", AGREE)
     store.decide("s1", "bob", DISAGREE, 0)
     assert store.verify_audit().problems == ()
+    store.close()
+
+
+def test_the_order_of_what_came_before_is_that_of_the_audit(settings: Settings) -> None:
+    """A database of version 0004: the listener's two studies, of which one came at a wrong time."""
+    upgraded(settings, "0004")
+    for number, (name, added) in enumerate((("old", "2026-01-02"), ("new", "2020-01-01")), 1):
+        facts = json.dumps({"study": name}).replace(":", "\\:")
+        raw(
+            settings,
+            a_study(name, added, "listener"),
+            "INSERT INTO views (study_id, position, sha256, stored, name, result) VALUES "
+            f"('{name}', 0, '{name}', false, '1.2.7.dcm', 'null')",
+            "INSERT INTO audit (number, time, event, actor, facts, previous, digest) VALUES "
+            f"({number}, 't', 'study.added', 'listener', '{facts}', 'p', 'd')",
+        )
+    store = Store.open(settings)
+    found = {e.id: (e.newer, e.received) for e in store.worklist()}
+    assert found == {"old": ("new", True), "new": ("", True)}
     store.close()
 
 
@@ -519,6 +543,76 @@ def test_a_corrected_patient_takes_the_place_of_the_other(
         ids.append(store.add_study("S", study, release, {}, actor))
     wanted = {ids[0]: ids[1] if superseded else "", ids[1]: ""}
     assert {e.id: e.newer for e in store.worklist()} == wanted
+
+
+def brought(
+    store: Store, release: Release, digest: str, patient: str = "", actor: str = "listener"
+) -> str:
+    """A study of one object, with this content and of this patient; its id."""
+    seen = [ImageResult("1.2.840.7.dcm", digest * 64, "No.", release.id, release.sha256, 1.0)]
+    study = combine(key_of("x", "1.2.3", patient), seen, release)
+    return store.add_study("S", study, release, {}, actor)
+
+
+@pytest.mark.parametrize(("first", "then"), [("ab", "cd"), ("ab", "ab")])
+def test_a_correction_may_be_taken_back(
+    store: Store, release: Release, first: str, then: str
+) -> None:
+    """Of the Patient ID, or of the picture: what came last is not superseded."""
+    old, new = brought(store, release, "1", first), brought(store, release, "2", then)
+    assert {e.id: e.newer for e in store.worklist()} == {old: new, new: ""}
+    assert brought(store, release, "2", then) == new  # nothing new
+    assert brought(store, release, "1", first) == old
+    assert brought(store, release, "1", first) == old
+    assert {e.id: e.newer for e in store.worklist()} == {new: old, old: ""}
+    assert brought(store, release, "2", then, "ann") == new  # what a reader has kept is older
+    assert {e.id: e.newer for e in store.worklist()} == {new: old, old: ""}
+    events = [line.event for line in store.audit_lines()]
+    assert events == ["study.added", "study.added", "study.arrived"]
+    assert store.verify_audit().problems == ()
+
+
+def test_a_part_that_is_sent_again_before_the_whole_is_superseded_by_it_again(
+    store: Store, release: Release
+) -> None:
+    def sent(*names: str) -> str:
+        seen = [
+            ImageResult(f"1.2.{n}.dcm", n * 64, "No.", release.id, release.sha256, 1.0)
+            for n in names
+        ]
+        return store.add_study("S", combine("1.2.3", seen, release), release, {}, "listener")
+
+    part, whole = sent("1"), sent("1", "2")
+    assert [sent("1"), sent("1", "2")] == [part, whole]
+    assert {e.id: e.newer for e in store.worklist()} == {part: whole, whole: ""}
+
+
+def test_a_clock_that_is_set_back_turns_nothing_round(
+    store: Store, release: Release, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Earlier(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return datetime.now(tz) - timedelta(hours=1)
+
+    old = brought(store, release, "1")
+    monkeypatch.setattr(rows, "datetime", Earlier)
+    new = brought(store, release, "2")
+    assert {e.id: e.newer for e in store.worklist()} == {old: new, new: ""}
+
+
+def test_what_a_reader_added_is_the_listeners_once_it_comes(store: Store, release: Release) -> None:
+    """Its objects are known by their UIDs then, so that a corrected Patient ID is told."""
+    seen = [ImageResult("doe.dcm", "1" * 64, "No.", release.id, release.sha256, 1.0)]
+    study = combine(key_of("x", "1.2.3", "ab"), seen, release)
+    own = store.add_study("S", study, release, {}, "ann")
+    assert not store.study(own).received
+    assert brought(store, release, "1", "ab") == own
+    record = store.study(own)
+    assert record.received and record.added_by == "ann"
+    other = brought(store, release, "2", "cd")
+    assert {e.id: e.newer for e in store.worklist()} == {own: other, other: ""}
+    assert [e.received for e in store.worklist()] == [True, True]
 
 
 def test_other_body_parts_are_those_that_were_not_assessed(store: Store, release: Release) -> None:

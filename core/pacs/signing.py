@@ -57,13 +57,14 @@ class Signing:
     _last: dict[str, tuple[str, tuple[str, str]]] = field(default_factory=dict, init=False)
     _others: set[str] = field(default_factory=set, init=False)
     _waiting: set[str] = field(default_factory=set, init=False)
+    _superseded: set[str] = field(default_factory=set, init=False)
 
     def __post_init__(self) -> None:
-        for line in self.sent.read_text().splitlines() if self.sent.exists() else ():
+        for line in self.sent.read_bytes().splitlines() if self.sent.exists() else ():
             try:
                 said = json.loads(line)
                 self._last[said["study"]] = said["when"], tuple(said["report"])
-            except (ValueError, KeyError, TypeError):  # cut short by a crash: signed once more
+            except (ValueError, KeyError, TypeError):  # damaged, as by a crash: signed once more
                 continue
 
     def poll(self, now: datetime | None = None) -> int:
@@ -72,7 +73,9 @@ class Signing:
         limit = (now or datetime.now(UTC)).timestamp() - self.wait
         for entry in self.store.worklist(Query(status=(Status.AGREED, Status.DISAGREED))):
             decided = _decided(entry)
-            if entry.id in self._others or not decided:
+            if entry.id in self._others or not entry.received or not decided:
+                continue
+            if self._came_again(entry):
                 continue
             newest = max(d.made for d in decided)
             known = self._last.get(entry.id)
@@ -102,19 +105,23 @@ class Signing:
         self._waiting.add(study)
         return False
 
-    def _sign(self, record: StudyRecord) -> bool:
-        release = self.release_of(record.release, record.release_sha256)
-        if record.added_by != ACTOR or release is None:
-            if release is None:
-                log.error("A decided study is not reported: its release is no longer there.")
-            self._others.add(record.id)
-            return False
-        if record.newer:
+    def _came_again(self, study: Entry | StudyRecord) -> bool:
+        """Whether another one took its place, which a correction that is taken back undoes."""
+        if study.newer and study.id not in self._superseded:  # once, and not with every poll
             log.error(
                 "A decided study is not reported: its radiographs came again since, and stand on "
                 "the worklist as a newer study."
             )
+        (self._superseded.add if study.newer else self._superseded.discard)(study.id)
+        return bool(study.newer)
+
+    def _sign(self, record: StudyRecord) -> bool:
+        release = self.release_of(record.release, record.release_sha256)
+        if release is None:
+            log.error("A decided study is not reported: its release is no longer there.")
             self._others.add(record.id)
+            return False
+        if self._came_again(record):
             return False
         try:
             found = dict(_views(record, self.store, self.limits))

@@ -29,7 +29,7 @@ from core.types import BodyPart, Finding, ImageResult
 
 REMOVED = "Removed"
 LISTENER = "listener"
-"""Who added a study that came from a PACS: its files are called by the UIDs of their objects."""
+"""Who brings studies from a PACS: their files are called by the UIDs of their objects."""
 _OBJECT = re.compile(r"[0-9]+(\.[0-9]+)+\.dcm")
 _AT_ONCE = 10_000  # values of one statement: SQLite takes 32,766
 _Views: TypeAlias = list[tuple[str, str | None]]
@@ -103,6 +103,7 @@ def record(study: t.Study, newer: str = "") -> StudyRecord:
         purged=study.purged,
         reassessments=tuple(_reassessment(study, row) for row in study.reassessments),
         newer=newer,
+        received=study.received,
     )
 
 
@@ -115,8 +116,28 @@ def _unpacked(
         yield unpack(result, view.name, view.sha256, release, release_sha256, same[view.sha256])
 
 
+def comes_back(session: Session, study: t.Study, actor: str) -> bool:
+    """Whether a known study that ``actor`` brings once more is news.
+
+    It is to the listener where only a reader had added it, and to who brought it where another one
+    took its place since, or would give it back now: a correction may be taken back.
+    """
+    by = LISTENER if study.received else study.added_by
+    if actor != by:
+        return actor == LISTENER
+    same = next((group for group in _groups(session) if study.id in group), {study.id: ""})
+    since = list(same)[list(same).index(study.id) + 1 :]
+    views = _named_views(session, [study.id, *since])
+    own = views[study.id]
+    patients = {id_: same[id_] == study.key for id_ in since}
+    return any(
+        _follows(is_same, views[id_], own) or _follows(is_same, own, views[id_])
+        for id_, is_same in patients.items()
+    )
+
+
 def _superseded(session: Session) -> dict[str, str]:
-    """By study the newest one that the same reader or the listener added of it since.
+    """By study the newest one that the same reader or the listener brought of it since.
 
     Of it: with its key, which tells the patients of one Study Instance UID apart (what is no UID
     may be the name of many a file), and with all of its pictures or another one in the place of
@@ -124,23 +145,30 @@ def _superseded(session: Session) -> dict[str, str]:
     whose files are called by their UIDs, also one of another patient that has one of its objects:
     its Patient ID was corrected.
     """
-    kept = select(t.Study.id, t.Study.key, t.Study.added_by).where(t.Study.purged.is_(None))
-    studies: dict[tuple[str, str], dict[str, str]] = {}
-    for id_, key, by in session.execute(kept.order_by(t.Study.added, t.Study.id)):
-        uid = study_uid_of(key)
-        if uid:
-            studies.setdefault((uid if by == LISTENER else key, by), {})[id_] = key
-    several = [same for same in studies.values() if len(same) > 1]
+    several = [same for same in _groups(session) if len(same) > 1]
     views = _named_views(session, [id_ for same in several for id_ in same])
     found: dict[str, str] = {}
     for same in several:
         ids = list(same)
         for n, old in enumerate(ids):
             for new in ids[n + 1 :]:
-                replaces = _replaces if same[new] == same[old] else _corrects
-                if replaces(views[new], views[old]):
+                if _follows(same[new] == same[old], views[new], views[old]):
                     found[old] = new
     return found
+
+
+def _groups(session: Session) -> list[dict[str, str]]:
+    """Studies of one Study Instance UID from one hand, in the order they came: id and key."""
+    columns = t.Study.id, t.Study.key, t.Study.added_by, t.Study.received
+    # By the audit's numbers, which go up also where the clock was set back.
+    order = t.Study.arrived, t.Study.added, t.Study.id
+    kept = select(*columns).where(t.Study.purged.is_(None)).order_by(*order)
+    studies: dict[tuple[str, str], dict[str, str]] = {}
+    for id_, key, by, received in session.execute(kept):
+        uid = study_uid_of(key)
+        if uid:
+            studies.setdefault((uid, LISTENER) if received else (key, by), {})[id_] = key
+    return list(studies.values())
 
 
 def _named_views(session: Session, ids: Sequence[str]) -> dict[str, _Views]:
@@ -152,6 +180,11 @@ def _named_views(session: Session, ids: Sequence[str]) -> dict[str, _Views]:
         for id_, name, sha256 in session.execute(named.where(some)):
             found[id_].append((name, sha256))
     return found
+
+
+def _follows(same_patient: bool, new: _Views, old: _Views) -> bool:
+    """Whether what came later takes the place of what was there."""
+    return _replaces(new, old) if same_patient else _corrects(new, old)
 
 
 def _replaces(new: _Views, old: _Views) -> bool:
@@ -272,6 +305,7 @@ def _entry(study: t.Study, views: int, decisions: tuple[Decision, ...], newer: s
         decisions=decisions,
         purged=study.purged,
         newer=newer,
+        received=study.received,
     )
 
 

@@ -96,8 +96,9 @@ class Entry:
     """One line of the worklist. readers: whose decisions are in force. views: how many there are.
 
     newer: id of the newest study on the worklist of the same patient and Study Instance UID that
-    the same reader or the listener added since with all of its pictures, or with another one in the
-    place of one: this one is superseded by it. "" without one.
+    the same reader or the listener brought since with all of its pictures, or with another one in
+    the place of one: this one is superseded by it. "" without one. received: whether the listener
+    brought it, whoever added it.
     """
 
     id: str
@@ -111,6 +112,7 @@ class Entry:
     decisions: tuple[Decision, ...] = ()
     purged: datetime | None = None
     newer: str = ""
+    received: bool = False
 
     @property
     def readers(self) -> tuple[str, ...]:
@@ -140,7 +142,7 @@ class StudyRecord:
     decisions: those in force, one a reader, the earliest reader first. history: all there ever
     were, in order. label_means: what a positive label meant to the release that assessed it.
     stored: for each view whether its picture is there. reassessments: the earliest first. newer:
-    as of an ``Entry``.
+    and received: as of an ``Entry``.
     """
 
     id: str
@@ -159,6 +161,7 @@ class StudyRecord:
     purged: datetime | None = None
     reassessments: tuple[Reassessment, ...] = ()
     newer: str = ""
+    received: bool = False
 
     def reassessed_as(self, part: BodyPart | None) -> Reassessment | None:
         """The newest answer of a part's own fracture model; None where it was not asked."""

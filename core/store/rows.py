@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from core.store import tables as t
+from core.store.query import LISTENER
 from core.store.records import URGENCY, Status, pack
 from core.study import StudyResult
 from core.types import ImageResult
@@ -49,7 +50,19 @@ def study_row(
         urgency=URGENCY.index(result.finding),
         notes=list(result.notes),
         status=Status.NEW,
+        received=actor == LISTENER,
     )
+
+
+def receive(study: t.Study, result: StudyResult) -> None:
+    """A study that a reader added has come from the PACS, too: it is known by its UIDs from now on.
+
+    Else a corrected Patient ID of one of its objects would not be told.
+    """
+    names = {view.sha256: view.file for view in result.views}
+    study.key, study.received = result.id, True
+    for view in study.views:
+        view.name = names.get(view.sha256, view.name)
 
 
 def reassessment_row(

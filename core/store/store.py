@@ -75,34 +75,54 @@ class Store:
     ) -> str:
         """Put a study on the worklist; its id. The same study of the same release is there once.
 
+        Where it comes again after another one took its place, it is the newest once more.
         title: what the list shows; like the files' names it may name a patient, and it never
         reaches the audit. result: of ``release``. pictures: the encoded files to keep, by SHA-256;
         those of views that were no picture are not kept.
         """
         content = rows.content_of(result, release)
         with self._database.writing() as (session, head):
-            known = session.scalar(select(t.Study.id).where(t.Study.content == content))
-            if known is not None:
-                return known
-            decoded = {v.sha256 for v in result.views if v.body_part is not None}
-            wanted = {k: data for k, data in pictures.items() if k in decoded}
-            stored = {self.pictures.put(data) for data in wanted.values()}
-            if stored != set(wanted):
-                raise StoreUnavailable("A picture is not the one that was assessed.")
-            study = rows.study_row(title, result, release, content, actor)
-            session.add(study)
-            session.flush()
-            session.add_all(rows.view_rows(study.id, result, stored))
+            event = "study.arrived"
+            study = session.scalars(select(t.Study).where(t.Study.content == content)).one_or_none()
+            if study is None:
+                event = "study.added"
+                study = self._added(session, title, result, release, pictures, content, actor)
+            elif not query.comes_back(session, study, actor):
+                return study.id
+            elif actor == query.LISTENER:
+                rows.receive(study, result)
             facts: dict[str, Fact] = {
                 "study": study.id,
                 "content": content,
                 "views": len(result.views),
-                "pictures": len(stored),
+                "pictures": len({v.sha256 for v in study.views if v.stored}),
                 "release": release.id,
             }
-            entry = audit.append(session, head, "study.added", actor, facts)
+            entry = audit.append(session, head, event, actor, facts)
+            study.arrived = entry.number
         audit.drop_anchor(self._home, entry)
         return study.id
+
+    def _added(
+        self,
+        session: Session,
+        title: str,
+        result: StudyResult,
+        release: Release,
+        pictures: Mapping[str, bytes],
+        content: str,
+        actor: str,
+    ) -> t.Study:
+        decoded = {v.sha256 for v in result.views if v.body_part is not None}
+        wanted = {k: data for k, data in pictures.items() if k in decoded}
+        stored = {self.pictures.put(data) for data in wanted.values()}
+        if stored != set(wanted):
+            raise StoreUnavailable("A picture is not the one that was assessed.")
+        study = rows.study_row(title, result, release, content, actor)
+        session.add(study)
+        session.flush()
+        session.add_all(rows.view_rows(study.id, result, stored))
+        return study
 
     def worklist(self, wanted: Query | None = None) -> list[Entry]:
         """The studies asked for: suspected first, then doubtful, each by falling probability."""

@@ -44,11 +44,14 @@ class Base(DeclarativeBase):
 
 
 class Study(Base):
-    """One study on the worklist, as the release saw it. Only status and purged ever change.
+    """One study on the worklist, as the release saw it. Only status, purged and what tells of its
+    arrival ever change.
 
     content: digest of its pictures and release, so that nothing is added twice.
     urgency: rank of the finding, 0 for suspected. status: follows from the readers' decisions.
-    purged: when pictures, names and comments were removed.
+    purged: when pictures, names and comments were removed. arrived: number of the audit's line that
+    tells of it, or of its last arrival where it came again. received: whether the listener brought
+    it, whoever added it.
     """
 
     __tablename__ = "studies"
@@ -70,6 +73,8 @@ class Study(Base):
     notes: Mapped[list[Any]]
     status: Mapped[str] = mapped_column(String(16), index=True)
     purged: Mapped[datetime | None]
+    arrived: Mapped[int] = mapped_column(default=0)
+    received: Mapped[bool] = mapped_column(default=False)
     views: Mapped[list[View]] = relationship(order_by="View.position")
     decisions: Mapped[list[Decision]] = relationship(order_by="Decision.number")
     reassessments: Mapped[list[Reassessment]] = relationship(order_by="Reassessment.number")
