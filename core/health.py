@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
-from core.errors import CascadeError
+from core.errors import CascadeError, of_disk
 from core.files import make_private
 from core.settings import Settings
 
@@ -32,8 +34,10 @@ def examine(settings: Settings) -> list[Finding]:
 def _look(name: str, check: Callable[[Settings], str], settings: Settings) -> Finding:
     try:
         return Finding(name, True, check(settings))
-    except (CascadeError, OSError) as error:
+    except CascadeError as error:
         return Finding(name, False, str(error))
+    except OSError as error:
+        return Finding(name, False, of_disk(error))
 
 
 def _release(settings: Settings) -> str:
@@ -50,10 +54,17 @@ def _release(settings: Settings) -> str:
 
 
 def _store(settings: Settings) -> str:
-    """The database answers. The chain of the audit is what ``audit --verify`` walks."""
+    """The database answers. The chain of the audit is what ``audit --verify`` walks.
+
+    None is made for the look: an empty one would say that all is well of a home that is not used.
+    """
     from core.errors import StudyNotFound
     from core.store import Store
+    from core.store.database import FILE
 
+    if not settings.database_url and not (settings.home / FILE).is_file():
+        _place(settings.home.absolute())
+        return "none yet; it is made when the program first starts"
     store = Store.open(settings)
     with contextlib.suppress(StudyNotFound):  # it was asked, and has answered
         store.study("health")
@@ -62,15 +73,26 @@ def _store(settings: Settings) -> str:
 
 
 def _disk(settings: Settings) -> str:
-    """BONE_HOME can be written and has a gigabyte left."""
-    make_private(settings.home)
-    with tempfile.NamedTemporaryFile(dir=settings.home) as file:
-        file.write(b"health")
-        file.flush()
-    free = shutil.disk_usage(settings.home).free
+    """BONE_HOME can be written, or made where there is none, and has a gigabyte left."""
+    home = settings.home.absolute()
+    place = _place(home)
+    if place == home:
+        make_private(home)
+        with tempfile.NamedTemporaryFile(dir=home) as file:
+            file.write(b"health")
+            file.flush()
+    free = shutil.disk_usage(place).free
     if free < LEAST_FREE:
         raise OSError(f"Only {free / 2**20:.0f} MB are free where BONE_HOME lies.")
-    return f"{free / 2**30:.1f} GB free"
+    return f"{free / 2**30:.1f} GB free{'' if place == home else '; BONE_HOME is not there yet'}"
+
+
+def _place(home: Path) -> Path:
+    """``home``, or where it would be made if it is not there; raises OSError if it cannot be."""
+    place = next(p for p in (home, *home.parents) if p.exists())
+    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+        raise OSError(f"BONE_HOME cannot be made or written in {place}.")
+    return place
 
 
 def _device(settings: Settings) -> str:

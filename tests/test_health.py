@@ -18,6 +18,7 @@ from core.files import remove_old_leftovers
 from core.pacs.inbox import Inbox
 from core.pacs.outbox import Outbox
 from core.settings import Settings
+from core.store import Store
 
 
 def told(weights: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[str, object]]:
@@ -26,11 +27,24 @@ def told(weights: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[s
 
 
 def test_well(weights: Path, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Store.open(Settings(home=home)).close()
     code, said = told(weights, capsys)
     assert code == 0 and said["ok"] is True
     assert said["release"] == {"ok": True, "detail": "random"}
     assert said["store"] == {"ok": True, "detail": "SQLite"}
     assert "GB free" in said["disk"]["detail"]
+
+
+def test_a_home_that_is_not_used_is_named_and_stays_empty(
+    weights: Path, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for _ in range(2):  # the first look leaves nothing that would be taken for a store
+        code, said = told(weights, capsys)
+        assert code == 0 and said["home"] == str(home)
+        assert said["store"]["detail"].startswith("none yet")
+        assert "not there yet" in said["disk"]["detail"] and not home.exists()
+    home.mkdir()
+    assert "none yet" in told(weights, capsys)[1]["store"]["detail"] and not [*home.iterdir()]
 
 
 def test_each_ill_part_is_named(

@@ -19,5 +19,6 @@ def run(_: argparse.Namespace, settings: Settings) -> int:
     found = examine(settings)
     well = all(f.ok for f in found)
     parts = {f.name: {"ok": f.ok, "detail": f.detail} for f in found}
-    print(json.dumps({"ok": well, **parts}, ensure_ascii=False))
+    home = str(settings.home.absolute())  # of another user's home, all may be well and this is not
+    print(json.dumps({"ok": well, "home": home, **parts}, ensure_ascii=False))
     return 0 if well else 1
