@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any
@@ -40,6 +40,8 @@ BESIDE = 4  # of them stand beside an open radiograph
 AT_ONCE = 11  # rows: the list scrolls in itself, so that an opened radiograph stays beside it
 ORDERS = ("As in the folder", "Most suspected first", "Least suspected first")
 BAR = "#6f8192"
+READ = "batches"  # in the session: the ``_Seen`` of the batch that is looked at, by its name
+TOLD = "batches-told"  # in the session: those of which the audit knows that they were shown
 
 
 @dataclass
@@ -52,8 +54,28 @@ class _Seen:
     thumbnails: dict[str, str] = field(default_factory=dict)
     opened: Opened = field(default_factory=Opened)
     turned_to: tuple[str, int, int] | None = None  # open file, its page of the table, of how many
-    told: bool = False  # the audit, that the results were shown
     noted: set[str] = field(default_factory=set)  # digests that it has as opened
+
+
+@dataclass(frozen=True)
+class _Filters:
+    """What the reader wants to see; empty means all. folder: None for all. low, high: per cent."""
+
+    findings: tuple[str, ...] = ()
+    parts: tuple[str, ...] = ()
+    folder: str | None = None
+    low: int = 0
+    high: int = 100
+
+    def fits(self, record: dict[str, Any]) -> bool:
+        probability = _probability(record)
+        percent = -1.0 if probability is None else 100 * probability
+        return (
+            (not self.findings or _finding(record) in self.findings)
+            and (not self.parts or (record["body_part"] or {}).get("label") in self.parts)
+            and (self.folder is None or _folder(record) == self.folder)
+            and ((self.low, self.high) == (0, 100) or self.low <= percent <= self.high)
+        )
 
 
 def show(batch: Batch, settings: Settings) -> None:
@@ -61,10 +83,12 @@ def show(batch: Batch, settings: Settings) -> None:
     seen = _read(batch)
     if not seen.records:
         return
-    if not seen.told:
+    told: set[str] = st.session_state.setdefault(TOLD, set())
+    if batch.folder.name not in told:
         _audit.write("result.shown", _access.actor(), batch=batch.folder.name)
-        seen.told = True
-    chosen = _filtered(seen.records)
+        told.add(batch.folder.name)
+    filters, order = _asked(seen.records)
+    chosen = _ordered([r for r in seen.records if filters.fits(r)], order)
     record = seen.opened.record(chosen)
     left, right = st.columns([5, 6] if record else [3, 1], gap="medium")
     with left:
@@ -74,12 +98,19 @@ def show(batch: Batch, settings: Settings) -> None:
             seen.opened.draw(chosen, batch, settings)
         else:
             _histogram(chosen)
-            _downloads(batch, seen)
+            _downloads(batch, len(seen.records), len(chosen), filters)
+
+
+def forget() -> None:
+    """Give back what was read of a batch that is looked at no more."""
+    st.session_state.pop(READ, None)
 
 
 def _read(batch: Batch) -> _Seen:
-    kept: dict[str, _Seen] = st.session_state.setdefault("batches", {})
-    seen = kept.setdefault(batch.folder.name, _Seen())
+    """Of the batch that is looked at; of another one nothing is kept, as each may be of 90 MB."""
+    name, kept = batch.folder.name, st.session_state.get(READ, {})
+    seen: _Seen = kept.get(name) or _Seen()
+    st.session_state[READ] = {name: seen}
     if batch.finished != seen.finished:  # the journal has become the table: read that
         seen.offset, seen.finished, seen.records = 0, batch.finished, []
     for offset, record in batch.records(seen.offset):
@@ -90,10 +121,10 @@ def _read(batch: Batch) -> _Seen:
     return seen
 
 
-def _filtered(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Widgets for finding, part, folder, probability and order; the records that are left."""
+def _asked(records: Sequence[dict[str, Any]]) -> tuple[_Filters, str]:
+    """Widgets for finding, part, folder, probability and order."""
     parts = sorted({r["body_part"]["label"] for r in records if r["body_part"]})
-    folders = sorted({str(PurePath(r["file"]).parent) for r in records})
+    folders = sorted({_folder(r) for r in records})
     one, two, three, four, five = st.columns([3, 2, 2.5, 2.5, 3], vertical_alignment="bottom")
     names = [*WORDS, "rejected"]
     findings = one.multiselect(
@@ -103,28 +134,25 @@ def _filtered(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     folder = three.selectbox("Folder", ["All", *folders], key="batch-source")
     low, high = four.slider("Probability", 0, 100, (0, 100), format="%d %%", key="batch-range")
     order = five.selectbox("Order", ORDERS, key="batch-order")
+    within = None if folder == "All" else folder
+    return _Filters(tuple(findings), tuple(wanted), within, low, high), order
 
-    def fits(record: dict[str, Any]) -> bool:
-        probability = _probability(record)
-        percent = -1.0 if probability is None else 100 * probability
-        return (
-            (not findings or _finding(record) in findings)
-            and (not wanted or (record["body_part"] or {}).get("label") in wanted)
-            and (folder == "All" or str(PurePath(record["file"]).parent) == folder)
-            and ((low, high) == (0, 100) or low <= percent <= high)
-        )
 
-    found = [r for r in records if fits(r)]
-    if order != ORDERS[0]:
-        sign = 1 if order == ORDERS[1] else -1
+def _ordered(records: list[dict[str, Any]], order: str) -> list[dict[str, Any]]:
+    if order == ORDERS[0]:
+        return records
+    sign = 1 if order == ORDERS[1] else -1
 
-        def urgency(record: dict[str, Any]) -> tuple[bool, int, float]:
-            probability, said = _probability(record), record["fracture"]
-            rank = _reading.rank(Finding(said["finding"]) if said else None)
-            return probability is None, sign * rank, -sign * (probability or 0.0)
+    def urgency(record: dict[str, Any]) -> tuple[bool, int, float]:
+        probability, said = _probability(record), record["fracture"]
+        rank = _reading.rank(Finding(said["finding"]) if said else None)
+        return probability is None, sign * rank, -sign * (probability or 0.0)
 
-        found.sort(key=urgency)
-    return found
+    return sorted(records, key=urgency)
+
+
+def _folder(record: dict[str, Any]) -> str:
+    return str(PurePath(record["file"]).parent)
 
 
 def _finding(record: dict[str, Any]) -> str:
@@ -241,8 +269,8 @@ def _thumbnail(record: dict[str, Any], batch: Batch, seen: _Seen, settings: Sett
             data = batch.bytes_of(record["file"], settings)
             if imaging.sha256(data) != key:
                 raise ImageRejected(CHANGED)
-            pixels = imaging.decode(data, record["file"], settings.limits).pixels
-            url = "data:image/jpeg;base64," + base64.b64encode(thumbnail(pixels, SIDE)).decode()
+            small = thumbnail(data, record, SIDE, settings.limits)
+            url = "data:image/jpeg;base64," + base64.b64encode(small).decode()
         except ImageRejected:
             url, key = "", record["file"]  # another file with the same bytes may still be there
         seen.thumbnails[key] = url
@@ -251,31 +279,46 @@ def _thumbnail(record: dict[str, Any], batch: Batch, seen: _Seen, settings: Sett
     return seen.thumbnails[key]
 
 
-def _downloads(batch: Batch, seen: _Seen) -> None:
+def _downloads(batch: Batch, read: int, chosen: int, filters: _Filters) -> None:
+    """What the filters leave of all that the batch has, in its order, and how much that is.
+
+    read, chosen: of how many rows the table knows, and how many the filters leave of these.
+    """
     # While its process ends the page is about to be drawn anew, and a click would be lost.
     if not batch.finished or batch.running:
         _theme.html("<p class='soft'>The downloads are here when the batch is finished.</p>")
         return
 
     actor = _access.actor()  # the download has no session to ask
+    filtered = filters != _Filters()
+    total = max(read, batch.progress().total)
+    if not filtered:
+        which = f"all {total}"
+    else:  # beyond what the table has read nothing is counted yet
+        which = f"{chosen} of {total}" if read == total else "what the filters leave"
+
+    def given(kind: str) -> Iterator[dict[str, Any]]:
+        facts: dict[str, Any] = {"filtered": True} if filtered else {}
+        _audit.write("export.made", actor, kind=kind, batch=batch.folder.name, **facts)
+        return (r for _, r in batch.records() if filters.fits(r))
 
     def csv() -> bytes:
-        _audit.write("export.made", actor, kind="csv", batch=batch.folder.name)
-        found = (tables.image_row(r) for _, r in batch.records())
-        return as_csv(found, tables.IMAGE_COLUMNS).encode()
+        return as_csv(map(tables.image_row, given("csv")), tables.IMAGE_COLUMNS).encode()
 
     def lines() -> bytes:
-        _audit.write("export.made", actor, kind="json lines", batch=batch.folder.name)
-        return "".join(
-            json.dumps(r, ensure_ascii=False) + "\n" for _, r in batch.records()
-        ).encode()
+        found = given("json lines")
+        return "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in found).encode()
 
-    st.download_button("CSV", csv, "results.csv", "text/csv", on_click="ignore", width="stretch")
-    st.download_button(
-        "JSON lines",
-        lines,
-        "results.jsonl",
-        "application/jsonl",
-        on_click="ignore",
-        width="stretch",
-    )
+    for label, data, name, mime in (
+        ("CSV", csv, "results.csv", "text/csv"),
+        ("JSON lines", lines, "results.jsonl", "application/jsonl"),
+    ):
+        st.download_button(
+            f"{label} of {which}",
+            data,
+            name,
+            mime,
+            key=f"{name}-{batch.folder.name}",
+            on_click="ignore",
+            width="stretch",
+        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from html import escape
 
 import streamlit as st
@@ -19,6 +19,11 @@ NO_FOLDERS = (
 )
 LEAD = "Score a folder, an archive or many files; it goes on when this page is closed."
 POLL = 1.0
+SHOWN = (
+    "batch-shown"  # in the session: the folder's name; the widget's own state goes with the page
+)
+CHOICE = "batch-choice"
+GONE = "The batch that was shown here has been deleted. Please choose another one."
 
 
 def body() -> None:
@@ -31,20 +36,59 @@ def body() -> None:
                     "stand here.</p>")  # fmt: skip
         return
     by_name = {b.folder.name: b for b in batches}
-    shown = st.session_state.get("batch-shown")
-    name = st.selectbox(
+    shown = _choice(by_name)
+    if shown is None:
+        _theme.refused()
+        _theme.notice(GONE)
+        from pages import _batch_results
+
+        _batch_results.forget()
+        return
+    _show(by_name[shown], settings)
+
+
+def _choice(by_name: Mapping[str, Batch]) -> str | None:
+    """The batch that is looked at: the newest at first, then whatever the reader chose or began.
+
+    It stays that one when others come and go. None once it has been deleted, here or elsewhere:
+    another one in its place would be taken for it.
+    """
+    names, labels = list(by_name), _labels(by_name.values())
+
+    def choose() -> None:
+        st.session_state[SHOWN] = st.session_state[CHOICE]
+
+    shown = st.session_state.setdefault(SHOWN, names[0])
+    shown = shown if shown in by_name else None
+    if st.session_state.get(CHOICE) != shown:
+        st.session_state[CHOICE] = shown
+    st.selectbox(
         "Batch",
-        list(by_name),
-        index=list(by_name).index(shown) if shown in by_name else 0,
-        format_func=lambda n: _label(by_name[n]),
+        names,
+        index=None,
+        key=CHOICE,
+        format_func=lambda name: labels.get(name, name),
+        on_change=choose,
+        required=True,
+        placeholder="Choose a batch",
         label_visibility="collapsed",
     )
-    _show(by_name[name], settings)
+    return shown
 
 
-def _label(batch: Batch) -> str:
-    when = time.strftime("%d %b %H:%M", time.localtime(batch.created))
-    return f"{when} · {batch.title}"
+def _labels(batches: Iterable[Batch]) -> dict[str, str]:
+    """What each is called, by its folder's name. No two alike: a browser sends the label back.
+
+    Of some with one name and second the first keeps the label, and the others get a number.
+    """
+    found: dict[str, str] = {}
+    for batch in sorted(batches, key=lambda b: (b.created, b.folder.name)):
+        when = time.strftime("%d %b %H:%M:%S", time.localtime(batch.created))
+        label, number = f"{when} · {batch.title}", 1
+        while (said := label if number == 1 else f"{label} ({number})") in found.values():
+            number += 1
+        found[batch.folder.name] = said
+    return found
 
 
 def _new(settings: Settings) -> None:
@@ -91,7 +135,7 @@ def _started(begin: Callable[[], Batch]) -> None:
     except (CascadeError, OSError) as error:
         _theme.notice(_theme.sentence(error))
         return
-    st.session_state["batch-shown"] = batch.folder.name
+    st.session_state[SHOWN] = batch.folder.name
     st.rerun()
 
 
@@ -123,6 +167,8 @@ def _show(batch: Batch, settings: Settings) -> None:
 
 def _state(batch: Batch, was_running: bool, settings: Settings) -> None:
     with _theme.boundary():
+        # A click on a button that has been drawn anew for another batch must not mean that one.
+        name = batch.folder.name
         running, progress = batch.running, batch.progress()
         if (was_running and not running) or not batch.folder.exists():
             st.rerun()  # of all the page; it was deleted here or in another tab
@@ -132,11 +178,11 @@ def _state(batch: Batch, was_running: bool, settings: Settings) -> None:
                     progress.done / progress.total if progress.total else 0.0,
                     text=_progress_text(progress),
                 )
-                st.button("Stop", on_click=_theme.ask, args=(batch.stop,))
+                st.button("Stop", key=f"stop-{name}", on_click=_theme.ask, args=(batch.stop,))
             else:
                 _theme.html(f"<p class='tally'>{_ending(batch, progress)}</p>")
                 if not batch.finished:
-                    st.button("Go on", on_click=_theme.ask, args=(_go_on, batch))
+                    st.button("Go on", key=f"on-{name}", on_click=_theme.ask, args=(_go_on, batch))
                 _delete(batch)
         _theme.refused()
         if not running and not batch.finished and batch.failure():
@@ -148,9 +194,15 @@ def _state(batch: Batch, was_running: bool, settings: Settings) -> None:
 
 def _delete(batch: Batch) -> None:
     """Asks first: what was dropped is nowhere else."""
-    with st.popover("Delete"):
-        _theme.html("<p>The results and the files that were dropped are deleted.</p>")
-        st.button("Delete for good", on_click=_theme.ask, args=(_remove, batch))
+    name = batch.folder.name
+    with st.popover("Delete", key=f"delete-{name}"):
+        _theme.html(
+            f"<p>The results of <b>{escape(batch.title)}</b> and the files that were dropped for "
+            "it are deleted.</p>"
+        )
+        st.button(
+            "Delete for good", key=f"deleted-{name}", on_click=_theme.ask, args=(_remove, batch)
+        )
 
 
 def _progress_text(progress: _batches.Progress) -> str:

@@ -9,7 +9,7 @@ import json
 import os
 import threading
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from streamlit.testing.v1 import AppTest
 from core.batch.inputs import Archive, Folder
 from core.batch.journal import folder_of
 from core.batch.run import Order, run
-from core.errors import BatchFailed, ImageRejected, PathRefused
+from core.errors import BatchFailed, ImageRejected, PathRefused, StoreUnavailable
 from core.settings import ROOT, Settings
 from core.store import Store
 from pages import _batch_results, _batches, _retention, _theme
@@ -293,10 +293,136 @@ def test_the_download_is_the_table_of_the_command_line(settings, tmp_path, quiet
     monkeypatch.setattr(
         st, "download_button", lambda label, data, *_, **__: given.update({label: data})
     )
-    _batch_results._downloads(batch, _batch_results._Seen())
-    found = list(csv.DictReader(io.StringIO(given["CSV"]().decode())))
+    _batch_results._downloads(batch, 16, 16, _batch_results._Filters())
+    found = list(csv.DictReader(io.StringIO(given["CSV of all 16"]().decode())))
     assert len(found) == 16
-    assert given["JSON lines"]() == batch.out.read_bytes()
+    assert given["JSON lines of all 16"]() == batch.out.read_bytes()
+
+
+@pytest.fixture
+def given(monkeypatch: pytest.MonkeyPatch) -> dict[str, Callable[[], bytes]]:
+    """The downloads of Batch, by their labels."""
+    found: dict[str, Callable[[], bytes]] = {}
+
+    def button(label: str, data: Callable[[], bytes], *_: object, **__: object) -> None:
+        if " of " in label:
+            found[label] = data
+
+    monkeypatch.setattr(st, "download_button", button)
+    return found
+
+
+def test_the_download_is_what_the_filters_leave_and_says_so(settings, tmp_path, quiet, given):
+    finished(settings, tmp_path)
+    app = page()
+    assert set(given) == {"CSV of all 16", "JSON lines of all 16"}
+    given.clear()
+    app.multiselect(key="batch-finding").select("rejected").run()
+    assert set(given) == {"CSV of 4 of 16", "JSON lines of 4 of 16"}
+    found = list(csv.DictReader(io.StringIO(given["CSV of 4 of 16"]().decode())))
+    assert [r["status"] for r in found] == ["rejected"] * 4
+    lines = given["JSON lines of 4 of 16"]().splitlines()
+    assert [json.loads(line)["status"] for line in lines] == ["rejected"] * 4
+
+
+def test_a_download_of_more_than_the_table_reads_has_the_true_number(
+    settings, tmp_path, quiet, given, monkeypatch
+):
+    finished(settings, tmp_path)
+    monkeypatch.setattr(_batch_results, "MOST_ROWS", 5)
+    app = page()
+    assert set(given) == {"CSV of all 16", "JSON lines of all 16"}
+    given.clear()
+    app.multiselect(key="batch-finding").select("rejected").run()
+    assert set(given) == {"CSV of what the filters leave", "JSON lines of what the filters leave"}
+    data = given["CSV of what the filters leave"]().decode()
+    assert len(list(csv.DictReader(io.StringIO(data)))) == 4
+
+
+def kept(settings: Settings, name: str, title: str, created: float, file: str) -> Batch:
+    """A finished batch of one file that was refused."""
+    folder = settings.home / "batches" / name
+    folder.mkdir(parents=True)
+    order = {"title": title, "source": str(folder / "dropped.zip"), "created": created}
+    (folder / "order.json").write_text(json.dumps(order))
+    record = {"file": file, "sha256": None, "status": "rejected", "reason": "No.", "fracture": None}
+    record |= {"body_part": None, "release": "r", "release_sha256": "0", "milliseconds": 1.0}
+    (folder / "results.jsonl").write_text(json.dumps(record) + "\n")
+    (folder / "log").write_text('{"done": 1, "total": 1, "rejected": 1}\n')
+    return Batch.read(folder)
+
+
+def shown(app: AppTest) -> str:
+    """The file in the table; "" where no batch is shown."""
+    found = lists(app)
+    return found[0]["File"][0] if found else ""
+
+
+def test_two_batches_of_one_second_and_name_are_told_apart(settings):
+    """A browser sends the label of a choice back, and of two alike the last one would be meant."""
+    kept(settings, "a", "IM0001.dcm", 1000.25, "of-ann.dcm")
+    kept(settings, "b", "IM0001.dcm", 1000.5, "of-bob.dcm")
+    kept(settings, "c", "IM0001.dcm", 1035.0, "of-cid.dcm")
+    app = page()
+    choice = app.selectbox(key="batch-choice")
+    assert len(set(choice.options)) == 3 and shown(app) == "of-cid.dcm"
+    assert choice.options[1] == f"{choice.options[2]} (2)"  # who came first keeps the label
+    for number, file in ((1, "of-bob.dcm"), (2, "of-ann.dcm"), (1, "of-bob.dcm")):
+        app.selectbox(key="batch-choice").select_index(number).run()
+        assert shown(app) == file
+        assert shown(app.run()) == file
+
+
+def test_the_batch_that_is_shown_stays_until_the_reader_chooses(settings):
+    kept(settings, "a", "a.dcm", 1000.0, "of-ann.dcm")
+    kept(settings, "b", "b.dcm", 2000.0, "of-bob.dcm")
+    app = page()
+    assert shown(app) == "of-bob.dcm"
+    kept(settings, "c", "c.dcm", 3000.0, "of-cid.dcm")  # a colleague's
+    assert shown(app.run()) == "of-bob.dcm"
+    app.selectbox(key="batch-choice").select_index(2).run()
+    assert shown(app) == "of-ann.dcm"
+    kept(settings, "d", "d.dcm", 4000.0, "of-dan.dcm")
+    assert shown(app.run()) == "of-ann.dcm"
+    app.switch_page("pages/diagnose.py").run()
+    app.switch_page("pages/batch.py").run()
+    assert shown(app) == "of-ann.dcm"
+
+
+def test_a_deleted_batch_is_said_to_be_gone_and_no_other_stands_in_its_place(settings):
+    kept(settings, "a", "a.dcm", 1000.0, "of-ann.dcm")
+    other = kept(settings, "b", "b.dcm", 2000.0, "of-bob.dcm")
+    app = page()
+    app.button(key="deleted-b").click().run()
+    assert not other.folder.exists() and shown(app) == "" and "has been deleted" in text(app)
+    assert "batches" not in app.session_state
+    assert not [b for b in app.button if b.label == "Delete for good"]
+    app.selectbox(key="batch-choice").select_index(0).run()
+    assert shown(app) == "of-ann.dcm" and "has been deleted" not in text(app)
+
+
+def test_the_question_before_a_deletion_names_the_batch_and_is_its_own(settings):
+    one = kept(settings, "a", "a.dcm", 1000.0, "of-ann.dcm")
+    two = kept(settings, "b", "b.dcm", 2000.0, "of-bob.dcm")
+    app = page()
+    asked = app.button(key="deleted-b")
+    assert "<b>b.dcm</b>" in text(app)
+    app.session_state["batch-shown"] = "a"  # while the question of the other one is still open
+    app.run()
+    asked.click().run()
+    assert one.folder.exists() and not two.folder.exists()
+
+
+def test_a_session_keeps_only_the_batch_that_is_shown(settings):
+    for number in range(3):
+        kept(settings, f"{number}", f"{number}.dcm", 1000.0 * number, f"of-{number}.dcm")
+    app = page()
+    for number in range(3):
+        app.selectbox(key="batch-choice").select_index(number).run()
+        assert list(app.session_state["batches"]) == [f"{2 - number}"]
+    app.selectbox(key="batch-choice").select_index(0).run()
+    told = [e for e in Store.open(settings).audit_lines() if e.event == "result.shown"]
+    assert len(told) == 3  # one line for each batch and session
 
 
 def test_a_damaged_archives_name_is_shown_and_not_logged(settings, caplog):
@@ -306,6 +432,10 @@ def test_a_damaged_archives_name_is_shown_and_not_logged(settings, caplog):
     assert said == "The archive MUSTERMANN_MAX_1950.zip is damaged or incomplete."
     assert "MUSTERMANN" not in caplog.text and "BatchFailed at _batches.py:" in caplog.text
     assert "Shown to the reader: BatchFailed" in caplog.text
+
+
+def no_audit(*_: object, **__: object) -> None:
+    raise StoreUnavailable("The audit is away.")
 
 
 def test_dropped_files_are_private_and_go_when_their_time_is_over(settings, quiet, monkeypatch):
@@ -323,13 +453,16 @@ def test_dropped_files_are_private_and_go_when_their_time_is_over(settings, quie
     at_work = Batch.read(old.folder)
     with monkeypatch.context() as patch:
         patch.setattr(Batch, "running", property(lambda self: self.folder == at_work.folder))
-        assert _batches.purge(settings.home, 30) == 1 and not crashed.exists()
+        assert [b.folder for b in _batches.past(settings.home, 30)] == [crashed]
     _retention.purge(settings)  # nothing has an end
     assert old.folder.exists()
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "audit", no_audit)
+        _retention.purge(replace(settings, retention_days=30))
+    assert old.folder.exists()  # where the audit cannot be written, nothing is deleted
     _retention.purge(replace(settings, retention_days=30))
-    assert not old.folder.exists() and [b.folder for b in _batches.all_batches(settings.home)] == [
-        new.folder
-    ]
+    assert not old.folder.exists() and not crashed.exists()
+    assert [b.folder for b in _batches.all_batches(settings.home)] == [new.folder]
 
 
 def test_one_thread_removes_what_is_past_its_time_and_survives_what_goes_wrong(
@@ -344,14 +477,12 @@ def test_one_thread_removes_what_is_past_its_time_and_survives_what_goes_wrong(
 
     def broken(*_):
         rounds.append(1)
-        if len(rounds) == 4:
+        if len(rounds) == 3:
             raise KeyboardInterrupt
         raise RuntimeError("full of odd things")
 
-    monkeypatch.setattr(_batches, "purge", broken)
     monkeypatch.setattr(Store, "open", broken)
     monkeypatch.setattr(_retention.time, "sleep", lambda _: None)
     with pytest.raises(KeyboardInterrupt):
         began[0]["target"](*began[0]["args"])
-    assert "Old batches could not be removed" in caplog.text
-    assert "Old studies could not be removed" in caplog.text
+    assert caplog.text.count("past its time could not be removed") == 2
