@@ -4,10 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 PORT ?= 8501
 
-.PHONY: app test check bench stress audit
+.PHONY: app install test check bench stress audit
 
 app: $(VENV)/.app $(VENV)/.engine
 	$(BIN)/streamlit run streamlit_app.py --server.port $(PORT)
+
+# For a server whose units start the program: what the app needs, and nothing is started.
+install: $(VENV)/.app
 
 # Files of tests side by side, each with a processor of its own: torch would take all for each.
 test: $(VENV)/.dev
