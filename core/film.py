@@ -1,10 +1,11 @@
 """From a photograph of a film or of a screen to the radiograph in it.
 
 A clinic without a scanner sends what a telephone sees. Such a picture gives itself away by the
-camera's exposure in its header or by its colours, which no exported radiograph has: then the film's
-corners are sought (``core.corners``), and where they are clear the film is cut out, its perspective
-undone, and moire and reflections reduced. Where they are not, or where only the look of the picture
-suggests a photograph, nothing is done and a reader is asked. What is no photograph passes as it is.
+camera's exposure in its header, or by its colours where a film lies clearly in bright surroundings.
+Then the film's corners (``core.corners``) are cut out where they are clear, the perspective undone,
+and moire and reflections reduced. Where they are not, or where only colours or only the look of the
+picture suggest a photograph, nothing is done and a reader is asked. What is no photograph passes as
+it is.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ from core import corners
 from core.quadrilaterals import area, convex
 from core.types import Corners, Photograph, Radiograph
 
-CAST = 2.0  # grey values; exported radiographs have 0
+CAST = 2.0  # grey values; exported radiographs have 0, tinted ones more
 SURE = 0.6  # support of the sides from which the film is cut out without a question
-ASKED = 0.85  # and from which a grey picture is asked about
+ASKED = 0.85  # and from which one that no camera's header names is asked about, or cut if coloured
 SURROUNDINGS = 24.0  # grey values; around a collimated field it is darker
 LARGEST = 2000  # longer side of what is cut out, pixels
 # Of the spectrum: natural logarithm that a peak stands out, cells that are its surroundings, how
@@ -31,6 +32,9 @@ LARGEST = 2000  # longer side of what is cut out, pixels
 PEAK, BROAD, RAY, LONGEST_WAVE = 1.6, 31, 1.3, 48
 INSET = 0.004  # of each side, where the edge's own blur lies
 SMALLEST = 0.01  # share of the photograph between corners that a reader gives
+COLOURED = (
+    "The picture is in colour: if it is a photograph of a film, the film has to be cut out first."
+)
 # Where a reader says that it is a photograph and no film is clear, to be moved by hand from here
 NEARLY_ALL: Corners = ((0.05, 0.05), (0.95, 0.05), (0.95, 0.95), (0.05, 0.95))
 
@@ -49,21 +53,27 @@ class Wish(StrEnum):
 
 Way: TypeAlias = Wish | Corners
 """A wish, or the corners that a reader gave."""
+Box: TypeAlias = tuple[float, float, float, float]
 
 
 def as_seen(radiograph: Radiograph, way: Way = Wish.AUTOMATIC) -> Radiograph:
     """The radiograph that is assessed: of a photograph the film in it, else the same object.
 
-    Its ``photograph`` says so, with the corners, or without where it was left as it was taken.
+    Its ``photograph`` says so, with the corners, or without where it was left as it was taken. What
+    has colours but no clear film is read as it is, with a caution.
     """
     if not isinstance(way, Wish):
         return straightened(radiograph, way)
-    if way is not Wish.PHOTOGRAPH and not is_photograph(radiograph):
+    if way is Wish.PHOTOGRAPH:
+        return straightened(radiograph, find(radiograph) or NEARLY_ALL)
+    if radiograph.exposed and radiograph.format != "DICOM":
+        found = find(radiograph) if way is Wish.AUTOMATIC else None
+    elif not _coloured(radiograph):
         return radiograph
-    found = None if way is Wish.AS_TAKEN else find(radiograph)
-    if found is None and way is Wish.PHOTOGRAPH:
-        found = NEARLY_ALL
-    if found is None:
+    elif (found := _clear(radiograph)) is None:
+        warned = replace(radiograph, cautions=(*radiograph.cautions, COLOURED))
+        return warned if way is Wish.AUTOMATIC else radiograph
+    if found is None or way is Wish.AS_TAKEN:
         return replace(radiograph, photograph=Photograph())
     return straightened(radiograph, found)
 
@@ -75,8 +85,18 @@ def way_of(photograph: Photograph | None) -> Way:
 
 
 def is_photograph(radiograph: Radiograph) -> bool:
-    """Whether the file says that a camera took it, or has colours all over."""
-    return radiograph.format != "DICOM" and (radiograph.exposed or radiograph.cast >= CAST)
+    """Whether the file says that a camera took it, or has colours all over and a clear film.
+
+    Colours alone do not tell: a film scanned on a blue base, or a screenshot in another colour
+    space, has them too, and an edge of bone or of the collimated field is no film.
+    """
+    if radiograph.format == "DICOM":
+        return False
+    return radiograph.exposed or (_coloured(radiograph) and _clear(radiograph) is not None)
+
+
+def _coloured(radiograph: Radiograph) -> bool:
+    return radiograph.format != "DICOM" and radiograph.cast >= CAST
 
 
 def find(radiograph: Radiograph) -> Corners | None:
@@ -86,25 +106,33 @@ def find(radiograph: Radiograph) -> Corners | None:
 
 
 def suspected(radiograph: Radiograph) -> bool:
-    """Whether a picture without other signs may still be a photograph of a film.
+    """Whether what was read as it is may still be a photograph of a film: it has colours all over,
+    or a film lies clearly in it."""
+    if radiograph.format == "DICOM":
+        return False
+    return _coloured(radiograph) or _clear(radiograph) is not None
+
+
+def _clear(radiograph: Radiograph) -> Corners | None:
+    """The film where a picture that no header tells from a radiograph is like a photograph of one.
 
     A quadrilateral that is not the whole picture and not its like, in surroundings that are not
     as black as those of a collimated field.
     """
-    if radiograph.format == "DICOM":
-        return False
     top = np.iinfo(radiograph.pixels.dtype).max / 255
     pixels = radiograph.pixels
     frame = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
     if np.percentile(frame, 25) / top < SURROUNDINGS:
-        return False
+        return None
     found = corners.find(pixels)
     if found is None or found.support < ASKED:
-        return False
+        return None
     outside = np.ones(radiograph.pixels.shape, np.uint8)
     cv2.fillConvexPoly(outside, np.rint(found.corners).astype(np.int32), 0)
     around = pixels[outside == 1]
-    return around.size > 0 and float(np.percentile(around, 25)) / top >= SURROUNDINGS
+    if around.size == 0 or float(np.percentile(around, 25)) / top < SURROUNDINGS:
+        return None
+    return _fractions(found, radiograph)
 
 
 def straightened(radiograph: Radiograph, given: Corners) -> Radiograph:
@@ -123,6 +151,19 @@ def straightened(radiograph: Radiograph, given: Corners) -> Radiograph:
         photograph=Photograph(given),
         notes=(*radiograph.notes, "A photograph: the film in it was cut out and straightened."),
     )
+
+
+def in_photograph(box: Box, given: Corners) -> Box:
+    """What encloses, in the photograph, a box on the film that was cut out between its corners.
+
+    Both in fractions of width and height: left, top, right, bottom, in [0, 1].
+    """
+    x0, y0, x1, y1 = box
+    way = cv2.getPerspectiveTransform(_target(1, 1), np.array(given, np.float32))
+    edges = np.array([[[x0, y0], [x1, y0], [x1, y1], [x0, y1]]], np.float32)
+    points = np.clip(cv2.perspectiveTransform(edges, way)[0], 0, 1)
+    (left, top), (right, bottom) = points.min(0), points.max(0)
+    return float(left), float(top), float(right), float(bottom)
 
 
 def checked(values: Any) -> Corners | None:
@@ -179,15 +220,19 @@ def without_moire(pixels: NDArray[Any]) -> NDArray[Any]:
 
 def _cut(pixels: NDArray[Any], points: NDArray[np.float64]) -> NDArray[Any]:
     height, width = _size(points, pixels.shape)
-    edge = INSET * max(width, height)
-    target = np.array([[0, 0], [width, 0], [width, height], [0, height]], float)
-    target += edge * np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]])
-    way = cv2.getPerspectiveTransform(points.astype(np.float32), target.astype(np.float32))
+    way = cv2.getPerspectiveTransform(points.astype(np.float32), _target(height, width))
     return np.asarray(
         cv2.warpPerspective(
             pixels, way, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
         )
     )
+
+
+def _target(height: float, width: float) -> NDArray[np.float32]:
+    """Where the film's corners come to lie around what is cut out: 4x2, as x and y."""
+    target = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32)
+    edge = INSET * max(width, height)
+    return target + edge * np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]], np.float32)
 
 
 def _size(points: NDArray[np.float64], shape: tuple[int, ...]) -> tuple[int, int]:

@@ -16,6 +16,8 @@ from core.types import DicomHeader
 Grey: TypeAlias = NDArray[Any]
 """uint8 or uint16 over the full range of the type."""
 
+TINT = 0.98  # share of the pixels
+
 
 @dataclass(frozen=True)
 class Decoded:
@@ -34,9 +36,23 @@ class Decoded:
 
 
 def cast_of(colour: NDArray[np.uint8]) -> float:
-    """How far most of a picture (HxWx3 RGB) is from grey: the median, in grey values."""
+    """How far most of a picture (HxWx3 RGB) is from grey: the median, in grey values.
+
+    0 where each grey has one colour of its own: that is a tint, as of a film's base or a display,
+    while light and noise colour a photograph here and there.
+    """
     wide = colour.astype(np.int16)
-    return float(np.median(wide.max(-1) - wide.min(-1)))
+    cast = float(np.median(wide.max(-1) - wide.min(-1)))
+    return 0.0 if cast and _is_tint(colour.reshape(-1, 3)) else cast
+
+
+def _is_tint(colours: NDArray[np.uint8]) -> bool:
+    """Of Nx3 RGB: whether TINT of them have, within 1, the middle colour of those as green."""
+    of_green = colours[np.argsort(colours[:, 1], kind="stable")].astype(np.int16)
+    starts = np.flatnonzero(np.diff(of_green[:, 1], prepend=-1))
+    groups = np.split(of_green, starts[1:])
+    near = sum(int((abs(g - np.median(g, axis=0)) <= 1).all(1).sum()) for g in groups)
+    return near >= TINT * len(colours)
 
 
 def check_size(width: int, height: int, limits: ImageLimits, frames: int = 1) -> None:

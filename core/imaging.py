@@ -294,7 +294,10 @@ def _cast(image: Image.Image, jpeg: bytes) -> float:
     if image.mode not in ("RGB", "RGBA", "YCbCr", "LAB"):
         return 0.0
     factor = max(1, max(image.size) // _CAST_SIDE)
-    return cast_of(np.asarray(image.convert("RGB").reduce(factor)))
+    width, height = (max(1, side // factor) for side in image.size)
+    # Not averaged: a mean of two colours is not the colour of the mean grey.
+    picked = image.resize((width, height), Image.Resampling.NEAREST)
+    return cast_of(np.asarray(picked.convert("RGB")))
 
 
 _FIRST_ONLY = {

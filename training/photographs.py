@@ -7,7 +7,7 @@ the body parts that are those of the radiograph itself, and the corners that lie
 film's mean side of where they are, all four of them; a film that was not found has none.
 
 Beside it the false alarms: plain radiographs of the same split that are taken for a photograph, or
-that a reader would be asked about.
+that a reader would be asked about, as they are and with the tint of a film's base or a screenshot.
 """
 
 from __future__ import annotations
@@ -60,20 +60,21 @@ def plain(rows: pd.DataFrame, split: str, count: int, seed: int = 0) -> pd.DataF
 
 
 def false_alarms(rows: pd.DataFrame, draws: int = 1000) -> list[dict[str, Any]]:
-    """How often plain radiographs are taken for a photograph, or asked about."""
-    found = []
+    """How often plain radiographs are taken for a photograph, or asked about; tinted ones that are
+    not taken for one are always asked about."""
+    plain_ones: list[dict[str, Any]] = []
+    tinted_ones: list[dict[str, Any]] = []
     for row, radiograph in radiographs(rows):
+        line: dict[str, Any] = {"patient": str(row.patient), "carrier": "radiograph"}
         taken = film.is_photograph(radiograph)
         asked = not taken and film.suspected(radiograph)
-        found.append(
-            {
-                "patient": str(row.patient),
-                "carrier": "radiograph",
-                "taken for a photograph": float(taken),
-                "asked about": float(asked),
-            }
+        plain_ones.append(
+            line | {"taken for a photograph": float(taken), "asked about": float(asked)}
         )
-    return _records(found, draws)
+        tinted = replace(radiograph, cast=film.CAST)  # the film is sought in the grey values
+        share = {"taken for a photograph": float(film.is_photograph(tinted))}
+        tinted_ones.append(line | {"carrier": "tinted radiograph"} | share)
+    return _records(plain_ones, draws) + _records(tinted_ones, draws)
 
 
 def _compared(before: ImageResult, after: ImageResult) -> dict[str, float]:
