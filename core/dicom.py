@@ -1,7 +1,7 @@
 """DICOM files -> grey pictures. Called by `core.imaging` only, which maps every exception.
 
 This module reads the file, checks the header before the pixels and undoes the compression;
-`core.lut` turns stored values into what a viewer shows.
+`core.lut` turns stored values into what a viewer shows, `core.spacing` makes pixels square.
 
 No attribute that identifies a patient is read or returned.
 """
@@ -9,7 +9,6 @@ No attribute that identifies a patient is read or returned.
 from __future__ import annotations
 
 import io
-import math
 import struct
 import zlib
 from importlib.util import find_spec
@@ -39,14 +38,16 @@ from pydicom.uid import (
     JPEGLosslessSV1,
     JPEGLSTransferSyntaxes,
     JPEGTransferSyntaxes,
+    RLELossless,
 )
 
 from core import structure
 from core.errors import ImageRejected
 from core.grey import Decoded, Grey, check_size, luminance
 from core.header import cautions, header_of, remarks
-from core.lut import displayed, numbers
+from core.lut import displayed
 from core.settings import ImageLimits
+from core.spacing import squared
 
 _STORAGE = "1.2.840.10008.5.1.4.1.1."
 # Storage classes (PS3.4 annex B.5) and families of them that are no radiographs at all.
@@ -93,9 +94,10 @@ def decode(data: bytes, limits: ImageLimits, frame: int = 1) -> Decoded:
         pixels, notes = _colour_to_grey(stored, dataset), [_COLOUR]
     else:
         pixels, notes = displayed(stored, dataset)
-    spacing, origin = _pixel_spacing(dataset)
-    said = (*notes, *origin, *remarks(described, dataset))
-    return Decoded(pixels, spacing, said, described, cautions=tuple(cautions(described, dataset)))
+    shown, spacing, measured = squared(pixels, dataset, limits)
+    said = (*notes, *measured, *remarks(described, dataset))
+    warned = tuple(cautions(described, dataset))
+    return Decoded(shown, spacing, said, described, cautions=warned, stored=pixels.shape)
 
 
 def header_dataset(data: bytes, limits: ImageLimits) -> Dataset:
@@ -191,10 +193,30 @@ def _stored_values(dataset: Dataset, frame: int) -> NDArray[Any]:
         plugin = _plugin(syntax)
         if plugin == "pillow":  # by Image.open, which tries all its formats on what is no JPEG
             JpegImageFile(io.BytesIO(compressed)).close()
-    stored = pixel_array(dataset, index=index, decoding_plugin=plugin)
+    shifted = _is_shifted(dataset, syntax)
+    stored = pixel_array(
+        dataset, index=index, decoding_plugin=plugin, correct_unused_bits=not shifted
+    )
+    if shifted:
+        stored = _shifted(stored, dataset)
     if stored.shape[:2] != (dataset.Rows, dataset.Columns) or stored.dtype.kind not in "iu":
         raise ValueError(f"decoded to {stored.shape} {stored.dtype}")
     return stored.astype(stored.dtype.newbyteorder("="), copy=False)
+
+
+def _is_shifted(dataset: Dataset, syntax: UID) -> bool:
+    """Whether values stand higher in their words than at the bottom, as older editions of the
+    standard allow (High Bit, PS3.5 section 8.1.1); other compressions hold them without a place.
+    """
+    high = int(dataset.get("HighBit") or 0)
+    native = not syntax.is_encapsulated or syntax == RLELossless
+    return native and dataset.BitsStored <= high < dataset.BitsAllocated
+
+
+def _shifted(words: NDArray[Any], dataset: Dataset) -> NDArray[Any]:
+    """Whole words -> the values in them, with their sign; what stands beside them is dropped."""
+    above = dataset.BitsAllocated - 1 - dataset.HighBit
+    return np.right_shift(np.left_shift(words, above), dataset.BitsAllocated - dataset.BitsStored)
 
 
 def _turbo(frame: bytes, dataset: Dataset) -> NDArray[Any]:
@@ -298,15 +320,3 @@ def _colour_to_grey(stored: NDArray[Any], dataset: Dataset) -> Grey:
     if stored.dtype == np.uint32:
         stored = (stored >> 16).astype(np.uint16)
     return luminance(stored)
-
-
-def _pixel_spacing(dataset: Dataset) -> tuple[tuple[float, float] | None, list[str]]:
-    """(row, column) spacing in mm and a sentence on where it is measured (PS3.3 10.7.1)."""
-    for keyword, remark in (
-        ("PixelSpacing", "Distances follow the file's Pixel Spacing."),
-        ("ImagerPixelSpacing", "Distances are those at the detector, not in the patient."),
-    ):
-        spacing = numbers(dataset, keyword)
-        if len(spacing) == 2 and all(0 < v < math.inf for v in spacing):
-            return (spacing[0], spacing[1]), [remark]
-    return None, []

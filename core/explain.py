@@ -110,16 +110,25 @@ class Region:
     height: float
 
 
-def hottest(heat: NDArray[np.float32]) -> Region | None:
-    """The hottest region of a map over a picture (HxW); None where there is no evidence."""
+def around_peak(heat: NDArray[np.float32]) -> NDArray[np.int32] | None:
+    """The outline of the hottest region of a map (HxW): Nx2 (x, y) of the pixels at its corners.
+
+    The connected part around the peak, at least half as high; None where there is no evidence.
+    """
     peak = float(heat.max())
     if peak <= 0:
         return None
-    hot = (heat >= peak / 2).astype(np.uint8)
-    _, labels = cv2.connectedComponents(hot)
+    _, labels = cv2.connectedComponents((heat >= peak / 2).astype(np.uint8))
     inside = (labels == labels.flat[int(heat.argmax())]).astype(np.uint8)
-    contours, _ = cv2.findContours(inside, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-    corners = max(contours, key=len).reshape(-1, 2)
+    [edge], _ = cv2.findContours(inside, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    return edge.reshape(-1, 2).astype(np.int32)
+
+
+def hottest(heat: NDArray[np.float32]) -> Region | None:
+    """The hottest region of a map over a picture (HxW); None where there is no evidence."""
+    corners = around_peak(heat)
+    if corners is None:
+        return None
     size = np.array(heat.shape[::-1], float)
     width, height = (np.ptp(corners, axis=0) + 1) / size
     return Region((corners + 0.5) / size, float(width), float(height))

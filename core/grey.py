@@ -33,6 +33,7 @@ class Decoded:
     exposed: bool = False
     cast: float = 0.0
     cautions: tuple[str, ...] = ()
+    stored: tuple[int, ...] | None = None
 
 
 def cast_of(colour: NDArray[np.uint8]) -> float:

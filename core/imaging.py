@@ -22,7 +22,7 @@ import struct
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -75,6 +75,9 @@ _OTHER_KINDS = (
 # focal length. A scanner names itself too, but has none of these.
 _ORIENTATION, _EXIF = 0x0112, 0x8769
 _EXPOSURE = {0x829A, 0x829D, 0x8827, 0x920A}
+# TIFF 6.0: tags, and the values of two of them that are asked for.
+_BITS, _PHOTOMETRIC, _EXTRA_SAMPLES, _SAMPLE_FORMAT = 258, 262, 338, 339
+_UNASSOCIATED, _SIGNED = 2, 2
 _CAST_SIDE = 256
 # How Pillow and pydicom say that a file ends too early.
 _INCOMPLETE = ("truncated", "less than expected", "Unexpected end")
@@ -146,18 +149,18 @@ def decode(
         raise ImageRejected(reason) from error
     pixels = np.ascontiguousarray(decoded.pixels)
     pixels.setflags(write=False)
-    spacing = decoded.pixel_spacing
     return Radiograph(
         pixels,
         name,
         digest or sha256(data),
         kind,
-        spacing,
+        decoded.pixel_spacing,
         decoded.notes,
         decoded.header,
         decoded.exposed,
         decoded.cast,
         cautions=decoded.cautions,
+        stored=decoded.stored,
     )
 
 
@@ -261,6 +264,8 @@ def _decode(data: bytes, kind: str, limits: ImageLimits) -> Decoded:
     structure.check(data, kind)
     with _PLUGINS[kind](io.BytesIO(data)) as image:
         check_size(*image.size, limits)
+        if isinstance(image, TiffImageFile):
+            _check_samples(image)
         cautions = (_FIRST_ONLY[kind],) if getattr(image, "is_animated", False) else ()
         deep = _is_deep_colour(image, data)
         coloured = kind == "JPEG" and image.mode != "L"
@@ -268,7 +273,7 @@ def _decode(data: bytes, kind: str, limits: ImageLimits) -> Decoded:
             image.draft("L", image.size)  # decodes only the luminance
         image.load()
         orientation = image.getexif().get(_ORIENTATION, 1)
-        pixels, notes = _deep_colour(data) if deep else _grey(image)
+        pixels, notes = _deep_colour(data, _has_alpha(image)) if deep else _grey(image)
         cast = _cast(image, data if coloured else b"")
     if orientation in _UPRIGHT:
         pixels = _UPRIGHT[orientation](pixels)
@@ -323,7 +328,7 @@ def _grey(image: Image.Image) -> tuple[Grey, list[str]]:
     if image.mode.startswith("I;16"):
         return _sixteen_bit(image), []
     if image.mode in ("I", "F"):
-        return _wide(np.asarray(image))
+        return _wide(image)
     if image.mode != "1" and image.has_transparency_data:
         both = np.asarray(image.convert("RGBA").convert("LA"))
         return over_black(both[..., 0], both[..., 1]), []
@@ -334,18 +339,36 @@ def _grey(image: Image.Image) -> tuple[Grey, list[str]]:
     return np.asarray(image.convert("L")), []
 
 
+def _check_samples(image: TiffImageFile) -> None:
+    """Refuse signed bytes, which Pillow reads as unsigned ones."""
+    if _SIGNED in image.tag_v2.get(_SAMPLE_FORMAT, ()) and 8 in image.tag_v2.get(_BITS, ()):
+        raise ImageRejected("The TIFF file holds signed 8-bit values, which cannot be read.")
+
+
+def _is_white_zero(image: Image.Image) -> bool:
+    """TIFF 6.0, PhotometricInterpretation 0: Pillow inverts it for 8 bits only."""
+    return isinstance(image, TiffImageFile) and image.tag_v2.get(_PHOTOMETRIC) == 0
+
+
 def _sixteen_bit(image: Image.Image) -> NDArray[np.uint16]:
     pixels = np.asarray(image).astype(np.uint16)
-    # TIFF 6.0, PhotometricInterpretation 0 is WhiteIsZero: Pillow inverts it for 8 bits only.
-    if isinstance(image, TiffImageFile) and image.tag_v2.get(262) == 0:
-        pixels = np.invert(pixels)
-    return pixels
+    return np.invert(pixels) if _is_white_zero(image) else pixels
 
 
-def _wide(values: NDArray[Any]) -> tuple[Grey, list[str]]:
+def _is_unsigned_32(image: TiffImageFile) -> bool:
+    tags = image.tag_v2
+    return tags.get(_BITS) == (32,) and tags.get(_SAMPLE_FORMAT, (1,)) == (1,)
+
+
+def _wide(image: Image.Image) -> tuple[Grey, list[str]]:
     """32-bit integers or floats -> uint16, as they are where they fit."""
-    if values.dtype.kind == "i" and values.min() >= 0 and values.max() <= 65535:
+    values = np.asarray(image)
+    if isinstance(image, TiffImageFile) and _is_unsigned_32(image):
+        values = values.view(np.uint32)  # Pillow has no unsigned ones, and keeps their bits
+    if values.dtype.kind in "iu" and values.min() >= 0 and values.max() <= 65535:
         return values.astype(np.uint16), []
+    if _is_white_zero(image):  # before "not a number" becomes black
+        values = -values
     return scaled_to_16_bit(values), ["The grey values were scaled to 16 bit."]
 
 
@@ -354,17 +377,27 @@ def _is_deep_colour(image: ImageFile.ImageFile, data: bytes) -> bool:
     if isinstance(image, PngImageFile):
         return data[24] == 16 and image.mode != "I;16"
     if isinstance(image, TiffImageFile):
-        bits = image.tag_v2.get(258, (1,))
+        bits = image.tag_v2.get(_BITS, (1,))
         return len(bits) in (3, 4) and bits[0] == 16 and image.mode in ("RGB", "RGBA", "RGBX")
     return False
 
 
-def _deep_colour(data: bytes) -> tuple[Grey, list[str]]:
+def _has_alpha(image: ImageFile.ImageFile) -> bool:
+    """Whether a fourth channel says how much of a colour is to be seen.
+
+    In a TIFF it may be of no meaning, or its colours are multiplied by it already (tag 338).
+    """
+    if isinstance(image, TiffImageFile):
+        return image.tag_v2.get(_EXTRA_SAMPLES, ())[:1] == (_UNASSOCIATED,)
+    return True
+
+
+def _deep_colour(data: bytes, alpha: bool) -> tuple[Grey, list[str]]:
     """16-bit colour by OpenCV -> HxW uint16. Pillow has found the file complete before."""
     colour = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if colour is None or colour.dtype != np.uint16 or colour.ndim != 3:
         raise ImageRejected("The picture has 16-bit colours of a kind that cannot be read.")
     grey = luminance(colour[..., 2::-1])  # OpenCV's order is blue, green, red, alpha
-    if colour.shape[2] == 4:
+    if alpha and colour.shape[2] == 4:
         grey = over_black(grey, colour[..., 3])
     return grey, []

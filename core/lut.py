@@ -18,25 +18,40 @@ from pydicom.dataset import Dataset
 from core.grey import Grey, scaled_to_16_bit
 
 Values = NDArray[np.float64]
+_INVERTED = "The file shows bone dark ({}): its grey values were inverted."
 
 
 def displayed(stored: NDArray[Any], dataset: Dataset) -> tuple[Grey, list[str]]:
     """Stored values (HxW integers) -> what a viewer shows, and remarks."""
     low, high = int(stored.min()), int(stored.max())
+    inverted = [_INVERTED.format(_inverse_by(dataset))] if is_inverse(dataset) else []
     if high - low > 0xFFFF:  # 32 bits stored: too many values for a table
-        stored, low, high = scaled_to_16_bit(stored), 0, 0xFFFF
-        shown, notes = np.linspace(0.0, 1.0, 0x10000), ["The grey values were scaled to 16 bit."]
-    else:
-        shown, notes = _curve(stored, low, high, dataset)
-    if _is_inverse(dataset):
+        return _scaled(stored, dataset), [*_scaling(dataset), *inverted]
+    shown, notes = _curve(stored, low, high, dataset)
+    if inverted:
         shown = 1.0 - shown
-        notes.append("The file shows bone dark (MONOCHROME1): its grey values were inverted.")
     padding = _padding(dataset)
     if padding:  # what is no picture becomes background
         shown[max(padding[0] - low, 0) : max(padding[1] - low + 1, 0)] = 0.0
     dtype = np.uint8 if dataset.BitsStored <= 8 else np.uint16
     table = np.rint(shown * np.iinfo(dtype).max).astype(dtype)
-    return _look_up(stored, low, table), notes
+    return _look_up(stored, low, table), [*notes, *inverted]
+
+
+def _scaled(stored: NDArray[Any], dataset: Dataset) -> NDArray[np.uint16]:
+    """All values but padding over the full range, bright where they are meant to be."""
+    values = stored.astype(np.float64)
+    padding = _padding(dataset)
+    if padding:
+        values[(stored >= padding[0]) & (stored <= padding[1])] = np.nan  # which becomes black
+    falling = any(slope < 0 for slope in numbers(dataset, "RescaleSlope"))
+    return scaled_to_16_bit(-values if falling != is_inverse(dataset) else values)
+
+
+def _scaling(dataset: Dataset) -> list[str]:
+    windowed = dataset.get("VOILUTSequence") or numbers(dataset, "WindowCenter")
+    left = "; the display window in the file was not applied" if windowed else ""
+    return [f"The grey values were scaled to 16 bit{left}."]
 
 
 def _curve(stored: NDArray[Any], low: int, high: int, dataset: Dataset) -> tuple[Values, list[str]]:
@@ -161,14 +176,21 @@ def lut_data(data: Any, entries: int, dataset: Dataset) -> NDArray[Any]:
     return np.frombuffer(data, "<u2" if little else ">u2", count=entries)
 
 
-def _is_inverse(dataset: Dataset) -> bool:
+def is_inverse(dataset: Dataset) -> bool:
     """Whether the smallest value is meant to be white (PS3.3 C.7.6.3.1.2).
 
     DX images say it twice, as MONOCHROME1 and with Presentation LUT Shape INVERSE (C.8.11.3), and
     mean it once.
     """
+    return bool(_inverse_by(dataset))
+
+
+def _inverse_by(dataset: Dataset) -> str:
+    """What the file says it with; "" where it does not."""
+    if dataset.PhotometricInterpretation == "MONOCHROME1":
+        return "MONOCHROME1"
     shape = str(dataset.get("PresentationLUTShape") or "").strip().upper()
-    return dataset.PhotometricInterpretation == "MONOCHROME1" or shape == "INVERSE"
+    return "Presentation LUT Shape INVERSE" if shape == "INVERSE" else ""
 
 
 def _look_up(stored: NDArray[Any], low: int, table: Grey) -> Grey:

@@ -131,6 +131,8 @@ class Radiograph:
     exposed: whether the file says how a camera was set when it was taken (EXIF).
     cast: how far the picture as a whole is from grey, in grey values of [0, 255].
     photograph: None for a radiograph; see ``core.film``.
+    stored: (rows, columns) of a DICOM file's own pixels, which need not be square as ``pixels``
+        are; None for every other format.
     """
 
     pixels: NDArray[np.uint8] | NDArray[np.uint16]
@@ -144,6 +146,7 @@ class Radiograph:
     cast: float = 0.0
     photograph: Photograph | None = None
     cautions: tuple[str, ...] = ()
+    stored: tuple[int, ...] | None = None
 
     @property
     def study_uid(self) -> str | None:

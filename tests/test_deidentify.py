@@ -153,7 +153,8 @@ def test_the_profile_is_kept_attribute_by_attribute(tmp_path: Path) -> None:
 
 def test_the_picture_is_the_same(tmp_path: Path) -> None:
     uids = {"StudyInstanceUID": "1.2", "SeriesInstanceUID": "1.3"}
-    for extra in ({"WindowCenter": 1500, "WindowWidth": 2000}, {"VOILUTSequence": [lut()]}):
+    extras = {"WindowCenter": 1500, "WindowWidth": 2000}, {"VOILUTSequence": [lut()]}
+    for extra in (*extras, {"PixelAspectRatio": [2, 1]}):
         ds = dataset(GREY, BitsStored=12, **uids, **extra, PhotometricInterpretation="MONOCHROME1")
         data = part10(ds)
         path = TrainingCopies(tmp_path, tmp_path / "key").keep(data, LIMITS)

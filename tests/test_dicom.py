@@ -11,6 +11,7 @@ from pathlib import Path
 from time import thread_time
 from typing import Any
 
+import cv2
 import numpy as np
 import pydicom
 import pytest
@@ -24,6 +25,7 @@ from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     EncapsulatedPDFStorage,
     ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
@@ -106,7 +108,10 @@ def test_monochrome1_is_the_exact_inverse() -> None:
 def test_presentation_lut_shape(interpretation: str, shape: str, inverted: bool) -> None:
     data = dicom(GREY8, PhotometricInterpretation=interpretation, PresentationLUTShape=shape)
     expected = 255 - GREY8 if inverted else GREY8
-    np.testing.assert_array_equal(decode(data).pixels, expected)
+    radiograph = decode(data)
+    np.testing.assert_array_equal(radiograph.pixels, expected)
+    said = interpretation if interpretation == "MONOCHROME1" else "Presentation LUT Shape INVERSE"
+    assert bool(radiograph.notes) == inverted and all(said in n for n in radiograph.notes)
 
 
 def lut(first: int, values: np.ndarray, bits: int) -> list[Dataset]:
@@ -235,6 +240,34 @@ def test_32_bit_values_are_scaled() -> None:
     radiograph = decode(dicom(GREY12.astype(np.uint32) * 100_000))
     expected = full_range(GREY12.astype(float), GREY12.min(), GREY12.max())
     np.testing.assert_allclose(radiograph.pixels, expected, atol=1)
+
+
+def test_32_bit_padding_is_told_by_what_is_stored_and_the_window_is_said_to_be_left_out() -> None:
+    pixels = GREY12.astype(np.uint32) * 100_000
+    pixels[:8] = 7  # within the range that the rest is scaled to
+    attributes = {"PixelPaddingValue": 7, "RescaleSlope": -1, "RescaleIntercept": 0, **LINEAR}
+    radiograph = decode(dicom(pixels, **attributes))
+    rest = GREY12[8:].astype(float)
+    assert not radiograph.pixels[:8].any()
+    expected = full_range(rest.max() - rest, 0, rest.max() - rest.min())  # the slope is negative
+    np.testing.assert_allclose(radiograph.pixels[8:], expected, atol=1)
+    assert "the display window in the file was not applied" in " ".join(radiograph.notes)
+
+
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, RLELossless])
+def test_values_that_stand_high_in_their_words(syntax: UID, signed: bool) -> None:
+    """High Bit 14 of 12 bits stored: what stands above and below belongs to something else."""
+    values = GREY12.astype(np.int16) - 2048 if signed else GREY12
+    words = (values.astype(np.int16) << 3).view(np.uint16) & 0x7FF8 | 0x8005
+    words = words.view(np.int16) if signed else words
+    ds = dataset(words, **TWELVE, WindowCenter=0 if signed else 2048, WindowWidth=4096)
+    ds.HighBit = 14
+    part10(ds)
+    if syntax == RLELossless:
+        ds.compress(RLELossless)
+    shown = decode(part10(ds, syntax)).pixels
+    np.testing.assert_allclose(shown, full_range(GREY12.astype(float), 0, 4095), atol=9)
 
 
 def test_constant_picture() -> None:
@@ -367,7 +400,7 @@ def test_large_picture_behind_a_small_header_is_refused() -> None:
     [
         (
             {"PixelSpacing": [0.2, 0.1], "ImagerPixelSpacing": [0.3, 0.3]},
-            (0.2, 0.1),
+            (0.1, 0.1),
             "Pixel Spacing",
         ),
         ({"ImagerPixelSpacing": [0.15, 0.15]}, (0.15, 0.15), "at the detector"),
@@ -377,8 +410,42 @@ def test_large_picture_behind_a_small_header_is_refused() -> None:
 )
 def test_pixel_spacing(attributes: dict[str, Any], spacing: Any, words: str) -> None:
     radiograph = decode(dicom(GREY8, **attributes))
-    assert radiograph.pixel_spacing == spacing
+    assert radiograph.pixel_spacing == (spacing and pytest.approx(spacing))
     assert words in " ".join(radiograph.notes)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "shape", "spacing"),
+    [
+        ({"PixelAspectRatio": [2, 1]}, (96, 40), None),
+        ({"PixelAspectRatio": [3, 4]}, (48, 53), None),
+        ({"ImagerPixelSpacing": [0.2, 0.4]}, (48, 80), (0.2, 0.2)),
+        ({"PixelSpacing": [0.1, 0.1], "PixelAspectRatio": [2, 1]}, (48, 40), (0.1, 0.1)),
+        ({"PixelSpacing": [0.1005, 0.1]}, (48, 40), (0.1005, 0.1)),
+        ({"PixelAspectRatio": [0, 1]}, (48, 40), None),
+        ({"PixelSpacing": [5, 0.1]}, (48, 40), None),  # 50 times as high as wide
+    ],
+)
+def test_pixels_become_square(attributes: dict[str, Any], shape: Any, spacing: Any) -> None:
+    radiograph = decode(dicom(GREY8, **attributes))
+    assert radiograph.pixels.shape == shape and radiograph.stored == (48, 40)
+    assert radiograph.pixel_spacing == (spacing and pytest.approx(spacing))
+    changed = shape != (48, 40)
+    assert changed == any("stretched to square" in note for note in radiograph.notes)
+    assert ("not believed" in " ".join(radiograph.notes)) == (
+        attributes.get("PixelSpacing") == [5, 0.1]
+    )
+    back = cv2.resize(radiograph.pixels, (40, 48), interpolation=cv2.INTER_AREA)
+    assert np.abs(back.astype(int) - GREY8).mean() < (4 if changed else 1e-9)
+
+
+def test_square_pixels_keep_within_the_limits() -> None:
+    wide = dicom(phantom(100, 300), PixelAspectRatio=[1, 4])
+    radiograph = decode(wide, ImageLimits(max_side=600, min_side=1))
+    assert radiograph.pixels.shape == (50, 600)
+    radiograph = decode(wide, ImageLimits(max_pixels=30_000, min_side=1))
+    assert radiograph.pixels.shape == (50, 600)
+    assert "too small" in refusal(wide, ImageLimits(max_side=300))
 
 
 def test_remarks() -> None:
@@ -474,7 +541,7 @@ def test_every_bundled_file_decodes_or_is_refused() -> None:
         decoded[path.name] = radiograph
         assert radiograph.pixels.ndim == 2 and radiograph.pixels.dtype in (np.uint8, np.uint16)
         ds = pydicom.dcmread(path, stop_before_pixels=True)
-        assert radiograph.pixels.shape == (ds.Rows, ds.Columns)
+        assert radiograph.stored == (ds.Rows, ds.Columns)
     assert len(decoded) >= 60
     assert "MR_truncated.dcm" not in decoded and "test-SR.dcm" not in decoded
 

@@ -71,13 +71,18 @@ def test_big_endian_16_bit_tiff() -> None:
     np.testing.assert_array_equal(decode(encoded(image, "TIFF")).pixels, DEEP)
 
 
+def short_tag(data: bytes, tag: int, value: int, new: int) -> bytes:
+    """A TIFF file with another value of a tag, its samples as they were."""
+    old, other = (struct.pack("<HHII", tag, 3, 1, v) for v in (value, new))
+    assert data.count(old) == 1
+    return data.replace(old, other)
+
+
 @pytest.mark.parametrize("pixels", [GREY, DEEP], ids=["8 bit", "16 bit"])
 def test_tiff_where_white_is_zero(pixels: np.ndarray) -> None:
     """PhotometricInterpretation (tag 262) 0 instead of 1, with the stored values as they were."""
     data = encoded(pixels, "TIFF")
-    black_is_zero, white_is_zero = (struct.pack("<HHII", 262, 3, 1, value) for value in (1, 0))
-    assert data.count(black_is_zero) == 1
-    negative = decode(data.replace(black_is_zero, white_is_zero)).pixels
+    negative = decode(short_tag(data, 262, 1, 0)).pixels
     np.testing.assert_array_equal(negative, np.invert(pixels))
 
 
@@ -167,6 +172,39 @@ def test_32_bit_tiff_that_fits_16_bits_keeps_its_values() -> None:
     assert not radiograph.notes
 
 
+def test_float_tiff_where_white_is_zero() -> None:
+    values = np.linspace(-2.0, 3.0, 1600, dtype=np.float32).reshape(40, 40)
+    values[0, 1] = np.nan
+    positive = encoded(values, "TIFF")
+    shown, negative = decode(positive).pixels, decode(short_tag(positive, 262, 1, 0)).pixels
+    np.testing.assert_array_equal(negative[1:], np.invert(shown[1:]))
+    assert negative[0, :2].tolist() == [65535, 0]
+
+
+def test_unsigned_32_bit_tiff_does_not_wrap() -> None:
+    values = np.linspace(0, 2**32 - 1, 1600).astype(np.uint32).reshape(40, 40)
+    signed = encoded(values.view(np.int32), "TIFF")
+    shown = decode(short_tag(signed, 339, 2, 1)).pixels
+    np.testing.assert_allclose(shown, values / 2**32 * 65535, atol=1.5)
+    assert shown[-1, -1] == 65535
+
+
+def test_signed_8_bit_tiff_is_refused() -> None:
+    unsigned = decode(tiff(GREY[..., None])).pixels
+    np.testing.assert_array_equal(unsigned, GREY)
+    assert "signed 8-bit" in refusal(tiff(GREY[..., None], (339, 2)))
+
+
+@pytest.mark.parametrize(("meaning", "seen"), [(None, True), (0, True), (1, True), (2, False)])
+def test_the_fourth_channel_of_16_bit_tiff_is_alpha_where_it_says_so(
+    meaning: int | None, seen: bool
+) -> None:
+    """0: of no meaning; 1: the colours are multiplied by it already; 2: they are not."""
+    pixels = np.dstack([DEEP, DEEP, DEEP, np.zeros_like(DEEP)])
+    shown = decode(tiff(pixels, *([] if meaning is None else [(338, meaning)]))).pixels
+    np.testing.assert_array_equal(shown, DEEP if seen else np.zeros_like(DEEP))
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "TIFF", "WEBP"])
 def test_exif_orientation(orientation: int, form: str) -> None:
@@ -201,23 +239,25 @@ def test_exif_orientation_of_16_bit_pictures() -> None:
         np.testing.assert_array_equal(decode(encoded(turned, form, exif=exif)).pixels, DEEP)
 
 
-def colour_tiff(pixels: np.ndarray, orientation: int) -> bytes:
-    """HxWx3 uint16 as an uncompressed TIFF with the tags it must have, and an orientation."""
-    height, width, _ = pixels.shape
-    at = 8 + pixels.nbytes
-    bits_at = at + 2 + 11 * 12 + 4
-    tags = [(256, 4, 1, width), (257, 4, 1, height), (258, 3, 3, bits_at), (259, 3, 1, 1)]
-    tags += [(262, 3, 1, 2), (273, 4, 1, 8), (274, 3, 1, orientation), (277, 3, 1, 3)]
+def tiff(pixels: np.ndarray, *more: tuple[int, int]) -> bytes:
+    """HxWxC integers as an uncompressed TIFF with the tags it must have, and more (tag, value)."""
+    height, width, samples = pixels.shape
+    at, bits = 8 + pixels.nbytes, 8 * pixels.dtype.itemsize
+    tags = [(256, 4, 1, width), (257, 4, 1, height), (258, 3, samples, bits), (259, 3, 1, 1)]
+    tags += [(262, 3, 1, 2 if samples > 1 else 1), (273, 4, 1, 8), (277, 3, 1, samples)]
     tags += [(278, 4, 1, height), (279, 4, 1, pixels.nbytes), (284, 3, 1, 1)]
+    tags = sorted([*tags, *((tag, 3, 1, value) for tag, value in more)])
+    if samples > 1:  # too long for their entry: behind the directory
+        tags[2] = (258, 3, samples, at + 2 + len(tags) * 12 + 4)
     directory = struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", *t) for t in tags)
-    end = bytes(4) + struct.pack("<HHH", 16, 16, 16)
-    return b"II*\0" + struct.pack("<I", at) + pixels.astype("<u2").tobytes() + directory + end
+    end = bytes(4) + struct.pack("<H", bits) * samples
+    return b"II*\0" + struct.pack("<I", at) + pixels.tobytes() + directory + end
 
 
 @pytest.mark.parametrize(("orientation", "turns"), [(1, 0), (3, 2), (6, 1), (8, -1)])
 def test_orientation_of_16_bit_colour_tiff(orientation: int, turns: int) -> None:
     turned = np.ascontiguousarray(np.rot90(DEEP, turns))
-    pixels = decode(colour_tiff(np.dstack([turned] * 3), orientation)).pixels
+    pixels = decode(tiff(np.dstack([turned] * 3), (274, orientation))).pixels
     np.testing.assert_array_equal(pixels, DEEP)
 
 

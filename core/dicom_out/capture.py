@@ -11,9 +11,10 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import ExplicitVRLittleEndian
 
 from core import explain
-from core.dicom_out.region import outline
+from core.dicom_out.region import outline, stored_size
 from core.dicom_out.series import SERIES, common, reference, set_side
 from core.dicom_out.source import Assessment, View, sentences
+from core.display import to_8_bit
 
 _SIDE = 1536  # uncompressed colour: 7 MB at most, which every viewer shows
 _ACCENT = (255, 176, 64)
@@ -59,7 +60,7 @@ def drawing(view: View, assessment: Assessment) -> NDArray[np.uint8]:
         picture = np.repeat(grey[..., None], 3, axis=2)
     region = outline(view.radiograph, view.result)
     if region is not None:
-        scale = np.array(grey.shape[::-1]) / view.radiograph.pixels.shape[::-1]
+        scale = np.array(grey.shape[::-1]) / stored_size(view.radiograph)[::-1]
         points = np.rint(region * scale - 0.5).astype(np.int32)
         width = max(1, max(grey.shape) // 400)
         cv2.polylines(picture, [points], True, _ACCENT, width, cv2.LINE_AA)
@@ -67,13 +68,13 @@ def drawing(view: View, assessment: Assessment) -> NDArray[np.uint8]:
 
 
 def _display(pixels: NDArray[np.uint8] | NDArray[np.uint16]) -> NDArray[np.uint8]:
-    """HxW uint8, reduced to at most _SIDE and enlarged to at least 512 so that text can be read."""
-    grey = pixels if pixels.dtype == np.uint8 else (pixels >> 8).astype(np.uint8)
-    longest = max(grey.shape)
-    scale = min(1.0, _SIDE / longest) if longest >= 512 else 512 / longest
+    """HxW uint8, windowed as on page and paper, at most _SIDE long; at least 512 for the text."""
+    grey = to_8_bit(pixels, _SIDE)
+    scale = 512 / max(grey.shape)
+    if scale <= 1:
+        return grey
     size = (max(1, round(grey.shape[1] * scale)), max(1, round(grey.shape[0] * scale)))
-    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    return cv2.resize(np.ascontiguousarray(grey), size, interpolation=how).astype(np.uint8)
+    return cv2.resize(grey, size, interpolation=cv2.INTER_LINEAR).astype(np.uint8)
 
 
 def _strip(lines: list[str], width: int) -> NDArray[np.uint8]:

@@ -11,6 +11,7 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 
 from core.dicom_out.codes import SCHEME, image_of, sites
+from core.dicom_out.region import stored_size
 from core.dicom_out.source import Assessment, View
 from core.report import Decision
 from core.study import Mark
@@ -98,8 +99,8 @@ def _marked(assessment: Assessment, decision: Decision, number: str, mark: Mark)
 
 
 def corners(mark: Mark, view: View) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-    """5x2 (column, row): the box of a mark in the coordinates of the picture, closed."""
-    rows, columns = view.radiograph.pixels.shape
+    """5x2 (column, row): the box of a mark in the coordinates of the source, closed."""
+    rows, columns = stored_size(view.radiograph)
     x, y = np.array([mark.x0, mark.x1]) * columns, np.array([mark.y0, mark.y1]) * rows
     box = [(x[0], y[0]), (x[1], y[0]), (x[1], y[1]), (x[0], y[1]), (x[0], y[0])]
     return np.round(np.clip(box, 0, [columns, rows]), 1)

@@ -6,20 +6,18 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from core.explain import on_picture
+from core.explain import around_peak, on_picture
 from core.types import Finding, ImageResult, Radiograph
 
-LEVEL = 0.5
-"""Share of the heatmap's maximum from which on a place belongs to the region."""
 _SIDE = 512  # the map has some 7 x 7 cells, so a finer grid would draw interpolation
 
 
 def outline(radiograph: Radiograph, result: ImageResult) -> NDArray[np.float64] | None:
     """Nx2 (column, row), first point = last point; None where nothing is suspected or no evidence.
 
-    The largest area whose heat is at least LEVEL of the maximum. Coordinates as in DICOM (PS3.3
-    C.10.5.1.2): the top left corner of the picture is (0, 0), the centre of its first pixel
-    (0.5, 0.5).
+    The region that the pages draw: connected with the heatmap's peak, at least half as high.
+    Coordinates as in DICOM (PS3.3 C.10.5.1.2), of the pixels that the file has: the top left corner
+    of the picture is (0, 0), the centre of its first pixel (0.5, 0.5).
     """
     found, heatmap = result.fracture, result.heatmap
     if found is None or heatmap is None or found.finding is Finding.NOT_SUSPECTED:
@@ -27,14 +25,16 @@ def outline(radiograph: Radiograph, result: ImageResult) -> NDArray[np.float64] 
     height, width = radiograph.pixels.shape
     scale = min(1.0, _SIDE / max(height, width))
     rows, columns = max(1, round(height * scale)), max(1, round(width * scale))
-    heat = on_picture(heatmap, rows, columns)
-    if heat.max() <= 0:
+    edge = around_peak(on_picture(heatmap, rows, columns))
+    if edge is None:
         return None
-    mask = (heat >= LEVEL * heat.max()).astype(np.uint8)
-    contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    largest = max(contours, key=cv2.contourArea)
-    points = cv2.approxPolyDP(largest, 1.0, True)[:, 0].astype(np.float64)
+    points = cv2.approxPolyDP(edge, 1.0, True)[:, 0].astype(np.float64)
     if len(points) < 3:
         return None
-    points = (points + 0.5) * (width / columns, height / rows)
+    points = (points + 0.5) / (columns, rows) * stored_size(radiograph)[::-1]
     return np.vstack([points, points[:1]])
+
+
+def stored_size(radiograph: Radiograph) -> tuple[int, ...]:
+    """(rows, columns) of the source object, whose own pixels every coordinate refers to."""
+    return radiograph.stored or radiograph.pixels.shape

@@ -33,8 +33,8 @@ log = logging.getLogger(__name__)
 _NUMBERS = (
     *("Rows", "Columns", "SamplesPerPixel", "PlanarConfiguration", "BitsAllocated", "BitsStored"),
     *("HighBit", "PixelRepresentation", "NumberOfFrames", "PixelPaddingValue"),
-    *("PixelPaddingRangeLimit", "PixelSpacing", "ImagerPixelSpacing", "RescaleSlope"),
-    *("RescaleIntercept", "WindowCenter", "WindowWidth"),
+    *("PixelPaddingRangeLimit", "PixelSpacing", "ImagerPixelSpacing", "PixelAspectRatio"),
+    *("RescaleSlope", "RescaleIntercept", "WindowCenter", "WindowWidth"),
 )
 _WORDS = {
     "PhotometricInterpretation": "MONOCHROME1 MONOCHROME2 RGB YBR_FULL YBR_FULL_422 YBR_RCT",
