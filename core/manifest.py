@@ -299,9 +299,10 @@ def _figures(entry: Mapping[str, Any], default: bool) -> dict[str, Any]:
 
 
 def _without_a_point(figure: dict[str, Any]) -> dict[str, Any]:
-    """All or none of a few, from a version that resampled them: that is no interval of no width."""
+    """From a version that resampled all or none of a few, or one patient: an interval of no width
+    is none."""
     low, high = figure.get("low"), figure.get("high")
-    if low is not None and low == high == figure["value"] and figure["value"] in (0, 1):
+    if low is not None and low == high:
         return {**figure, "low": None, "high": None}
     return figure
 

@@ -224,14 +224,19 @@ def compare(settings: Settings, releases: list[Listed]) -> None:
     st.dataframe(table, hide_index=True, width="stretch")
     _theme.html(
         "<p class='soft'>Second minus first; 95 % intervals from drawing the same patients for "
-        "both (1,000 draws). One that holds 0 shows no difference. Brier: less is better.</p>"
+        "both (1,000 draws). One that holds 0 shows no difference. There is none where too few "
+        "patients count, or where all draws are the same, which is no certainty. Brier: less is "
+        "better.</p>"
     )
 
 
 @st.cache_data(max_entries=8, show_spinner="Drawing the same patients for both.")
 def _differences(first: tuple[str, int], second: tuple[str, int]) -> pd.DataFrame:
     rows = [measured.coded(measured.read_scores(Path(path))) for path, _ in (first, second)]
-    return pd.DataFrame([asdict(d) for d in paired.differences(*rows)])
+    found = pd.DataFrame([asdict(d) for d in paired.differences(*rows)])
+    for limit in {"low", "high"} & {*found}:
+        found[limit] = ["no interval" if pd.isna(v) else f"{v:.4f}" for v in found[limit]]
+    return found
 
 
 def add(settings: Settings, _: list[Listed]) -> None:

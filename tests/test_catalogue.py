@@ -190,7 +190,7 @@ def test_what_is_no_zip_is_refused(tmp_path: Path, data: bytes) -> None:
 # --- two compared, and thresholds ----------------------------------------------------------------
 
 
-def test_a_paired_difference_is_that_of_the_figures_and_certain_where_it_is_always() -> None:
+def test_a_paired_difference_is_that_of_the_figures_and_never_certain() -> None:
     rng = np.random.default_rng(0)
     n = 120
     truth = np.tile([0.0, 1.0], n // 2)
@@ -215,7 +215,12 @@ def test_a_paired_difference_is_that_of_the_figures_and_certain_where_it_is_alwa
     right = found["all", "body part right"]
     assert (right.first, right.second, right.difference) == (0.5, 1.0, 0.5)
     same = compare.differences(first, first, draws=20)
-    assert all(d.difference == d.low == d.high == 0 for d in same)
+    # every draw is 0, and that is no interval from 0 to 0
+    assert all(d.difference == 0 and np.isnan([d.low, d.high]).all() for d in same)
+    label = [1.0] * 10 + [0.0] * 14  # positives of five patients, whose AUROC has no interval
+    few = [rows.iloc[:24].assign(positive=label) for rows in (first, better)]
+    none = {d.metric: d for d in compare.differences(*few, draws=20)}
+    assert np.isnan(none["auroc"].low) and not np.isnan(none["brier"].low)
     assert compare.differences(first, better.assign(source="elsewhere"), draws=5) == []
 
 

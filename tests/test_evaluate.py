@@ -130,7 +130,13 @@ def test_the_model_card_tells_images_from_studies_and_reads_older_figures(tmp_pa
     release.metrics.update(json.loads(path.read_text()))
     text = card.model_card(release)
     assert "| fracture | elbow | all | kappa (balanced) | study | 0.167 |" in text
-    assert "| fracture | elbow | all | auroc | image | 0.625 |" in text
+    assert (
+        "| fracture | elbow | all | auroc | image | 0.625 | no interval | 7, 4 positive |" in text
+    )
+    assert "(n=7), 4 positive" in evaluate.table(records)
+    counted = json.loads(path.read_text())["figures"]
+    assert {r.get("positives") for r in counted if r["stage"] == "fracture"} >= {4, 3}
+    assert not any("positives" in r for r in counted if r["stage"] == "body_part")
     for figure in release.metrics["figures"]:
         del figure["level"]
     assert "| study |" not in card.model_card(release)
@@ -178,25 +184,29 @@ def test_what_a_reader_is_asked_to_check_is_counted_of_right_and_wrong():
 def test_every_part_that_stage_1_knows_is_called_by_its_name_or_not():
     """With a model (elbow) what it was taken for, without (hand) what the refusal calls it."""
     elbows = pd.concat([scored.rows()] * 2, ignore_index=True)
+    elbows["patient"] = [str(i) for i in range(len(elbows))]
     hands = elbows.iloc[:10].assign(part="hand", positive=math.nan, truth="other", said="rejected")
     hands["looks_like"] = ["hand"] * 7 + ["elbow", "", "stranger"]
     few = elbows.iloc[:3].assign(part="shoulder", truth="other", said="rejected")
     found = figures(pd.concat([elbows, hands, few], ignore_index=True))
     named = {k[1]: v for k, v in found.items() if k[-1] == "called by its name"}
+    one = figures(pd.concat([elbows, hands.assign(patient="one")], ignore_index=True))
+    assert ("body_part", "hand", "all", "image", "called by its name") not in one
     elbow = (elbows.said == "elbow").mean()
     assert named == pytest.approx({"elbow": elbow, "hand": 0.7, "all": (14 * elbow + 7) / 24})
 
 
 def test_figures_by_view_and_by_metal_where_the_data_set_tells(monkeypatch):
     """Elbows from the side are right, those from the front wrong; metal is known of four."""
-    monkeypatch.setattr(evaluate, "FEWEST_OF_A_KIND", 3)
+    monkeypatch.setattr(evaluate, "FEWEST_OF_A_KIND", 2)
     rows = scored.rows().assign(
         view=["lateral", "frontal", "frontal", "lateral", "frontal", "frontal", "lateral"],
         hardware=[1.0, 0.0, 0.0, 0.0, math.nan, math.nan, math.nan],
     )
     found = figures(rows)
     kinds = {k[2] for k in found} - {"all", "drawn"}
-    assert kinds == {"view lateral", "view frontal", "no metal in the picture"}  # one has metal
+    assert kinds == {"view lateral", "view frontal", "no metal in the picture"}
+    assert "metal in the picture" not in kinds  # of one patient
     lateral, frontal = (("fracture", "elbow", f"view {v}", "image") for v in ("lateral", "frontal"))
     assert found[*lateral, "auroc"] == 1.0 and found[*frontal, "auroc"] == 0.0
     assert found[*lateral, "sensitivity (balanced)"] == 1.0

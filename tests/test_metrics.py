@@ -148,6 +148,38 @@ def test_what_is_always_right_is_not_certain():
     twins = np.repeat(np.arange(2 * n), 2).astype(str)  # patients count, not pictures
     half = stats.binomtest(n // 2, n // 2).proportion_ci(0.95).low
     assert found(metrics.sensitivity, truth, twins) == (pytest.approx(half), 1.0)
-    assert found(metrics.brier, truth) == (0.0, 0.0)
+    assert np.isnan(found(metrics.brier, truth)).all()  # 0 each time, which is no share
     moved = metrics.bootstrap(metrics.mean, truth, np.full(4 * n, 0.3), who, 100)
-    assert (moved.low, moved.high) == (pytest.approx(0.3), pytest.approx(0.3))
+    assert moved.value == pytest.approx(0.3) and math.isnan(moved.low) and math.isnan(moved.high)
+
+
+def test_one_patient_makes_no_interval():
+    """Who is drawn again each time: 7 of 10 pictures right is not 0.7 for sure."""
+    alone = metrics.bootstrap(metrics.accuracy, np.ones(10), [1] * 7 + [0] * 3, ["a"] * 10, 50)
+    assert alone.value == 0.7 and math.isnan(alone.low) and math.isnan(alone.high)
+    assert str(alone) == "0.700, no interval (n=10)"
+    truth = np.array([1.0, 1.0] + [0.0] * 30)
+    who = ["a", "a", *map(str, range(30))]
+    said = np.array([1.0, 0.0] + [0.0, 1.0] * 15)
+    positive = metrics.bootstrap(metrics.sensitivity, truth, said, who, 50)
+    assert positive.value == 0.5 and math.isnan(positive.low)
+    negative = metrics.bootstrap(metrics.specificity, truth, said, who, 50)
+    assert negative.low < 0.5 < negative.high  # thirty patients
+
+
+@pytest.mark.parametrize("area", [metrics.auroc, metrics.auprc])
+def test_an_area_has_an_interval_from_ten_patients_of_either_class_on(area):
+    """With fewer it would hold the true one far less often than it says."""
+    rng = np.random.default_rng(2)
+    truth = np.repeat([1.0, 0.0], [20, 40])
+    score = rng.random(60) + 0.3 * truth
+
+    def found(positives: int) -> metrics.Estimate:
+        who = [f"p{k % positives}" for k in range(20)] + [f"n{k}" for k in range(40)]
+        return metrics.bootstrap(area, truth, score, who, 50)
+
+    assert found(10).low < found(10).value < found(10).high
+    few = found(9)  # of as many pictures
+    assert few.value == found(10).value and math.isnan(few.low) and math.isnan(few.high)
+    turned = [f"n{k % 9}" for k in range(20)] + [f"p{k}" for k in range(40)]
+    assert math.isnan(metrics.bootstrap(area, 1 - truth, score, turned, 50).low)

@@ -175,6 +175,7 @@ def test_all_or_none_is_no_interval_of_no_width(cascade):
         "specificity (specific)": (1.0, 1.0, 1.0),
         "sensitivity (sensitive)": (1.0, 0.9, 1.0),
         "specificity (sensitive)": (0.0, 0.0, 0.0),
+        "accuracy (sensitive)": (0.7, 0.7, 0.7),  # of one patient
     }
     figures = [
         common | {"metric": name} | dict(zip(("value", "low", "high"), values, strict=True))
@@ -187,3 +188,5 @@ def test_all_or_none_is_no_interval_of_no_width(cascade):
     sensitive = performance(release, BodyPart.HAND, "sensitive")
     assert sensitive.sensitivity == Estimate(1.0, 0.9, 1.0)
     assert sensitive.specificity == Estimate(0.0)
+    [alone] = [f for f in release.metrics["figures"] if f["metric"] == "accuracy (sensitive)"]
+    assert alone["value"] == 0.7 and alone["low"] is alone["high"] is None

@@ -35,10 +35,10 @@ def test_networks_side_by_side(weights, manifest, tmp_path, monkeypatch, capsys)
         logits, _ = cascade.logits_and_features(part, canvases, NAME)
         found = of["champion", part, "auroc"]
         assert found["value"] == pytest.approx(metrics.auroc(val.positive, logits[:, 0]))
-        assert found["n"] == len(val) and found["low"] <= found["value"] <= found["high"]
+        assert found["n"] == len(val) and np.isnan(found["low"])  # a handful of patients
         assert ("champion", part, "auroc - first") not in of
         same = of["champion+champion", part, "auroc - first"]  # the mean of twice the same
-        assert same["value"] == same["low"] == same["high"] == 0
+        assert same["value"] == 0 and np.isnan(same["low"])  # always, and never for sure
         kinds, _ = cascade.logits_and_features("body_part", canvases, NAME)
         named = np.array(cascade.release.stages["body_part"].ensemble.members[0].classes)
         right = np.mean(named[kinds.argmax(1)] == part)

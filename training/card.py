@@ -7,6 +7,7 @@ from typing import Any
 from core.manifest import Release
 from core.types import Mode
 from training import terms
+from training.evaluate import positives
 
 _ROWS = (
     "accuracy",
@@ -125,11 +126,11 @@ def _figures(release: Release) -> str:
     for r in measured.get("figures", []):
         if (r["metric"] in _ROWS or r["stage"] == "members") and r["value"] is not None:
             interval = (
-                f"{r['low']:.3f} to {r['high']:.3f}" if r["low"] is not None else "not defined"
+                f"{r['low']:.3f} to {r['high']:.3f}" if r["low"] is not None else "no interval"
             )
             lines.append(
                 f"| {r['stage']} | {r['part']} | {r['source']} | {r['metric']} "
                 f"| {r.get('level', 'image')} | {r['value']:.3f} | "
-                f"{interval} | {r['n']} |"
+                f"{interval} | {r['n']}{positives(r)} |"
             )
     return "\n".join(lines)

@@ -6,6 +6,7 @@ common cancels: two intervals that overlap may still differ for sure, and the ot
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +22,10 @@ FIGURES = {"auroc": metrics.auroc, "auprc": metrics.auprc, "brier": metrics.brie
 
 @dataclass(frozen=True)
 class Difference:
-    """second minus first, with its 95 % interval over patients; n pictures of both."""
+    """second minus first, with its 95 % interval over patients; n pictures of both.
+
+    low, high: NaN where there is none: too few patients, or every draw is the same.
+    """
 
     part: str
     metric: str
@@ -85,7 +89,11 @@ def difference(
     draws: int,
     seed: int = 0,
 ) -> Difference:
-    """Second less first. ``metrics.bootstrap`` of the difference: its score is the row's number."""
+    """Second less first. ``metrics.bootstrap`` of the difference: its score is the row's number.
+
+    No interval where the figure itself has none (``metrics.enough``), nor where it would have no
+    width: that four of four are right both times does not make a difference of 0 certain.
+    """
     one, two = scores
 
     def apart(t: Array, rows: Array) -> float:
@@ -95,4 +103,6 @@ def difference(
     numbers = np.arange(len(truth), dtype=float)
     e = metrics.bootstrap(apart, truth, numbers, patients, draws, seed)
     first, second = metric(truth, one), metric(truth, two)
-    return Difference(part, name, first, second, e.value, e.low, e.high, e.n)
+    told = all(metrics.enough(metric, truth, score, patients) for score in scores)
+    low, high = (e.low, e.high) if told else (math.nan, math.nan)
+    return Difference(part, name, first, second, e.value, low, high, e.n)

@@ -7,8 +7,10 @@ measured one picture at a time, as a reader waits for it.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -87,8 +89,15 @@ def _of_all(rows: pd.DataFrame, draws: int) -> Iterator[dict[str, Any]]:
     wanted = {f"auroc, {str(c).removeprefix(MEMBER)}": figure(rows[c].to_numpy(float))
               for c in (*names, ENSEMBLE)}  # fmt: skip
     wanted["auroc, ensemble - ResNet50"] = lambda t, row: together(t, row) - alone(t, row)
+    told = all(
+        metrics.enough(metrics.auroc, truth[of == p], first[of == p], rows.patient[of == p])
+        for p in np.unique(of)
+    )
     for name, metric in wanted.items():
-        yield _record(MEAN, name, metrics.bootstrap(metric, truth, number, rows.patient, draws))
+        estimate = metrics.bootstrap(metric, truth, number, rows.patient, draws)
+        if not told:
+            estimate = replace(estimate, low=math.nan, high=math.nan)
+        yield _record(MEAN, name, estimate)
 
 
 def _cost(rows: pd.DataFrame, cascade: Cascade, draws: int) -> Iterator[dict[str, Any]]:
@@ -109,7 +118,7 @@ def _cost(rows: pd.DataFrame, cascade: Cascade, draws: int) -> Iterator[dict[str
         yield _record("all", f"milliseconds, {mode}", estimate)
     for mode in Mode:
         size = megabytes(cascade.release.in_mode(mode))
-        yield _record("all", f"megabytes, {mode}", metrics.Estimate(size, size, size, 1))
+        yield _record("all", f"megabytes, {mode}", metrics.Estimate(size, math.nan, math.nan, 1))
 
 
 def megabytes(release: Release) -> float:

@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 
 VIEW, METAL, NO_METAL = "view ", "metal in the picture", "no metal in the picture"
 MEMBER, ENSEMBLE = "member ", "ensemble"
-FEWEST_OF_A_KIND = 10  # labelled pictures of a part; fewer tell nothing of a view
+FEWEST_OF_A_KIND = 10  # patients; fewer tell nothing of a view or of a body part's name
 
 
 def predict(cascade: Cascade, rows: pd.DataFrame) -> pd.DataFrame:
@@ -137,7 +137,8 @@ def labelled(scored: pd.DataFrame, *parts: BodyPart) -> pd.DataFrame:
 
 
 def figures(scored: pd.DataFrame, cascade: Cascade, draws: int = 1000) -> list[dict[str, Any]]:
-    """Every figure as a record: stage, part, source, level, metric, value, low, high, n.
+    """Every figure as a record: stage, part, source, level, metric, value, low, high, n; and where
+    labels are counted, positives.
 
     With a column ``recalled`` (``training.memoriser``) the memoriser's figures stand beside.
     """
@@ -181,7 +182,7 @@ def _kinds(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
         groups |= {f"{VIEW}{view}": group for view, group in rows.groupby("view")}
     if "hardware" in rows:
         groups |= {METAL: rows[rows.hardware == 1], NO_METAL: rows[rows.hardware == 0]}
-    return {k: v for k, v in groups.items() if len(v) >= FEWEST_OF_A_KIND}
+    return {k: v for k, v in groups.items() if v.patient.nunique() >= FEWEST_OF_A_KIND}
 
 
 def _of_kind(
@@ -198,7 +199,12 @@ def _of_kind(
         ("fracture", "specificity (balanced)", metrics.specificity, decision),
     ):
         estimate = metrics.bootstrap(metric, truth, score, who, draws)
-        yield record(name, part, source, what, estimate)
+        yield _of_labels(record(name, part, source, what, estimate), truth)
+
+
+def _of_labels(found: dict[str, Any], truth: np.ndarray) -> dict[str, Any]:
+    """A record with how many of its n are positive, without which n says little."""
+    return found | {"positives": int(truth.sum())}
 
 
 def record(
@@ -258,7 +264,7 @@ def _stage1(
     if len(told):
         right = told.looks_like == told.part.str.replace("_", " ")
         yield record("body_part", "other", source, "named right", share(told, right))
-    counts = certain.part.value_counts()
+    counts = certain.groupby("part").patient.nunique()
     known = [k for k in kinds if k != BodyPart.OTHER and counts.get(k, 0) >= FEWEST_OF_A_KIND]
     named = certain[certain.part.isin(known)]
     right = (named.said == named.part) | (named.looks_like == named.part.str.replace("_", " "))
@@ -279,7 +285,7 @@ def _stage2(
         name: str, metric: metrics.Metric, score: np.ndarray, biased: bool = False
     ) -> dict[str, Any]:
         estimate = metrics.bootstrap(metric, truth, score, who, draws, biased=biased)
-        return record("fracture", part, source, name, estimate, level)
+        return _of_labels(record("fracture", part, source, name, estimate, level), truth)
 
     yield measure("auroc", metrics.auroc, p)
     yield measure("auprc", metrics.auprc, p)
@@ -334,8 +340,13 @@ def table(records: list[dict[str, Any]]) -> str:
     for r in records:
         e = metrics.Estimate(r["value"], r["low"], r["high"], r["n"])
         where = f"{r['stage']:<12}{r['part']:<27}{r['source']:<{wide}}{r['level']:<7}"
-        lines.append(f"{where}{r['metric']:<32}{e}")
+        lines.append(f"{where}{r['metric']:<32}{e}{positives(r)}")
     return "\n".join(lines)
+
+
+def positives(r: dict[str, Any]) -> str:
+    """What stands behind the n of a record: how many are positive, where that is known."""
+    return f", {r['positives']} positive" if r.get("positives") is not None else ""
 
 
 def about(cascade: Cascade, rows: pd.DataFrame, split: str, draws: int) -> dict[str, Any]:
@@ -355,7 +366,13 @@ def write(
     records: list[dict[str, Any]], folder: Path, about: dict[str, Any], name: str = "metrics.json"
 ) -> Path:
     """``metrics.json``: about (release, data, split, …, confusion) and figures; NaN as null."""
-    clean = json.loads(pd.DataFrame(records).to_json(orient="records"))
+    table = pd.DataFrame(records)
+    if "positives" in table:  # of some; beside those that have none they would become fractions
+        table["positives"] = table.positives.astype("Int64")
+    clean = json.loads(table.to_json(orient="records"))
+    for r in clean:
+        if r.get("positives", 0) is None:
+            del r["positives"]
     path = folder / name
     files.write_json(path, {**about, "figures": clean})
     return path

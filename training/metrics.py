@@ -10,11 +10,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Metric = Callable[[NDArray[np.float64], NDArray[np.float64]], float]
+# Patients of either class from which on the interval of an area under a curve is given. With 14 of
+# one class 90 % of them hold the true area, with 5 85 %, with 1 76 %.
+FEWEST_OF_A_CLASS = 10
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure with its 95 % interval (percentile bootstrap over groups) and its n."""
+    """A figure with its 95 % interval (percentile bootstrap over groups) and its n.
+
+    low, high: NaN where there is no interval, as of too few patients.
+    """
 
     value: float
     low: float
@@ -24,6 +30,8 @@ class Estimate:
     def __str__(self) -> str:
         if math.isnan(self.value):
             return f"not defined (n={self.n})"
+        if math.isnan(self.low):
+            return f"{self.value:.3f}, no interval (n={self.n})"
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}] (n={self.n})"
 
 
@@ -150,6 +158,7 @@ def bootstrap(
     draws: int = 1000,
     seed: int = 0,
     biased: bool = False,
+    fewest: int = FEWEST_OF_A_CLASS,
 ) -> Estimate:
     """``metric(truth, score)`` with its interval from resampling whole groups (patients).
 
@@ -159,11 +168,15 @@ def bootstrap(
     bootstrap, Davison and Hinkley 1997, 5.2), as either alone can leave the value outside.
 
     Where all are right, or none, every draw is as well, and the percentiles would claim certainty:
-    the interval is ``exact`` then.
+    the interval is ``exact`` then. There is none where too few patients count (``enough``), nor
+    where it would have no width otherwise.
     """
     t, s = np.asarray(truth, float), np.asarray(score, float)
     if not len(t):
         return Estimate(math.nan, math.nan, math.nan, 0)
+    value = metric(t, s)
+    if not enough(metric, t, s, groups, fewest):
+        return Estimate(value, math.nan, math.nan, len(t))
     _, code = np.unique(np.asarray(groups, str), return_inverse=True)
     order = np.argsort(code, kind="stable")
     members = np.split(order, np.flatnonzero(np.diff(code[order])) + 1)
@@ -174,12 +187,31 @@ def bootstrap(
         values.append(metric(t[index], s[index]))
     finite = np.array([v for v in values if not math.isnan(v)])
     low, high = np.percentile(finite, (2.5, 97.5)) if len(finite) else (math.nan, math.nan)
-    value = metric(t, s)
     if biased:
         low, high = max(0.0, min(low, 2 * value - high)), min(1.0, max(high, 2 * value - low))
     if low == high == value and value in (0.0, 1.0):
         low, high = exact(metric, t, s, code)
+    if math.isclose(low, high, abs_tol=1e-9):
+        low = high = math.nan
     return Estimate(value, float(low), float(high), len(t))
+
+
+def enough(
+    metric: Metric,
+    truth: ArrayLike,
+    score: ArrayLike,
+    groups: Sequence[str] | NDArray[np.object_],
+    fewest: int = FEWEST_OF_A_CLASS,
+) -> bool:
+    """Whether enough patients (groups) count for an interval of the metric.
+
+    One patient alone is drawn again each time, so two at least; of either class where the metric is
+    an area under a curve, and there ``fewest`` at least. Sensitivity and specificity are of one.
+    """
+    t, s, who = np.asarray(truth, float), np.asarray(score, float), np.asarray(groups, str)
+    least = max(2, fewest) if metric in (auroc, auprc) else 2
+    counted = _counted(metric, t, s) or [np.ones(len(t), bool)]
+    return all(len(np.unique(who[rows])) >= least for rows in counted)
 
 
 def exact(

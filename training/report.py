@@ -69,12 +69,14 @@ def by_kind(records: list[dict[str, Any]]) -> pd.DataFrame:
 
 
 def _text(r: dict[str, Any]) -> str:
-    """``0.830 [0.781, 0.872]``; a figure read from metrics.json has None where it has no value."""
+    """``0.830 [0.781, 0.872]``; a figure read from metrics.json has None where it has no value, or
+    no interval."""
     value, low, high = (r[k] for k in ("value", "low", "high"))
     if value is None or np.isnan(value):
         return "not defined"
-    interval = "" if low is None or np.isnan(low) else f" [{low:.3f}, {high:.3f}]"
-    return f"{value:.3f}{interval}"
+    if low is None or np.isnan(low):
+        return f"{value:.3f} (no interval)"
+    return f"{value:.3f} [{low:.3f}, {high:.3f}]"
 
 
 def all_figures(records: list[dict[str, Any]]) -> pd.DataFrame:
@@ -123,8 +125,9 @@ footer {{ border-top: 1px solid {LINE}; margin-top: 2.4rem; padding-top: .6rem;
   font-size: .82rem; }}
 """
 _LEGEND = (
-    "Intervals are 95 %, from resampling patients. The memoriser recalls a patient's label from "
-    "training and sees no pixels: where splits share no patient it knows only the majority label. "
+    "Intervals are 95 %, from resampling patients; figures of too few patients have none. The "
+    "memoriser recalls a patient's label from training and sees no pixels: where splits share no "
+    "patient it knows only the majority label. "
     "By study: the mean of the views' probabilities. The operating points were chosen on "
     "validation, by image, and are marked on the curve by image. A positive label means "
 )
