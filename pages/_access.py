@@ -142,10 +142,10 @@ def _sign_in(access: Access) -> Role:
         _audit.write("access.refused", actor(), why="no role")
         _sign_out_button()
         raise AccessRefused("You are signed in, but nobody has given you a role here.")
-    _sign_ins.let_in(_session(), claims, time.time())
     if "signed_in" not in st.session_state:
         _audit.write("person.signed_in", actor(), role=found.value)
         st.session_state["signed_in"] = True
+    _sign_ins.let_in(_session(), claims, time.time())
     st.fragment(_watch, run_every=POLL_SECONDS)(access)
     return found
 

@@ -303,6 +303,21 @@ def test_a_tab_that_was_signed_out_elsewhere_leaves_the_cookie_alone(
     assert logged_out
 
 
+def test_a_sign_in_that_cannot_be_written_does_not_happen(
+    login: dict[str, float], home: Path
+) -> None:
+    stranger = signed_in(login["now"])
+    stranger.user |= {"sub": "2", "roles": []}
+    stranger.run()
+    assert ("access.refused", "2", {"why": "no role"}) in events()
+    with sqlite3.connect(home / "bone.sqlite") as connection:
+        connection.execute("DROP TABLE audit_head")
+    app = signed_in(login["now"]).run()
+    assert not app.exception and "could not be read or written" in text(app)
+    assert not app.file_uploader and "role" not in app.session_state
+    assert not _access._sign_ins.knows("test session id")  # nor does it upload
+
+
 def test_a_click_counts_in_a_fragment_and_a_poll_does_not(login: dict[str, float]) -> None:
     from streamlit.proto.BackMsg_pb2 import BackMsg
     from streamlit.runtime.app_session import AppSession
