@@ -3,7 +3,8 @@
 A study's probability is the mean over its views, as MURA defines it (Rajpurkar et al. 2017,
 arXiv:1712.06957, section 2). Views that another part's fracture model assessed are left out of it:
 their probabilities mean something else. Where both sides of the body are in it, the mean is that of
-the side with the higher one: a broken left hand is not made half as broken by a sound right one.
+the side with the graver finding, then with the higher mean: a broken left hand is not made half as
+broken by a sound right one.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from core.types import (
     FracturePrediction,
     ImageResult,
     MemberPrediction,
+    OperatingPoint,
 )
 from core.words import percent
 
@@ -68,7 +70,11 @@ class StudyResult:
     def counted(self) -> tuple[ImageResult, ...]:
         """The views whose mean is the probability."""
         same = [v for v in self.views if v.part is not None and v.part == self.body_part]
-        return _of_the_worse_side(same)
+        either = _either_side(same)
+        if not either or self.probability is None:
+            return tuple(same)
+        told = self.probability  # the side that it is of was chosen by operating points
+        return min(either.values(), key=lambda some: abs(_mean(_predictions(some)) - told))
 
     @property
     def side(self) -> str:
@@ -102,17 +108,18 @@ def combine(id: str, views: Sequence[ImageResult], release: Release) -> StudyRes
         told = (*_cautions(views), *_photographs(views), *_left_out(views))
         return StudyResult(id, tuple(views), notes=told)
     named = [v for v in views if v.part == part]
-    counted = [v.fracture for v in _of_the_worse_side(named) if v.fracture is not None]
-    probability = _mean(counted)
-    points, members = release.stages[part].operating_points, _members(counted)
+    points = release.stages[part].operating_points
+    worse, sides = _worse_side(named, points)
+    counted = _predictions(_either_side(named).get(worse, named))
+    probability, finding = _together(counted, points)
+    members = _members(counted)
     said = [m.probability for m in members]
-    finding = finding_of(probability, points, said)
     notes = (
         *_cautions(views),
         *_photographs(views),
         *_unsure(named),
         *_parts(views),
-        *_sides(named),
+        *sides,
         *([_contradiction(members)] if contradict(said, points) else []),
         *_findings([f.finding for f in counted]),
         *_left_out(views),
@@ -185,33 +192,48 @@ def _part(views: Sequence[ImageResult]) -> BodyPart | None:
     return max(votes, key=weight) if votes else None
 
 
+def _predictions(views: Sequence[ImageResult]) -> list[FracturePrediction]:
+    return [v.fracture for v in views if v.fracture is not None]
+
+
 def _mean(counted: Sequence[FracturePrediction]) -> float:
     return sum(f.probability for f in counted) / len(counted)
 
 
-def _by_side(views: Sequence[ImageResult]) -> dict[str, float]:
-    """Mean probability of the views of each side, where both are there; else nothing."""
-    found = {
-        side: [v.fracture for v in views if v.origin.side == side and v.fracture is not None]
-        for side in SIDES
-    }
-    return {side: _mean(some) for side, some in found.items()} if all(found.values()) else {}
+def _together(
+    counted: Sequence[FracturePrediction], points: Sequence[OperatingPoint]
+) -> tuple[float, Finding]:
+    probability = _mean(counted)
+    return probability, finding_of(probability, points, [m.probability for m in _members(counted)])
 
 
-def _of_the_worse_side(views: Sequence[ImageResult]) -> tuple[ImageResult, ...]:
-    """The views that count, of those of one part; one that names no side counts on either."""
-    means = _by_side(views)
-    worse = max(means, key=lambda side: means[side], default="")
-    return tuple(v for v in views if not worse or v.origin.side in ("", worse))
+def _either_side(views: Sequence[ImageResult]) -> dict[str, tuple[ImageResult, ...]]:
+    """The views that count on each side, of those of one part; nothing where one side is missing.
+
+    One that names no side counts on either.
+    """
+    if not set(SIDES) <= {v.origin.side for v in views}:
+        return {}
+    return {side: tuple(v for v in views if v.origin.side in ("", side)) for side in SIDES}
 
 
-def _sides(views: Sequence[ImageResult]) -> list[str]:
-    means = _by_side(views)
-    if not means:
-        return []
-    said = ", ".join(f"{SIDES[side]} {percent(mean)}" for side, mean in means.items())
-    worse = max(means, key=lambda side: means[side])
-    return [f"Views of both sides ({said}). The result is that of the {SIDES[worse]} side alone."]
+def _worse_side(
+    views: Sequence[ImageResult], points: Sequence[OperatingPoint]
+) -> tuple[str, list[str]]:
+    """The side that the result is of, and a sentence on both; "" where one alone is there.
+
+    By its finding first: where networks contradict each other on one side, its mean may be the
+    higher one and yet be doubtful, and the other side's suspected.
+    """
+    told = {s: _together(_predictions(v), points) for s, v in _either_side(views).items()}
+    if not told:
+        return "", []
+    order = list(Finding)
+    worse = max(told, key=lambda side: (order.index(told[side][1]), told[side][0]))
+    said = "; ".join(f"{SIDES[s]} {_IN_WORDS[f]}, {percent(p)}" for s, (p, f) in told.items())
+    return worse, [
+        f"Views of both sides ({said}). The result is that of the {SIDES[worse]} side alone."
+    ]
 
 
 def _cautions(views: Sequence[ImageResult]) -> list[str]:

@@ -17,8 +17,10 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from core import imaging
 from core.__main__ import main
 from core.batch import inputs, summary, tables
 from core.batch.flow import ahead, chunks, prefetched
@@ -29,6 +31,7 @@ from core.errors import BatchFailed, ImageRejected, PathRefused
 from core.origin import Origin
 from core.settings import ROOT, ImageLimits
 from tests.batches import Stand, fill, hostile, scorer
+from tests.simulated import encoded, phantom
 from tests.test_cli import KEYS
 from tests.waiting import eventually
 
@@ -517,10 +520,33 @@ def test_what_a_file_warns_of_stands_in_table_and_summary(tmp_path):
     record["origin"] = Origin(frames=3, cautions=said[:1]).to_json()
     assert tables.image_row(record)["cautions"] == " ".join(said)
     assert tables.result_of(record).to_row()["cautions"] == " ".join(said)
-    figure = summary._figure(0.9, record | {"body_part": {"label": "hand"}}, "")
-    assert figure.endswith(f"<br>Raw &lt;data&gt;.<br>{said[1]}</figcaption></figure>")
+    part = {"label": "hand", "probability": 0.6, "probabilities": {"hand": 0.6}}
+    fracture = {"probability": 0.9, "finding": "suspected"}
+    whole = record | {"reason": None, "body_part": part, "fracture": fracture}
+    unsure = "Please check the body part: the first stage is not sure of it (hand 60 %)."
+    figure = summary._figure(0.9, whole | {"photograph": {"corners": None}}, "")
+    assert figure.endswith(
+        f"<br>Raw &lt;data&gt;.<br>{said[1]}<br>This looks like a photograph, and was read as it "
+        f"was taken.<br>{unsure}</figcaption></figure>"
+    )
     del record["origin"]  # of an older version
     assert tables.image_row(record)["cautions"] is None
+
+
+def test_a_small_picture_shows_what_was_assessed():
+    pixels = np.zeros((80, 160), np.uint8)
+    pixels[20:60, 80:] = phantom(40, 80)
+    colours = np.dstack([pixels, pixels, pixels // 2])  # a photograph, by its cast
+    data = encoded(colours, "PNG")
+    cut = [[0.5, 0.25], [1.0, 0.25], [1.0, 0.75], [0.5, 0.75]]
+    sizes = []
+    for photograph in (None, {"corners": None}, {"corners": cut}):
+        record = {"file": "a.png", "sha256": imaging.sha256(data), "reason": None}
+        record |= {"release": "r", "release_sha256": "0" * 64, "milliseconds": 1.0}
+        record |= {"body_part": None, "fracture": None, "photograph": photograph}
+        small = summary.thumbnail(data, record, 120, ImageLimits())
+        sizes.append(imaging.decode(small, "small.jpg", ImageLimits()).pixels.shape)
+    assert sizes == [(60, 120), (60, 120), (40, 80)]
 
 
 def test_an_unexpected_error_in_one_file_is_its_row_alone(tmp_path, monkeypatch, caplog):

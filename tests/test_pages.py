@@ -484,7 +484,15 @@ def test_a_saved_picture_says_what_it_is() -> None:
 
 @pytest.mark.parametrize(
     ("value", "words"),
-    [(0.0, "0"), (0.004, "&lt;1"), (0.125, "12"), (0.996, "&gt;99"), (1.0, "100")],
+    [
+        (0.0, "0"),
+        (0.004, "&lt;1"),
+        (0.005, "&lt;1"),
+        (0.125, "12"),
+        (0.995, "&gt;99"),
+        (0.996, "&gt;99"),
+        (1.0, "100"),
+    ],
 )
 def test_percent_is_never_more_certain_than_the_probability(value: float, words: str) -> None:
     assert _theme.percent(value) == f"{words}&nbsp;%"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from core.types import (
     Finding,
     FracturePrediction,
     ImageResult,
+    MemberPrediction,
 )
 from tests import simulated
 from tests.simulated import phantom
@@ -175,10 +177,28 @@ def test_both_sides_are_not_averaged_with_each_other(release: Release) -> None:
     study = combine("s", views, release)
     assert study.probability == pytest.approx(0.85) and study.finding is Finding.SUSPECTED
     assert study.counted == (views[0], views[2]) and named(study) == "hand, left"
-    sides = "Views of both sides (left 85 %, right 5 %). The result is that of the left side alone."
-    assert sides in study.notes
+    assert (
+        "Views of both sides (left suspected, 85 %; right not suspected, 5 %). The result is that "
+        "of the left side alone."
+    ) in study.notes
     one = combine("s", views[:1], release)
     assert named(one) == "hand, left" and one.notes == ()
+
+
+def test_a_suspected_side_is_not_hidden_behind_a_doubtful_one(release: Release) -> None:
+    """Networks that contradict each other make a side doubtful, whatever its mean."""
+    torn = (MemberPrediction("ResNet50", 0.99, 0.5), MemberPrediction("Other", 0.02, 0.5))
+    doubtful = dataclasses.replace(
+        view(0.8, origin=Origin("L")), fracture=FracturePrediction(0.8, Finding.DOUBTFUL, torn)
+    )
+    suspected = view(0.75, origin=Origin("R"))
+    study = combine("s", [doubtful, suspected], release)
+    assert (study.finding, study.probability) == (Finding.SUSPECTED, 0.75)
+    assert study.counted == (suspected,) and study.side == "R" and study.members == ()
+    assert study.notes == (
+        "Views of both sides (left doubtful, 80 %; right suspected, 75 %). The result is that of "
+        "the right side alone.",
+    )
 
 
 def test_a_view_that_names_no_side_counts_on_either(release: Release) -> None:

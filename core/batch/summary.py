@@ -10,16 +10,16 @@ from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 
-from core import imaging
+from core import film, imaging
 from core.batch.inputs import Source
 from core.batch.journal import Journal, Record
-from core.batch.tables import origin_of
+from core.batch.tables import result_of
 from core.display import encoded, to_8_bit
 from core.errors import ImageRejected
 from core.files import write_atomically
-from core.grey import Grey
 from core.manifest import Release
 from core.settings import ImageLimits
+from core.study import notes_of
 from core.words import percent
 
 SHOWN = 60  # thumbnails of the most suspected
@@ -82,7 +82,7 @@ def _page(tally: _Tally, release: Release, source: Source, limits: ImageLimits) 
     if tally.top:
         yield f"<h2>Most suspected ({len(tally.top)})</h2><div class='grid'>"
         for probability, _, name, record in sorted(tally.top, key=lambda t: (-t[0], -t[1])):
-            yield _figure(probability, record, _thumbnail(source, name, record["sha256"], limits))
+            yield _figure(probability, record, _thumbnail(source, name, record, limits))
         yield "</div>"
     if tally.reasons:
         yield f"<h2>Not assessed ({tally.reasons.total()})</h2><table>"
@@ -123,7 +123,7 @@ def _figure(probability: float, record: Record, thumbnail: str) -> str:
         if thumbnail
         else "Not readable now"
     )
-    told = "".join(f"<br>{escape(said)}" for said in origin_of(record).alone)
+    told = "".join(f"<br>{escape(said)}" for said in notes_of(result_of(record)))
     share = escape(percent(probability))
     return (
         f"<figure><div>{picture}</div><figcaption><b>Suspected, {share}</b>, "
@@ -132,18 +132,22 @@ def _figure(probability: float, record: Record, thumbnail: str) -> str:
     )
 
 
-def _thumbnail(source: Source, name: str, sha256: str, limits: ImageLimits) -> str:
+def _thumbnail(source: Source, name: str, record: Record, limits: ImageLimits) -> str:
     """The picture again, small, as base64 of a JPEG; empty if the file has gone or changed."""
     try:
         data = source.read(name, limits)
-        if imaging.sha256(data) != sha256:
+        if imaging.sha256(data) != record["sha256"]:
             return ""
-        pixels = imaging.decode(data, name, limits).pixels
+        return base64.b64encode(thumbnail(data, record, SIDE, limits)).decode()
     except ImageRejected:
         return ""
-    return base64.b64encode(thumbnail(pixels, SIDE)).decode()
 
 
-def thumbnail(pixels: Grey, side: int) -> bytes:
-    """HxW grey pixels as a JPEG of at most ``side`` pixels a side."""
-    return encoded(to_8_bit(pixels, side))
+def thumbnail(data: bytes, record: Record, side: int, limits: ImageLimits) -> bytes:
+    """What was assessed of a file, as a JPEG of at most ``side`` pixels a side.
+
+    data: the file that ``record`` is of. Raises ImageRejected where it cannot be read.
+    """
+    decoded = imaging.decode(data, record["file"], limits, digest=record["sha256"])
+    seen = film.as_seen(decoded, film.way_of(result_of(record).photograph))
+    return encoded(to_8_bit(seen.pixels, side))
