@@ -10,6 +10,7 @@ import ipaddress
 import math
 import os
 import threading
+import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -21,6 +22,8 @@ from core.settings import given, number
 OPEN = "BONE_OPEN_WITHOUT_LOGIN"
 OPEN_MEANS = "anybody-on-the-network"
 LONGEST_SIGN_IN_HOURS = 12.0
+RESERVED = ("listener", "program", "system", "local", "unnamed")
+"""Actors of the audit that are no person's names, or stand for who gave none."""
 MOST_SIGN_INS = 10_000  # that are remembered, and as many sessions
 
 
@@ -88,7 +91,7 @@ class Access:
     def role_of(self, claims: Mapping[str, Any]) -> Role | None:
         """The highest role that a signed-in person has by claim or by list; None for none.
 
-        An e-mail address counts only where the provider has not said that it is unverified.
+        An e-mail address counts where the provider calls it verified or leaves that open.
         """
         named = claims.get(self.claim) or ()
         told = {named} if isinstance(named, str) else {str(n) for n in named}
@@ -187,9 +190,18 @@ def name_of(claims: Mapping[str, Any]) -> str:
     return _address(claims) or str(claims.get("sub") or "unknown")
 
 
+def may_be_called(name: str) -> bool:
+    """Whether a reader may say to be this: no name of the program's own, and one line of text."""
+    control = {"Cc", "Cs", "Zl", "Zp"}
+    return name.strip().casefold() not in RESERVED and not any(
+        unicodedata.category(c) in control for c in name
+    )
+
+
 def _address(claims: Mapping[str, Any]) -> str:
-    """The e-mail address; "" where there is none, or the provider calls it unverified."""
-    verified = claims.get("email_verified", True) is not False
+    """The e-mail address; "" where there is none, or it is said to be anything but verified."""
+    # Some providers write the claim as text.
+    verified = str(claims.get("email_verified", True)).casefold() == "true"
     return str(claims.get("email") or "") if verified else ""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import shutil
 import tempfile
@@ -14,6 +15,7 @@ from core.errors import CascadeError, of_disk
 from core.files import make_private
 from core.settings import Settings
 
+log = logging.getLogger(__name__)
 LEAST_FREE = 2**30
 
 
@@ -38,6 +40,9 @@ def _look(name: str, check: Callable[[Settings], str], settings: Settings) -> Fi
         return Finding(name, False, str(error))
     except OSError as error:
         return Finding(name, False, of_disk(error))
+    except Exception as error:  # the boundary of one look: the others are told all the same
+        log.exception("Could not look at %s.", name)
+        return Finding(name, False, f"It could not be looked at ({type(error).__name__}).")
 
 
 def _release(settings: Settings) -> str:

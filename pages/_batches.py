@@ -190,22 +190,21 @@ def all_batches(home: Path) -> list[Batch]:
     return sorted(found, key=lambda b: b.created, reverse=True)
 
 
-def purge(home: Path, days: int, now: float | None = None) -> int:
-    """Remove batches that began more than so many days ago and do not run; how many there were.
+def past(home: Path, days: int, now: float | None = None) -> list[Batch]:
+    """Batches that began more than so many days ago and do not run.
 
-    What a crash left before it was a batch goes, too: it may hold the dropped files already.
+    What a crash left before it was a batch is one, too: it may hold the dropped files already.
     now: seconds since 1970.
     """
-    removed, limit = 0, (now or time.time()) - 86400 * days
+    found, limit = [], (now or time.time()) - 86400 * days
     for folder in (home / "batches").glob("*/"):
         try:
             batch = Batch.read(folder)
         except (OSError, ValueError, KeyError):
             batch = Batch(folder, "", folder, folder.stat().st_mtime)
         if batch.created < limit and not batch.running:
-            batch.remove()
-            removed += not folder.exists()
-    return removed
+            found.append(batch)
+    return found
 
 
 def of_folder(path: str, settings: Settings) -> Batch:

@@ -6,8 +6,13 @@ import contextlib
 import logging
 import threading
 import time
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from core.settings import Settings
+
+if TYPE_CHECKING:
+    from core.store import Store
 
 log = logging.getLogger(__name__)
 _once = threading.Lock()  # of the process, and never given back
@@ -32,20 +37,26 @@ def purge(settings: Settings) -> None:
 
     The boundary of the thread: what goes wrong is in the log, and is tried again an hour later.
     """
-    from core.store import PROGRAM, Store
-    from pages import _batches
+    from core.store import Store
 
     if settings.retention_days is None:
         return
-    removed = 0
-    try:
-        if removed := _batches.purge(settings.home, settings.retention_days):
-            log.info("%d batches were past their time and are removed.", removed)
-    except Exception:
-        log.exception("Old batches could not be removed.")
     try:
         with contextlib.closing(Store.open(settings)) as store:  # removes old studies as it opens
-            if removed:
-                store.audit("batches.purged", PROGRAM, batches=removed)
+            _batches_of(settings.home, settings.retention_days, store)
     except Exception:
-        log.exception("Old studies could not be removed.")
+        log.exception("What is past its time could not be removed.")
+
+
+def _batches_of(home: Path, days: int, store: Store) -> None:
+    """Remove old batches; where the audit cannot be written, they stay."""
+    from core.store import PROGRAM
+    from pages import _batches
+
+    if not (old := _batches.past(home, days)):
+        return
+    store.audit("batches.purged", PROGRAM, batches=len(old))
+    for batch in old:
+        batch.remove()
+    stay = sum(batch.folder.exists() for batch in old)
+    log.info("%d batches were past their time; %d could not be removed.", len(old), stay)

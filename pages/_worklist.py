@@ -10,6 +10,7 @@ from urllib.parse import quote, unquote
 
 import streamlit as st
 
+from core.access import may_be_called
 from core.settings import Settings
 from pages import _access, _theme
 
@@ -23,6 +24,7 @@ WHAT_A_NAME_IS_FOR = (
     "Stands beside your decisions, in the audit and in the exports. This browser keeps it for "
     "twelve hours."
 )
+NOT_THIS_NAME = "Please take another name: this one cannot stand beside what a reader does."
 MOST_CHARACTERS = 60
 READER = "reader"  # in the session: the name that was typed, "" where it was taken back
 COOKIE = "bone_reader"
@@ -46,8 +48,11 @@ def reader() -> str:
     if (person := _access.actor()) != _access.LOCAL:
         return person
     if READER in st.session_state:
-        return str(st.session_state[READER]).strip()
-    return unquote(st.context.cookies.get(COOKIE, "")).strip()[:MOST_CHARACTERS]
+        name = str(st.session_state[READER])
+    else:
+        name = unquote(st.context.cookies.get(COOKIE, ""))
+    name = name.strip()[:MOST_CHARACTERS]
+    return name if may_be_called(name) else ""
 
 
 def reading_as() -> None:
@@ -98,6 +103,8 @@ def ask_reader(key: str) -> None:
         on_change=keep,
         help=WHAT_A_NAME_IS_FOR,
     )
+    if not may_be_called(str(st.session_state.get(READER, ""))):
+        _theme.notice(NOT_THIS_NAME)
     _remember()
 
 
@@ -144,6 +151,9 @@ def _asked(key: str, disabled: bool) -> bool:
             return False
     if not name.strip():
         _theme.notice("Please say who reads it first.")
+        return False
+    if not may_be_called(name):
+        _theme.notice(NOT_THIS_NAME)
         return False
     st.session_state[READER] = name
     return True

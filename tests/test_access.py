@@ -24,6 +24,7 @@ from core.access import (
     check_room,
     is_loopback,
     is_stale,
+    may_be_called,
     name_of,
 )
 from core.errors import AccessRefused, SettingsInvalid
@@ -33,6 +34,7 @@ from pages import _access
 from tests.simulated import encoded, phantom
 
 APP = str(ROOT / "streamlit_app.py")
+UNVERIFIED = (False, "false", "False", 0, "", None, "no")
 
 
 pytestmark = pytest.mark.usefixtures("fresh_app")
@@ -99,6 +101,9 @@ def test_roles_by_claim_and_by_list() -> None:
         {"BONE_READERS": "a@x.org, B@x.org", "BONE_ADMINS": "sub-7", "BONE_ROLES_CLAIM": "groups"}
     )
     assert access.role_of({"sub": "1", "email": "A@X.org"}) is Role.READER
+    for said in (True, "true", "True"):
+        claims = {"sub": "1", "email": "a@x.org", "email_verified": said}
+        assert access.role_of(claims) is Role.READER
     assert access.role_of({"sub": "SUB-7"}) is Role.ADMIN
     assert access.role_of({"sub": "1", "groups": ["trainer", "staff"]}) is Role.TRAINER
     assert access.role_of({"sub": "1", "groups": "reader"}) is Role.READER
@@ -108,7 +113,7 @@ def test_roles_by_claim_and_by_list() -> None:
         {"sub": "", "email": ""},
         {"sub": "1", "email": "c@x.org"},
         {"sub": "1", "roles": ["admin"]},
-        {"sub": "1", "email": "a@x.org", "email_verified": False},
+        *({"sub": "1", "email": "a@x.org", "email_verified": v} for v in UNVERIFIED),
         {"sub": "1", "groups": "administrator"},
     ):
         assert access.role_of(claims) is None
@@ -171,8 +176,16 @@ def test_the_memory_of_sign_ins_is_bounded_and_nobody_is_locked_out() -> None:
 def test_an_unverified_address_signs_nothing() -> None:
     claims = {"sub": "sub-1", "email": "chief@x.org"}
     assert name_of(claims) == name_of(claims | {"email_verified": True}) == "chief@x.org"
-    assert name_of(claims | {"email_verified": False}) == "sub-1"
+    assert {name_of(claims | {"email_verified": v}) for v in UNVERIFIED} == {"sub-1"}
     assert name_of({"email": None, "sub": None}) == "unknown"
+
+
+@pytest.mark.parametrize(
+    "name", ["listener", " Program ", "SYSTEM", "local", "a\nb", "a\tb", "a\x85b", "a\u2028b"]
+)
+def test_nobody_is_called_as_the_program_or_on_two_lines(name: str) -> None:
+    assert not may_be_called(name)
+    assert may_be_called("Jürgen O'Neill-王 (2)") and may_be_called("Listener-Smith")
 
 
 # The app

@@ -64,6 +64,18 @@ def test_each_ill_part_is_named(
     assert [f.ok for f in full] == [True, True, False, True, True] and "free" in full[2].detail
 
 
+def test_what_cannot_be_looked_at_is_told(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog
+) -> None:
+    def odd(_: Settings) -> str:
+        raise ValueError("Expecting value: line 1")
+
+    monkeypatch.setitem(health.CHECKS, "device", odd)
+    found = {f.name: f for f in health.examine(Settings(weights=weights, home=tmp_path))}
+    assert not found["device"].ok and "(ValueError)" in found["device"].detail
+    assert found["pacs"].ok and "Could not look at device" in caplog.text
+
+
 def test_what_waits_is_told_by_destination(weights: Path, home: Path, tmp_path: Path) -> None:
     settings = Settings(weights=weights, home=tmp_path, device="cpu")
     Inbox(tmp_path / "pacs" / "inbox")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import shutil
@@ -16,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import pydicom
 import pytest
@@ -24,6 +26,7 @@ from pynetdicom import AE, evt
 
 from core.__main__ import main
 from core.cascade import Cascade
+from core.commands import listen
 from core.dicom_out import reply
 from core.dicom_out.encoding import encoded as encoded_file
 from core.errors import SettingsInvalid, StoreUnavailable
@@ -229,6 +232,76 @@ def test_what_was_acknowledged_and_not_scored_outlives_what_was(tmp_path: Path) 
     assert sorted(p.name for p in tmp_path.iterdir()) == ["1.2", "1.3"]
     assert [study.key for study in inbox.due(0)] == ["1.2"]  # and 1.3 rests
     assert Inbox.counts(tmp_path) == (1, 1)
+
+
+def test_a_clock_that_is_set_back_delays_nothing(tmp_path: Path, monkeypatch) -> None:
+    inbox, outbox = Inbox(tmp_path / "inbox"), Outbox(tmp_path / "outbox")
+    inbox.put("1.2.3", "a.dcm", b"a")
+    outbox.put("X@localhost:1", "1.2", b"one")
+    [file] = tmp_path.glob("inbox/1.2.3/*_a.dcm")
+    now = file.stat().st_mtime
+    monkeypatch.setattr(outbox_module.time, "time", lambda: now + 2)
+    assert not list(inbox.due(5))  # another view may come
+    assert sent(outbox, lambda _, items: [False] * len(items)) == 0 and not outbox.due()
+    monkeypatch.setattr(outbox_module.time, "time", lambda: now - 7200)
+    assert [study.key for study in inbox.due(5)] == ["1.2.3"] and len(outbox.due()) == 1
+
+
+def test_what_was_scored_stays_no_longer_than_it_may(tmp_path: Path, monkeypatch) -> None:
+    """For a retention of a day, that is a day."""
+    began: list[Inbox] = []
+    monkeypatch.setattr(listen, "_run", lambda *given: began.append(given[2]) or 0)
+    monkeypatch.setattr(listen, "_on_signal", lambda _: None)
+    monkeypatch.setattr(listen, "_keep_values_out_of_the_log", lambda: None)
+    parser = argparse.ArgumentParser()
+    listen.add_arguments(parser)
+    options = parser.parse_args(["--folder", str(tmp_path)])
+    for days, kept in ((1, 0), (30, 1), (None, 1)):
+        settings = Settings(home=tmp_path / "home", retention_days=days)
+        assert listen.run(options, settings) == 0
+        inbox = began.pop()
+        inbox.put("1.2.3", "a.dcm", b"a")
+        [study] = inbox.due(0)
+        inbox.done(study)
+        os.utime(study.folder / "scored.json", (time.time() - 2 * 86400,) * 2)
+        inbox.forget_old()
+        assert len(list(study.folder.parent.iterdir())) == kept
+        shutil.rmtree(study.folder, ignore_errors=True)
+
+
+@pytest.mark.parametrize("note", ["scored.json", "study.json"])
+@pytest.mark.parametrize("damage", [b"", b"\x00\xff", b"[1]", b'{"attempts": "x"}'])
+def test_a_damaged_note_is_told_once_and_stops_nothing(
+    tmp_path: Path, note: str, damage: bytes, caplog, monkeypatch
+) -> None:
+    scored = []
+    scorer = SimpleNamespace(score=lambda study: scored.append((study.key, study.contents())))
+    inbox = Inbox(tmp_path)
+    inbox.put("1.2.3", "a.dcm", b"a")
+    [study] = inbox.due(0)
+    inbox.failed(study)
+    (study.folder / note).write_bytes(damage)
+    assert Inbox.counts(tmp_path) == (1, 0)
+    caplog.clear()
+    for _ in range(3):
+        [study] = inbox.due(0)
+    assert caplog.text.count("is damaged") == (damage[:1] != b"{" or note == "study.json")
+    assert service.score_one(inbox, scorer, study) and not list(inbox.due(0))
+    assert scored == [("1.2.3", [("a.dcm", b"a")])]
+
+
+def test_scoring_goes_on_after_anything(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(service, "TROUBLE", 0.01)
+    stop, looks = threading.Event(), []
+
+    def look() -> None:
+        looks.append(1)
+        if len(looks) == 3:
+            stop.set()
+        raise ValueError("what a damaged file makes of it")
+
+    service.work(Inbox(tmp_path), None, 0, stop, [look])  # type: ignore[arg-type]
+    assert len(looks) == 3
 
 
 def test_the_whole_inbox_is_tidied_once_an_hour(tmp_path: Path, monkeypatch) -> None:
@@ -651,6 +724,40 @@ def test_files_in_a_folder_are_scored_as_they_come(cascade: Cascade, tmp_path: P
     assert sorted(e.views for e in store.worklist()) == [1, 1, 2]
     assert len(list(watched.rglob("*.dcm"))) == 2  # nothing is moved away
     store.close()
+
+
+def test_a_name_that_is_no_utf8_comes_to_the_worklist(cascade: Cascade, tmp_path: Path) -> None:
+    watched = tmp_path / "watched"
+    watched.mkdir()
+    try:
+        (watched / os.fsdecode(b"M\xfcller.png")).write_bytes(encoded(phantom(), "PNG"))
+    except OSError:
+        pytest.skip("this file system takes no such name")
+    inbox = Inbox(tmp_path / "inbox")
+    folder = WatchedFolder(watched, tmp_path / "taken.jsonl", LIMITS)
+    assert folder.poll(inbox) + folder.poll(inbox) == 1
+    store = Store.open(Settings(home=tmp_path))
+    [study] = inbox.due(0)
+    assert service.score_one(inbox, Scorer(cascade, store, Outbox(tmp_path / "o"), LIMITS), study)
+    [entry] = store.worklist()
+    assert entry.title.endswith("udcfcller.png") and entry.finding
+    store.close()
+
+
+def test_what_was_taken_is_remembered_without_names(tmp_path: Path) -> None:
+    watched, taken = tmp_path / "watched", tmp_path / "taken.jsonl"
+    watched.mkdir()
+    for n, name in enumerate(("Doe.png", "Roe.png")):
+        (watched / name).write_bytes(encoded(phantom(seed=n), "PNG"))
+    status = (watched / "Doe.png").stat()  # as an older version wrote it, and a crash
+    old = json.dumps({"taken": ["Doe.png", status.st_size, status.st_mtime_ns]})
+    taken.write_bytes(old.encode() + b'\n\xff\n{"taken": 3}\n[]\n')
+    inbox = Inbox(tmp_path / "inbox")
+    for count in (1, 0):
+        folder = WatchedFolder(watched, taken, LIMITS)
+        assert folder.poll(inbox) + folder.poll(inbox) == count
+        assert b"oe" not in taken.read_bytes() and len(taken.read_text().splitlines()) == 2
+    assert [study.key for study in inbox.due(0)] == ["Roe.png"]
 
 
 def test_pictures_that_lie_in_one_folder_are_no_study(tmp_path: Path) -> None:

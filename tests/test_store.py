@@ -766,8 +766,15 @@ def test_the_command_tells_and_verifies(
     store.close()
     assert main(["audit"]) == 0
     assert "study.added\tann" in capsys.readouterr().out
+    store = Store.open(settings)
+    store.audit("export.made", "Jürgen\n3\t2026\tstudy.added\tchief\x85\u2028", kind="csv")
+    store.close()
+    assert main(["audit"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == 2 and [line.count("\t") for line in said] == [4, 4]
+    assert "\tJürgen\\n3\\t2026\\tstudy.added\\tchief\\u0085\\u2028\t" in said[1]
     assert main(["audit", "--verify"]) == 0
-    assert "1 lines, all as they were written." in capsys.readouterr().out
+    assert "2 lines, all as they were written." in capsys.readouterr().out
     unprotect(settings)
     raw(settings, "UPDATE audit SET actor = 'eve'")
     assert main(["audit", "--verify"]) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from typing import TYPE_CHECKING
 
 from core.settings import Settings
@@ -25,10 +26,16 @@ def run(options: argparse.Namespace, settings: Settings) -> int:
         if options.verify:
             return _verify(store)
         for line in store.audit_lines():
-            print(line.number, line.time, line.event, line.actor, line.facts, sep="\t")
+            said = map(escaped, (line.event, line.actor, line.facts))
+            print(line.number, line.time, *said, sep="\t")
         return 0
     finally:
         store.close()
+
+
+def escaped(text: str) -> str:
+    """A text as one field of one line: line breaks, tabs and what else is no sign as in JSON."""
+    return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
 
 
 def _verify(store: Store) -> int:

@@ -72,7 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, settings: Settings) -> int:
     from core.pacs import sender
-    from core.pacs.inbox import Inbox, alone
+    from core.pacs.inbox import KEEP_SECONDS, Inbox, alone
     from core.pacs.outbox import Outbox
 
     encryption = _checked(options)
@@ -83,7 +83,8 @@ def run(options: argparse.Namespace, settings: Settings) -> int:
     _on_signal(lambda: os._exit(0))
     home = settings.home / "pacs"
     with alone(home):
-        inbox, outbox = Inbox(home / "inbox"), Outbox(home / "outbox")
+        kept = min(KEEP_SECONDS, 86400.0 * (settings.retention_days or math.inf))
+        inbox, outbox = Inbox(home / "inbox", kept), Outbox(home / "outbox")
         send = partial(sender.send, calling=options.aet, tls=encryption.calling)
         if options.folder:
             return _run(options, settings, inbox, outbox, send, stop)

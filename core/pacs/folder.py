@@ -2,36 +2,49 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from core import imaging
+from core.batch.inputs import printable
 from core.errors import ImageRejected
-from core.files import append_event
+from core.files import append_event, write_atomically
 from core.pacs.inbox import Inbox
 from core.settings import ImageLimits
 from core.study import key_of
 
 log = logging.getLogger(__name__)
-_Stamp = tuple[str, int, int]
+_Stamp = tuple[str, int, int]  # digest of a file's name below the folder, size, time
 
 
 class WatchedFolder:
-    """``poll`` again and again. seen: a file that tells what was taken before a restart."""
+    """``poll`` again and again. seen: a file that tells what was taken before a restart.
+
+    It is kept for ever, and a name may be a patient's: so it holds digests of the names.
+    """
 
     def __init__(self, folder: Path, seen: Path, limits: ImageLimits) -> None:
         self._folder, self._seen_file, self._limits = folder, seen, limits
         self._last: set[_Stamp] = set()
         self._seen: set[_Stamp] = set()
         self._refused: set[_Stamp] = set()
-        for line in seen.read_text().splitlines() if seen.exists() else ():
+        named = False
+        for line in seen.read_bytes().splitlines() if seen.exists() else ():
             try:
-                name, size, time = json.loads(line)["taken"]
-            except (ValueError, KeyError, TypeError):  # cut short by a crash: taken once more
+                said = json.loads(line)
+                name, size, time = said.get("stamp") or said["taken"]
+                # An older version wrote the name itself.
+                self._seen.add((name if "stamp" in said else _digest(name), size, time))
+            except (ValueError, KeyError, TypeError, AttributeError):  # damaged: taken once more
                 continue
-            self._seen.add((name, size, time))
+            named = named or "taken" in said
+        if named:
+            lines = "".join(json.dumps({"stamp": s}) + "\n" for s in self._seen)
+            write_atomically(seen, lambda path: path.write_text(lines))
 
     def poll(self, inbox: Inbox) -> int:
         """Take the files that did not change since the last call; how many."""
@@ -51,7 +64,7 @@ class WatchedFolder:
             except OSError:  # moved away in the meantime
                 continue
             if path.is_file():
-                yield (str(name), status.st_size, status.st_mtime_ns), path
+                yield (_digest(str(name)), status.st_size, status.st_mtime_ns), path
 
     def _take(self, path: Path, stamp: _Stamp, inbox: Inbox) -> bool:
         """Whether it was dealt with; where the disk refuses it for now, the next poll tries it."""
@@ -64,16 +77,23 @@ class WatchedFolder:
             self._refused.add(stamp)
         else:
             later = False
-            self._put(data, path, stamp[0], inbox)
+            self._put(data, path, inbox)
         if not later:
             self._seen.add(stamp)
-            append_event(self._seen_file, {"taken": stamp})
+            append_event(self._seen_file, {"stamp": stamp})
         return not later
 
-    def _put(self, data: bytes, path: Path, name: str, inbox: Inbox) -> None:
+    def _put(self, data: bytes, path: Path, inbox: Inbox) -> None:
         header = imaging.peek(data, self._limits)
         # As from the network: the same object under another name is no second view.
-        file = f"{header.instance_uid}.dcm" if header and header.instance_uid else path.name
+        file = (
+            f"{header.instance_uid}.dcm" if header and header.instance_uid else printable(path.name)
+        )
         # As if the file were a folder: what else lies beside it may be of anybody, and comes later.
+        name = printable(str(path.relative_to(self._folder)))
         key = key_of(f"{name}/-", header.study_uid if header else None)
         inbox.put(key, file, data, instead=True)
+
+
+def _digest(name: str) -> str:
+    return hashlib.sha256(os.fsencode(name)).hexdigest()

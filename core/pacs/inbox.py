@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import re
 import shutil
@@ -13,18 +14,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from core import locks
 from core.errors import SettingsInvalid
 from core.files import make_private, remove_leftovers, write_atomically, write_json
 
+log = logging.getLogger(__name__)
 _PLAIN = re.compile(r"[0-9.]{1,64}")
 _SCORED = "scored.json"
 _DIGITS = 24  # of the content's digest, at the beginning of a file's name
 KEEP_SECONDS = 7 * 24 * 3600.0
 """How long a scored study stays: a view that comes late is scored together with the first ones."""
 MAX_ATTEMPTS = 3
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -42,10 +45,14 @@ class Arrived:
 
 
 class Inbox:
-    """The folder ``inbox``. Any number of threads may put; one at a time may score."""
+    """The folder ``inbox``. Any number of threads may put; one at a time may score.
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    keep: seconds that a scored study stays.
+    """
+
+    def __init__(self, folder: Path, keep: float = KEEP_SECONDS) -> None:
+        self._folder, self._keep = folder, keep
+        self._damaged: set[Path] = set()
         self._lock = threading.Lock()
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         for left in (folder, *(p for p in folder.iterdir() if p.is_dir())):
@@ -72,15 +79,18 @@ class Inbox:
             _sync(folder)
 
     def due(self, quiet: float) -> Iterator[Arrived]:
-        """Studies with files that were not scored and none newer than ``quiet`` seconds."""
-        for study, newest in _unscored(self._folder):
-            if study.attempts < MAX_ATTEMPTS and time.time() - newest >= quiet:
+        """Studies with files that were not scored and none newer than ``quiet`` seconds.
+
+        Nor one from so far ahead: the clock was set back since, and a study must not wait for it.
+        """
+        for study, newest in _unscored(self._folder, self._damaged):
+            if study.attempts < MAX_ATTEMPTS and abs(time.time() - newest) >= quiet:
                 yield study
 
     @staticmethod
     def counts(folder: Path) -> tuple[int, int]:
         """(studies that wait, studies that rest) in an inbox that another process may work in."""
-        attempts = [study.attempts for study, _ in _unscored(folder)]
+        attempts = [study.attempts for study, _ in _unscored(folder, set())]
         resting = sum(n >= MAX_ATTEMPTS for n in attempts)
         return len(attempts) - resting, resting
 
@@ -90,19 +100,19 @@ class Inbox:
 
     def failed(self, study: Arrived) -> None:
         """Scoring raised; after MAX_ATTEMPTS the study rests until a file of it comes again."""
-        state = _state(study.folder)
+        state = _state(study.folder, self._damaged)
         tried = {"tried": list(study.names), "attempts": study.attempts + 1}
         write_json(study.folder / _SCORED, state | tried)
 
     def forget_old(self) -> None:
-        """Remove studies all of whose files were scored KEEP_SECONDS ago.
+        """Remove studies all of whose files were scored so long ago that they need not stay.
 
         What waits stays, and so does what rests after it failed: it was acknowledged.
         """
         with self._lock:
-            waiting = {study.folder for study, _ in _unscored(self._folder)}
+            waiting = {study.folder for study, _ in _unscored(self._folder, self._damaged)}
             for marker in self._folder.glob(f"*/{_SCORED}"):
-                old = time.time() - marker.stat().st_mtime > KEEP_SECONDS
+                old = time.time() - marker.stat().st_mtime > self._keep
                 if old and marker.parent not in waiting:
                     shutil.rmtree(marker.parent)
 
@@ -125,28 +135,45 @@ def alone(home: Path) -> Iterator[None]:
         yield  # the lock ends with the process, however it ends
 
 
-def _unscored(inbox: Path) -> Iterator[tuple[Arrived, float]]:
-    """Studies with files that were not scored, and when the newest of them came."""
+def _unscored(inbox: Path, damaged: set[Path]) -> Iterator[tuple[Arrived, float]]:
+    """Studies with files that were not scored, and when the newest of them came.
+
+    damaged: notes that could not be read, so that each is told of once.
+    """
     for folder in sorted(p for p in inbox.iterdir() if p.is_dir()):
         files = sorted(p for p in folder.glob("*_*") if not p.name.startswith("."))
-        state, names = _state(folder), [p.name for p in files]
+        state, names = _state(folder, damaged), [p.name for p in files]
         if not files or names == state.get("names"):
             continue
         newest = max(p.stat().st_mtime for p in files)
         again = names != state.get("tried") or newest > (folder / _SCORED).stat().st_mtime
         attempts = 0 if again else state.get("attempts", 0)
-        yield Arrived(folder, _key(folder), tuple(names), attempts), newest
+        yield Arrived(folder, _key(folder, damaged), tuple(names), attempts), newest
 
 
-def _state(folder: Path) -> dict[str, Any]:
-    path = folder / _SCORED
-    return json.loads(path.read_text()) if path.exists() else {}
+def _state(folder: Path, damaged: set[Path]) -> dict[str, Any]:
+    found = _said(folder / _SCORED, dict, damaged)
+    return found if found and isinstance(found.get("attempts", 0), int) else {}
 
 
-def _key(folder: Path) -> str:
+def _key(folder: Path, damaged: set[Path]) -> str:
     """Of the study; an earlier version that was killed may have left none but the folder's name."""
-    path = folder / "study.json"
-    return str(json.loads(path.read_text())) if path.exists() else folder.name
+    return _said(folder / "study.json", str, damaged) or folder.name
+
+
+def _said(path: Path, kind: type[T], damaged: set[Path]) -> T | None:
+    """What a note says; None without one, and for one that nobody can read: the study is scored
+    all the same, once more if need be."""
+    try:
+        found = json.loads(path.read_bytes()) if path.exists() else None
+    except ValueError:
+        found = damaged
+    if found is None or isinstance(found, kind):
+        return found
+    if path not in damaged:
+        log.error("A note in the inbox is damaged: %s of %s.", path.name, path.parent.name)
+    damaged.add(path)
+    return None
 
 
 def _safe(key: str) -> str:

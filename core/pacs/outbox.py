@@ -125,10 +125,14 @@ class Outbox:
         return Counter(one.destination for one in self.waiting())
 
     def due(self) -> dict[str, list[Waiting]]:
-        """What is to be tried now, by destination."""
+        """What is to be tried now, by destination.
+
+        Nothing waits for longer than LONGEST_WAIT, unless the clock was set back since.
+        """
         found: dict[str, list[Waiting]] = defaultdict(list)
+        now = time.time()
         for one in self.waiting():
-            if one.next_try <= time.time():
+            if not now < one.next_try <= now + LONGEST_WAIT:
                 found[one.destination].append(one)
         return found
 

@@ -43,7 +43,7 @@ def work(
                 if stop.is_set():
                     return
             tidy()
-        except (OSError, StoreUnavailable) as error:
+        except Exception as error:  # noqa: BLE001 - else nothing would ever be scored again
             _complain("The inbox could not be looked through", error)
             well = False
         stop.wait(PAUSE if well else TROUBLE)
