@@ -28,6 +28,8 @@ def torchvision() -> None:
 
 
 def test_imagenet_is_torchvisions(joint, monkeypatch):
+    from torchvision.models import ResNet50_Weights
+
     asked = []
     state = Trunk().state_dict() | Branch(1000).state_dict()
 
@@ -37,7 +39,8 @@ def test_imagenet_is_torchvisions(joint, monkeypatch):
 
     monkeypatch.setattr(LOADER, download)
     initial.load(joint, "imagenet")
-    assert asked == [("https://download.pytorch.org/models/resnet50-0676ba61.pth", True)]
+    assert asked == [(ResNet50_Weights.IMAGENET1K_V1.url, True)]
+    assert asked[0][0].endswith("/resnet50-0676ba61.pth")
     assert torch.equal(joint.trunk.conv1.weight, state["conv1.weight"])
     assert torch.equal(joint.layer4[2].conv3.weight, state["layer4.2.conv3.weight"])
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
 
 from core.access import Access
 from core.errors import SettingsInvalid, StoreUnavailable
-from core.settings import Settings
+from core.settings import ROOT, Settings
 from core.store import Store
 from tests.conftest import own_settings
 
@@ -19,6 +20,16 @@ VARIABLES = (
     "BONE_MAX_MEGAPIXELS", "DATABASE_URL", "BONE_ROLES_CLAIM", "BONE_ADMINS", "BONE_IDLE_MINUTES",
     "BONE_SESSION_MEGABYTES", "BONE_OPEN_WITHOUT_LOGIN",
 )  # fmt: skip
+
+
+def test_every_variable_of_the_program_is_in_the_table_of_the_readme() -> None:
+    said = (ROOT / "README.md").read_text(encoding="utf-8")
+    table = said[said.index("## Settings") : said.index("## Retrain")]
+    code = [p for d in ("core", "training", "pages") for p in (ROOT / d).rglob("*.py")]
+    used = {n for p in code for n in re.findall(r"BONE_[A-Z_]+", p.read_text(encoding="utf-8"))}
+    assert {"BONE_HOME", "BONE_ADMINS", "BONE_STOW_AUTHORIZATION"} < used
+    used.discard("BONE_RUN_LOCK")  # from the queue to its own process
+    assert used <= set(re.findall(r"`(BONE_[A-Z_]+)`", table))
 
 
 def test_tests_never_use_the_worklist_of_who_runs_them() -> None:

@@ -43,7 +43,8 @@ PRESETS = (
     ),
     Preset(
         "Full on the GPU",
-        "Hours: every picture some fifty times, at full size.",
+        "Hours: every picture some fifty times, at full size. Starts from ImageNet (downloads "
+        "torchvision's weights).",
         {
             "init": "imagenet",
             "size": 320,
