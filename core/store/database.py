@@ -6,10 +6,11 @@ what a write reads first is still true when it commits, and the audit is one cha
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -25,6 +26,7 @@ from core.errors import SettingsInvalid, StoreUnavailable
 from core.files import make_private
 from core.store.tables import AuditHead
 
+log = logging.getLogger(__name__)
 MIGRATIONS = Path(__file__).with_name("migrations")
 FILE = "bone.sqlite"
 BUSY_SECONDS = 20
@@ -68,22 +70,23 @@ class Database:
     def close(self) -> None:
         self._engine.dispose()
 
-    def empty_log(self) -> bool:
-        """Bring SQLite's write-ahead log into the file and cut it off; False: not at the moment.
+    def empty_log(self) -> None:
+        """Bring SQLite's write-ahead log into the file and cut it off, if nobody reads meanwhile.
 
-        Until then what was deleted can be read in the log. Waits for who is reading just now.
+        Until then what was deleted can be read in the log.
         """
         if self._engine.dialect.name != "sqlite":
-            return True
-        try:
-            connection = self._engine.raw_connection()  # in a transaction SQLite does not
+            return
+        with _one_sentence(), closing(self._engine.raw_connection()) as connection:
+            cursor = connection.cursor()
+            cursor.execute("PRAGMA busy_timeout=1000")  # whoever writes waits as long
             try:
-                answer = connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-            finally:
-                connection.close()
-        except (SQLAlchemyError, sqlite3.Error):
-            return False
-        return bool(answer[0] == 0)
+                (busy, *_) = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            except sqlite3.OperationalError:
+                busy = True
+            if busy:
+                log.warning("The log of the database is kept until the next time.")
+            cursor.execute(f"PRAGMA busy_timeout={1000 * BUSY_SECONDS}")
 
     @contextmanager
     def reading(self) -> Iterator[Session]:

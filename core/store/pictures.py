@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 from collections.abc import Collection
 from pathlib import Path
@@ -10,7 +11,9 @@ from pathlib import Path
 from core.errors import PictureLost, StoreUnavailable
 from core.files import write_atomically
 
+log = logging.getLogger(__name__)
 _NAME = re.compile(r"[0-9a-f]{64}")
+_OWN = re.compile(r"[0-9a-f]{64}|\.[0-9a-f]{64}\..{8}")  # a picture, or one half written
 
 
 class Pictures:
@@ -51,10 +54,17 @@ class Pictures:
         return data
 
     def keep_only(self, wanted: Collection[str]) -> int:
-        """Remove every other picture, and what a crash left half written; how many there were."""
+        """Remove every other picture, and what a crash left half written; how many there were.
+
+        What others put there stays. What cannot be removed stays for now, with a line in the log.
+        """
         removed = 0
         for path in self._folder.glob("*/*"):
-            if path.name not in wanted:
+            if path.name in wanted or not _OWN.fullmatch(path.name):
+                continue
+            try:
                 path.unlink(missing_ok=True)
                 removed += bool(_NAME.fullmatch(path.name))
+            except OSError as error:
+                log.error("A picture stays, %s: %s", type(error).__name__, path.name)
         return removed

@@ -143,11 +143,12 @@ def _superseded(session: Session) -> dict[str, str]:
     may be the name of many a file), and with all of its pictures or another one in the place of
     one. A view that comes alone later takes nothing away from those before it. Of the listener,
     whose files are called by their UIDs, also one of another patient that has one of its objects:
-    its Patient ID was corrected.
+    its Patient ID was corrected. What was purged has no key any more: it keeps what was so then.
     """
     several = [same for same in _groups(session) if len(same) > 1]
     views = _named_views(session, [id_ for same in several for id_ in same])
-    found: dict[str, str] = {}
+    gone = select(t.Study.id, t.Study.superseded).where(t.Study.superseded != "")
+    found: dict[str, str] = {old: new for old, new in session.execute(gone)}
     for same in several:
         ids = list(same)
         for n, old in enumerate(ids):
@@ -247,8 +248,15 @@ def decision(row: t.Decision) -> Decision:
     return Decision(row.reader, row.revision, row.made, opinion)
 
 
-def forget(study: t.Study, now: datetime) -> None:
-    """Take names, comments and pictures from a study's rows; the numbers stay."""
+def forget(session: Session, studies: Iterable[t.Study], now: datetime) -> None:
+    """Take names, comments and pictures from studies' rows; the numbers stay."""
+    newer = _superseded(session)
+    for study in studies:
+        study.superseded = newer.get(study.id, "")
+        _forget(study, now)
+
+
+def _forget(study: t.Study, now: datetime) -> None:
     study.purged = now
     study.title = study.key = REMOVED
     study.content = hashlib.sha256(f"{study.content}:{study.id}".encode()).hexdigest()

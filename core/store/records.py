@@ -182,12 +182,18 @@ class Query:
 
 
 def status_of(opinions: Iterable[Opinion]) -> Status:
-    """From the opinions in force: readers who say different things ask for a second look."""
+    """From the opinions in force: readers who say different things ask for a second look.
+
+    So do several who disagree by a comment alone: nobody knows here whether these say the same.
+    """
     decided = [o for o in opinions if o.verdict is not Verdict.DRAFT]
     if not decided:
         return Status.NEW
     said = {(o.verdict, o.body_part, o.finding) for o in decided}
-    if len(said) > 1 or decided[0].verdict is Verdict.SECOND_LOOK:
+    unclear = len(decided) > 1 and any(
+        o.verdict is Verdict.DISAGREE and o.body_part is None and o.finding is None for o in decided
+    )
+    if len(said) > 1 or unclear or decided[0].verdict is Verdict.SECOND_LOOK:
         return Status.SECOND_LOOK
     return Status.AGREED if decided[0].verdict is Verdict.AGREE else Status.DISAGREED
 

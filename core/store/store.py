@@ -6,6 +6,7 @@ reader decided is ever overwritten: decisions are appended, an undo too.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -34,12 +35,14 @@ from core.study import StudyResult
 if TYPE_CHECKING:
     from core.manifest import Release
 
+log = logging.getLogger(__name__)
 PURGE_SECONDS = 3600  # how often what is past its time is looked for
 PROGRAM = "program"  # the actor of what happens by itself
 CONFLICT = (
     "You decided this study in another window in the meantime. That decision is shown now and "
     "nothing was overwritten; decide again if it should change."
 )
+OVER = "The time of this study is over: its pictures were removed, and nothing is decided any more."
 
 
 class Store:
@@ -55,11 +58,15 @@ class Store:
     def open(cls, settings: Settings) -> Store:
         """Connect, migrate, and remove what is older than the retention.
 
+        Where that cannot be removed, the log says so and the store is there all the same.
         Raises StoreUnavailable, or SettingsInvalid for a DATABASE_URL without meaning.
         """
         database = Database.open(settings.database_url, settings.home)
         store = cls(database, settings.home, settings.retention_days)
-        store.purge()
+        try:
+            store.purge()
+        except (OSError, StoreUnavailable) as error:
+            log.error("What is past its time could not be removed: %s", type(error).__name__)
         return store
 
     def close(self) -> None:
@@ -214,19 +221,24 @@ class Store:
         """
         if self._retention_days is None:
             return 0
-        now = now or datetime.now(UTC)
-        limit = now - timedelta(days=self._retention_days)
-        old = select(t.Study).where(t.Study.added < limit, t.Study.purged.is_(None))
+        removed = self._purged(now or datetime.now(UTC), self._retention_days)
+        # Every time: when something was removed last, somebody may have been reading.
+        self._database.empty_log()
+        return removed
+
+    def _purged(self, now: datetime, days: int) -> int:
+        old = select(t.Study).where(
+            t.Study.added < now - timedelta(days=days), t.Study.purged.is_(None)
+        )
         with self._database.reading() as session:
             if session.scalars(old.limit(1)).first() is None:
                 return 0
         with self._database.writing() as (session, head):
             studies = session.scalars(old).all()
-            for study in studies:
-                query.forget(study, now)
+            query.forget(session, studies, now)
             session.flush()
             kept = session.scalars(select(t.View.sha256).where(t.View.stored)).all()
-            facts: dict[str, Fact] = {"studies": len(studies), "days": self._retention_days}
+            facts: dict[str, Fact] = {"studies": len(studies), "days": days}
             entry = audit.append(session, head, "studies.purged", PROGRAM, facts)
             # Before the commit: afterwards, another process may just be adding the same picture.
             self.pictures.keep_only({k for k in kept if k})
@@ -238,6 +250,8 @@ class Store:
     ) -> Decision:
         with self._database.writing() as (session, head):
             study = _found(session, study_id)
+            if study.purged:  # what is written now would stay for ever
+                raise StudyNotFound(OVER)
             newest = max((d.revision for d in study.decisions if d.reader == reader), default=0)
             if newest != seen:
                 raise DecisionConflict(CONFLICT)

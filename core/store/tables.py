@@ -51,7 +51,8 @@ class Study(Base):
     urgency: rank of the finding, 0 for suspected. status: follows from the readers' decisions.
     purged: when pictures, names and comments were removed. arrived: number of the audit's line that
     tells of it, or of its last arrival where it came again. received: whether the listener brought
-    it, whoever added it.
+    it, whoever added it. superseded: id of the study that had taken its place when it was purged,
+    "" without one: its key, from which that follows before, is gone then.
     """
 
     __tablename__ = "studies"
@@ -75,6 +76,7 @@ class Study(Base):
     purged: Mapped[datetime | None]
     arrived: Mapped[int] = mapped_column(default=0)
     received: Mapped[bool] = mapped_column(default=False)
+    superseded: Mapped[str] = mapped_column(String(32), default="")
     views: Mapped[list[View]] = relationship(order_by="View.position")
     decisions: Mapped[list[Decision]] = relationship(order_by="Decision.number")
     reassessments: Mapped[list[Reassessment]] = relationship(order_by="Reassessment.number")

@@ -1,0 +1,154 @@
+"""What is past its time goes for good, and nothing comes after it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from core.errors import StudyNotFound
+from core.manifest import Release
+from core.registry import Registry
+from core.settings import Settings
+from core.store import Opinion, Query, Status, Store, Verdict
+from core.study import combine
+from core.types import BodyPart, Finding, ImageResult
+from tests import worklist
+
+AGREE = Opinion(Verdict.AGREE, BodyPart.HAND, Finding.SUSPECTED)
+LATER = timedelta(days=31)
+
+
+@pytest.fixture(scope="module")
+def release(weights: Path) -> Release:
+    return Registry.open(weights).find("champion")
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(home=tmp_path / "kept", retention_days=30)
+
+
+@pytest.fixture
+def store(settings: Settings) -> Iterator[Store]:
+    found = Store.open(settings)
+    yield found
+    found.close()
+
+
+def test_nothing_is_written_about_a_study_after_its_time(store: Store, release: Release) -> None:
+    study = worklist.put(store, release, "doe", 0.9)
+    store.decide(study, "ann", AGREE, 0)
+    assert store.purge(datetime.now(UTC) + LATER) == 1
+    said = replace(AGREE, comment="Jane Doe")
+    with pytest.raises(StudyNotFound, match="time of this study is over"):
+        store.decide(study, "ann", said, 1)
+    with pytest.raises(StudyNotFound):
+        store.undo(study, "ann", 1)
+    assert [d.opinion for d in store.study(study).history] == [AGREE]
+    assert "decision.undone" not in [line.event for line in store.audit_lines()]
+
+
+def test_what_is_no_picture_of_the_worklist_stays(
+    store: Store, settings: Settings, release: Release
+) -> None:
+    worklist.put(store, release, "doe", 0.9)
+    picture = next((settings.home / "images").glob("*/*"))
+    (picture.parent / "@eaDir").mkdir()
+    (picture.parent / "notes.txt").write_text("of the administrator")
+    (picture.parent / f".{picture.name}.ab12cd34").write_text("half")  # as a crash leaves it
+    assert store.purge(datetime.now(UTC) + LATER) == 1
+    assert sorted(p.name for p in picture.parent.iterdir()) == ["@eaDir", "notes.txt"]
+
+
+def test_a_picture_that_cannot_be_removed_stops_nothing(
+    store: Store, settings: Settings, release: Release, caplog: pytest.LogCaptureFixture
+) -> None:
+    worklist.put(store, release, "doe", 0.9)
+    first, second = sorted((settings.home / "images").glob("*/*"))
+    first.unlink()
+    first.mkdir()  # nobody can unlink that, root neither
+    assert store.purge(datetime.now(UTC) + LATER) == 1
+    assert first.exists() and not second.exists() and "A picture stays" in caplog.text
+
+
+def test_a_store_opens_where_its_purge_fails(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(*_: object) -> int:
+        raise PermissionError(13, "Permission denied", "Jane_Doe.png")
+
+    monkeypatch.setattr(Store, "purge", fails)
+    with caplog.at_level(logging.ERROR):
+        Store.open(settings).close()
+    assert "could not be removed: PermissionError" in caplog.text and "Doe" not in caplog.text
+
+
+@pytest.mark.parametrize("default", ["ON", "OFF"])  # of the build of SQLite
+def test_no_file_of_the_database_has_a_name_after_its_time(
+    settings: Settings,
+    release: Release,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    default: str,
+) -> None:
+    from core.store import database
+
+    into_wal = database._into_wal
+
+    def built(connection: object) -> None:
+        connection.execute(f"PRAGMA secure_delete={default}")  # type: ignore[attr-defined]
+        into_wal(connection)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(database, "_into_wal", built)
+    store = Store.open(settings)
+    study = worklist.put(store, release, "ZZMUSTERMANN", 0.9)
+    store.decide(study, "ann", replace(AGREE, comment="ZZREMARK " * 200), 0)
+    files = list(settings.home.glob("bone.sqlite*"))
+    assert b"ZZMUSTERMANN" in b"".join(f.read_bytes() for f in files)
+    with store._database.reading() as session:  # the log stays, for now, and nothing fails
+        session.connection().exec_driver_sql("SELECT count(*) FROM studies")
+        assert store.purge(datetime.now(UTC) + LATER) == 1
+    assert "kept until the next time" in caplog.text
+    assert store.purge(datetime.now(UTC)) == 0
+    left = b"".join(f.read_bytes() for f in settings.home.glob("bone.sqlite*"))
+    assert b"ZZMUSTERMANN" not in left and b"ZZREMARK" not in left
+    store.close()
+
+
+def test_a_superseded_study_stays_so_after_its_time(store: Store, release: Release) -> None:
+    old, new = (
+        store.add_study(
+            "S", combine("1.2.3", [refused(release, digest)], release), release, {}, "a"
+        )
+        for digest in "12"
+    )
+    assert store.study(old).newer == new
+    assert store.purge(datetime.now(UTC) + LATER) == 2
+    everything = Query(with_purged=True)
+    assert {e.id: e.newer for e in store.worklist(everything)} == {old: new, new: ""}
+    assert {r.id: r.newer for r in store.studies(everything)} == {old: new, new: ""}
+
+
+def refused(release: Release, digest: str) -> ImageResult:
+    return ImageResult("a.png", digest * 64, "No picture.", release.id, release.sha256, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("comments", "status"),
+    [
+        (("scaphoid fracture",), Status.DISAGREED),
+        (("scaphoid fracture", "normal, artefact"), Status.SECOND_LOOK),
+    ],
+)
+def test_two_who_disagree_by_comments_alone_need_a_second_look(
+    store: Store, release: Release, comments: tuple[str, ...], status: Status
+) -> None:
+    study = worklist.put(store, release, "doe", 0.9)
+    for reader, comment in zip(("ann", "bob"), comments):
+        store.decide(study, reader, Opinion(Verdict.DISAGREE, comment=comment), 0)
+    assert store.study(study).status is status
