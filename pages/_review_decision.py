@@ -39,6 +39,7 @@ class _Latest:
 class OwnDecision:
     """The decision of ``reader`` on the study of ``record``, from which all that is saved starts.
 
+    Whatever has a key has the study's id in it: what was pressed on one never counts for another.
     reader: "" where nobody said who reads; then nothing is saved.
     """
 
@@ -70,7 +71,7 @@ class OwnDecision:
             for verdict, label in BUTTONS.items():
                 st.button(
                     label,
-                    key=f"verdict-{verdict}",
+                    key=f"verdict-{verdict}-{self._record.id}",
                     on_click=self.decide,
                     args=(verdict,),
                     type="primary" if opinion.verdict is verdict else "secondary",
@@ -86,7 +87,7 @@ class OwnDecision:
             html(f"<p class='soft' role='status'>{self._saved()}</p>")
         undo.button(
             "Undo",
-            key="undo",
+            key=f"undo-{self._record.id}",
             on_click=self._undo,
             disabled=self._latest.revision == 0,
             width="stretch",
@@ -168,11 +169,20 @@ class OwnDecision:
 
     def _from_field(self, name: str) -> None:
         key = f"{name}-{self._record.id}-{self._reader}"
-        said = st.session_state[f"{key}-known"] = st.session_state[key]
+        said = st.session_state[key]
         opinion = replace(self.opinion, **{name: said})
         if name == "finding" and said and opinion.body_part is None:
             opinion = replace(opinion, body_part=self._record.result.body_part)
-        self._save(opinion)
+        if self._save(opinion):
+            st.session_state[f"{key}-known"] = said
+        elif name != "comment":  # what was chosen is chosen again, what was written stays
+            st.session_state[key] = getattr(self.opinion, name)
+
+    def _unsaved(self) -> str | None:
+        """A comment that stands in its field and could not be saved."""
+        key = f"comment-{self._record.id}-{self._reader}"
+        written = st.session_state.get(key)
+        return written if written != st.session_state.get(f"{key}-known") else None
 
     def _marked(self) -> None:
         if not self.opinion.marks:
@@ -181,24 +191,31 @@ class OwnDecision:
         views = ", ".join(str(m.view + 1) for m in self.opinion.marks)
         st.button(
             f"Remove the mark (view {views})",
-            key="unmark",
+            key=f"unmark-{self._record.id}",
             on_click=lambda: self._save(replace(self.opinion, marks=())),
         )
 
     def _saved(self) -> str:
+        if self._unsaved() is not None:
+            return "The comment is not saved yet: it will be with what you do next."
         if self._newest is None:
             return "Saved as you go."
         return f"Saved, {self._newest.made:%H:%M:%S} UTC."
 
-    def _save(self, opinion: Opinion) -> None:
+    def _save(self, opinion: Opinion) -> bool:
+        """Whether it is saved now, with what waits to be; else the page says why not."""
+        written = self._unsaved()
+        if written is not None:
+            opinion = replace(opinion, comment=written)
         if opinion == self.opinion or not self._reader:
-            return
+            return True
         try:
             made = self._store.decide(self._record.id, self._reader, opinion, self._latest.revision)
         except CascadeError as error:
             st.session_state[NOTICE] = str(error)
-            return
+            return False
         self._latest.opinion, self._latest.revision = opinion, made.revision
+        return True
 
     def _undo(self) -> None:
         try:

@@ -32,6 +32,7 @@ from pages._theme import html
 from pages._viewer import Event, Prepared, viewer
 
 PICTURES_KEPT = 8
+SHOWN = "review-on-screen"  # the study whose panel this session has drawn to its end
 DIGITS = "1 agree · 2 disagree · 3 second look"
 BY_KEY = {1: Verdict.AGREE, 2: Verdict.DISAGREE, 3: Verdict.SECOND_LOOK}
 
@@ -56,10 +57,13 @@ class StudyPage:
         self._written_down()
         self._own = OwnDecision(self._store, self._record, _worklist.reader())
         left, right = st.columns([7, 3], gap="medium")
-        with right, st.container(key="panel"):
-            self._panel()
-        with left:
+        # First the picture is made: no name, result or button ever stands beside the one before it.
+        place = right if st.session_state.get(SHOWN) == self._id else right.empty()
+        with left, _theme.boundary():
             self._picture()
+        with place.container(key="panel"):
+            self._panel()
+        st.session_state[SHOWN] = self._id
 
     def _written_down(self) -> None:
         """In the audit, once a session, before anything of the study is shown."""
@@ -251,12 +255,8 @@ class StudyPage:
         html(_review_said.reading_of(self._record, self._asked()))
         if st.session_state.get(NOTICE):
             _theme.notice(st.session_state.pop(NOTICE))
-        if not _worklist.reader():
-            _worklist.ask_reader("reader-review")
-            html("<p class='soft'>To decide, say who you are.</p>")
-        else:
-            _worklist.reading_as()
-            self._own.draw()
+        if not record.purged:
+            self._decision()
         self._others()
         if record.result.body_part is not None:
             with st.expander("Operating point"):
@@ -273,6 +273,15 @@ class StudyPage:
         )
         html(f"<p class='soft'>Release {escape(record.release)}</p>")
 
+    def _decision(self) -> None:
+        """What this reader says, once it is known who that is."""
+        if not _worklist.reader():
+            _worklist.ask_reader("reader-review")
+            html("<p class='soft'>To decide, say who you are.</p>")
+            return
+        _worklist.reading_as()
+        self._own.draw()
+
     def _ask(self) -> None:
         """The model of a part that this reader has just named; where it cannot, why."""
         part = _review_asked.wanted(self._record, self._own.opinion)
@@ -280,7 +289,7 @@ class StudyPage:
             return
         with _theme.boundary(), st.spinner(f"Asking the model of the {part}", show_time=True):
             _review_asked.ask(self._store, self._record, part, _worklist.reader())
-            self._record = self._store.study(self._id)
+            st.rerun()  # the picture can have this part's heatmap now
 
     def _visible(self) -> list[Decision]:
         """Decisions that this reader may see: all as soon as this reader has decided."""
@@ -290,7 +299,8 @@ class StudyPage:
     @property
     def _blind(self) -> bool:
         """Whether this reader has still to decide without knowing what others say."""
-        return bool(_worklist.reader()) and not self._own.decided
+        waits = _worklist.reader() and not self._own.decided
+        return bool(waits) and not self._record.purged
 
     def _asked(self) -> tuple[Reassessment, ...]:
         opinions = tuple(d.opinion for d in self._visible() if d.opinion)
@@ -299,7 +309,8 @@ class StudyPage:
     def _others(self) -> None:
         """All readers side by side; others' are hidden until this reader has decided."""
         decisions = self._record.decisions
-        reader = _worklist.reader()
+        # Of a purged study nothing else on the page says what this reader decided.
+        reader = "" if self._record.purged else _worklist.reader()
         others = [d for d in decisions if d.reader != reader]
         if not others:
             return

@@ -8,16 +8,19 @@ import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 import pytest
 import streamlit as st
 from sqlalchemy import select
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 from streamlit.testing.v1 import AppTest
 
 from core import imaging
 from core.cascade import Cascade
+from core.errors import StoreUnavailable
 from core.pipeline import diagnose
 from core.registry import Registry
 from core.settings import ROOT, Settings
@@ -73,6 +76,12 @@ def page(reader: str = "", study: str = "") -> AppTest:
     return app
 
 
+def press(app: AppTest, button: str) -> None:
+    """A button of the reader's decision, whose key ends in the study that is open."""
+    (found,) = [b for b in app.button if (b.key or "").startswith(f"{button}-")]
+    found.click().run()
+
+
 def text(app: AppTest) -> str:
     return "\n".join(str(e.proto.body) for e in app.get("html"))
 
@@ -114,8 +123,12 @@ def test_a_reader_disagrees_and_it_is_there_after_a_reload(store: Store, three: 
     app = page()
     app.button("start").click().run()
     assert "To decide, say who you are" in text(app)
+    for name in ("Listener ", "bob\nchief"):  # neither the program's own, nor two lines of a list
+        app.text_input(key="reader-review").input(name).run()
+        assert "To decide, say who you are" in text(app) and _worklist.NOT_THIS_NAME in text(app)
     app.text_input(key="reader-review").input("bob").run()
-    app.button("verdict-disagree").click().run()
+    assert _worklist.NOT_THIS_NAME not in text(app)
+    press(app, "verdict-disagree")
     opinion = store.study(three[0]).decisions[0].opinion
     assert opinion == Opinion(Verdict.DISAGREE)  # what with, the reader has not said yet
     app.selectbox[0].select(BodyPart.ELBOW).run()
@@ -133,7 +146,7 @@ def test_a_part_named_by_a_reader_is_asked_and_both_answers_stay(
     store: Store, three: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app = page("bob", three[0])
-    app.button("verdict-disagree").click().run()
+    press(app, "verdict-disagree")
     assert store.study(three[0]).reassessments == ()
     app.selectbox[0].select(BodyPart.ELBOW).run()
     assert not app.exception
@@ -156,14 +169,14 @@ def test_a_part_named_by_a_reader_is_asked_and_both_answers_stay(
     assert "went wrong" not in text(app)
     # who has not decided does not see what others asked, as little as what they decided
     assert "Body part named by" not in text(page("carol", three[0]))
-    app.button("verdict-agree").click().run()
+    press(app, "verdict-agree")
     assert "Body part named by" not in text(app)
     assert store.study(three[0]).reassessments == (asked,)
 
 
 def test_a_part_without_a_model_is_not_asked(store: Store, three: list[str]) -> None:
     app = page("bob", three[0])
-    app.button("verdict-disagree").click().run()
+    press(app, "verdict-disagree")
     app.selectbox[0].select(BodyPart.OTHER).run()
     assert not app.exception and store.study(three[0]).reassessments == ()
     assert store.study(three[0]).decisions[0].opinion.body_part == BodyPart.OTHER
@@ -232,7 +245,7 @@ def test_the_browser_knows_who_read_before_and_another_can_say_so(
     cookies[_worklist.COOKIE] = "J%C3%BCrgen%20%3Cb%3E"
     app = page(study=three[0])
     assert "Reading as <b>Jürgen &lt;b&gt;</b>" in text(app)
-    app.button("verdict-agree").click().run()
+    press(app, "verdict-agree")
     assert store.study(three[0]).decisions[0].reader == "Jürgen <b>"
     app.button("other-reader").click().run()
     assert "To decide, say who you are" in text(app)
@@ -259,16 +272,76 @@ def test_a_step_counts_until_the_page_of_the_next_study_was_drawn(
     assert "Study <b>1</b> of 3" in text(app)
 
 
+def test_no_button_counts_for_a_study_whose_picture_is_not_there_yet(
+    store: Store, three: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Agree, pressed while the first study's picture is on the screen and the next one is made."""
+    app, made = page("bob", three[0]), _review_study._radiograph
+    pressed: list[object] = []
+
+    def slow(*wanted: object) -> object:
+        context = get_script_run_ctx()
+        assert context is not None
+        known = context.session_state._state._new_widget_state.widget_metadata
+        for id_, widget in list(known.items()):
+            if "verdict-agree" in id_ and not pressed:
+                pressed.append(id_)
+                widget.callback(*widget.callback_args)
+        return made(*wanted)
+
+    monkeypatch.setattr("pages._review_study._radiograph", slow)
+    app.button("next").click().run()
+    assert not app.exception and pressed and "Study <b>2</b> of 3" in text(app)
+    assert not store.study(three[1]).history
+    assert [d.reader for d in store.study(three[0]).history] == ["bob"]
+
+
+def test_a_comment_stays_where_it_could_not_be_saved(
+    store: Store, three: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def busy(*_: object) -> None:
+        raise StoreUnavailable("Nothing was changed.")
+
+    app = page("bob", three[0])
+    app.text_area[0].input("first").run()
+    with monkeypatch.context() as cut:
+        cut.setattr(Store, "decide", busy)
+        app.text_area[0].input("a long remark").run()
+    assert app.text_area[0].value == "a long remark" and "Nothing was changed." in text(app)
+    assert "not saved yet" in text(app)
+    press(app, "verdict-agree")
+    opinion = store.study(three[0]).decisions[0].opinion
+    assert opinion == replace(AGREE, comment="a long remark", finding=Finding.SUSPECTED)
+    assert app.text_area[0].value == "a long remark" and "not saved yet" not in text(app)
+    other = replace(opinion, comment="elsewhere")  # in another window
+    store.decide(three[0], "bob", other, 2)
+    app.run()
+    assert app.text_area[0].value == "elsewhere"
+
+
+def test_nothing_is_decided_about_a_study_whose_time_is_over(
+    store: Store, three: list[str]
+) -> None:
+    store.decide(three[0], "bob", AGREE, 0)
+    store._retention_days = 1
+    store.purge(datetime.now(UTC) + timedelta(days=2))
+    for reader in ("bob", "carol", ""):
+        app = page(reader, three[0])
+        assert "<th>bob</th>" in text(app) and "their time was over" in text(app)
+        assert "To decide" not in text(app) and not app.text_area
+        assert not [b for b in app.button if (b.key or "").startswith(("verdict", "undo"))]
+
+
 def test_undo_takes_back_one_step(store: Store, three: list[str]) -> None:
     app = page("bob", three[1])
-    app.button("verdict-agree").click().run()
-    app.button("verdict-second_look").click().run()
+    press(app, "verdict-agree")
+    press(app, "verdict-second_look")
     assert store.study(three[1]).status is Status.SECOND_LOOK
-    app.button("undo").click().run()
+    press(app, "undo")
     assert store.study(three[1]).status is Status.AGREED
-    app.button("undo").click().run()
+    press(app, "undo")
     assert store.study(three[1]).status is Status.NEW
-    app.button("undo").click().run()
+    press(app, "undo")
     assert "nothing to undo" in text(app)
 
 
@@ -290,7 +363,7 @@ def test_other_readers_are_shown_when_one_has_decided(store: Store, three: list[
     app = page("bob", three[0])
     assert "1 other reader has decided" in text(app) and "carol" not in text(app)
     assert viewers(app)[0]["others"] == []
-    app.button("verdict-agree").click().run()
+    press(app, "verdict-agree")
     assert "<th>carol</th><th>bob</th>" in text(app) and "view 1" in text(app)
     assert viewers(app)[0]["others"] == [{"label": "carol", "box": [0.1, 0.1, 0.4, 0.4]}]
     app.button(f"view-{three[0]}-1").click().run()
@@ -300,7 +373,7 @@ def test_other_readers_are_shown_when_one_has_decided(store: Store, three: list[
 def test_a_second_window_is_told_and_overwrites_nothing(store: Store, three: list[str]) -> None:
     app = page("bob", three[0])
     store.decide(three[0], "bob", AGREE, 0)
-    app.button("verdict-disagree").click().run()
+    press(app, "verdict-disagree")
     assert "another window" in text(app)
     assert store.study(three[0]).decisions[0].opinion == AGREE
 
@@ -323,7 +396,7 @@ def test_without_an_audit_nothing_is_decided(
     with sqlite3.connect(tmp_path / "bone.sqlite") as connection:
         connection.execute("ALTER TABLE audit RENAME TO elsewhere")
     connection.close()
-    app.button("verdict-agree").click().run()
+    press(app, "verdict-agree")
     assert "nothing was changed" in text(app)
     assert store.study(three[0]).decisions == ()
 
@@ -456,19 +529,19 @@ def test_who_has_still_to_decide_does_not_see_what_others_decided(
     assert list(lists(page())[0]["Status"])[:2] == ["Agreed", "Disagreed"]
     app = page("bob", three[1])
     assert "Read by others." in text(app) and "Disagreed" not in text(app)
-    app.button("verdict-disagree").click().run()
+    press(app, "verdict-disagree")
     assert "Needs a second look." in text(app)  # what both say differs
     assert "Forearm" in app.selectbox[0].options
 
 
 def test_a_part_alone_says_nothing_of_the_finding(store: Store, three: list[str]) -> None:
     app = page("bob", three[0])
-    app.button("verdict-disagree").click().run()
+    press(app, "verdict-disagree")
     app.selectbox[0].select(BodyPart.ELBOW).run()
     opinion = store.study(three[0]).decisions[0].opinion
     assert opinion == Opinion(Verdict.DISAGREE, BodyPart.ELBOW, None)
     other = page("bob", three[1])
-    other.button("verdict-disagree").click().run()
+    press(other, "verdict-disagree")
     other.button_group(f"finding-{three[1]}-bob").set_value(Finding.NOT_SUSPECTED).run()
     opinion = store.study(three[1]).decisions[0].opinion
     assert opinion == Opinion(Verdict.DISAGREE, BodyPart.HAND, Finding.NOT_SUSPECTED)

@@ -66,7 +66,7 @@ def by_the_page(store: Store) -> None:
             mine = [d.opinion for d in store.study(study).history if d.reader == "bob"]
             if mine and mine[-1] is not None and mine[-1].verdict is verdict:
                 continue  # it is said already, and is not saved twice
-            app.button(f"verdict-{verdict}").click().run()
+            app.button(f"verdict-{verdict}-{study}").click().run()
             at[study] = answered(app, study, at[study], verdict, None)
         comment = f"bob {time.time()} {number}"
         app.text_area[0].input(comment).run()
