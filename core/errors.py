@@ -22,6 +22,8 @@ goes to the log.
 
 from __future__ import annotations
 
+import traceback
+
 
 class CascadeError(Exception):
     """Base of every error that the project raises on purpose."""
@@ -89,6 +91,12 @@ class StudyNotFound(StoreUnavailable):
 
 class DecisionConflict(StoreUnavailable):
     """The reader decided this study elsewhere in the meantime; nothing was overwritten."""
+
+
+def where(error: Exception) -> str:
+    """For the log: the kind of an error and its trace without the message, in which pydicom and
+    highdicom quote values, names of patients too."""
+    return "\n".join([type(error).__name__, *traceback.format_tb(error.__traceback__)]).rstrip()
 
 
 def of_disk(error: OSError) -> str:

@@ -19,7 +19,6 @@ import io
 import logging
 import stat
 import struct
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,7 +33,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from core import structure
-from core.errors import ImageRejected
+from core.errors import ImageRejected, where
 from core.grey import Decoded, Grey, cast_of, check_size, luminance, over_black, scaled_to_16_bit
 from core.settings import ImageLimits
 from core.types import DicomHeader, Radiograph
@@ -145,7 +144,7 @@ def decode(
         raise
     except Exception as error:
         reason = _sentence(kind, error)
-        log.info("Refused %s: %s\n%s", which, reason, _where(error))
+        log.info("Refused %s: %s %s", which, reason, where(error))
         raise ImageRejected(reason) from error
     pixels = np.ascontiguousarray(decoded.pixels)
     pixels.setflags(write=False)
@@ -181,6 +180,7 @@ def dicom_header(data: bytes, limits: ImageLimits, pixels: bool = False) -> Data
     except ImageRejected:
         raise
     except Exception as error:
+        log.info("A header could not be read: %s", where(error))
         raise ImageRejected(_sentence("DICOM", error)) from error
 
 
@@ -202,14 +202,8 @@ def peek(data: bytes, limits: ImageLimits) -> DicomHeader | None:
     except ImageRejected:
         return None
     except Exception as error:  # noqa: BLE001 (whatever pydicom raises; decode says it to the reader)
-        log.info("A header could not be read: %s", _where(error))
+        log.info("A header could not be read: %s", where(error))
         return None
-
-
-def _where(error: Exception) -> str:
-    """The trace without the message, in which pydicom quotes values: names of patients too."""
-    frames = traceback.format_tb(error.__traceback__)
-    return "".join(frames) + type(error).__name__
 
 
 def _check_bytes(size: int, limits: ImageLimits) -> None:

@@ -8,11 +8,15 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from pydicom.uid import DigitalXRayImageStorageForPresentation
 
 from core.cascade import Cascade
 from core.commands import listen
 from core.engines import choice
 from core.errors import DeviceUnavailable, EngineUnavailable
+from core.pacs import listener
+from core.pacs.inbox import Inbox
+from core.pacs.listener import Door
 from core.registry import Registry
 from core.settings import Settings
 from core.types import Mode
@@ -67,6 +71,22 @@ def test_a_processor_that_fails_at_a_promotion_ends_no_listener(
     look()
     assert scorer.cascade is old and len(loaded) == 1  # tried again later, not at once
     assert "The release in use stays old: The graphics processor failed." in caplog.text
+
+
+def test_an_object_that_is_not_understood_leaves_its_trace_and_no_value(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Damaged:
+        context = SimpleNamespace(abstract_syntax=DigitalXRayImageStorageForPresentation)
+        value = "Doe^Jane"
+
+        def encoded_dataset(self) -> bytes:
+            raise ValueError(self.value)
+
+    door = Door("127.0.0.1", 0, "BONE", (), reserve=0, max_bytes=10)
+    assert listener._store(Damaged(), door, Inbox(tmp_path), tmp_path) == 0xC000
+    assert "ValueError" in caplog.text and "in encoded_dataset" in caplog.text
+    assert "Doe" not in caplog.text
 
 
 def test_the_engine_is_that_of_the_settings(

@@ -241,8 +241,9 @@ class Remote:
         except ImageRejected:
             raise
         except Exception as error:  # the boundary of one file: each service raises its own
-            if not isinstance(error, OSError):
-                log.exception("A file could not be read from its server.")
+            expected = isinstance(error, OSError)
+            level = logging.INFO if expected else logging.ERROR
+            log.log(level, "A file could not be read from its server.", exc_info=True)
             raise ImageRejected("The file could not be read from its server.") from error
 
     def _bytes(self, path: str, limits: ImageLimits) -> bytes:

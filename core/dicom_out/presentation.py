@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import traceback
 from fractions import Fraction
 from typing import TypeAlias
 
@@ -14,6 +13,7 @@ from pydicom.dataset import Dataset
 from core.dicom_out.region import outline, stored_size
 from core.dicom_out.series import SERIES, device, set_side
 from core.dicom_out.source import Assessment, View, finding_words
+from core.errors import where
 from core.lut import is_inverse
 from core.words import percent
 
@@ -30,8 +30,7 @@ def presentation_state(view: View, assessment: Assessment, number: int) -> Datas
     try:
         return _state(view, assessment, number, region)
     except Exception as error:  # noqa: BLE001 - and no message in the log: it may quote values
-        where = "".join(traceback.format_tb(error.__traceback__))
-        log.error("The outline of a view is not sent: %s\n%s", type(error).__name__, where)
+        log.error("The outline of a view is not sent: %s", where(error))
         return None
 
 

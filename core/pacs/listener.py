@@ -27,6 +27,7 @@ from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 from pynetdicom.transport import ThreadedAssociationServer
 
 from core.dicom_out.source import PROGRAM
+from core.errors import where
 from core.pacs.inbox import Inbox
 
 log = logging.getLogger(__name__)
@@ -119,7 +120,7 @@ def _store(event: evt.Event, door: Door, inbox: Inbox, home: Path) -> int:
         log.error("An object could not be written: %s.", type(error).__name__)
         return OUT_OF_RESOURCES
     except Exception as error:  # noqa: BLE001 - pydicom raises anything on a damaged data set
-        log.warning("An object could not be understood: %s.", type(error).__name__)
+        log.warning("An object could not be understood: %s", where(error))
         return CANNOT_UNDERSTAND
 
 

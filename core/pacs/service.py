@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
-import traceback
 from collections.abc import Callable, Sequence
 
-from core.errors import StoreUnavailable
+from core.errors import StoreUnavailable, where
 from core.pacs.inbox import Arrived, Inbox
 from core.pacs.outbox import Outbox, Send, Tell, Waiting
 from core.pacs.scoring import Scorer
@@ -122,5 +121,4 @@ def every(seconds: float, act: Callable[[], object]) -> Callable[[], object]:
 
 
 def _complain(what: str, error: Exception) -> None:
-    where = "".join(traceback.format_tb(error.__traceback__))  # no message: it may quote values
-    log.error("%s: %s\n%s", what, type(error).__name__, where)
+    log.error("%s: %s", what, where(error))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -20,6 +19,7 @@ from core.errors import (
     PictureLost,
     StoreUnavailable,
     WeightsInvalid,
+    where,
 )
 from core.files import append_event
 from core.pacs.outbox import Outbox
@@ -94,8 +94,7 @@ class Signing:
         except WeightsInvalid as error:  # the manifest may be away only while weights are copied
             return self._later(study, error)
         except Exception as error:  # noqa: BLE001 - one odd study must not stop the others
-            where = "".join(traceback.format_tb(error.__traceback__))  # no message: it may quote
-            log.error("A study could not be reported: %s\n%s", type(error).__name__, where)
+            log.error("A study could not be reported: %s", where(error))
             self._others.add(study)
             return False
 
