@@ -20,6 +20,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from core.errors import where
+
 log = logging.getLogger(__name__)
 
 SPLITS = ("train", "val", "test")
@@ -288,8 +290,8 @@ def _dicom_header(path: Path) -> dict[str, str]:
         keywords = ("PatientID", "IssuerOfPatientID", "StudyInstanceUID", "ViewPosition")
         header = dcmread(path, stop_before_pixels=True, specific_tags=list(keywords))
         patient, issuer, study, view = (str(header.get(k) or "").strip() for k in keywords)
-    except Exception:
-        log.info("the header of a DICOM file could not be read", exc_info=True)
+    except Exception as error:
+        log.info("the header of a DICOM file could not be read: %s", where(error))
         return {}
     who = {"patient": _digest(issuer, patient)} if patient else {}
     return who | ({"study": _digest(study)} if study else {}) | ({"view": view} if view else {})
