@@ -290,7 +290,7 @@ def _dicom_header(path: Path) -> dict[str, str]:
         keywords = ("PatientID", "IssuerOfPatientID", "StudyInstanceUID", "ViewPosition")
         header = dcmread(path, stop_before_pixels=True, specific_tags=list(keywords))
         patient, issuer, study, view = (str(header.get(k) or "").strip() for k in keywords)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - pydicom raises anything on a damaged file
         log.info("the header of a DICOM file could not be read: %s", where(error))
         return {}
     who = {"patient": _digest(issuer, patient)} if patient else {}
