@@ -13,6 +13,7 @@ import pandas as pd
 import streamlit as st
 
 from core.errors import CascadeError
+from core.manifest import Release
 from core.settings import Settings
 from pages import _runs, _theme
 from training import catalogue, measured, parcel
@@ -23,6 +24,7 @@ log = logging.getLogger(__name__)
 
 LONGEST_REASON = 200  # characters: the audit takes no more
 MAX_PARCEL_MB = 160
+OTHER_SPLIT = "†"
 SHOWN, ADDED, PARCEL = "release-shown", "run-to-add", "parcel"  # the fields by their keys
 
 
@@ -31,8 +33,15 @@ def listed(settings: Settings, releases: list[Listed]) -> None:
     if not releases:
         _theme.html("<p class='lead'>There is no release yet. Add a run's, or import one.</p>")
         return
-    rows = pd.DataFrame([_row(settings.weights, r) for r in releases])
+    champion = next((r.release for r in releases if CHAMPION in r.aliases and r.release), None)
+    split = champion.metrics.get("split_sha256") if champion else None
+    rows = pd.DataFrame([_row(settings.weights, r, split) for r in releases])
     st.dataframe(rows, hide_index=True, width="stretch")
+    if any(OTHER_SPLIT in str(cell) for cell in rows.to_numpy().ravel()):
+        _theme.html(
+            f"<p class='soft'>{OTHER_SPLIT} Measured on other pictures than the champion: the two "
+            "cannot be compared.</p>"
+        )
     by_id = {r.id: r for r in releases}
     first = next((r.id for r in releases if CHAMPION in r.aliases), releases[0].id)
     chosen = by_id[st.selectbox("Release", list(by_id), index=list(by_id).index(first), key=SHOWN)]
@@ -43,7 +52,8 @@ def listed(settings: Settings, releases: list[Listed]) -> None:
         _actions(settings, chosen)
 
 
-def _row(weights: Path, listed: Listed) -> dict[str, str]:
+def _row(weights: Path, listed: Listed, split: str | None = None) -> dict[str, str]:
+    """split: the SHA-256 of the one that the champion was measured on."""
     problems = _problems(weights, listed)
     return {
         "Release": listed.id,
@@ -51,17 +61,25 @@ def _row(weights: Path, listed: Listed) -> dict[str, str]:
         "State": problems[0] if problems else "whole",
         "Created": str(listed.entry.get("created", "")),
         "SHA-256": listed.release.sha256[:12] if listed.release else "",
-        **(_figures(listed) if listed.release else {}),
+        **(_figures(listed.release, split) if listed.release else {}),
     }
 
 
-def _figures(listed: Listed) -> dict[str, str]:
-    """AUROC of each part on all real radiographs, by image, of the split that was measured."""
+def _figures(release: Release, split: str | None) -> dict[str, str]:
+    """AUROC and n of each part on all real radiographs, by image, of the split that was measured;
+    with OTHER_SPLIT where that is not ``split``, the champion's."""
     from training.report import at_a_glance
 
-    figures = listed.release.metrics.get("figures", []) if listed.release else []
-    glance = at_a_glance([{"level": "image", **r} for r in figures])
-    return {f"AUROC {part}": str(v) for part, v in glance.get("AUROC, image", {}).items()}
+    figures = [{"level": "image", **r} for r in release.metrics.get("figures", [])]
+    other = "" if release.metrics.get("split_sha256") == split else f" {OTHER_SPLIT}"
+    known = ("fracture", "auroc", "all", "image")
+    n = {
+        r["part"]: f", n = {r['n']}{other}"
+        for r in figures
+        if (r["stage"], r["metric"], r["source"], r["level"]) == known
+    }
+    glance = at_a_glance(figures).get("AUROC, image", {})
+    return {f"AUROC {part}": f"{v}{n.get(part, '')}" for part, v in glance.items()}
 
 
 def _problems(weights: Path, listed: Listed) -> list[str]:

@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
-from tests import simulated, tiny
-from training import data, duplicates, fit
+from tests import simulated, small, tiny
+from training import data, duplicates, fit, sources
 from training.__main__ import main
 from training.sources import split_of
 
@@ -200,6 +200,27 @@ def test_a_folder_of_png_and_dicom(folder):
     assert first.positive == 1 and rows.positive["shoulder/normal/a.png"] == 0
     kept, canvases = data.load_canvases(rows.reset_index(), fit.Preprocessing(size=32))
     assert len(kept) == len(canvases) == 8
+
+
+def test_a_page_or_projection_is_no_patient(tmp_path):
+    """What says "p1" in a file's name: the folder says whose it is, and no folder nothing."""
+    names = ("0041/p1.png", "0041/p2.png", "0042/p1.png", "123_P2.png", "456_P2.png")
+    names += ("P7/a_p1.png", "frontal/patient0009_p1.png", "site_pat_12_p1.png", "p13-2.png")
+    for name in names:
+        save(tmp_path / "clinic" / "elbow" / "fractured" / name, b"x")
+    rows = sources.read_folder(tmp_path / "clinic").set_index("id").patient.fillna("")
+    found = {k.removeprefix("elbow/fractured/"): p for k, p in rows.items()}
+    assert found == {
+        "0041/p1.png": "0041",
+        "0041/p2.png": "0041",
+        "0042/p1.png": "0042",
+        "123_P2.png": "",  # a patient of its own
+        "456_P2.png": "",
+        "P7/a_p1.png": "7",
+        "frontal/patient0009_p1.png": "9",
+        "site_pat_12_p1.png": "12",
+        "p13-2.png": "13",
+    }
 
 
 def test_no_patient_id_of_a_dicom_file_is_kept(folder):
@@ -435,7 +456,8 @@ def test_a_run_on_mura_comes_to_its_end(mura, tmp_path):
         body_part_passes=8,
         batch=8, validations=1, device="cpu",
     )  # fmt: skip
-    assert fit.Run(settings).fit().exists()
+    with small.runs():
+        assert fit.Run(settings).fit().exists()
     hashed = data.split_hash(data.read(f"mura:{mura}"))
     assert hashed in (tmp_path / "config.toml").read_text()
     assert math.isfinite(pd.read_json(tmp_path / "events.jsonl", lines=True).loss.iloc[-1])

@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,8 @@ from core.settings import Settings
 from core.types import Mode
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from core.cascade import Cascade
 
 
@@ -221,11 +223,7 @@ def _evaluate(options: argparse.Namespace) -> None:
         rows["seen"] = duplicates.seen_in_training(rows)
     cascade = Cascade.load(options.weights, options.release, options.device).in_mode(options.mode)
     held = rows[rows.split == options.split]
-    learned = duplicates.taught(options.weights.parent / duplicates.ROWS, held)
-    if options.split == "test" and learned:
-        logging.getLogger("training").warning(
-            "%d of these pictures are among those that the run has learned from", learned
-        )
+    _tell_learned(options, held, cascade.release.training_data.get("sources", ()))
     scored = evaluate.predict(cascade, held)
     scored["recalled"] = memoriser.recall(scored, rows[rows.split == "train"])
     records = evaluate.figures(scored, cascade, options.draws)
@@ -241,6 +239,24 @@ def _evaluate(options: argparse.Namespace) -> None:
         print(evaluate.write(records, options.out, about))
         scored.drop(columns="path").to_csv(options.out / "scores.csv", index=False)
         print(report.write(options.out, scored, records, about, cascade.release))
+
+
+def _tell_learned(options: argparse.Namespace, held: pd.DataFrame, sources: Iterable[str]) -> None:
+    """A warning where what is evaluated is what was learned from, or nothing tells whether it is.
+
+    sources: of the release's training data.
+    """
+    from training import duplicates
+
+    log, listed = logging.getLogger("training"), options.weights.parent / duplicates.ROWS
+    learned = duplicates.taught(listed, held)
+    if options.split == "test" and learned:
+        log.warning("%d of these pictures are among those that the run has learned from", learned)
+    if untold := duplicates.untold(listed, held, sources):
+        log.warning(
+            "The release learned from pictures of %s, and without the run's %s beside its weights "
+            "nothing tells whether from these.", ", ".join(untold), duplicates.ROWS,
+        )  # fmt: skip
 
 
 def _heatmaps_arguments(parser: argparse.ArgumentParser) -> None:

@@ -82,19 +82,22 @@ def _listed(sentences: list[str]) -> str:
 
 
 def _meaning(release: Release) -> str:
+    """The thresholds of each mode; those of a part with one network are the same in all."""
     lines = [
         "## Operating points (chosen on validation)",
         "",
-        "| part | a positive label meant | point | threshold | sensitivity | specificity | n |",
-        "|---|---|---|---|---|---|---|",
+        "| part | mode | a positive label meant | point | threshold | sensitivity | specificity "
+        "| n |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for part in release.parts:
-        stage = release.stages[part]
-        lines += [
-            f"| {part} | {stage.label_means} | {o.name} | {o.threshold:.3f} | "
-            f"{o.sensitivity:.2f} | {o.specificity:.2f} | {o.n} |"
-            for o in stage.operating_points
-        ]
+        for mode in release.modes:
+            stage = release.in_mode(mode).stages[part]
+            lines += [
+                f"| {part} | {mode} | {stage.label_means} | {o.name} | {o.threshold:.3f} | "
+                f"{o.sensitivity:.2f} | {o.specificity:.2f} | {o.n} |"
+                for o in stage.operating_points
+            ]
     return "\n".join(lines)
 
 
@@ -118,7 +121,8 @@ def _figures(release: Release) -> str:
         "## Figures on the test split",
         "",
         f"Printed by `python -m training evaluate --split test`, on {measured.get('device')}; 95 % "
-        f"intervals from {measured.get('draws')} bootstrap draws over patients.",
+        f"intervals from {measured.get('draws')} bootstrap draws over patients. "
+        f"Measured in the mode `{measured.get('mode', release.modes[0])}`.",
         "",
         "| stage | part | source | figure | by | value | 95 % interval | n |",
         "|---|---|---|---|---|---|---|---|",

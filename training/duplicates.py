@@ -286,6 +286,12 @@ def taught(listed: Path, rows: pd.DataFrame) -> int:
     return sum(name in seen for name in zip(rows.source.astype(str), rows.id.astype(str)))
 
 
+def untold(listed: Path, held: pd.DataFrame, sources: Iterable[str]) -> list[str]:
+    """The sources of the rows that a release learned from, where nothing tells from which pictures:
+    its run's list is not there. sources: those of its training data."""
+    return [] if listed.exists() else sorted({*held.source.astype(str)} & {*sources})
+
+
 def settle_as(rows: pd.DataFrame, runs: Iterable[Path], policy: str = "drop") -> pd.DataFrame:
     """``settle``, by what the first of these runs has found that looked at all these pictures.
 

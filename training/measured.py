@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from core import files
@@ -20,8 +20,8 @@ SCORES = "scores.csv"
 COMPANIONS = ("heatmaps.json", "robustness.json", "strangers.json", "photographs.json")
 """What the commands so named write beside ``metrics.json``."""
 SHIPPED = (
-    "source", "id", "study", "patient", "part", "positive", "said", "truth", "looks_like",
-    "probability", "finding", "recalled",
+    "source", "id", "study", "patient", "part", "positive", "said", "sureness", "side", "truth",
+    "looks_like", "probability", "finding", "recalled",
 )  # fmt: skip
 """The columns of ``scores.csv`` that go out with a release, as far as there are any."""
 CODED = "#"
@@ -92,8 +92,8 @@ def of_candidate(run: Path, release: Release) -> dict[str, Any]:
 def ship(run: Path, folder: Path) -> None:
     """Write the rows behind the figures of ``run/test`` to the folder of its release.
 
-    Curves and thresholds are drawn from them wherever the release is used. They hold no picture,
-    and no name of one: who has the data set finds its pictures again by ``code``, nobody else.
+    Curves and thresholds are drawn from them wherever the release is used. They hold no picture
+    and no name (``coded``).
     """
     path = run / "test" / SCORES
     if not path.exists():
@@ -104,20 +104,30 @@ def ship(run: Path, folder: Path) -> None:
 
 
 def coded(scores: pd.DataFrame) -> pd.DataFrame:
-    """Rows with pictures, studies and patients named by ``code``; those that are stay so."""
-    named = {
-        c: [*codes(scores.source, scores[c])] for c in ("id", "study", "patient") if c in scores
-    }
-    return scores.assign(**named)
+    """Rows with pictures named by ``code``, patients and studies by numbers within these rows.
+
+    The numbers say which rows belong together, and nothing else: whoever tries all numbers that a
+    patient may have finds none of them again.
+    """
+    ids = [n if pd.isna(n) else code(str(s), str(n)) for s, n in zip(scores.source, scores.id)]
+    found = {c: numbered(scores[c]) for c in ("study", "patient") if c in scores}
+    return scores.assign(id=ids, **found)
 
 
-def codes(sources: Iterable[object], names: Iterable[object]) -> Iterable[object]:
-    """``code`` of each; a name that is missing stays missing."""
-    return (n if pd.isna(n) else code(str(s), str(n)) for s, n in zip(sources, names))
+def numbered(names: pd.Series) -> pd.Series:
+    """1 to N in the place of N names, as text, in an order that only all of them together tell; a
+    name that is missing stays missing."""
+    known = sorted(set(names.dropna().astype(str)))
+    seed = int(hashlib.sha256("\n".join(known).encode()).hexdigest()[:16], 16)
+    order = np.random.default_rng(seed).permutation(len(known)) + 1
+    return names.map(dict(zip(known, map(str, order))), na_action="ignore")
 
 
 def code(source: str, name: str) -> str:
-    """A name that only who knows the data set can tell; one that is coded stays as it is."""
+    """A picture's name for those who have the data set; one that is coded stays as it is.
+
+    It is no secret: who guesses a name can see whether it is that one.
+    """
     if name.startswith(CODED):
         return name
     return CODED + hashlib.sha256(f"{source}\n{name}".encode()).hexdigest()[:16]
@@ -126,22 +136,24 @@ def code(source: str, name: str) -> str:
 def evaluations(registry: Registry | None, runs: Path) -> list[Evaluation]:
     """Of the releases (by their manifest) and of the runs that were evaluated, the newest first.
 
-    The rows of a release are found where its candidate was scored (its checksum tells), else where
-    they came with it.
+    The rows of a release are found where its candidate was scored on the same pictures (the
+    checksums of release and split tell), else where they came with it.
     """
     of_runs = [e for e in map(_read, _folders(runs)) if e is not None]
-    rows = {e.metrics.get("release_sha256"): e.folder for e in of_runs if _is_test(e)}
+    rows = {_whose(e.metrics): e.folder for e in of_runs}
     found = []
     if registry is not None:
         for release in registry.releases.values():
             if release.metrics.get("figures"):
-                folder = rows.get(release.sha256) or registry.folder / release.id
+                measured = {**release.metrics, "release_sha256": release.sha256}
+                folder = rows.get(_whose(measured)) or registry.folder / release.id
                 found.append(Evaluation(f"Release {release.id}", release.metrics, folder, release))
     return [*reversed(found), *of_runs]
 
 
-def _is_test(evaluation: Evaluation) -> bool:
-    return evaluation.metrics.get("split") == "test"
+def _whose(metrics: dict[str, Any]) -> tuple[object, ...]:
+    """What figures and rows must share to belong together: release, split, and its pictures."""
+    return tuple(metrics.get(k) for k in ("release_sha256", "split", "split_sha256"))
 
 
 def _folders(runs: Path) -> list[Path]:
@@ -155,11 +167,14 @@ def _read(folder: Path) -> Evaluation | None:
         metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
         figures = metrics["figures"]
         heat = folder / "heatmaps.json"
-        if heat.exists():
-            figures += json.loads(heat.read_text(encoding="utf-8"))["figures"]
-    except (OSError, ValueError, KeyError, TypeError):
+        beside = json.loads(heat.read_text(encoding="utf-8")) if heat.exists() else {}
+        if beside.get("release_sha256") == metrics.get("release_sha256"):
+            figures += beside.get("figures", [])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    name = f"Run {folder.parent.name}, {metrics.get('split', folder.name)}"
+    split = metrics.get("split", folder.name)
+    where = f" ({folder.name})" if folder.name != split else ""  # two of one split are two
+    name = f"Run {folder.parent.name}, {split}{where}"
     return Evaluation(name, metrics, folder, _candidate(folder.parent, metrics))
 
 

@@ -223,7 +223,11 @@ def _yolo_boxes(folder: Path, name: str) -> str | None:
 # --- folder:DIR --------------------------------------------------------------------------------
 
 _LABELS = {"fractured": 1.0, "normal": 0.0}
+# The number behind a word that says whose it is. A bare "p" may be the projection or the page as
+# well: it counts in a folder's name, and at the start of the name of a file that lies in none.
+_NAMED_PATIENT = re.compile(r"(?:^|[^a-z])(?:patient|pat)[ _-]?0*(\d+)", re.IGNORECASE)
 _PATIENT = re.compile(r"(?:^|[^a-z])(?:patient|pat|p)[ _-]?0*(\d+)", re.IGNORECASE)
+_BARE_PATIENT = re.compile(r"p[ _-]?0*(\d+)", re.IGNORECASE)
 _STUDY = re.compile(r"(?:^|[^a-z])(?:study|s)[ _-]?0*(\d+)", re.IGNORECASE)
 
 
@@ -231,10 +235,13 @@ def read_folder(folder: Path) -> pd.DataFrame:
     """Pictures in ``<part>/<fractured|normal>/…``, of any supported format, DICOM too.
 
     The patient is, in this order: the Patient ID in the header of a DICOM file (as a digest, so
-    that it stands in no file we write); the number behind "patient", "pat" or "p" in the path
-    (``patient0042/a.png``, ``p42_2.png``); the first folder below the label. A file with none of
-    these is a patient of its own. The study is the DICOM study, or the number behind "study" or
-    "s". Files whose name begins with a dot are passed over; every other file counts as a picture.
+    that it stands in no file we write); the number behind "patient", "pat" or "p" in the name of
+    the first folder below the label (``patient0042/a.png``), or behind "patient" or "pat" further
+    below; else that folder's whole name (``0041/p1.png``); of a file in no folder the number
+    behind "patient" or "pat" in its name, or behind a "p" at its start (``p42_2.png``). A file
+    with none of these is a patient of its own. The study is the DICOM study, or the number behind
+    "study" or "s". Files whose name begins with a dot are passed over; every other file counts as
+    a picture.
     """
     if not folder.is_dir():
         raise DataInvalid(f"{folder} is not a folder.")
@@ -259,10 +266,7 @@ def _labelled_files(folder: Path) -> Iterator[tuple[str, float, Path]]:
 def _folder_row(folder: Path, region: str, positive: float, path: Path) -> dict[str, Any]:
     name, header = path.relative_to(folder).as_posix(), _dicom_header(path)
     below = name.split("/", 2)[2]
-    number, study = _PATIENT.search(below), _STUDY.search(below)
-    patient = header.get("patient") or (number and number[1])
-    if not patient and "/" in below:
-        patient = below.split("/")[0]
+    patient, study = header.get("patient") or _patient_in(below), _STUDY.search(below)
     named_study = f"{patient}/{region}/{study[1]}" if study and patient else None
     return {
         "id": name,
@@ -274,6 +278,16 @@ def _folder_row(folder: Path, region: str, positive: float, path: Path) -> dict[
         "study": header.get("study") or named_study,
         "view": header.get("view"),
     }
+
+
+def _patient_in(below: str) -> str | None:
+    """Whose picture it is by its path below the label, as ``read_folder`` says; None: unknown."""
+    folder, slash, inside = below.partition("/")
+    if slash:
+        number = _PATIENT.search(folder) or _NAMED_PATIENT.search(inside)
+        return number[1] if number else folder
+    number = _NAMED_PATIENT.search(below) or _BARE_PATIENT.match(below)
+    return number[1] if number else None
 
 
 def _dicom_header(path: Path) -> dict[str, str]:
