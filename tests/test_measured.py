@@ -1,0 +1,105 @@
+"""Which figures and rows belong together, and what a release gives away of its patients."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from core.manifest import Release
+from pages import _shelf
+from tests import scored
+from training import card, duplicates, measured
+from training.__main__ import _tell_learned
+
+POINTED = {"stage": "heatmap", "part": "Grad-CAM", "metric": "pointing game", "value": 0.9}
+
+
+def evaluated(folder: Path, release: Release, split_sha256: str = "shipped", **other: Any) -> None:
+    """A folder as ``evaluate --out`` leaves it, with one row that is named after it."""
+    folder.mkdir(parents=True)
+    about = {"release_sha256": release.sha256, "split": "test", "split_sha256": split_sha256}
+    (folder / "metrics.json").write_text(json.dumps({**about, "figures": [], **other}))
+    scored.rows().head(1).assign(id=folder.name).to_csv(folder / measured.SCORES, index=False)
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Any:
+    """Of one release, which was measured on the split "shipped"."""
+    figures = [{"stage": "fracture", "part": "elbow"}]
+    metrics = {"split": "test", "split_sha256": "shipped", "figures": figures}
+    release = replace(scored.release(), sha256="ab" * 32, metrics=metrics)
+    return SimpleNamespace(releases={release.id: release}, folder=tmp_path / "weights")
+
+
+def test_figures_stand_with_the_rows_of_their_own_pictures(registry, tmp_path: Path) -> None:
+    """An evaluation of the same release on a hospital's test split has another checksum."""
+    [release], runs = registry.releases.values(), tmp_path / "runs"
+    evaluated(runs / "mine" / "hospital", release, "a hospital's")
+    [first, _] = measured.evaluations(registry, runs)
+    assert first.folder == registry.folder / release.id  # what came with the release, or nothing
+    evaluated(runs / "mine" / "test", release)
+    assert measured.evaluations(registry, runs)[0].folder == runs / "mine" / "test"
+
+
+def test_two_evaluations_of_one_run_have_two_names(registry, tmp_path: Path) -> None:
+    [release], runs = registry.releases.values(), tmp_path / "runs"
+    for name in ("test", "hospital"):
+        evaluated(runs / "mine" / name, release)
+    names = [e.name for e in measured.evaluations(registry, runs)]
+    assert names == ["Release made-1", "Run mine, test", "Run mine, test (hospital)"]
+
+
+def test_heatmaps_of_another_release_are_left_out(registry, tmp_path: Path) -> None:
+    [release], folder = registry.releases.values(), tmp_path / "runs" / "mine" / "test"
+    evaluated(folder, release)
+    beside = folder / "heatmaps.json"
+    for sha256, found in (("0" * 64, []), (release.sha256, [POINTED])):
+        beside.write_text(json.dumps({"release_sha256": sha256, "figures": [POINTED]}))
+        assert measured.evaluations(registry, tmp_path / "runs")[1].records == found
+
+
+def test_whether_a_release_learned_from_pictures_is_not_passed_over(tmp_path: Path, caplog) -> None:
+    """Without a run's list nothing tells which pictures of a source it learned from."""
+    options = argparse.Namespace(weights=tmp_path / "weights", split="test")
+    with caplog.at_level(logging.WARNING):
+        _tell_learned(options, scored.rows(), ["another"])
+        assert caplog.text == ""
+        _tell_learned(options, scored.rows(), ["drawn", "another"])
+    assert "learned from pictures of drawn" in caplog.text and "another" not in caplog.text
+    listed = tmp_path / duplicates.ROWS
+    duplicates.write_list(*(scored.rows().assign(split="test"),) * 2, listed)
+    caplog.clear()
+    with caplog.at_level(logging.WARNING):
+        _tell_learned(options, scored.rows(), ["drawn"])
+    assert caplog.text == ""
+
+
+def test_the_card_names_the_mode_of_its_figures() -> None:
+    release = scored.release()
+    release.metrics.update({"device": "a CPU", "draws": 20, "mode": "fast", "figures": []})
+    assert "Measured in the mode `fast`." in card.model_card(release)
+
+
+def test_areas_of_other_pictures_are_marked_on_the_shelf(registry) -> None:
+    common = {"stage": "fracture", "part": "elbow", "source": "all", "metric": "auroc"}
+    figure = common | {"value": 0.9, "low": 0.8, "high": 0.95, "n": 58}
+    [release] = registry.releases.values()
+    release = replace(release, metrics={**release.metrics, "figures": [figure]})
+    same, other = (_shelf._figures(release, split) for split in ("shipped", "a hospital's"))
+    assert same == {"AUROC elbow": "0.900 [0.800, 0.950], n = 58"}
+    assert other == {"AUROC elbow": f"{same['AUROC elbow']} {_shelf.OTHER_SPLIT}"}
+
+
+def test_numbers_in_the_place_of_patients_follow_no_order() -> None:
+    names = pd.Series([f"p{n:03d}" for n in range(50)] * 2 + [None])
+    found = measured.numbered(names)
+    assert sorted(found[:50].astype(int)) == list(range(1, 51)) != found[:50].astype(int).tolist()
+    assert found[:50].tolist() == found[50:100].tolist() and pd.isna(found[100])
