@@ -14,11 +14,12 @@ import pytest
 
 from core import agreement
 from core.agreement import Figure, between_readers, kappa, wilson, with_readers
+from core.origin import Origin
 from core.store import Decision, Mark, Opinion, Status, StudyRecord, Verdict, export
 from core.store.export import to_csv, to_manifest
 from core.store.pictures import Pictures
 from core.study import StudyResult, key_of
-from core.types import BodyPart, Finding, ImageResult
+from core.types import BodyPart, Finding, ImageResult, Photograph
 from tests.simulated import encoded, phantom
 from training import metrics
 from training.data import read
@@ -90,6 +91,15 @@ def test_the_release_against_the_readers() -> None:
     assert names == "ann and bob" and between.n == 2
 
 
+def test_readings_of_other_releases_are_counted_and_left_out() -> None:
+    here = record(YES, decided("ann", YES))
+    elsewhere = replace(
+        record(NO, decided("ann", YES), decided("bob", NO), decided("cy", DOUBT)),
+        release_sha256="2" * 64,
+    )
+    assert agreement.of_release([here, elsewhere], "1" * 64) == ([here], 2)  # doubtful is no call
+
+
 def test_without_decisions_nothing_is_claimed() -> None:
     figures = with_readers([record(YES)])
     assert all(a.kappa.n == 0 and math.isnan(a.kappa.value) for a in figures)
@@ -138,6 +148,40 @@ def test_corrections_become_a_data_set(tmp_path: Path) -> None:
     assert found.boxes.iloc[0] == "0.1000 0.2000 0.3000 0.4000"
     assert found.positive_means.iloc[0] == "fracture"
     assert all(Path(p).is_file() for p in found.path)
+
+
+def manifest(found: StudyRecord) -> list[dict[str, str]]:
+    return rows(to_manifest([found], Pictures(Path("images"))))
+
+
+def test_what_is_disputed_or_superseded_is_no_label() -> None:
+    agreed = record(YES, decided("ann", YES), sha256="1" * 64)
+    assert [r["positive"] for r in manifest(agreed)] == ["1"]
+    asks = decided("bob", None, verdict=Verdict.SECOND_LOOK, body_part=None)
+    assert not manifest(replace(agreed, decisions=(*agreed.decisions, asks)))
+    wrote = decided("bob", None, verdict=Verdict.DRAFT, body_part=None, comment="later")
+    assert manifest(replace(agreed, decisions=(*agreed.decisions, wrote)))
+    older = replace(agreed, newer="n" * 32)
+    assert not manifest(older)
+    found = rows(to_csv([older, agreed], names=False))
+    assert [r["superseded_by"] for r in found] == ["n" * 32, ""]
+
+
+def test_boxes_are_on_the_picture_that_training_reads() -> None:
+    """Which is a file's first frame, and the whole photograph."""
+    marks = tuple(Mark(view, 0.4, 0.4, 0.6, 0.6) for view in range(3))
+    found = record(YES, decided("ann", YES, marks=marks), sha256="1" * 64)
+    (view,) = found.result.views
+    film_in_it = Photograph(((0.25, 0.25), (0.75, 0.25), (0.75, 0.75), (0.25, 0.75)))
+    views = (
+        replace(view, photograph=film_in_it),
+        replace(view, origin=Origin(frame=1, frames=2)),
+        replace(view, origin=Origin(frame=2, frames=2)),
+    )
+    found = replace(found, result=replace(found.result, views=views), stored=(True,) * 3)
+    boxes = [[float(x) for x in r["boxes"].split()] for r in manifest(found)]
+    assert len(boxes) == 2 and boxes[1] == [0.4, 0.4, 0.6, 0.6]
+    assert boxes[0] == pytest.approx([0.45, 0.45, 0.55, 0.55], abs=0.002)
 
 
 def test_one_patient_s_studies_are_one_group() -> None:

@@ -51,6 +51,25 @@ def test_equal_seeds_give_equal_photographs():
     assert np.array_equal(one.corners, same.corners)
 
 
+def test_a_box_on_the_film_is_found_again_in_the_photograph():
+    photo = np.zeros((600, 800), np.uint8)
+    cv2.rectangle(photo, (300, 200), (379, 319), 255, -1)
+    given = ((0.1, 0.15), (0.9, 0.05), (0.8, 0.95), (0.2, 0.8))
+    seen = film.straightened(decoded(encoded(photo, "PNG")), given).pixels
+    down, across = np.nonzero(seen > 127)
+    height, width = seen.shape
+    box = (across.min() / width, down.min() / height)
+    box += ((across.max() + 1) / width, (down.max() + 1) / height)
+    left, top, right, bottom = film.in_photograph(box, given)
+    # it encloses what was marked, and no more than its perspective makes it
+    assert left <= 300 / 800 + 0.005 and right >= 380 / 800 - 0.005
+    assert top <= 200 / 600 + 0.005 and bottom >= 320 / 600 - 0.005
+    assert (right - left) * (bottom - top) < 1.7 * (80 / 800) * (120 / 600)
+    assert film.in_photograph((0, 0, 1, 1), given) == pytest.approx(
+        (0.1, 0.05, 0.9, 0.95), abs=0.01
+    )
+
+
 @pytest.mark.parametrize("name", SAMPLES)
 def test_the_corners_of_a_film_are_found_and_it_is_straightened(taken, name):
     seen = film.as_seen(decoded(taken[name].data))

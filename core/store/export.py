@@ -9,16 +9,18 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from core import film
 from core.batch.tables import harmless
 from core.store.pictures import Pictures
 from core.store.records import Decision, Opinion, StudyRecord, Verdict
 from core.study import Mark, study_uid_of, without_patient
-from core.types import BodyPart, Finding
+from core.types import BodyPart, Finding, ImageResult
 
 COLUMNS = (
     "study", "title", "added", "status", "views", "release", "release_sha256", "body_part",
     "probability", "finding", "reader", "decided", "verdict", "reader_body_part",
     "reader_finding", "comment", "marks", "as_reader_probability", "as_reader_finding",
+    "superseded_by",
 )  # fmt: skip
 MANIFEST_COLUMNS = (
     "id", "source", "part", "positive", "positive_means", "group", "study", "boxes", "file",
@@ -32,6 +34,7 @@ def to_csv(records: Iterable[StudyRecord], names: bool) -> str:
     """A line for each reader's decision in force, one for a study that nobody has decided.
 
     as_reader_…: what the fracture model of the body part that the reader named says, if asked.
+    superseded_by: the study that came since in the place of this one, if any.
     names: whether titles and comments are written; both may name a patient. Cells that a
     spreadsheet would run as a formula get an apostrophe in front.
     """
@@ -42,9 +45,11 @@ def to_csv(records: Iterable[StudyRecord], names: bool) -> str:
 def to_manifest(records: Iterable[StudyRecord], pictures: Pictures) -> str:
     """A data set manifest (``manifest:FILE.csv``), a line for each picture that is there.
 
-    Labels are the readers'. A study has them if all its readers name the same part and finding; a
-    doubtful one teaches the body part alone. Each picture gets its study's label, as in MURA.
-    ``group`` is the patient where MURA's names tell it, else the study. Marks become boxes.
+    Labels are the readers'. A study has them if all its readers name the same part and finding,
+    none asks for a second look, and no newer study took its place; a doubtful one teaches the body
+    part alone. Each picture gets its study's label, as in MURA. Frames after the first of a file
+    have none: training reads the first. ``group`` is the patient where MURA's names tell it, else
+    the study. Marks become boxes on the file as it is: of a photograph on the whole of it.
     """
     lines = (line for record in records for line in _manifest_lines(record, pictures))
     return _written(MANIFEST_COLUMNS, lines)
@@ -53,7 +58,9 @@ def to_manifest(records: Iterable[StudyRecord], pictures: Pictures) -> str:
 def usable(record: StudyRecord) -> Opinion | None:
     """The one opinion that all readers share, which can be learnt from; None without one."""
     decided = [d.opinion for d in record.decisions if d.opinion is not None]
-    decided = [o for o in decided if o.verdict in (Verdict.AGREE, Verdict.DISAGREE)]
+    decided = [o for o in decided if o.verdict is not Verdict.DRAFT]
+    if any(o.verdict is Verdict.SECOND_LOOK for o in decided):
+        return None
     said = {(o.body_part, o.finding) for o in decided}
     if len(said) != 1 or decided[0].body_part is None:
         return None
@@ -62,15 +69,16 @@ def usable(record: StudyRecord) -> Opinion | None:
 
 def _manifest_lines(record: StudyRecord, pictures: Pictures) -> Iterator[dict[str, Any]]:
     opinion = usable(record)
-    if opinion is None or opinion.body_part is None or record.purged:
+    if opinion is None or opinion.body_part is None or record.purged or record.newer:
         return
     patient = _PATIENT.search(record.key)
     has_model = opinion.body_part != BodyPart.OTHER
     label = _LABEL.get(opinion.finding, "") if opinion.finding and has_model else ""
     marks = [m for d in record.decisions if d.opinion for m in d.opinion.marks]
     for position, (view, stored) in enumerate(zip(record.result.views, record.stored)):
-        if not stored or view.sha256 is None:
+        if not stored or view.sha256 is None or view.origin.frame > 1:
             continue
+        here = [_on_file(m, view) for m in marks if m.view == position and label == 1]
         yield {
             "id": f"{record.id[:12]}_{position}",
             "source": SOURCE,
@@ -79,7 +87,7 @@ def _manifest_lines(record: StudyRecord, pictures: Pictures) -> Iterator[dict[st
             "positive_means": record.label_means if label != "" else "",
             "group": patient[0].lower() if patient else _group(record),
             "study": record.id,
-            "boxes": ";".join(_box(m) for m in marks if m.view == position and label == 1),
+            "boxes": ";".join(map(_box, here)),
             "file": str(pictures.path(view.sha256).resolve()),
         }
 
@@ -104,6 +112,7 @@ def _row(record: StudyRecord, decision: Decision | None, names: bool) -> dict[st
         "body_part": record.result.body_part,
         "probability": record.result.probability,
         "finding": record.result.finding,
+        "superseded_by": record.newer,
     }
     if decision is None or opinion is None:
         return row
@@ -119,6 +128,14 @@ def _row(record: StudyRecord, decision: Decision | None, names: bool) -> dict[st
         "comment": opinion.comment if names else "",
         "marks": ";".join(f"{m.view + 1}: {_box(m)}" for m in opinion.marks),
     }
+
+
+def _on_file(mark: Mark, view: ImageResult) -> Mark:
+    """A mark that was drawn on the film in a photograph, on the photograph itself."""
+    corners = view.photograph and view.photograph.corners
+    if not corners:
+        return mark
+    return Mark(mark.view, *film.in_photograph((mark.x0, mark.y0, mark.x1, mark.y1), corners))
 
 
 def _box(mark: Mark) -> str:
