@@ -65,9 +65,8 @@ def _store(settings: Settings) -> str:
     """
     from core.errors import StudyNotFound
     from core.store import Store
-    from core.store.database import FILE
 
-    if not settings.database_url and not (settings.home / FILE).is_file():
+    if not Store.is_made(settings):
         _place(settings.home.absolute())
         return "none yet; it is made when the program first starts"
     store = Store.open(settings)

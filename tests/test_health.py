@@ -43,6 +43,8 @@ def test_a_home_that_is_not_used_is_named_and_stays_empty(
         assert code == 0 and said["home"] == str(home)
         assert said["store"]["detail"].startswith("none yet")
         assert "not there yet" in said["disk"]["detail"] and not home.exists()
+    assert main(["audit", "--verify"]) == 1 and not home.exists()
+    assert f"There is no worklist in {home}" in capsys.readouterr().err
     home.mkdir()
     assert "none yet" in told(weights, capsys)[1]["store"]["detail"] and not [*home.iterdir()]
 

@@ -6,6 +6,7 @@ import argparse
 import json
 from typing import TYPE_CHECKING
 
+from core.errors import StoreUnavailable
 from core.settings import Settings
 
 if TYPE_CHECKING:
@@ -21,6 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, settings: Settings) -> int:
     from core.store import Store
 
+    if not Store.is_made(settings):  # "0 lines, all well" of a home that is not used misleads
+        home = settings.home.absolute()
+        raise StoreUnavailable(f"There is no worklist in {home}; set BONE_HOME to where it is.")
     store = Store.open(settings)
     try:
         if options.verify:

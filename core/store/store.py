@@ -20,7 +20,7 @@ from core.settings import Settings
 from core.store import audit, query, rows
 from core.store import tables as t
 from core.store.audit import AuditLine, AuditReport, Fact
-from core.store.database import Database
+from core.store.database import FILE, Database
 from core.store.pictures import Pictures
 from core.store.records import (
     Decision,
@@ -53,6 +53,12 @@ class Store:
         self._home = home
         self._retention_days = retention_days
         self.pictures = Pictures(home / "images")
+
+    @staticmethod
+    def is_made(settings: Settings) -> bool:
+        """Whether ``open`` would find a worklist and not make an empty one. Raises OSError; that of
+        ``database_url`` counts as made."""
+        return bool(settings.database_url) or (settings.home / FILE).is_file()
 
     @classmethod
     def open(cls, settings: Settings) -> Store:
