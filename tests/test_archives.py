@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import stat
 import struct
-import time
 import zipfile
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from core.batch.inputs import Archive
 from core.errors import BatchFailed, ImageRejected
 from core.settings import ImageLimits
 from tests.simulated import encoded, phantom
+from tests.timing import quickest
 
 LIMITS = ImageLimits()
 PICTURE = encoded(phantom(), "PNG")
@@ -95,29 +95,30 @@ def test_an_archive_in_an_archive_is_no_picture(tmp_path: Path) -> None:
 
 def test_ten_thousand_members_are_listed_within_a_second(tmp_path: Path) -> None:
     path = archive(inside(tmp_path), *[(f"{n:05d}.png", b"") for n in range(10_000)])
-    started = time.thread_time()
-    source = Archive(path)
-    with source.opened():
-        assert len([source.label(n) for n in source.names()]) == 10_000
-    assert time.thread_time() - started < 1.0
+
+    def listed() -> None:
+        source = Archive(path)
+        with source.opened():
+            assert len([source.label(n) for n in source.names()]) == 10_000
+
+    assert quickest(listed) < 1.0
 
 
 def test_a_thousand_to_one_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
     bomb = bytes(LIMITS.max_bytes + 1)
     path = archive(inside(tmp_path), ("bomb.png", bomb))
     assert path.stat().st_size < len(bomb) / 900
-    started = time.thread_time()
     [(_, reason)] = read(path)
     assert "larger" in str(reason)
-    assert time.thread_time() - started < 0.1
+    assert quickest(lambda: read(path)) < 0.1
 
 
 def test_a_member_that_lies_about_its_size_is_refused(tmp_path: Path) -> None:
     bomb = archive(inside(tmp_path), ("bomb.png", bytes(LIMITS.max_bytes + 1)))
-    started = time.thread_time()
-    [(_, reason)] = read(claims(bomb, 1000))
+    path = claims(bomb, 1000)
+    [(_, reason)] = read(path)
     assert "damaged" in str(reason)
-    assert time.thread_time() - started < 1.0
+    assert quickest(lambda: read(path)) < 1.0
 
 
 @pytest.mark.parametrize("data", [b"", b"PK\x03\x04", b"PK\x05\x06" + bytes(17), bytes(100)])
