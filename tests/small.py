@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import pytest
 
 from core import network
-from training import model
+from training import curves, model
 
 SHARE = 8
 
@@ -34,4 +34,15 @@ def networks() -> Iterator[None]:
     """Small networks inside; a release of real ones cannot be loaded meanwhile."""
     with pytest.MonkeyPatch.context() as patch:
         shrink(patch)
+        yield
+
+
+@contextmanager
+def runs() -> Iterator[None]:
+    """Small networks, and no curves of their runs, which take longer than a tiny run does.
+
+    tests/test_training.py and tests/test_curves.py draw them.
+    """
+    with networks(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(curves, "write", lambda _: [])
         yield

@@ -24,7 +24,7 @@ from training.pictures import loss as loss_of
 
 @pytest.fixture(scope="module", autouse=True)
 def _small() -> Iterator[None]:
-    with small.networks():
+    with small.runs():
         yield
 
 
