@@ -46,9 +46,20 @@ class Agreement:
     kappa: Figure
 
 
+def of_release(
+    records: Sequence[StudyRecord], release_sha256: str
+) -> tuple[list[StudyRecord], int]:
+    """The studies that this release assessed, in this mode, which has a digest of its own; and how
+    many readings there are of the others, of which nothing follows for it."""
+    own = [r for r in records if r.release_sha256 == release_sha256]
+    others = (r for r in records if r.release_sha256 != release_sha256)
+    return own, sum(len(_calls(r.decisions)) for r in others)
+
+
 def with_readers(records: Sequence[StudyRecord]) -> list[Agreement]:
     """The release at each operating point against the readers together, and against each.
 
+    records: of one release (``of_release``).
     Together: the studies on which all readers who said suspected or not suspected said the same. A
     reader's doubtful, a draft and a study that the release did not assess are left out.
     """

@@ -103,14 +103,13 @@ def combine(id: str, views: Sequence[ImageResult], release: Release) -> StudyRes
     Where the views name different parts, most views decide, then the higher sum of the
     probabilities of the part; a part that a reader chose counts as certain.
     """
-    part = _part(views)
+    part = part_of(views)
     if part is None:
         told = (*_cautions(views), *_photographs(views), *_left_out(views))
         return StudyResult(id, tuple(views), notes=told)
     named = [v for v in views if v.part == part]
     points = release.stages[part].operating_points
-    worse, sides = _worse_side(named, points)
-    counted = _predictions(_either_side(named).get(worse, named))
+    counted = _predictions(counting(named, points))
     probability, finding = _together(counted, points)
     members = _members(counted)
     said = [m.probability for m in members]
@@ -119,7 +118,7 @@ def combine(id: str, views: Sequence[ImageResult], release: Release) -> StudyRes
         *_photographs(views),
         *_unsure(named),
         *_parts(views),
-        *sides,
+        *_worse_side(named, points)[1],
         *([_contradiction(members)] if contradict(said, points) else []),
         *_findings([f.finding for f in counted]),
         *_left_out(views),
@@ -183,13 +182,22 @@ def group(keys: Iterable[Hashable]) -> list[list[int]]:
     return list(found.values())
 
 
-def _part(views: Sequence[ImageResult]) -> BodyPart | None:
+def part_of(views: Sequence[ImageResult]) -> BodyPart | None:
+    """The part that a study is of, as ``combine`` says; None where no view was assessed."""
     votes = Counter(v.part for v in views if v.part is not None)
 
     def weight(part: BodyPart) -> tuple[int, float]:
         return votes[part], sum(_sureness(v) for v in views if v.part == part)
 
     return max(votes, key=weight) if votes else None
+
+
+def counting(
+    views: Sequence[ImageResult], points: Sequence[OperatingPoint]
+) -> tuple[ImageResult, ...]:
+    """Of the views of a study's part those whose mean is its probability: all, or of one side."""
+    worse, _ = _worse_side(views, points)
+    return _either_side(views).get(worse, tuple(views))
 
 
 def _predictions(views: Sequence[ImageResult]) -> list[FracturePrediction]:
@@ -264,7 +272,7 @@ def _parts(views: Sequence[ImageResult]) -> list[str]:
     if len(counts) < 2:
         return []
     said = ", ".join(f"{part} {n}" for part, n in counts.most_common())
-    main = _part(views)
+    main = part_of(views)
     return [
         f"The views name different body parts ({said}). The result is the mean over the views "
         f"of the {main} alone."

@@ -59,6 +59,10 @@ def table(chosen: Evaluation) -> None:
         if wanted:
             every = every[every[column].isin(wanted)]
     st.dataframe(every, hide_index=True, width="stretch", height=420, key="figures-table")
+    _theme.html(
+        "<p class='soft'>Empty limits: no interval, as of too few patients, or where every draw is "
+        "the same.</p>"
+    )
     st.download_button(
         "CSV", every.to_csv(index=False), "figures.csv", "text/csv", on_click="ignore"
     )
@@ -138,7 +142,10 @@ def _explore(rows: pd.DataFrame, stage: Stage, key: str) -> None:
         "By", ["image", "study"] if studies else ["image"], default="image", required=True,
         key=f"level-{key}",
     )  # fmt: skip
+    sides = ""
     if level == "study":
+        if "side" not in rows:
+            sides = " These rows do not tell the side of the body: both count in one mean."
         rows = by_study(rows)
     noun = "studies" if level == "study" else "images"
     positive = float(rows.positive.mean())
@@ -158,7 +165,7 @@ def _explore(rows: pd.DataFrame, stage: Stage, key: str) -> None:
     points = ", ".join(f"{p.name} {100 * p.threshold:.1f} %" for p in stage.operating_points)
     _theme.html(
         f"<p class='soft'>Measured on {len(rows)} {noun} of this split, {percent(positive)} of "
-        f"them positive. Operating points of the release: {points}.</p>"
+        f"them positive. Operating points of the release: {points}.{sides}</p>"
     )
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from core.types import Mode
+from pages import _cascade
 
 if TYPE_CHECKING:
     from core.cascade import Cascade
@@ -24,6 +25,19 @@ def of(cascade: Cascade) -> Cascade:
     """The cascade in the mode that this session chose, where its release has that."""
     wanted = st.session_state.get(KEPT)
     return cascade.in_mode(wanted) if wanted in cascade.release.modes else cascade
+
+
+def in_use() -> Release:
+    """The release that this session works with, in its mode, as far as the manifest tells.
+
+    Raises WeightsInvalid where it cannot be read, SettingsInvalid for a setting without meaning.
+    """
+    from core.registry import Registry
+
+    settings = _cascade.loader().settings
+    release = Registry.open(settings.weights).find(settings.release)
+    wanted = st.session_state.get(KEPT) or settings.mode
+    return release.in_mode(wanted) if wanted in release.modes else release
 
 
 def choose(release: Release) -> None:

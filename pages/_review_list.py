@@ -8,13 +8,14 @@ from html import escape
 
 import streamlit as st
 
-from core.agreement import Agreement, Figure, between_readers, with_readers
+from core.agreement import Agreement, Figure, between_readers, of_release, with_readers
+from core.errors import CascadeError
 from core.store import Entry, Query, Status, Store, Verdict
 from core.store.export import to_csv, to_manifest
 from core.types import BodyPart
-from pages import _cascade, _reading, _worklist
+from pages import _cascade, _mode, _reading, _worklist
 from pages._rows import Column, Row, finding, rows
-from pages._theme import html
+from pages._theme import html, notice
 
 STUDY = "study"  # in the page's address
 GOING = "review-going"  # the study to be opened, until the browser has it in its address
@@ -233,9 +234,19 @@ def _manifest(store: Store, wanted: Query, reader: str) -> str:
 
 
 def _agreement(store: Store) -> None:
-    """Of everything that was ever decided, whatever the filters leave."""
+    """Of everything that was ever decided, whatever the filters leave; with the release, of what
+    the one in use assessed."""
     records = [r for r in store.studies(Query(with_purged=True)) if not r.newer]
-    rows = "".join(_agreement_row(a) for a in with_readers(records))
+    try:
+        release = _mode.in_use()
+    except CascadeError as error:
+        notice(str(error))
+        return
+    own, others = of_release(records, release.sha256)
+    rows = "".join(_agreement_row(a) for a in with_readers(own))
+    html(
+        f"<p class='soft'>Release {escape(release.id)}, mode {release.mode}.{_left_out(others)}</p>"
+    )
     head = "<tr><th>Against</th><th>Sensitivity</th><th>Specificity</th><th>Cohen’s kappa</th></tr>"
     html(f"<table class='details figures'>{head}{rows}</table>")
     between = "".join(
@@ -246,6 +257,13 @@ def _agreement(store: Store) -> None:
         head = "<tr><th>Readers with each other</th><th>Cohen’s kappa</th></tr>"
         html(f"<table class='details figures'>{head}{between}</table>")
     html(f"<p class='soft'>{WHAT_THEY_ARE}</p>")
+
+
+def _left_out(readings: int) -> str:
+    if not readings:
+        return ""
+    noun = "reading" if readings == 1 else "readings"
+    return f" Without {readings} {noun} of studies that another release or mode assessed."
 
 
 def _agreement_row(found: Agreement) -> str:

@@ -31,10 +31,10 @@ def traces(figure):
 def test_roc_and_its_operating_point():
     found = traces(plots.roc(scored.rows(), POINTS))
     assert found.keys() == {"by image", "by study", "balanced"}
-    # by falling threshold .8 .7 .6 .4 .2: positive, negative, positive, negative, positive
-    assert list(found["by study"].x) == [0, 0, 0.5, 0.5, 1, 1]
-    assert list(found["by study"].y) == pytest.approx([0, 1 / 3, 1 / 3, 2 / 3, 2 / 3, 1])
-    assert found["by study"].name == "by study: 0.500 (n=5)"
+    # by falling threshold .9 .8 .7 .4 .2: positive, positive, negative, negative, positive
+    assert list(found["by study"].x) == [0, 0, 0, 0.5, 1, 1]
+    assert list(found["by study"].y) == pytest.approx([0, 1 / 3, 2 / 3, 2 / 3, 2 / 3, 1])
+    assert found["by study"].name == "by study: 0.667 (n=5)"
     # images called positive at 0.5: two of four positives, two of three negatives
     assert found["balanced"].x[0] == pytest.approx(2 / 3)
     assert found["balanced"].y[0] == pytest.approx(2 / 4)
@@ -113,7 +113,7 @@ def records():
 
 def test_chief_figures_in_a_table(records):
     [row] = report.at_a_glance(records).to_dict("records")
-    assert row["AUROC, study"] == "0.500 (no interval)"  # of five patients
+    assert row["AUROC, study"] == "0.667 (no interval)"  # of five patients
     assert row["kappa, study"].startswith("0.167 [")
     assert row["memoriser"].startswith("0.429 [")
     missing = dict.fromkeys(("value", "low", "high"))

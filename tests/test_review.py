@@ -387,6 +387,21 @@ def test_figures_of_agreement(store: Store, three: list[str]) -> None:
     app = page("bob")
     app.toggle(key="agreement").set_value(True).run()
     assert "All readers, sensitive" in text(app) and "n&nbsp;=&nbsp;1" in text(app)
+    assert "Release random, mode fast." in text(app) and "another release" not in text(app)
+
+
+def test_agreement_is_of_the_release_in_use(store: Store, three: list[str], weights: Path) -> None:
+    """What another release or mode said of a study is no figure of this one."""
+    release = Registry.open(weights).find("champion")
+    before = replace(release, id="before", sha256="0" * 64)
+    old = worklist.put(store, before, "old", 0.95, 90)
+    for study in (three[0], old):
+        store.decide(study, "bob", AGREE, 0)
+    app = page("bob")
+    app.toggle(key="agreement").set_value(True).run()
+    assert "Without 1 reading of studies that another release or mode assessed" in text(app)
+    shown = text(app)
+    assert "n&nbsp;=&nbsp;1" in shown and "n&nbsp;=&nbsp;2" not in shown
 
 
 def test_without_an_audit_nothing_is_decided(

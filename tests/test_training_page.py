@@ -330,6 +330,7 @@ def test_the_threshold_view_counts_what_it_names() -> None:
     app.button_group("level-elbow-some run").set_value("study").run()
     patients = scored.rows().query("part == 'elbow'").groupby(["source", "patient"]).ngroups
     assert f"Measured on {patients} studies of this split" in text(app)
+    assert "do not tell the side of the body" in text(app)
 
 
 def test_every_curve_is_also_a_table() -> None:

@@ -16,7 +16,7 @@ import json
 import logging
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +28,11 @@ from core import files, imaging
 from core.cascade import Cascade
 from core.errors import ImageRejected
 from core.manifest import Stage
+from core.origin import Origin
 from core.quality import finding_of
 from core.settings import ImageLimits
-from core.types import SURE, BodyPart, FracturePrediction
+from core.study import SIDES, counting, part_of
+from core.types import SURE, BodyPart, BodyPartPrediction, FracturePrediction, ImageResult
 from training import metrics
 from training.data import AMBIGUOUS, SIMULATED, split_hash, stage1_class
 from training.phases import BODY_PART
@@ -47,13 +49,14 @@ def predict(cascade: Cascade, rows: pd.DataFrame) -> pd.DataFrame:
 
     Added columns: ``said`` (body part, "rejected" or "unreadable"), ``truth`` (its class),
     ``named`` (the most probable body part, refused or not), ``sureness`` (its probability),
-    ``looks_like`` (what an "other" was named, "" if nothing), ``probability`` (positive, given the
+    ``looks_like`` (what an "other" was named, "" if nothing), ``side`` ("L", "R" or "", as the file
+    says), ``probability`` (positive, given the
     true part; NaN for other parts), ``finding``. Of a release with an ensemble, whatever mode it
     is used in, also what each network says (MEMBER and its name) and what they say together
     (ENSEMBLE).
     """
     bar = tqdm(zip(rows.path, rows.part), total=len(rows), unit="img", mininterval=5)
-    columns = ["said", "named", "sureness", "looks_like", "probability", "finding"]
+    columns = ["said", "named", "sureness", "looks_like", "side", "probability", "finding"]
     scored = [_score(cascade, path, part) for path, part in bar]
     said = pd.DataFrame([s[:-1] for s in scored], columns=columns)
     members = pd.DataFrame([s[-1] for s in scored], index=said.index, dtype=float)
@@ -64,22 +67,22 @@ def predict(cascade: Cascade, rows: pd.DataFrame) -> pd.DataFrame:
 
 def _score(
     cascade: Cascade, path: str, part: str
-) -> tuple[str, str, float, str, float, str, dict[str, float]]:
+) -> tuple[str, str, float, str, str, float, str, dict[str, float]]:
     """What ``predict`` adds to one picture whose true part is ``part``, in the same order."""
     whole = cascade.in_mode(cascade.release.largest_mode)
     try:
         radiograph = imaging.read(path, ImageLimits())
     except ImageRejected as error:
         log.warning("left out %s: %s", path, error.reason)
-        return "unreadable", "", math.nan, "", math.nan, "", {}
+        return "unreadable", "", math.nan, "", "", math.nan, "", {}
     stage1 = cascade if whole.release.stages[BODY_PART].ensemble else whole
     [result] = stage1.predict([radiograph])
     assert result.body_part is not None
     named, sureness = result.body_part.label, result.body_part.probability
     said = named if result.reason is None else "rejected"
-    fracture, like = result.fracture, result.body_part.looks_like
+    fracture, like, side = result.fracture, result.body_part.looks_like, result.origin.side
     if part not in cascade.release.parts:
-        return said, named, sureness, like, math.nan, "", {}
+        return said, named, sureness, like, side, math.nan, "", {}
     if said != part or stage1 is not whole:
         fracture = whole.predict([radiograph], BodyPart(part))[0].fracture
     assert fracture is not None
@@ -88,7 +91,7 @@ def _score(
         members[ENSEMBLE] = fracture.probability
     fracture = _in_mode(fracture, cascade.release.stages[part])
     finding = fracture.finding.value
-    return said, named, sureness, like, fracture.probability, finding, members
+    return said, named, sureness, like, side, fracture.probability, finding, members
 
 
 def _in_mode(fracture: FracturePrediction, stage: Stage) -> FracturePrediction:
@@ -103,24 +106,65 @@ def _in_mode(fracture: FracturePrediction, stage: Stage) -> FracturePrediction:
 def by_study(rows: pd.DataFrame) -> pd.DataFrame:
     """Labelled rows of parts with a model as one row a study, a picture without one its own study.
 
-    The probability (and ``recalled``, if there) is the mean of the views', as MURA defines it; the
-    label is positive where a view's is; ``said`` is the part if stage 1 took more than half of the
-    views for it, else "rejected".
+    What the program says of a study (``core.study``): ``said`` is the part that most views were
+    taken for, "rejected" where none was assessed; the probability is the mean of the views of that
+    part, of the side with the higher one where ``side`` tells both (what each network of an
+    ensemble says is not asked). Where that is another part, or none, it is that of all views, given
+    the part. The label is positive where a view's is; ``recalled``, if there, is a mean.
     """
     study = rows.study.astype(object).where(rows.study.notna(), "picture " + rows.id.astype(str))
-    views = rows.assign(study=study, right=rows.said == rows.part)
-    recalled = {"recalled": ("recalled", "mean")} if "recalled" in rows else {}
     # By patient too: many data sets number the studies of each patient from 1.
     keys = ["source", "part", "patient", "study"]
-    studies = views.groupby(keys, sort=False, as_index=False).agg(
-        positive=("positive", "max"),
-        probability=("probability", "mean"),
-        right=("right", "mean"),
-        views=("id", "size"),
-        **recalled,
+    groups = rows.assign(study=study).groupby(keys, sort=False)
+    recalled = {"recalled": ("recalled", "mean")} if "recalled" in rows else {}
+    studies = groups.agg(positive=("positive", "max"), views=("id", "size"), **recalled)
+    views: list[list[_View]] = [[] for _ in range(len(studies))]
+    for number, row in zip(groups.ngroup(), rows.itertuples()):
+        if number >= 0:  # else it has no patient
+            views[number].append(_view(row))
+    found = [_together(some) for some in views]
+    table = pd.DataFrame(found, index=studies.index, columns=["said", "probability"])
+    return studies.join(table).reset_index()
+
+
+@dataclass(frozen=True)
+class _View:
+    """One row: its true part, its probability given that, and what the cascade made of it."""
+
+    part: BodyPart
+    given: FracturePrediction
+    result: ImageResult
+
+
+def _together(views: list[_View]) -> tuple[str, float]:
+    """What the program says of the views of one study: body part, and probability of its own."""
+    true, results = views[0].part, [v.result for v in views]
+    part = part_of(results)
+    if part == true:
+        results = [r for r in results if r.part == true]
+    else:
+        results = [replace(v.result, chosen=true, fracture=v.given) for v in views]
+    found = [r.fracture.probability for r in counting(results, ()) if r.fracture is not None]
+    return str(part or "rejected"), sum(found) / len(found)
+
+
+def _view(row: Any) -> _View:
+    """As far as a study depends on it; older rows have neither sureness nor side."""
+    given = FracturePrediction(float(row.probability), finding_of(row.probability, ()))
+    taken, side = row.said != "rejected", getattr(row, "side", "")
+    result = ImageResult(
+        file=str(row.id),
+        sha256=None,
+        reason=None if taken else row.said,
+        release="",
+        release_sha256="",
+        milliseconds=0.0,
+        origin=Origin(side=side if side in SIDES else ""),
     )
-    studies["said"] = studies.part.where(studies.right > 0.5, "rejected")
-    return studies.drop(columns="right")
+    if taken:
+        named = BodyPartPrediction(BodyPart(row.said), getattr(row, "sureness", 1.0), {})
+        result = replace(result, body_part=named, fracture=given)
+    return _View(BodyPart(row.part), given, result)
 
 
 def levels(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:

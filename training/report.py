@@ -128,8 +128,10 @@ _LEGEND = (
     "Intervals are 95 %, from resampling patients; figures of too few patients have none. The "
     "memoriser recalls a patient's label from training and sees no pixels: where splits share no "
     "patient it knows only the majority label. "
-    "By study: the mean of the views' probabilities. The operating points were chosen on "
-    "validation, by image, and are marked on the curve by image. A positive label means "
+    "By study: what the program says of one, the mean of the views that it took for the part, of "
+    "the worse side where the files name both; of all views where it took most for another part or "
+    "none. The operating points were chosen on validation, by image, and are marked on the curve "
+    "by image. A positive label means "
 )
 
 
