@@ -6,6 +6,7 @@ Decisions, exports and jobs are written by the modules that do them, in the same
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import streamlit as st
@@ -35,6 +36,13 @@ def facts(digest: str, result: ImageResult) -> dict[str, str]:
         return said | {"finding": "refused"}
     part, finding = result.body_part.label, result.fracture.finding.value
     return said | {"part": part, "finding": finding}
+
+
+def numbered(digests: Iterable[str | None]) -> dict[str, str]:
+    """As facts of one line: those that are there, each once, in their order."""
+    return {
+        f"sha256_{n}": digest for n, digest in enumerate(dict.fromkeys(filter(None, digests)), 1)
+    }
 
 
 def warm() -> None:

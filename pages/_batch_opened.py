@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from html import escape
 from pathlib import PurePath
@@ -15,9 +15,10 @@ import streamlit as st
 from core import film, imaging
 from core.batch import tables
 from core.errors import ImageRejected
+from core.manifest import Release
 from core.settings import Settings
 from core.study import notes_of
-from core.types import Finding, ImageResult
+from core.types import BodyPart, Finding, ImageResult
 from pages import _access, _audit, _cascade, _downloads, _theme
 from pages._batches import Batch
 from pages._reading import badge
@@ -37,6 +38,7 @@ class Opened:
     made_of: str = ""
     picture: Prepared | None = None
     result: ImageResult | None = None
+    differs: str = ""  # in what the heatmap is not of what scored the batch
 
     def record(self, records: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
         """The record of the open file; None where nothing is open or the filters hide it."""
@@ -67,8 +69,8 @@ class Opened:
                 keys(key="viewer-batch", on_event=on_event)
                 return
             _theme.html(reading)
-            if result.release_sha256 != record["release_sha256"]:
-                _theme.notice("The heatmap is of another release than the batch.")
+            if self.differs:
+                _theme.notice(self.differs)
             with st.container(key="picture"):
                 viewer(
                     picture,
@@ -76,13 +78,14 @@ class Opened:
                     key="viewer-batch",
                     alt=f"Radiograph {PurePath(record['file']).name}",
                     on_event=on_event,
-                    caption=_caption(record, result),
+                    caption=_caption(record, result, self.differs),
                 )
 
     def _made(
         self, record: dict[str, Any], batch: Batch, settings: Settings
     ) -> tuple[Prepared, ImageResult]:
-        """Decoded, and assessed again by the release that is loaded, for its heatmap.
+        """Decoded, and assessed again by the release that is loaded, for its heatmap: that of the
+        part that the batch says, whatever this release takes it for.
 
         Raises ImageRejected where the file is not the one that was scored.
         """
@@ -95,7 +98,11 @@ class Opened:
             _audit.write("image.opened", actor, sha256=digest)
             decoded = imaging.decode(data, PurePath(file).name, settings.limits)
             radiograph = film.as_seen(decoded)  # as it was scored
-            [self.result] = _cascade.loader().start().result().predict([radiograph])
+            cascade, part = _cascade.loader().start().result(), _assessed(record)
+            known = part if part in cascade.release.parts else None
+            [result] = cascade.predict([radiograph], known)
+            self.result = result if known else replace(result, heatmap=None)
+            self.differs = _differs(record, cascade.release)
             _audit.write("result.shown", actor, **_audit.facts(digest, self.result))
             self.picture, self.made_of = Prepared.of(radiograph), file
         return self.picture, self.result
@@ -115,11 +122,33 @@ class Opened:
         self.file = ""
 
 
-def _caption(record: dict[str, Any], result: ImageResult) -> tuple[str, ...]:
-    """Below a saved picture: the record of the batch, and who drew the heatmap if another did."""
+def _assessed(record: dict[str, Any]) -> BodyPart | None:
+    """The part whose fracture model made the finding of a record; None where it has none."""
+    return BodyPart(record["body_part"]["label"]) if record["fracture"] else None
+
+
+def _differs(record: dict[str, Any], release: Release) -> str:
+    """In which way the release that draws the heatmap is not the one that scored the batch; ""
+    where it is the same, and where there was nothing to draw."""
+    part = _assessed(record)
+    if part is None or release.sha256 == record["release_sha256"]:
+        return ""
+    if part not in release.parts:
+        return (
+            f"There is no heatmap: release {release.id} has no model of this part ({part.words})."
+        )
+    if scored := release.with_digest(record["release_sha256"]):
+        return f"The heatmap is of the mode {release.mode}, and the batch of {scored.mode}."
+    return "The heatmap is of another release than the batch."
+
+
+def _caption(record: dict[str, Any], result: ImageResult, differs: str) -> tuple[str, ...]:
+    """Below a saved picture: the record of the batch, and what drew the heatmap if another did."""
     said = _downloads.caption(_downloads.Record(tables.result_of(record)))
-    other = result.release_sha256 != record["release_sha256"]
-    return (f"Heatmap by release {result.release}", *said) if other else said
+    if not differs or result.heatmap is None:
+        return said
+    other = result.release != record["release"]
+    return (f"Heatmap by release {result.release}" if other else differs, *said)
 
 
 def _reading(record: dict[str, Any], name: str) -> str:

@@ -237,7 +237,7 @@ def _note(shown: Sequence[dict[str, Any]], batch: Batch, seen: _Seen) -> None:
     digests = dict.fromkeys(r["sha256"] for r in shown if r["sha256"])
     new = [digest for digest in digests if digest not in seen.noted]
     if new:
-        facts = {f"sha256_{n}": digest for n, digest in enumerate(new, 1)}
+        facts = _audit.numbered(new)
         _audit.write("image.opened", _access.actor(), batch=batch.folder.name, **facts)
         seen.noted.update(new)
 

@@ -10,7 +10,7 @@ import streamlit as st
 from core.cascade import Cascade
 from core.study import StudyResult
 from core.types import BodyPart
-from pages import _reading
+from pages import _reading, _theme
 from pages._scoring import Session
 from pages._sources import Source
 from pages._theme import html
@@ -103,5 +103,5 @@ def _mover(position: int, source: Source, memory: Session, others: dict[str, str
             memory.moved[source.id] = places[place] or f"own-{secrets.token_hex(8)}"
             st.session_state["leave"] = True
 
-    label = f"View {position + 1}, {source.name}, belongs to"
+    label = f"View {position + 1}, {_theme.plain(source.name)}, belongs to"
     st.selectbox(label, [HERE, *places], key=key, on_change=move)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from core.batch.tables import write_csv
+from core.study import notes_of
 from core.types import BodyPart, ImageResult
 from core.words import percent
 from pages._theme import RESEARCH_ONLY
@@ -42,7 +43,8 @@ def to_json_lines(records: Iterable[Record]) -> str:
 
 
 def caption(record: Record, view: int = 1, views: int = 1) -> tuple[str, ...]:
-    """What stands below a picture that is saved: what was found, who says so, and the limits.
+    """What stands below a picture that is saved: what was found, what of it a reader must know,
+    who says so, and the limits.
 
     view: its number in a study of so many views. A study's finding is the mean of its views, and
     this is that of the picture alone.
@@ -53,7 +55,15 @@ def caption(record: Record, view: int = 1, views: int = 1) -> tuple[str, ...]:
         f"View {view} of {views} alone" if views > 1 else "",
         f"From a photograph, {taken.word}" if taken else "",
     ]
-    return (*filter(None, said), f"Release {record.result.release}", RESEARCH_ONLY)
+    notes = notes_of(record.result)
+    return (*filter(None, said), *notes, _release(record.result), RESEARCH_ONLY)
+
+
+def _release(result: ImageResult) -> str:
+    """With the networks, where it was the ensemble that answered."""
+    members = result.fracture.members if result.fracture else ()
+    names = f", ensemble of {' and '.join(m.name for m in members)}" if members else ""
+    return f"Release {result.release}{names}"
 
 
 def _found(record: Record) -> str:

@@ -27,9 +27,12 @@ def draw(result: StudyResult, release: Release) -> None:
     """The choice of both, and what they mean for this study."""
     # Streamlit forgets the state of a widget as soon as another page is drawn without it. What it
     # begins with is a default: a value put into its state is lost where the run is cut short.
-    if "point" not in st.session_state:
-        st.session_state[FIRST] = st.session_state.get(KEPT, (POINTS[0], PREVALENCE))
-    first, share = st.session_state[FIRST]
+    kept, kept_share = st.session_state.get(KEPT, (POINTS[0], PREVALENCE))
+    first, first_share = st.session_state.get(FIRST, (kept, kept_share))
+    first = first if "point" in st.session_state else kept
+    # The slider is forgotten also while a study is shown that it has no figures for.
+    first_share = first_share if "prevalence" in st.session_state else kept_share
+    st.session_state[FIRST] = first, first_share
     point = st.segmented_control(
         "Operating point",
         POINTS,
@@ -40,10 +43,11 @@ def draw(result: StudyResult, release: Release) -> None:
     )
     part = result.body_part
     found = part and performance(release, part, point)
+    share = st.session_state.get("prevalence", kept_share)
     if not found:
         html("<p class='soft'>This release has no such operating point for this part.</p>")
     else:
         label = "Share of your patients who have it"
-        share = st.slider(label, 1, 99, share, format="%d %%", key="prevalence")
+        share = st.slider(label, 1, 99, first_share, format="%d %%", key="prevalence")
         html(_reading.operating(found, result, share / 100))
     st.session_state[KEPT] = (point, share)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import streamlit as st
@@ -13,7 +13,7 @@ from core.cascade import Cascade
 from core.settings import ImageLimits
 from core.study import StudyResult, combine, group
 from core.types import Finding, ImageResult
-from pages import _downloads, _reading, _sources, _theme
+from pages import _access, _audit, _downloads, _reading, _sources, _theme
 from pages._correct import Study
 from pages._rows import ROW, Column, Row, finding, rows
 from pages._scoring import Session
@@ -232,16 +232,24 @@ class Results:
             _downloads.Record(self._found[s.id], self._memory.chosen.get(s.id))
             for s in self._sources
         ]
+        actor = _access.actor()  # the download has no session to ask
+
+        def given(kind: str, text: Callable[[], str]) -> str:
+            digests = _audit.numbered(r.result.sha256 for r in records)
+            _audit.write("export.made", actor, kind=kind, **digests)
+            return text()
+
+        def csv() -> str:
+            return given("csv", lambda: _downloads.to_csv(records))
+
+        def lines() -> str:
+            return given("json lines", lambda: _downloads.to_json_lines(records))
+
         with st.container(horizontal=True, vertical_alignment="center"):
             html(f"<p class='tally'>{_tally([s.result.finding for s in studies])}</p>")
             self._grouping(studies)
-            _download("CSV", _downloads.to_csv(records), "results.csv", "text/csv")
-            _download(
-                "JSON lines",
-                _downloads.to_json_lines(records),
-                "results.jsonl",
-                "application/jsonl",
-            )
+            _download("CSV", csv, "results.csv", "text/csv")
+            _download("JSON lines", lines, "results.jsonl", "application/jsonl")
             st.button("Clear all", key="clear", on_click=_sources.clear)
 
     def _grouping(self, studies: Sequence[Study]) -> None:
@@ -254,7 +262,7 @@ class Results:
             st.button("Group as given", key="apart", on_click=moved.clear)
 
 
-def _download(label: str, data: str, name: str, mime: str) -> None:
+def _download(label: str, data: Callable[[], str], name: str, mime: str) -> None:
     st.download_button(label, data, name, mime, key=f"download-{name}", on_click="ignore")
 
 

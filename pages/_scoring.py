@@ -49,6 +49,11 @@ class Bounded(Generic[K, V]):
     def __contains__(self, key: K) -> bool:
         return key in self._values
 
+    def drop(self, which: Callable[[K, V], bool]) -> None:
+        """Forget the values of which that is true."""
+        for key in [k for k, value in self._values.items() if which(k, value)]:
+            del self._values[key]
+
     def get(self, key: K, make: Callable[[], V]) -> V:
         """The value of ``key``, made if it is not there."""
         if key not in self._values:
@@ -64,10 +69,10 @@ class Session:
     """The memory of one browser session.
 
     chosen: the part that the reader named, by source. ways: what the reader wants done with a
-    photograph, by source. moved: the study that the reader put a view into, by source. loose: of a
-    name that says little, the files or drops that have it. drops: the drop that a source came with;
-    drop, latest: number and time of the last. headers: what DICOM says of each source that was
-    decoded, None without it.
+    photograph, by source. filmed: the sources whose corners were on the page. moved: the study that
+    the reader put a view into, by source. loose: of a name that says little, the files or drops
+    that have it. drops: the drop that a source came with; drop, latest: number and time of the
+    last. headers: what DICOM says of each source that was decoded, None without it.
     """
 
     digests: Bounded[str, str] = field(default_factory=lambda: Bounded(RESULTS_KEPT))
@@ -80,6 +85,7 @@ class Session:
     )
     chosen: dict[str, BodyPart] = field(default_factory=dict)
     ways: dict[str, film.Way] = field(default_factory=dict)
+    filmed: set[str] = field(default_factory=set)
     loose: dict[str, list[Hashable]] = field(default_factory=dict)
     drops: dict[str, int] = field(default_factory=dict)
     drop: int = 0
@@ -130,9 +136,11 @@ class Session:
     ) -> Future[Heatmap] | None:
         """A heatmap by another method than the closed form, computed once, beside the page.
 
-        None where the closed form is asked for, which is in the result.
+        None where the closed form is asked for, which is in the result. Whatever else this session
+        still waits for is given up: it is of a view or method that is looked at no more.
         """
         if result.heatmap is None or result.part is None or method == result.heatmap.method:
+            self.give_up()
             return None
         part, data, way = result.part, source.read(), self._way(source)
 
@@ -141,7 +149,19 @@ class Session:
             return cascade.explain(radiograph, part, method)
 
         key = (*self._key(source, cascade), method)
+        self.give_up(but=key)
         return self.heatmaps.get(key, lambda: _worker().submit(compute))
+
+    def give_up(self, but: Hashable = None) -> None:
+        """Cancel the heatmaps that wait, as one worker computes those of all sessions in turn.
+
+        What failed is forgotten with them, so that it is tried again when it is asked for again.
+        """
+        self.heatmaps.drop(
+            lambda key, asked: (
+                key != but and (asked.cancel() or (asked.done() and asked.exception() is not None))
+            )
+        )
 
     def peek(self, source: Source, limits: ImageLimits) -> None:
         """Read what a DICOM file says of its study, so that views are grouped before any score."""

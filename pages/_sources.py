@@ -237,6 +237,8 @@ def clear() -> None:
     held = [st.session_state.get(key, ()) for key in HELD]
     give_back(source.id for some in held for source in some)
     st.session_state["generation"] = st.session_state.get("generation", 0) + 1
-    for key in (*HELD, "tried", "let-go", "scoring", "shown"):
+    if memory := st.session_state.pop("scoring", None):
+        memory.give_up()  # what is awaited would be computed for nobody
+    for key in (*HELD, "tried", "let-go", "shown"):
         st.session_state.pop(key, None)
     gc.collect()  # what was read goes now, not when Python next looks for it

@@ -18,6 +18,8 @@ from core.cascade import Cascade
 from core.settings import ImageLimits
 from core.types import Heatmap, ImageResult
 from pages import (
+    _access,
+    _audit,
     _correct,
     _downloads,
     _film,
@@ -153,13 +155,15 @@ class StudyCard:
             _film.by_hand(self._study.sources[position], result, self._memory)
 
     def _awaited_or_pointed(self, position: int) -> None:
-        """How long a slow method has been computed by now, else how often its map points right."""
+        """How long a slow method has been computed by now, else how often the map points right
+        that is drawn: where the method failed that is the closed form."""
         asked = self._asked(position)
         method = st.session_state["method"]
-        if asked is None or asked.done():
-            html(_reading.pointed(self._cascade.release, method))
+        if asked is not None and not asked.done():
+            st.fragment(_awaited, run_every=POLL_SECONDS)(asked, method, time.monotonic())
             return
-        st.fragment(_awaited, run_every=POLL_SECONDS)(asked, method, time.monotonic())
+        failed = asked is not None and asked.exception() is not None
+        html(_reading.pointed(self._cascade.release, CLOSED_FORM if failed else method))
 
     def _prepared(self, position: int) -> Prepared | None:
         result = self._study.result.views[position]
@@ -183,6 +187,7 @@ class StudyCard:
         source, result = self._study.sources[position], self._study.result.views[position]
         method = _method(result)
         if method in _members(result):
+            self._memory.give_up()
             return None
         return self._memory.heatmap(source, result, method, self._cascade, self._limits)
 
@@ -208,12 +213,13 @@ class StudyCard:
         """The report, in both forms, and the way to the worklist."""
         key = self._study.key
         names = st.session_state.get(f"names-{key}", False)
-        point, prevalence = _operating.chosen()  # the download has no session to ask
+        # The download has no session to ask.
+        (point, prevalence), actor = _operating.chosen(), _access.actor()
         paper, data = st.columns(2)
         for place, label, form in ((paper, "Report (PDF)", "pdf"), (data, "JSON", "json")):
             place.download_button(
                 label,
-                data=partial(self._report, form, names, point, prevalence),
+                data=partial(self._report, form, names, point, prevalence, actor),
                 file_name=f"report-{(self._study.result.views[0].sha256 or '')[:12]}.{form}",
                 mime=f"application/{form}",
                 on_click="ignore",
@@ -233,7 +239,9 @@ class StudyCard:
             disabled=self._study.awaited > 0,
         )
 
-    def _report(self, form: str, names: bool, point: str, prevalence: float) -> bytes:
+    def _report(self, form: str, names: bool, point: str, prevalence: float, actor: str) -> bytes:
+        digests = _audit.numbered(v.sha256 for v in self._study.result.views)
+        _audit.write("export.made", actor, kind=f"report {form}", names=names, **digests)
         pictures = [self._prepared(n) for n in range(len(self._study.sources))]
         made = report.StudyReport(
             replace(self._study.result, id=_name(self._study)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import secrets
 import traceback
 from collections.abc import Callable, Iterable, Iterator
@@ -22,6 +23,9 @@ NO_MODEL = "No model"
 REFUSED = "refused"  # in the session: why the last button did nothing
 POLL_SECONDS = 1.0
 NEWS_SECONDS = 30.0  # how soon a session learns that another release was promoted
+_MARKDOWN = re.compile(r"[\\`*_\[\]<>~$&|]")
+_SHORTHAND = re.compile(r":(?=\S)")  # Streamlit's own: colours, icons, emoji
+WORD_JOINER = "\u2060"  # not seen
 RESEARCH_ONLY = "Research use only, not a medical device"
 
 
@@ -115,6 +119,11 @@ def one_of(views: Iterable[str], chosen: str) -> Iterator[None]:
     places = {view: st.empty() for view in views}
     with places[chosen].container():
         yield
+
+
+def plain(text: str) -> str:
+    """For a label, which Streamlit reads as Markdown: what a file says, as it stands there."""
+    return _SHORTHAND.sub(f":{WORD_JOINER}", _MARKDOWN.sub(r"\\\g<0>", text))
 
 
 def html(markup: str) -> None:

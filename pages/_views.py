@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 
 import streamlit as st
 
+from pages import _theme
+
 
 def position(study: str, positions: Sequence[int]) -> int:
     """The view that is looked at: one of the positions, the first of them at first."""
@@ -28,7 +30,7 @@ def strip(study: str, positions: Sequence[int], label: Callable[[int], str]) -> 
     with st.container(key="strip", horizontal=True, gap=None):
         for one in positions:
             st.button(
-                label(one),
+                _theme.plain(label(one)),
                 key=f"view-{study}-{one}",
                 type="primary" if one == there else "secondary",
                 on_click=go,

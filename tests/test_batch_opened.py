@@ -9,12 +9,17 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from core.batch import tables
 from core.errors import StoreUnavailable
+from core.registry import Registry
 from core.settings import Settings
 from core.store import Store
-from pages import _theme
+from core.study import notes_of
+from core.types import Mode
+from pages import _batch_opened, _theme
 from pages._batch_opened import Opened
 from pages._batches import Batch
+from tests.ensembles import with_members
 from tests.listed import keys, lists, viewers
 from tests.test_batch_page import finished, page, quiet, settings, text  # noqa: F401  (fixtures)
 
@@ -40,8 +45,57 @@ def test_a_saved_picture_says_what_the_batch_says(batch):
     opened(app, batch, good["file"])
     [told] = viewers(app)
     other, found, *rest = told["caption"]
-    assert other == "Heatmap by release random" and rest == ["Release stand", _theme.RESEARCH_ONLY]
+    assert other == "Heatmap by release random"
+    notes = notes_of(tables.result_of(good))
+    assert notes and rest == [*notes, "Release stand", _theme.RESEARCH_ONLY]
     assert found.startswith(good["body_part"]["label"]) and "probability" in found
+
+
+def scored_by(batch: Batch, **facts: Any) -> dict[str, Any]:
+    """A record of the batch as it would be from the release that is loaded, with these facts."""
+    *_, good, _ = [record for _, record in batch.records()]
+    release = Registry.open(Settings.from_environment().weights).find("champion")
+    good |= {"release": release.id, "release_sha256": release.sha256} | facts
+    written(batch, [good])
+    return good
+
+
+@pytest.mark.parametrize("part", ["elbow", "hand", "shoulder"])
+def test_the_heatmap_is_of_the_part_that_the_batch_says(batch, part):
+    first = {"label": part, "probability": 0.9, "probabilities": {part: 0.9, "other": 0.1}}
+    good = scored_by(batch, body_part=first)
+    app = page()
+    found = opened(app, batch, good["file"])
+    assert found.result.part == part and viewers(app)[0]["heat"]
+    assert "The heatmap is of" not in text(app)
+
+
+def test_of_a_part_without_a_model_there_is_no_heatmap_and_that_is_said(batch):
+    first = {"label": "knee", "probability": 0.9, "probabilities": {"knee": 0.9, "other": 0.1}}
+    good = scored_by(batch, body_part=first, release="old", release_sha256="0" * 64)
+    app = page()
+    opened(app, batch, good["file"])
+    [told] = viewers(app)
+    assert not told["heat"] and not any("Heatmap by" in line for line in told["caption"])
+    assert "There is no heatmap: release random has no model of this part (knee)." in text(app)
+
+
+def test_a_heatmap_of_another_mode_is_said_to_be_of_that_mode(weights, tmp_path):
+    with_members(weights, tmp_path, "EfficientNet-Lite2")
+    release = Registry.open(tmp_path).find("champion")
+    fast, joined = release.in_mode(Mode.FAST), release.in_mode(Mode.ENSEMBLE)
+    record = {
+        "fracture": {"probability": 0.5},
+        "body_part": {"label": "hand"},
+        "release_sha256": joined.sha256,
+    }
+    said = _batch_opened._differs(record, fast)
+    assert said == "The heatmap is of the mode fast, and the batch of ensemble."
+    assert _batch_opened._differs(record, joined) == ""
+    other = record | {"release_sha256": "0" * 64}
+    assert (
+        _batch_opened._differs(other, fast) == "The heatmap is of another release than the batch."
+    )
 
 
 def test_what_has_no_picture_is_left_by_key(batch):

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from core.access import Access
 from core.settings import ROOT
 from pages import _shelf
 from tests.ports import free_port
@@ -150,3 +151,9 @@ def test_a_release_that_the_page_takes_passes_the_server_and_the_proxy() -> None
     assert config["server"]["maxUploadSize"] == _shelf.MAX_PARCEL_MB
     around = f"client_max_body_size {_shelf.MAX_PARCEL_MB + 1}m;"
     assert around in (ROOT / "deploy/nginx.conf").read_text()
+
+
+def test_a_session_outlives_a_tablet_that_sleeps_but_no_idle_time():
+    """What was dropped and read is in the session's memory alone."""
+    server = tomllib.loads((ROOT / ".streamlit" / "config.toml").read_text())["server"]
+    assert 600 <= server["disconnectedSessionTTL"] <= 60 * Access().idle_minutes

@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 
 import pytest
+from streamlit.testing.v1 import AppTest
 
 from core.manifest import Release
 from core.operating import (
@@ -17,7 +18,7 @@ from core.operating import (
     predictive_values,
 )
 from core.types import BodyPart
-from pages import _reading
+from pages import _operating, _reading
 from training import taken
 
 
@@ -142,6 +143,35 @@ def test_what_begins_with_a_release_has_its_points_under_their_true_names(cascad
     entry = taken.entry(replace(base, raw=joined), "made-2", taken.paths(base, "made-2"))
     points = entry["stages"]["hand"]["ensemble"]["operating_points"]
     assert [p["threshold"] for p in points] == [0.3, 0.4, 0.37]
+
+
+def test_the_share_of_patients_outlives_a_study_without_figures(monkeypatch):
+    """Its slider is not drawn there, and Streamlit forgets what is not drawn."""
+
+    def page() -> None:
+        import streamlit as st
+
+        from core.operating import Estimate, Performance
+        from core.types import BodyPart
+        from pages import _operating
+
+        class Found:
+            name, threshold, probability = "sensitive", 0.2, 0.5
+            body_part = BodyPart("knee" if st.session_state.get("other") else "hand")
+
+        measured = Performance(Found(), Estimate(0.9), Estimate(0.8), "test", 100)
+        _operating.performance = lambda _, part, __: measured if part == "hand" else None
+        _operating.draw(Found(), None)
+        st.session_state["said"] = _operating.chosen()
+
+    monkeypatch.setattr(_operating, "performance", _operating.performance)  # and back afterwards
+    app = AppTest.from_function(page).run()
+    app.slider[0].set_value(5).run()
+    for other in (True, True, False, False):
+        app.session_state["other"] = other
+        app.run()
+        assert not app.exception and app.session_state["said"] == ("sensitive", 0.05)
+    assert app.slider[0].value == 5
 
 
 def test_pointing_is_said_only_where_it_was_measured(cascade):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import shutil
@@ -25,8 +26,11 @@ from streamlit.testing.v1 import AppTest
 
 from core import display
 from core.cascade import Cascade
+from core.errors import CascadeError, StoreUnavailable
 from core.explain import hottest
+from core.origin import Origin
 from core.settings import ROOT
+from core.study import notes_of
 from core.types import (
     BodyPart,
     BodyPartPrediction,
@@ -34,10 +38,11 @@ from core.types import (
     FracturePrediction,
     Heatmap,
     ImageResult,
+    MemberPrediction,
     Photograph,
     Radiograph,
 )
-from pages import _cascade, _downloads, _reading, _scoring, _sources, _theme, _viewer
+from pages import _audit, _cascade, _downloads, _reading, _scoring, _sources, _theme, _viewer
 from pages import _scoring as scoring
 from tests.listed import keys, lists, viewers
 from tests.simulated import encoded, phantom
@@ -437,6 +442,120 @@ def test_markup_in_a_file_name_stays_text(app: AppTest) -> None:
     assert "&lt;img src=x" in text(app)
 
 
+def test_a_file_name_in_a_label_is_no_markdown(app: AppTest) -> None:
+    name = "**bold**_1_ [a](b) :red[c] $x$.png"
+    upload(app, (name, picture()), ("b.png", picture(1)))
+    label = next(box.label for box in app.selectbox if box.label.startswith("View 1"))
+    assert label == f"View 1, {_theme.plain(name)}, belongs to"
+    escaped = r"\*\*bold\*\*\_1\_ \[a\](b) :" + _theme.WORD_JOINER + r"red\[c\] \$x\$.png"
+    assert _theme.plain(name) == escaped
+    assert _theme.plain("View 1: AP") == "View 1: AP"
+
+
+def test_reports_and_tables_are_in_the_audit_before_they_are_given(
+    app: AppTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given, written = {}, []
+    monkeypatch.setattr(
+        "streamlit.delta_generator.DeltaGenerator.download_button",
+        lambda self, label, data, *_, **__: given.update({label: data}),
+    )
+    monkeypatch.setattr(
+        st, "download_button", lambda label, data, *_, **__: given.update({label: data})
+    )
+    upload(app, ("a.png", picture()))
+    choice(app, "Assess as").select("hand").run()
+
+    def noted(event: str, actor: str, **facts: object) -> None:
+        written.append((event, facts))
+
+    monkeypatch.setattr(_audit, "write", noted)
+    digest = {"sha256_1": hashlib.sha256(picture()).hexdigest()}
+    for label in ("CSV", "JSON lines", "JSON", "Report (PDF)"):
+        assert given[label]()
+    assert written == [
+        ("export.made", {"kind": "csv"} | digest),
+        ("export.made", {"kind": "json lines"} | digest),
+        ("export.made", {"kind": "report json", "names": False} | digest),
+        ("export.made", {"kind": "report pdf", "names": False} | digest),
+    ]
+
+    def full(*_: object, **__: object) -> None:
+        raise StoreUnavailable("The worklist is not available.")
+
+    monkeypatch.setattr(_audit, "write", full)
+    for made in given.values():
+        with pytest.raises(StoreUnavailable):
+            made()
+
+
+def test_a_method_that_failed_is_not_said_to_be_the_map_and_can_be_tried_again(
+    app: AppTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload(app, ("a.png", picture()))
+    choice(app, "Assess as").select("hand").run()
+    asked, told = [], []
+    pointed = _reading.pointed
+    monkeypatch.setattr(
+        _reading, "pointed", lambda release, method: told.append(method) or pointed(release, method)
+    )
+
+    def failing(self: Cascade, radiograph: object, part: BodyPart, method: str) -> Heatmap:
+        asked.append(method)
+        raise CascadeError("The method failed.")
+
+    monkeypatch.setattr(Cascade, "explain", failing)
+    choice(app, "Heatmap method").select("LayerCAM").run()
+    (awaited,) = app.session_state["scoring"].heatmaps._values.values()
+    assert isinstance(awaited.exception(PATIENCE), CascadeError)
+    app.run()
+    assert "The method failed." in text(app) and viewers(app)[0]["method"] == "Grad-CAM"
+    assert told[-1] == "Grad-CAM" and asked == ["LayerCAM"]
+    choice(app, "Heatmap method").select("Grad-CAM").run()
+    choice(app, "Heatmap method").select("LayerCAM").run()
+    (awaited,) = app.session_state["scoring"].heatmaps._values.values()
+    assert awaited.exception(PATIENCE) and asked == ["LayerCAM"] * 2
+
+
+def test_heatmaps_of_views_that_are_looked_at_no_more_are_not_computed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One worker computes those of all sessions: nobody waits for what nobody looks at."""
+    go_on, computed = threading.Event(), []
+    monkeypatch.setattr(scoring.imaging, "decode", lambda data, *_: data)
+    monkeypatch.setattr(scoring.film, "as_seen", lambda radiograph, way: radiograph)
+
+    def explain(radiograph: bytes, *_: object) -> Heatmap:
+        assert go_on.wait(PATIENCE)
+        computed.append(radiograph)
+        return result().heatmap
+
+    cascade = SimpleNamespace(release=SimpleNamespace(sha256="r"), explain=explain)
+    found = SimpleNamespace(heatmap=result().heatmap, part=BodyPart.HAND)
+    ours, other = scoring.Session(), scoring.Session()
+
+    def asked(session: scoring.Session, name: bytes, method: str = "Eigen-CAM"):
+        source = _sources.Source(name.decode(), name.decode(), lambda: name)
+        return session.heatmap(source, found, method, cascade, None)
+
+    first = asked(ours, b"a")
+    for name in (b"b", b"c", b"d"):
+        last = asked(ours, name)
+    colleague = asked(other, b"of another")
+    go_on.set()
+    assert colleague.result(PATIENCE) and last.done() and first.done()
+    assert computed == [b"a", b"d", b"of another"]
+    go_on.clear()
+    running, waiting = asked(other, b"e"), asked(ours, b"f")
+    assert asked(ours, b"f", "Grad-CAM") is None and waiting.cancelled()
+    again = asked(ours, b"f")
+    monkeypatch.setattr(st, "session_state", {"scoring": ours})
+    _sources.clear()
+    assert again.cancelled()
+    go_on.set()
+    assert running.result(PATIENCE)
+
+
 def result(**changes: object) -> ImageResult:
     values = {
         "file": "a.png",
@@ -478,6 +597,15 @@ def test_a_saved_picture_says_what_it_is() -> None:
     taken = replace(result(), photograph=Photograph(((0, 0), (1, 0), (1, 1), (0, 1))))
     said = _downloads.caption(_downloads.Record(taken), 2, 3)
     assert {"View 2 of 3 alone", "From a photograph, straightened"} < set(said)
+    foot = "The header names a foot, and the picture was taken for one of a hand."
+    warned = replace(result(), origin=Origin(cautions=(foot,)))
+    said = _downloads.caption(_downloads.Record(warned))
+    assert set(notes_of(warned)) <= set(said) and any(foot in line for line in said)
+    assert "Release r1" in said
+    members = tuple(MemberPrediction(name, 0.8, 0.5) for name in ("ResNet50", "Lite2"))
+    joined = replace(result(), fracture=FracturePrediction(0.8, Finding.SUSPECTED, members))
+    said = _downloads.caption(_downloads.Record(joined))
+    assert "Release r1, ensemble of ResNet50 and Lite2" in said
     refused = result(reason="Empty.", body_part=None, fracture=None, heatmap=None)
     assert "probability" not in " ".join(_downloads.caption(_downloads.Record(refused)))
 

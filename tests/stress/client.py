@@ -16,7 +16,11 @@ from types import TracebackType
 from typing import Self
 
 import httpx
-from streamlit.proto.BackMsg_pb2 import BackMsg
+from streamlit.proto.BackMsg_pb2 import (
+    BackendOperationRequest,
+    BackMsg,
+    DeferredFileRequestPayload,
+)
 from streamlit.proto.ClientState_pb2 import ClientState
 from streamlit.proto.Common_pb2 import FileURLsRequest, UploadedFileInfo
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
@@ -40,6 +44,7 @@ class Client:
         self._places: list[UploadedFileInfo] = []
         self._given: list[UploadedFileInfo] = []
         self._page = self._session = self._drop_zone = ""
+        self._made = ""
         self.errors: list[str] = []
         self.csv = ""
 
@@ -84,7 +89,14 @@ class Client:
         self._given += self._places
         self._run()
         self._until(lambda: bool(self.csv))
-        return self._http.get(self.csv).raise_for_status().text
+        self._made = ""
+        wanted = DeferredFileRequestPayload(file_id=self.csv)
+        asked = BackendOperationRequest(
+            request_id="2", session_id=self._session, deferred_file=wanted
+        )
+        self._send(BackMsg(backend_operation_request=asked))
+        self._until(lambda: bool(self._made))
+        return self._http.get(self._made).raise_for_status().text
 
     def _run(self, fragment: str = "") -> None:
         widgets = WidgetStates()
@@ -142,6 +154,10 @@ class Client:
                 UploadedFileInfo(file_id=place.file_id, file_urls=place)
                 for place in message.file_urls_response.file_urls
             ]
+        elif kind == "backend_operation_response":
+            if why := message.backend_operation_response.error_msg:
+                self.errors.append(why)
+            self._made = message.backend_operation_response.deferred_file.url
         elif kind == "delta":
             self._element(message)
 
@@ -151,6 +167,6 @@ class Client:
             case "file_uploader":
                 self._drop_zone = element.file_uploader.id
             case "download_button" if element.download_button.label == "CSV":
-                self.csv = element.download_button.url
+                self.csv = element.download_button.deferred_file_id
             case "exception":
                 self.errors.append(element.exception.message)
