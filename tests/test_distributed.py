@@ -81,7 +81,7 @@ def test_two_processes_train_the_model_of_one(settings, monkeypatch):
     recorded_fit.keep_first(one.with_name("one.pt"))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as torchrun does: two would wait for each other
-    with small.networks():
+    with small.runs():
         fit.Run(settings).fit()
     torch.set_num_threads(threads)
     printed = torchrun(2, two.with_name("two.pt"), replace(settings, out=str(two)))

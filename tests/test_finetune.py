@@ -26,7 +26,7 @@ BRANCHES = ("body_part", "elbow", "hand", "shoulder")
 
 @pytest.fixture(scope="module", autouse=True)
 def _small() -> Iterator[None]:
-    with small.networks():
+    with small.runs():
         yield
 
 
