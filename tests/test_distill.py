@@ -36,6 +36,19 @@ def result(settings: distill.Settings) -> Path:
     return distill.Distillation(settings).run()
 
 
+@pytest.fixture(scope="module")
+def again(settings: distill.Settings, result: Path) -> distill.Distillation:
+    """What is begun where a finished run is; nothing is computed twice for it."""
+
+    def repeated(*_: object) -> None:
+        raise AssertionError("the views were computed, or copies looked for, again")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(distill.Views, "_fill", repeated)
+        patch.setattr(duplicates, "settle", repeated)
+        return distill.Distillation(settings)
+
+
 def test_the_result_is_a_resnet50(result):
     trunk, branch = split_state_dict(torch.load(result, weights_only=True))
     assert trunk.keys() == Trunk().state_dict().keys()
@@ -43,20 +56,14 @@ def test_the_result_is_a_resnet50(result):
     Branch(branch["fc.weight"].shape[0]).load_state_dict(branch)
 
 
-def test_a_finished_run_starts_where_it_ended_and_uses_its_views(settings, result, monkeypatch):
-    def repeated(*_: object) -> None:
-        raise AssertionError("the views were computed, or copies looked for, again")
-
-    monkeypatch.setattr(distill.Views, "_fill", repeated)
-    monkeypatch.setattr(duplicates, "settle", repeated)
-    again = distill.Distillation(settings)
+def test_a_finished_run_starts_where_it_ended_and_uses_its_views(settings, result, again):
     assert again.done == settings.passes
     saved = torch.load(result, weights_only=True)
     assert torch.equal(again.student.trunk.conv1.weight, saved["conv1.weight"])
 
 
-def test_flips_turn_picture_and_targets_alike(settings, result):
-    views = distill.Distillation(settings).views
+def test_flips_turn_picture_and_targets_alike(again):
+    views = again.views
     index = np.arange(8)
     for seed in range(4):
         grey, targets, chosen = views.batch(index, np.random.default_rng(seed))
@@ -81,8 +88,8 @@ def test_the_rate_warms_up_and_falls_to_its_end():
     assert rates[2] > rates[3] > rates[4] == pytest.approx(1e-5)
 
 
-def test_draws_are_half_balanced_over_the_three_parts(settings):
-    rows = distill.Distillation(settings).train
+def test_draws_are_half_balanced_over_the_three_parts(again):
+    rows = again.train
     drawn = rows.loc[distill.draw(rows, 4000, np.random.default_rng(0))]
     focus = drawn.part.isin(["elbow", "hand", "shoulder"]).mean()
     assert focus == pytest.approx(0.5 + 0.5 * 0.6, abs=0.05)

@@ -32,7 +32,7 @@ PICTURE = Radiograph(phantom(90, 70), "a.png", "0" * 64, "PNG")
 
 @pytest.fixture(scope="module", autouse=True)
 def _small() -> Iterator[None]:
-    with small.networks():
+    with small.runs():
         yield
 
 
