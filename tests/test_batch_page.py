@@ -26,7 +26,7 @@ from core.store import Store
 from pages import _batch_results, _batches, _retention, _theme
 from pages._batches import Batch
 from tests.batches import Stand, fill, scorer
-from tests.listed import lists
+from tests.listed import lists, viewers
 from tests.waiting import eventually
 
 APP = str(ROOT / "streamlit_app.py")
@@ -188,7 +188,7 @@ def test_a_file_that_changed_is_not_shown_with_its_old_result(settings, tmp_path
     app.session_state["batches"][batch.folder.name].opened.file = good["file"]
     app.run()
     assert "The file has changed since it was scored" in text(app)
-    assert not app.get("bidi_component") or "Suspected" not in text(app).split("has changed")[1]
+    assert not viewers(app) and "Suspected" not in text(app).split("has changed")[1]
 
 
 def test_an_archive_inside_the_roots_is_opened_as_one(settings, tmp_path, quiet):

@@ -181,12 +181,17 @@ def test_orthanc_gets_its_study_back_assessed(weights: Path, tmp_path: Path) -> 
                 series = pacs.get("/series?expand")
                 return sorted(s["MainDicomTags"]["Modality"] for s in series)  # type: ignore
 
+            def routed() -> int:
+                found = pacs.get("/changes?limit=1000")["Changes"]  # type: ignore[index]
+                return sum(c["ChangeType"] == "StableStudy" for c in found)
+
             eventually(lambda: modalities() == ["DOC", "DX", "OT", "PR", "SR"])
             [study] = pacs.get("/studies?expand")  # type: ignore[misc]
             original = pydicom.dcmread(SAMPLES / "elbow_lateral_124.dcm")
             assert study["MainDicomTags"]["StudyInstanceUID"] == original.StudyInstanceUID
             assert len(study["Series"]) == 5
-            time.sleep(4)  # the study is stable again and was routed once more: nothing new comes
+            eventually(lambda: routed() >= 2)  # stable again, so it was routed once more
+            time.sleep(2)  # and nothing new comes of that
             assert len(pacs.get("/instances")) == 5  # type: ignore[arg-type]
             assert len(worklist(tmp_path / "home")) == 1
     # Nor does the archive stop at our own reports, before a view that came late.
