@@ -8,8 +8,9 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tests.ports import free_port
@@ -17,6 +18,8 @@ from tests.waiting import eventually
 
 BINARIES = Path("/usr/lib/postgresql")
 USER = "postgres"  # PostgreSQL refuses to be run by root; Debian's package has this user
+PREFIX = "bone-postgres-"
+DAY = 24 * 3600.0
 
 
 def binaries() -> Path | None:
@@ -30,7 +33,8 @@ def server() -> Iterator[str]:
     """The URL of a running server, without the name of a database; gone afterwards."""
     programs = binaries()
     assert programs is not None
-    folder = Path(tempfile.mkdtemp(prefix="bone-postgres-"))
+    _clear()
+    folder = Path(tempfile.mkdtemp(prefix=PREFIX))
     lowered = []
     if os.geteuid() == 0:
         user = pwd.getpwnam(USER)
@@ -52,6 +56,14 @@ def server() -> Iterator[str]:
             process.wait(60)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _clear() -> None:
+    """Remove what servers of tests that were killed more than a day ago have left."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        with suppress(FileNotFoundError):  # other tests clear as well
+            if time.time() - folder.stat().st_mtime > DAY:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _await(port: int, process: subprocess.Popen[bytes]) -> None:
