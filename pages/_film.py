@@ -49,14 +49,19 @@ def beside(source: Source, result: ImageResult, memory: Session, limits: ImageLi
     if taken is None or taken.corners is None:
         return
 
+    memory.filmed.add(source.id)
+
     def moved() -> None:
         event = st.session_state["film"].get("event")
-        given = film.checked(event.get("corners")) if isinstance(event, dict) else None
-        if given is not None and event.get("id") == result.sha256:
-            _go(source, memory, given)
+        if not isinstance(event, dict):
+            return
+        # It may be of the photograph before this one: what keys do is told a moment later.
+        whose, given = str(event.get("id")), film.checked(event.get("corners"))
+        if given is not None and whose in memory.filmed:
+            _go(whose, memory, given)
 
     header = {
-        "id": result.sha256,
+        "id": source.id,
         "corners": [list(c) for c in taken.corners],
         "smallest": film.SMALLEST,
         "alt": "The photograph as it was taken, with the film's corners",
@@ -84,11 +89,11 @@ def mark(release: Release) -> str:
 
 def _choice(label: str, source: Source, memory: Session, way: film.Way) -> None:
     key = f"film-{label.split(maxsplit=1)[0].lower()}-{source.id}"
-    st.button(label, key=key, on_click=_go, args=(source, memory, way))
+    st.button(label, key=key, on_click=_go, args=(source.id, memory, way))
 
 
-def _go(source: Source, memory: Session, way: film.Way) -> None:
-    memory.ways[source.id] = way
+def _go(source: str, memory: Session, way: film.Way) -> None:
+    memory.ways[source] = way
     st.session_state["leave"] = True
 
 

@@ -25,7 +25,15 @@ from core.explain import COLOUR_MAPS, colour_map, hottest, on_picture
 from core.types import Heatmap, Radiograph
 
 FOLDER = Path(__file__).with_name("viewer")
-SCRIPTS = ("calls.js", "decode.js", "picture.js", "stage.js", "saved.js", "viewer.js")
+SCRIPTS = (
+    "calls.js",
+    "decode.js",
+    "picture.js",
+    "stage.js",
+    "saved.js",
+    "gestures.js",
+    "viewer.js",
+)
 MOST_PIXELS = 4_000_000  # 8 MB before they are deflated
 HEAT_SIDE = 384
 NO_EVIDENCE = "No positive evidence, so there is no heatmap to show."

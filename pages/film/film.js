@@ -22,6 +22,7 @@ class Editor {
 
   update(message, emit) {
     const { header, blobs } = opened(message);
+    if (this.id !== header.id) this.finish();
     this.emit = emit;
     this.smallest = header.smallest;
     const given = JSON.stringify([header.id, header.corners]);
@@ -57,6 +58,14 @@ class Editor {
     this.emit({ id: this.id, corners: this.corners });
   }
 
+  // Before another photograph comes: what keys have moved goes off as of this one, a drag ends.
+  finish() {
+    this.over?.abort();
+    if (this.pause) this.tell();
+    clearTimeout(this.pause);
+    this.pause = null;
+  }
+
   // What the server would refuse (`checked` in core/film.py) goes back at once, and that is said.
   refused(is) {
     const words = is ? NO_FILM : "";
@@ -76,7 +85,7 @@ class Editor {
     button.setPointerCapture(event.pointerId);
     const box = this.image.getBoundingClientRect();
     const [x, y] = this.corners[k];
-    const over = new AbortController();
+    const over = (this.over = new AbortController());
     const move = (next) =>
       this.put(k, x + (next.clientX - event.clientX) / box.width, y + (next.clientY - event.clientY) / box.height);
     const up = () => {
@@ -103,7 +112,10 @@ class Editor {
     this.put(k, x + size * step[0], y + size * step[1]);
     if (!this.left(k, [x, y])) return;
     clearTimeout(this.pause);
-    this.pause = setTimeout(() => this.tell(), PAUSE);
+    this.pause = setTimeout(() => {
+      this.pause = null;
+      this.tell();
+    }, PAUSE);
   }
 
   end() {

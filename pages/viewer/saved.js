@@ -34,22 +34,32 @@ function inWords({ view, look, heat, opacity, map }, { method }) {
   ];
 }
 
-// A canvas with lines of text below it, in letters that fit its width.
+// A canvas with lines of text below it; what is too long for one goes on in the next.
 function captioned(picture, lines) {
+  const size = Math.max(11, Math.round(picture.width / 45));
+  const font = `${size}px system-ui, sans-serif`;
   const pen = blank(1, 1).getContext("2d");
-  let size = Math.max(11, Math.round(picture.width / 45));
-  const widest = () => {
-    pen.font = `${size}px system-ui, sans-serif`;
-    return Math.max(...lines.map((line) => pen.measureText(line).width));
-  };
-  while (size > 6 && widest() > picture.width - size) size -= 1;
+  pen.font = font;
+  const wide = picture.width - size;
+  const short = lines.flatMap((line) => wrapped(line, (text) => pen.measureText(text).width <= wide));
   const step = Math.round(1.5 * size);
-  const whole = blank(picture.width, picture.height + step * lines.length + size);
+  const whole = blank(picture.width, picture.height + step * short.length + size);
   const context = whole.getContext("2d", { alpha: false });
   context.drawImage(picture, 0, 0);
-  Object.assign(context, { font: `${size}px system-ui, sans-serif`, fillStyle: INK, textBaseline: "top" });
-  lines.forEach((line, n) => {
-    context.fillText(line, size / 2, picture.height + size / 2 + n * step, picture.width - size);
+  Object.assign(context, { font, fillStyle: INK, textBaseline: "top" });
+  short.forEach((line, n) => {
+    context.fillText(line, size / 2, picture.height + size / 2 + n * step, wide);
   });
   return whole;
+}
+
+// A line in as many as it takes, between words: a word that is too long by itself stands alone.
+function wrapped(line, fits) {
+  const found = [];
+  for (const word of line.split(" ")) {
+    const longer = found.length ? `${found.at(-1)} ${word}` : word;
+    if (found.length && fits(longer)) found[found.length - 1] = longer;
+    else found.push(word);
+  }
+  return found;
 }

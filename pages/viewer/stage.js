@@ -40,10 +40,15 @@ class Stage {
       .translate(-view.u * picture.width, -view.v * picture.height);
   }
 
-  // Where a point of the canvas lies on the picture, in fractions.
-  fraction(point, beside, picture, view) {
+  // Which of the panes a point of the canvas lies in.
+  paneAt(point, beside) {
     const panes = this.panes(beside);
-    const pane = panes.find((p) => point.x < p.x + p.width) ?? panes[panes.length - 1];
+    const found = panes.findIndex((p) => point.x < p.x + p.width);
+    return found < 0 ? panes.length - 1 : found;
+  }
+
+  // Where a point of the canvas lies on the picture as this pane shows it, in fractions.
+  fraction(point, pane, picture, view) {
     const found = this.matrix(pane, picture, view).inverse().transformPoint(point);
     return { x: found.x / picture.width, y: found.y / picture.height };
   }

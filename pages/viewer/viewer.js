@@ -15,6 +15,7 @@ class Viewer {
     this.stage = new Stage(root.querySelector("canvas.stage"));
     this.peeking = null; // the code of the key that is held for it
     this.marks = [];
+    this.gestures = new Gestures(this);
     this.listen();
   }
 
@@ -28,6 +29,8 @@ class Viewer {
       emit([...events]);
     };
     const other = this.header?.key !== header.key;
+    // What was begun on a picture is not of the next one, nor of the same one in another study.
+    if (other || this.header.about !== header.about) this.gestures.drop();
     this.header = header;
     this.root.hidden = !header.key; // nothing to see: the keys for previous and next are left
     if (this.root.hidden) return void Object.assign(this.root.dataset, { view: "", ready: false });
@@ -107,7 +110,7 @@ class Viewer {
       picture: this.picture,
       view,
       look: { low: view.low, high: view.high, invert: shared.invert },
-      beside: shared.beside && Boolean(this.heat),
+      beside: this.beside,
       heat: this.hot ? this.heat : null,
       opacity: shared.opacity / 100,
       region: shared.outline ? this.header.region : null,
@@ -155,21 +158,31 @@ class Viewer {
     this.redraw();
   }
 
-  zoom(factor, point) {
-    const { view, picture } = this;
-    const zoom = Math.max(FARTHEST, Math.min(NEAREST, view.zoom * factor));
-    const before = point && this.under(point);
-    view.zoom = zoom;
-    if (before && picture) {
-      const after = this.under(point);
+  // What lies at `from` comes to lie at `to`, both points of the canvas; without them the middle stays.
+  zoom(factor, from = null, to = from, pane = from && this.pane(from)) {
+    const { view } = this;
+    const before = from && this.under(from, pane);
+    view.zoom = Math.max(FARTHEST, Math.min(NEAREST, view.zoom * factor));
+    if (before) {
+      const after = this.under(to, pane);
       this.move(before.x - after.x, before.y - after.y);
     }
     this.redraw();
   }
 
-  under(point) {
-    const beside = shared.beside && Boolean(this.heat);
-    return this.stage.fraction(point, beside, this.picture, this.view);
+  get beside() {
+    return shared.beside && Boolean(this.heat);
+  }
+
+  pane(point) {
+    return this.stage.paneAt(point, this.beside);
+  }
+
+  // Where a point of the canvas lies on the picture in that pane, in fractions; null without one.
+  under(point, pane) {
+    const { picture, view, stage } = this;
+    const panes = stage.panes(this.beside);
+    return picture && stage.fraction(point, panes[pane] ?? panes[0], picture, view);
   }
 
   move(u, v) {
@@ -202,6 +215,7 @@ class Viewer {
     root.addEventListener("click", ({ target }) => {
       const button = target.closest("button");
       if (button?.dataset.do) this.act(button.dataset.do);
+      if (button?.dataset.by) this.zoom(Number(button.dataset.by));
       if (button?.dataset.tool) (shared.tool = button.dataset.tool), this.redraw();
     });
     root.querySelector("[data-input=opacity]").addEventListener("input", ({ target }) => {
@@ -220,7 +234,6 @@ class Viewer {
     });
     canvas.addEventListener("wheel", (event) => this.onWheel(event), { passive: false });
     canvas.addEventListener("contextmenu", (event) => event.preventDefault());
-    canvas.addEventListener("pointerdown", (event) => this.onDown(event));
     this.keys = (event) => this.onKey(event);
     this.away = () => this.peek(null); // a key that is let go elsewhere is not heard of
     document.addEventListener("keydown", this.keys);
@@ -229,6 +242,16 @@ class Viewer {
     window.addEventListener("blur", this.away);
     this.resized = new ResizeObserver(() => this.header && this.redraw());
     this.resized.observe(canvas);
+    this.denser = () => this.watchDensity();
+    this.watchDensity();
+  }
+
+  // The window may go to a screen of another density, or the browser zoom: only this tells of it.
+  watchDensity() {
+    this.density?.removeEventListener("change", this.denser);
+    this.density = matchMedia(`(resolution: ${devicePixelRatio}dppx)`);
+    this.density.addEventListener("change", this.denser);
+    if (this.header) this.redraw();
   }
 
   end() {
@@ -237,12 +260,16 @@ class Viewer {
     document.removeEventListener("visibilitychange", this.away);
     window.removeEventListener("blur", this.away);
     this.resized.disconnect();
+    this.density.removeEventListener("change", this.denser);
     viewers.delete(this.root);
   }
 
+  // By the canvas as it is drawn: until it is drawn anew it has the density of the last screen.
   point(event) {
-    const box = this.stage.canvas.getBoundingClientRect();
-    return { x: (event.clientX - box.x) * devicePixelRatio, y: (event.clientY - box.y) * devicePixelRatio };
+    const { canvas } = this.stage;
+    const box = canvas.getBoundingClientRect();
+    const [across, down] = [canvas.width / box.width, canvas.height / box.height];
+    return { x: (event.clientX - box.x) * across, y: (event.clientY - box.y) * down };
   }
 
   onWheel(event) {
@@ -250,31 +277,13 @@ class Viewer {
     this.zoom(Math.exp(-event.deltaY / 600), this.point(event));
   }
 
-  onDown(event) {
-    if (!this.picture) return;
-    const { canvas } = this.stage;
-    canvas.setPointerCapture(event.pointerId);
-    canvas.focus({ preventScroll: true });
-    const tool = event.button === 0 && !event.shiftKey ? canvas.dataset.tool : "pan";
-    const start = this.under(this.point(event));
-    let last = event;
-    const onMove = (next) => {
-      const here = this.under(this.point(next));
-      if (tool === "window") this.widen(next.clientX - last.clientX, next.clientY - last.clientY);
-      if (tool === "mark") (this.dragged = between(start, here)), this.redraw();
-      if (tool === "pan") this.move(start.x - here.x, start.y - here.y);
-      last = next;
-    };
-    const onUp = () => {
-      canvas.removeEventListener("pointermove", onMove);
-      if (tool === "mark") this.marked();
-    };
-    canvas.addEventListener("pointermove", onMove);
-    canvas.addEventListener("pointerup", onUp, { once: true });
-    canvas.addEventListener("pointercancel", onUp, { once: true });
+  // What is being drawn; null for nothing.
+  rectangle(box) {
+    this.dragged = box;
+    if (this.header) this.redraw();
   }
 
-  marked() {
+  keepDragged() {
     const box = this.dragged;
     this.dragged = null;
     this.keep(box);
@@ -333,13 +342,6 @@ class Viewer {
 }
 
 const opening = ({ presets: [{ low, high }] }) => ({ low, high });
-
-function between(a, b) {
-  const inside = (x) => Math.max(0, Math.min(1, x));
-  const [x0, x1] = [a.x, b.x].map(inside).sort((m, n) => m - n);
-  const [y0, y1] = [a.y, b.y].map(inside).sort((m, n) => m - n);
-  return [x0, y0, x1, y1];
-}
 
 // Whether what has the focus needs this key itself.
 function taken(event, target) {

@@ -23,9 +23,11 @@ from tests.simulated import encoded, phantom
 
 LISTENING = """() => {
   const write = CanvasRenderingContext2D.prototype.fillText;
-  window.written = [];
+  Object.assign(window, { written: [], fonts: [], widths: [] });
   CanvasRenderingContext2D.prototype.fillText = function (text, ...place) {
     window.written.push(text);
+    window.fonts.push(this.font.split(" ")[0]);
+    window.widths.push(this.measureText(text).width);
     write.call(this, text, ...place);
   };
 }"""
@@ -92,11 +94,23 @@ def test_a_saved_picture_says_that_it_was_turned_and_mirrored(page) -> None:
     with page.expect_download() as download:
         page.get_by_role("button", name="Save PNG").click()
     saved = np.asarray(Image.open(io.BytesIO(Path(download.value.path()).read_bytes())), float)
-    first, look, heat = page.evaluate("window.written")
-    assert first == "A line" and heat == "Without heatmap"
-    assert look.endswith(", inverted, turned clockwise by 90 degrees, mirrored")
+    words = " ".join(page.evaluate("window.written"))  # in lines of the picture's width
+    assert words.startswith("A line Window C ")
+    assert words.endswith(", inverted, turned clockwise by 90 degrees, mirrored Without heatmap")
     # Clockwise it goes to the upper right corner, and mirrored to the upper left one again.
     assert saved[10, 10, 0] < 40 and saved[10, 50, 0] > 200
+
+
+def test_the_lines_below_a_saved_picture_are_wrapped_and_not_made_smaller(page) -> None:
+    said = "The header names a foot, and the picture was taken for one of a hand: please check."
+    viewer(page, phantom(300, 240), more={"caption": ("hand: not suspected", said)})
+    page.evaluate(LISTENING)
+    with page.expect_download():
+        page.get_by_role("button", name="Save PNG").click()
+    assert said in " ".join(page.evaluate("window.written"))
+    assert said not in page.evaluate("window.written")
+    assert set(page.evaluate("window.fonts")) == {"11px"}
+    assert max(page.evaluate("window.widths")) <= 240
 
 
 def place(page) -> tuple[float, ...]:
@@ -169,10 +183,11 @@ def test_a_peek_ends_however_the_key_is_let_go(page, way: str) -> None:
 
 
 def film(page) -> None:
-    """The photograph with a film in its middle."""
-    header = {"id": "a", "alt": "", "smallest": SMALLEST}
+    """Two photographs with a film in their middle; the first one is there."""
+    header = {"alt": "", "smallest": SMALLEST}
     header |= {"corners": [[0.2, 0.2], [0.8, 0.2], [0.8, 0.8], [0.2, 0.8]]}
-    placed(page, FILM, [framed(header, [encoded(phantom(300, 300), "JPEG")])])
+    taken = [encoded(phantom(300, 300), "JPEG")]
+    placed(page, FILM, [framed(header | {"id": one}, taken) for one in ("a", "b")])
     page.evaluate("void called(0)")
     expect(page.locator(".film")).to_have_attribute("data-corners", OPEN)
 
@@ -213,6 +228,31 @@ def test_keys_make_a_film_no_smaller_than_the_server_takes(page) -> None:
     expect(page.get_by_role("alert")).to_contain_text("too small")
     page.wait_for_function("window.sent.length > 0")
     assert all(checked(event["corners"]) for event in page.evaluate("window.sent"))
+
+
+def test_corners_moved_by_key_are_those_of_the_photograph_they_were_moved_on(page) -> None:
+    film(page)
+    page.get_by_role("button", name="Top left").press("Shift+ArrowRight")
+    page.evaluate("void called(1)")  # before the pause after the last key is over
+    page.evaluate("void called(1)")
+    [sent] = page.evaluate("window.sent")
+    assert sent["id"] == "a" and sent["corners"][0] == pytest.approx([0.22, 0.2])
+    page.get_by_role("button", name="Top left").press("Shift+ArrowDown")
+    page.wait_for_function("window.sent.length > 1")
+    assert [e["id"] for e in page.evaluate("window.sent")] == ["a", "b"]
+
+
+def test_a_drag_of_a_corner_ends_with_its_photograph(page) -> None:
+    film(page)
+    box = page.get_by_role("button", name="Top left").bounding_box()
+    page.mouse.move(box["x"] + 12, box["y"] + 12)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 20, box["y"] + 20)
+    page.evaluate("void called(1)")
+    page.mouse.move(box["x"] + 30, box["y"] + 30)
+    page.mouse.up()
+    expect(page.locator(".film")).to_have_attribute("data-corners", OPEN)
+    assert page.evaluate("window.sent") == []
 
 
 def test_the_list_scrolls_to_the_open_row_and_the_page_does_not(page) -> None:
