@@ -17,7 +17,7 @@ from core.pipeline import diagnose
 from core.settings import ROOT, ImageLimits
 from core.store import records
 from core.study import combine
-from core.types import Photograph, Radiograph
+from core.types import ImageResult, Photograph, Radiograph
 from pages import _film, _scoring
 from pages._sources import Source
 from pages._viewer import Prepared
@@ -269,6 +269,23 @@ def test_a_session_remembers_what_the_reader_wants(cascade, taken, monkeypatch):
     with pytest.raises(ImageRejected):
         memory.taken(Source("2", "b", lambda: b"no picture"), LIMITS)
     assert memory.taken(source, LIMITS).startswith(b"\xff\xd8")
+
+
+def test_corners_are_taken_for_the_photograph_before_and_for_no_other_file(monkeypatch):
+    drawn, state = {}, {}
+    monkeypatch.setattr(_film, "_component", lambda: lambda **told: drawn.update(told))
+    monkeypatch.setattr(_film, "_choice", lambda *_: None)
+    monkeypatch.setattr(_film.st, "session_state", state)
+    memory, corners_ = _scoring.Session(), [[0.1, 0.1], [0.9, 0.1], [0.9, 0.9], [0.1, 0.9]]
+    found = ImageResult("a", "0" * 64, None, "r", "0" * 64, 1.0)
+    found = replace(found, photograph=Photograph(tuple(map(tuple, corners_))))
+    data = encoded(phantom(300, 300), "JPEG")
+    for name in ("a", "b"):  # the second one is looked at now
+        _film.beside(Source(name, name, lambda: data), found, memory, LIMITS)
+    for whose in ("a", "c", ["a"], None):
+        state["film"] = {"event": {"id": whose, "corners": corners_}}
+        drawn["on_event_change"]()
+    assert list(memory.ways) == ["a"]
 
 
 def test_what_the_camera_took_is_a_photograph_in_any_case(cascade, monkeypatch):
