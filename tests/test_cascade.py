@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -17,8 +18,11 @@ from core.registry import Registry
 from core.stages import Activations
 from core.transforms import to_canvas, to_tensor
 from core.types import STRANGER, BodyPart, Finding, ImageResult, Radiograph
+from tests import small
 from tests.conftest import random_release
 from training import release
+
+PARTS = ("elbow", "hand", "shoulder")
 
 
 def radiograph(seed: int, height: int = 120, width: int = 90) -> Radiograph:
@@ -80,13 +84,47 @@ def test_eight_threads_of_fifty_equal_one_thread(cascade, alone):
     assert max(worst) <= 1e-5
 
 
-def test_parts_are_gathered_and_given_back_in_order(cascade):
-    both = cascade.predict(RADIOGRAPHS[:5])
-    single = [cascade.predict([r])[0] for r in RADIOGRAPHS[:5]]
-    assert [r.sha256 for r in both] == [r.sha256 for r in RADIOGRAPHS[:5]]
-    for one, other in zip(both, single, strict=True):
-        assert one.body_part == other.body_part
-        assert one.fracture == other.fracture
+@pytest.fixture(scope="module")
+def apart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cascade]:
+    """Small networks: a branch of its own for each part, a stage 1 that takes pictures for all."""
+    folder = tmp_path_factory.mktemp("apart")
+    with small.networks():
+        random_release(folder)
+        [entry] = json.loads((folder / "manifest.json").read_text())["releases"]
+        registry = Registry.open(folder)
+        loaded = registry.load(registry.find("random"))
+        shared = loaded.pop("random/fracture.safetensors")
+        for n, part in enumerate(PARTS):
+            path = entry["stages"][part]["branch"] = f"random/{part}.safetensors"
+            loaded[path] = shared | {"fc.bias": shared["fc.bias"] + n}
+        cascade = Cascade.load(folder, device="cpu")
+        canvases = [to_canvas(r.pixels, cascade.release.preprocessing) for r in RADIOGRAPHS]
+        logits, _ = cascade.logits_and_features("body_part", np.stack(canvases))
+        first, scale = loaded["random/part.safetensors"], 10 / torch.from_numpy(logits.std(0))
+        first["fc.weight"] = first["fc.weight"] * scale[:, None]
+        first["fc.bias"] = (first["fc.bias"] - torch.from_numpy(logits.mean(0))) * scale
+        first["fc.bias"][3] -= 100  # never another part
+        release.write(folder, entry, {p: release.half(t) for p, t in loaded.items()})
+        yield Cascade.load(folder, device="cpu")
+
+
+def test_each_part_has_the_answer_of_its_own_branch(apart):
+    for radiograph in RADIOGRAPHS[:4]:
+        found = [apart.predict([radiograph], BodyPart(p))[0].fracture.probability for p in PARTS]
+        odds = [np.log(p / (1 - p)) for p in found]
+        np.testing.assert_allclose(np.diff(odds), 1, atol=1e-3)
+
+
+def test_parts_are_gathered_and_given_back_in_order(apart):
+    both = apart.predict(RADIOGRAPHS)
+    assert [r.sha256 for r in both] == [r.sha256 for r in RADIOGRAPHS]
+    labels = [r.body_part.label for r in both]
+    assert len(set(labels)) >= 2 and labels != sorted(labels)
+    for radiograph, label, one in zip(RADIOGRAPHS, labels, both, strict=True):
+        [alone], [asked] = apart.predict([radiograph]), apart.predict([radiograph], label)
+        assert one.body_part.label == alone.body_part.label
+        for other in (alone, asked):
+            assert one.fracture.probability == pytest.approx(other.fracture.probability, abs=1e-5)
 
 
 def test_no_input_no_result(cascade):
