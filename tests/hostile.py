@@ -4,6 +4,7 @@ tests/stress/, which differ in how many they take.
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import io
 import resource
@@ -37,6 +38,29 @@ from tests.simulated import damaged, dataset, dicom, encoded, part10, phantom
 BUNDLED = Path(pydicom.__file__).parent / "data" / "test_files"
 LIMITS = ImageLimits()
 SLOWEST = 2.0
+STATUS = Path("/proc/self/status")
+
+
+def kilobytes_from_now() -> int:
+    """What the process holds in memory; on Linux its peak is counted anew from here on."""
+    if not STATUS.exists():
+        return kilobytes_at_most()
+    if hasattr(ctypes.CDLL(None), "malloc_trim"):  # of what is free already nothing would be seen
+        ctypes.CDLL(None).malloc_trim(0)
+    STATUS.with_name("clear_refs").write_text("5")
+    return _status("VmRSS")
+
+
+def kilobytes_at_most() -> int:
+    """The most that the process has held, on Linux since ``kilobytes_from_now``."""
+    if not STATUS.exists():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return _status("VmHWM")
+
+
+def _status(name: str) -> int:
+    lines = (line.split() for line in STATUS.read_text().splitlines())
+    return next(int(words[1]) for words in lines if words[0] == f"{name}:")
 
 
 def png_chunk(name: bytes, body: bytes) -> bytes:
