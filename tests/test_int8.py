@@ -153,8 +153,8 @@ def test_what_is_measured_of_equal_networks(cascade, monkeypatch):
     assert found.pictures == 6 and found.mode == cascade.release.mode
     [(before, after)] = found.auroc.values()
     assert list(found.auroc) == [BodyPart.HAND] and before == after
-    assert found.findings == (1.0 if found.assessed else 0.0)
-    assert found.heatmaps in (0.0, pytest.approx(1.0))
+    assert found.assessed == 6 and found.findings == 1.0
+    assert found.heatmaps == pytest.approx(1.0)
     reversed_ = cascade.with_engine(cascade.engine)
     monkeypatch.setattr(
         quantise,
