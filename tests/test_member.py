@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,6 +37,14 @@ from training.__main__ import main
 from training.data import DataInvalid
 
 NAME = "EfficientNet-Lite2"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_strength() -> Iterator[None]:
+    """A single strength to choose from; the last test has several."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(member, "_STRENGTHS", {"logisticregression__C": [1e-3]})
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -368,7 +377,7 @@ def test_evaluate_says_what_each_network_is_worth_and_costs(run, manifest, tmp_p
         )
         assert one["value"] > 0.9
         assert apart["value"] == pytest.approx(joined["value"] - alone["value"])
-        assert apart["low"] <= apart["value"] <= apart["high"]
+        assert apart["low"] is apart["high"] is None  # of six patients of either class
     assert of["all", "megabytes, fast"]["value"] < of["all", "megabytes, ensemble"]["value"]
     assert of["all", "milliseconds, ensemble"]["n"] == 30
     fast = {
@@ -385,3 +394,34 @@ def test_evaluate_says_what_each_network_is_worth_and_costs(run, manifest, tmp_p
     assert {"member ResNet50", f"member {NAME}", "ensemble"} <= set(scores)
     labelled = scores[scores.probability.notna()]
     assert (labelled.probability == labelled["member ResNet50"]).all()
+
+
+def drawn(positive: int, patients: int = 10) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Features whose first tells the label, the labels, and each patient's two pictures."""
+    patient = np.repeat(np.arange(patients), 2)
+    truth = (patient < positive).astype(float)
+    features = np.random.default_rng(0).normal(0, 0.3, (2 * patients, 4))
+    features[:, 0] += truth
+    return features, truth, patient
+
+
+def test_a_fold_in_which_all_have_one_label_chooses_too(monkeypatch, caplog):
+    """Its loss was no number, and the smallest strength was taken whatever the others said."""
+    monkeypatch.setattr(member, "_STRENGTHS", {"logisticregression__C": [1e-5, 1e-1]})
+    assert member._fitted(*drawn(positive=2), "hand")[-1].C == 0.1
+    monkeypatch.setattr(member, "FOLDS", 2)
+    monkeypatch.setattr(member, "GroupKFold", lambda _: _Halves())
+    assert member._fitted(*drawn(positive=5), "hand")[-1].C == 0.1
+    assert "1 of 2 folds are of use" in caplog.text
+    with pytest.raises(DataInvalid, match="Too few patients"):
+        member._fitted(*drawn(positive=0), "hand")
+    with pytest.raises(DataInvalid, match="Too few patients"):
+        member._fitted(*drawn(positive=1, patients=1), "hand")
+
+
+class _Halves:
+    """All to learn from, then those without a finding alone."""
+
+    def split(self, truth: np.ndarray, groups: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+        every = np.arange(len(truth))
+        return [(every, every[truth == 1]), (every[truth == 0], every)]

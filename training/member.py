@@ -22,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss, make_scorer
 from sklearn.model_selection import GridSearchCV, GroupKFold
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -63,6 +64,11 @@ log = logging.getLogger(__name__)
 Array = NDArray[np.float64]
 
 _STRENGTHS = {"logisticregression__C": [1e-5, 1e-4, 1e-3, 1e-2, 1e-1]}
+# Also of a fold in which all have one label: without the labels it would be no number.
+_LOG_LOSS = make_scorer(
+    log_loss, greater_is_better=False, response_method="predict_proba", labels=[0, 1]
+)
+FOLDS = 5
 BATCH = 64
 
 
@@ -294,12 +300,29 @@ def _features(
 
 def _fitted(x: Array, truth: Array, patients: NDArray[Any], part: str) -> Pipeline:
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
-    search = GridSearchCV(model, _STRENGTHS, cv=GroupKFold(5), scoring="neg_log_loss")
-    search.fit(x, truth, groups=patients)
-    strength = search.best_params_["logisticregression__C"]
-    log.info("%s: C=%g, log loss %.3f over 5 folds", part, strength, -search.best_score_)
+    folds = _folds(truth, patients, part)
+    search = GridSearchCV(model, _STRENGTHS, cv=folds, scoring=_LOG_LOSS)
+    search.fit(x, truth)
+    strength, loss = search.best_params_["logisticregression__C"], -search.best_score_
+    log.info("%s: C=%g, log loss %.3f over %d folds", part, strength, loss, len(folds))
     best: Pipeline = search.best_estimator_
     return best
+
+
+def _folds(truth: Array, patients: NDArray[Any], part: str) -> list[tuple[Any, Any]]:
+    """Places to learn from and to measure on, patients apart; none that teaches one label only.
+
+    Raises DataInvalid where that leaves none.
+    """
+    found = []
+    if len(set(patients)) >= FOLDS:
+        split = GroupKFold(FOLDS).split(truth, groups=patients)
+        found = [(learn, test) for learn, test in split if len(set(truth[learn])) == 2]
+    if not found:
+        raise DataInvalid(f"Too few patients with and without a finding of the {part} to fit on.")
+    if len(found) < FOLDS:
+        log.warning("%s: %d of %d folds are of use: few patients.", part, len(found), FOLDS)
+    return found
 
 
 def _join(
