@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
@@ -193,20 +194,23 @@ def _stored_values(dataset: Dataset, frame: int) -> NDArray[Any]:
         plugin = _plugin(syntax)
         if plugin == "pillow":  # by Image.open, which tries all its formats on what is no JPEG
             JpegImageFile(io.BytesIO(compressed)).close()
-    shifted = _is_shifted(dataset, syntax)
-    stored = pixel_array(
-        dataset, index=index, decoding_plugin=plugin, correct_unused_bits=not shifted
-    )
-    if shifted:
-        stored = _shifted(stored, dataset)
+    read = partial(pixel_array, dataset, index=index, decoding_plugin=plugin)
+    stored = None
+    if _is_shifted(dataset, syntax):
+        words = read(correct_unused_bits=False)
+        if int(words.view(f"u{words.itemsize}").max()) >> dataset.BitsStored:
+            stored = _shifted(words, dataset)
+    if stored is None:  # at the bottom of the words, also where the header says otherwise
+        stored = read()
     if stored.shape[:2] != (dataset.Rows, dataset.Columns) or stored.dtype.kind not in "iu":
         raise ValueError(f"decoded to {stored.shape} {stored.dtype}")
     return stored.astype(stored.dtype.newbyteorder("="), copy=False)
 
 
 def _is_shifted(dataset: Dataset, syntax: UID) -> bool:
-    """Whether values stand higher in their words than at the bottom, as older editions of the
-    standard allow (High Bit, PS3.5 section 8.1.1); other compressions hold them without a place.
+    """Whether values are said to stand higher in their words than at the bottom, as older editions
+    of the standard allow (High Bit, PS3.5 section 8.1.1); other compressions hold them without a
+    place.
     """
     high = int(dataset.get("HighBit") or 0)
     native = not syntax.is_encapsulated or syntax == RLELossless

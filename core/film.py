@@ -43,12 +43,14 @@ class Wish(StrEnum):
     """What to do with a picture.
 
     AUTOMATIC: of a photograph the film is cut out where it is clear. PHOTOGRAPH: a reader says that
-    it is one, so something is cut out in any case. AS_TAKEN: nothing is cut out.
+    it is one, so something is cut out in any case. AS_TAKEN: a reader says that nothing is to be
+    cut out. WHOLE: nothing is, as nothing was when it was assessed.
     """
 
     AUTOMATIC = "automatic"
     PHOTOGRAPH = "photograph"
     AS_TAKEN = "as taken"
+    WHOLE = "whole"
 
 
 Way: TypeAlias = Wish | Corners
@@ -70,9 +72,9 @@ def as_seen(radiograph: Radiograph, way: Way = Wish.AUTOMATIC) -> Radiograph:
         found = find(radiograph) if way is Wish.AUTOMATIC else None
     elif not _coloured(radiograph):
         return radiograph
-    elif (found := _clear(radiograph)) is None:
+    elif way is Wish.WHOLE or (found := _clear(radiograph)) is None:
         warned = replace(radiograph, cautions=(*radiograph.cautions, COLOURED))
-        return warned if way is Wish.AUTOMATIC else radiograph
+        return radiograph if way is Wish.AS_TAKEN else warned
     if found is None or way is Wish.AS_TAKEN:
         return replace(radiograph, photograph=Photograph())
     return straightened(radiograph, found)
@@ -80,8 +82,9 @@ def as_seen(radiograph: Radiograph, way: Way = Wish.AUTOMATIC) -> Radiograph:
 
 def way_of(photograph: Photograph | None) -> Way:
     """How to make again what a result was made from."""
-    corners = photograph and photograph.corners
-    return corners or Wish.AS_TAKEN
+    if photograph is None:
+        return Wish.WHOLE
+    return photograph.corners or Wish.AS_TAKEN
 
 
 def is_photograph(radiograph: Radiograph) -> bool:

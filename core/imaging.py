@@ -361,8 +361,8 @@ def _wide(image: Image.Image) -> tuple[Grey, list[str]]:
         values = values.view(np.uint32)  # Pillow has no unsigned ones, and keeps their bits
     if values.dtype.kind in "iu" and values.min() >= 0 and values.max() <= 65535:
         return values.astype(np.uint16), []
-    if _is_white_zero(image):  # before "not a number" becomes black
-        values = -values
+    if values.dtype.kind == "f" and _is_white_zero(image):  # Pillow reads no integers of that kind
+        values = -values  # before "not a number" becomes black
     return scaled_to_16_bit(values), ["The grey values were scaled to 16 bit."]
 
 

@@ -97,7 +97,8 @@ class Opened:
                 raise ImageRejected(CHANGED)
             _audit.write("image.opened", actor, sha256=digest)
             decoded = imaging.decode(data, PurePath(file).name, settings.limits)
-            radiograph = film.as_seen(decoded)  # as it was scored
+            scored = tables.result_of(record).photograph
+            radiograph = film.as_seen(decoded, film.way_of(scored))
             cascade, part = _cascade.loader().start().result(), _assessed(record)
             known = part if part in cascade.release.parts else None
             [result] = cascade.predict([radiograph], known)

@@ -9,19 +9,22 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from core import imaging
 from core.batch import tables
 from core.errors import StoreUnavailable
 from core.registry import Registry
-from core.settings import Settings
+from core.settings import ImageLimits, Settings
 from core.store import Store
 from core.study import notes_of
-from core.types import Mode
+from core.types import Mode, Photograph
 from pages import _batch_opened, _theme
 from pages._batch_opened import Opened
 from pages._batches import Batch
 from tests.ensembles import with_members
 from tests.listed import keys, lists, viewers
 from tests.test_batch_page import finished, page, quiet, settings, text  # noqa: F401  (fixtures)
+
+LIMITS = ImageLimits()
 
 
 @pytest.fixture
@@ -130,6 +133,16 @@ def test_a_photograph_and_an_unsure_part_are_said(batch):
     opened(app, batch, good["file"])
     assert "<p class='caution'>From a photograph: the film in it" in text(app)
     assert "From a photograph, straightened" in viewers(app)[0]["caption"]
+
+
+def test_what_is_shown_is_cut_as_it_was_when_it_was_scored(batch):
+    """By the record's corners, whatever the rule of today would find."""
+    corners = ((0.25, 0.25), (0.75, 0.25), (0.75, 0.75), (0.25, 0.75))
+    good = scored_by(batch, photograph=Photograph(corners).to_json())
+    whole = imaging.decode(batch.bytes_of(good["file"], Settings.from_environment()), "a", LIMITS)
+    shown = opened(page(), batch, good["file"]).picture
+    height, width = whole.pixels.shape
+    assert shown.size == pytest.approx((height / 2, width / 2), abs=2)
 
 
 def test_the_table_goes_with_the_open_row(batch):

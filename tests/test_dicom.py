@@ -270,6 +270,14 @@ def test_values_that_stand_high_in_their_words(syntax: UID, signed: bool) -> Non
     np.testing.assert_allclose(shown, full_range(GREY12.astype(float), 0, 4095), atol=9)
 
 
+def test_a_wrong_high_bit_moves_nothing() -> None:
+    """Said to stand high, but no word is larger than a value at the bottom can be."""
+    ds = dataset(GREY12, **TWELVE, WindowCenter=2048, WindowWidth=4096)
+    ds.HighBit = 15
+    shown = decode(part10(ds)).pixels
+    np.testing.assert_allclose(shown, full_range(GREY12.astype(float), 0, 4095), atol=9)
+
+
 def test_constant_picture() -> None:
     assert not decode(dicom(np.full((40, 40), 7, np.uint16), **TWELVE)).pixels.any()
 

@@ -142,6 +142,8 @@ def test_colours_without_a_clear_film_are_read_whole_and_asked_about():
     assert film.COLOURED in seen.cautions and film.suspected(radiograph)
     assert not film.is_photograph(radiograph)
     assert film.as_seen(radiograph, Wish.AS_TAKEN) is radiograph  # a reader has said so
+    again = film.as_seen(radiograph, film.way_of(seen.photograph))  # and here nobody has
+    assert again.pixels is radiograph.pixels and film.COLOURED in again.cautions
 
 
 @pytest.mark.parametrize("carrier", Carrier)

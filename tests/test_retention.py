@@ -15,7 +15,8 @@ from core.manifest import Release
 from core.registry import Registry
 from core.settings import Settings
 from core.store import Opinion, Query, Status, Store, Verdict
-from core.study import combine
+from core.store import tables as t
+from core.study import combine, key_of
 from core.types import BodyPart, Finding, ImageResult
 from tests import worklist
 
@@ -132,6 +133,26 @@ def test_a_superseded_study_stays_so_after_its_time(store: Store, release: Relea
     everything = Query(with_purged=True)
     assert {e.id: e.newer for e in store.worklist(everything)} == {old: new, new: ""}
     assert {r.id: r.newer for r in store.studies(everything)} == {old: new, new: ""}
+
+
+def test_a_correction_that_was_taken_back_stays_so_after_the_time_of_the_first(
+    store: Store, release: Release
+) -> None:
+    """The study in force is the older one, and goes first: the wrong one is not in force again."""
+
+    def brought(digest: str, patient: str) -> str:
+        seen = ImageResult("1.2.7.dcm", digest * 64, "No.", release.id, release.sha256, 1.0)
+        study = combine(key_of("x", "1.2.3", patient), [seen], release)
+        return store.add_study("S", study, release, {}, "listener")
+
+    right = brought("1", "ab")
+    with store._database.writing() as (session, _):
+        session.get(t.Study, right).added -= LATER
+    wrong = brought("2", "cd")
+    assert brought("1", "ab") == right and store.study(wrong).newer == right
+    assert store.purge() == 1
+    assert store.study(wrong).newer == right and store.study(wrong).purged is None
+    assert brought("2", "cd") == wrong and store.study(wrong).newer == ""  # it came once more
 
 
 def refused(release: Release, digest: str) -> ImageResult:

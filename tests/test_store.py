@@ -572,19 +572,23 @@ def test_a_correction_may_be_taken_back(
     assert store.verify_audit().problems == ()
 
 
-def test_a_part_that_is_sent_again_before_the_whole_is_superseded_by_it_again(
-    store: Store, release: Release
+@pytest.mark.parametrize("first", ["listener", "ann"])
+def test_a_part_that_is_sent_again_stays_superseded_by_the_whole(
+    store: Store, release: Release, first: str
 ) -> None:
-    def sent(*names: str) -> str:
+    def sent(*names: str, by: str = "listener") -> str:
         seen = [
             ImageResult(f"1.2.{n}.dcm", n * 64, "No.", release.id, release.sha256, 1.0)
             for n in names
         ]
-        return store.add_study("S", combine("1.2.3", seen, release), release, {}, "listener")
+        return store.add_study("S", combine("1.2.3", seen, release), release, {}, by)
 
-    part, whole = sent("1"), sent("1", "2")
-    assert [sent("1"), sent("1", "2")] == [part, whole]
+    part, whole = sent("1", by=first), sent("1", "2")
+    assert sent("1") == part
     assert {e.id: e.newer for e in store.worklist()} == {part: whole, whole: ""}
+    assert sent("1", "2") == whole
+    assert {e.id: e.newer for e in store.worklist()} == {part: whole, whole: ""}
+    assert {i: store.study(i).newer for i in (part, whole)} == {part: whole, whole: ""}
 
 
 def test_a_clock_that_is_set_back_turns_nothing_round(

@@ -241,9 +241,10 @@ class Remote:
         except ImageRejected:
             raise
         except Exception as error:  # the boundary of one file: each service raises its own
-            expected = isinstance(error, OSError)
-            level = logging.INFO if expected else logging.ERROR
-            log.log(level, "A file could not be read from its server.", exc_info=True)
+            if isinstance(error, OSError):  # one line without names: it may be thousands of files
+                log.info("A file could not be read from its server: %s", type(error).__name__)
+            else:
+                log.exception("A file could not be read from its server.")
             raise ImageRejected("The file could not be read from its server.") from error
 
     def _bytes(self, path: str, limits: ImageLimits) -> bytes:

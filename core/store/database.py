@@ -82,11 +82,12 @@ class Database:
             cursor.execute("PRAGMA busy_timeout=1000")  # whoever writes waits as long
             try:
                 (busy, *_) = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-            except sqlite3.OperationalError:
+            except sqlite3.Error:
                 busy = True
+            finally:
+                cursor.execute(f"PRAGMA busy_timeout={1000 * BUSY_SECONDS}")
             if busy:
                 log.warning("The log of the database is kept until the next time.")
-            cursor.execute(f"PRAGMA busy_timeout={1000 * BUSY_SECONDS}")
 
     @contextmanager
     def reading(self) -> Iterator[Session]:

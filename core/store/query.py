@@ -71,7 +71,7 @@ def records(session: Session, wanted: Query) -> list[StudyRecord]:
 
 def one(session: Session, study: t.Study) -> StudyRecord:
     """A study with everything that is known of it."""
-    return record(study, _superseded(session).get(study.id, ""))
+    return record(study, _superseded(session, study_uid_of(study.key)).get(study.id, ""))
 
 
 def record(study: t.Study, newer: str = "") -> StudyRecord:
@@ -117,27 +117,25 @@ def _unpacked(
 
 
 def comes_back(session: Session, study: t.Study, actor: str) -> bool:
-    """Whether a known study that ``actor`` brings once more is news.
+    """Whether a known study that ``actor`` brings once more takes the place of what came since.
 
-    It is to the listener where only a reader had added it, and to who brought it where another one
-    took its place since, or would give it back now: a correction may be taken back.
+    A correction may be taken back. A part of a study that is sent again stays superseded by the
+    whole. What superseded it may be purged: then what comes again is the newest.
     """
-    by = LISTENER if study.received else study.added_by
-    if actor != by:
-        return actor == LISTENER
-    same = next((group for group in _groups(session) if study.id in group), {study.id: ""})
-    since = list(same)[list(same).index(study.id) + 1 :]
+    if actor != (LISTENER if study.received else study.added_by):
+        return False
+    if study.superseded:
+        return True
+    same = next((g for g in _groups(session, study_uid_of(study.key)) if study.id in g), {})
+    since = list(same)[list(same).index(study.id) + 1 :] if same else []
     views = _named_views(session, [study.id, *since])
-    own = views[study.id]
-    patients = {id_: same[id_] == study.key for id_ in since}
-    return any(
-        _follows(is_same, views[id_], own) or _follows(is_same, own, views[id_])
-        for id_, is_same in patients.items()
-    )
+    return any(_follows(same[new] == study.key, views[study.id], views[new]) for new in since)
 
 
-def _superseded(session: Session) -> dict[str, str]:
+def _superseded(session: Session, uid: str | None = None) -> dict[str, str]:
     """By study the newest one that the same reader or the listener brought of it since.
+
+    uid: of studies of this Study Instance UID alone.
 
     Of it: with its key, which tells the patients of one Study Instance UID apart (what is no UID
     may be the name of many a file), and with all of its pictures or another one in the place of
@@ -145,7 +143,7 @@ def _superseded(session: Session) -> dict[str, str]:
     whose files are called by their UIDs, also one of another patient that has one of its objects:
     its Patient ID was corrected. What was purged has no key any more: it keeps what was so then.
     """
-    several = [same for same in _groups(session) if len(same) > 1]
+    several = [same for same in _groups(session, uid) if len(same) > 1]
     views = _named_views(session, [id_ for same in several for id_ in same])
     gone = select(t.Study.id, t.Study.superseded).where(t.Study.superseded != "")
     found: dict[str, str] = {old: new for old, new in session.execute(gone)}
@@ -158,17 +156,22 @@ def _superseded(session: Session) -> dict[str, str]:
     return found
 
 
-def _groups(session: Session) -> list[dict[str, str]]:
-    """Studies of one Study Instance UID from one hand, in the order they came: id and key."""
+def _groups(session: Session, uid: str | None) -> list[dict[str, str]]:
+    """Studies of one Study Instance UID from one hand, in the order they came: id and key; of one
+    UID alone, or of none for ""."""
+    if uid == "":
+        return []
     columns = t.Study.id, t.Study.key, t.Study.added_by, t.Study.received
     # By the audit's numbers, which go up also where the clock was set back.
     order = t.Study.arrived, t.Study.added, t.Study.id
     kept = select(*columns).where(t.Study.purged.is_(None)).order_by(*order)
+    if uid:
+        kept = kept.where(t.Study.key.startswith(uid, autoescape=True))
     studies: dict[tuple[str, str], dict[str, str]] = {}
     for id_, key, by, received in session.execute(kept):
-        uid = study_uid_of(key)
-        if uid:
-            studies.setdefault((uid, LISTENER) if received else (key, by), {})[id_] = key
+        own = study_uid_of(key)
+        if own and uid in (None, own):
+            studies.setdefault((own, LISTENER) if received else (key, by), {})[id_] = key
     return list(studies.values())
 
 
@@ -251,8 +254,13 @@ def decision(row: t.Decision) -> Decision:
 def forget(session: Session, studies: Iterable[t.Study], now: datetime) -> None:
     """Take names, comments and pictures from studies' rows; the numbers stay."""
     newer = _superseded(session)
-    for study in studies:
+    going = {study.id: study for study in studies}
+    # Also what one of them superseded and is not as old: a correction may have been taken back.
+    behind = [old for old, new in newer.items() if new in going and old not in going]
+    kept = session.scalars(select(t.Study).where(t.Study.id.in_(behind))).all() if behind else ()
+    for study in (*going.values(), *kept):
         study.superseded = newer.get(study.id, "")
+    for study in going.values():
         _forget(study, now)
 
 

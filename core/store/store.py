@@ -95,15 +95,21 @@ class Store:
         """
         content = rows.content_of(result, release)
         with self._database.writing() as (session, head):
-            event = "study.arrived"
+            event, back = "study.arrived", True
             study = session.scalars(select(t.Study).where(t.Study.content == content)).one_or_none()
             if study is None:
                 event = "study.added"
                 study = self._added(session, title, result, release, pictures, content, actor)
-            elif not query.comes_back(session, study, actor):
-                return study.id
-            elif actor == query.LISTENER:
-                rows.receive(study, result)
+            else:
+                first = actor == query.LISTENER and not study.received
+                if first:
+                    rows.receive(study, result)
+                    session.flush()
+                back = query.comes_back(session, study, actor)
+                if not (first or back):
+                    return study.id
+                if back:
+                    study.superseded = ""
             facts: dict[str, Fact] = {
                 "study": study.id,
                 "content": content,
@@ -112,7 +118,8 @@ class Store:
                 "release": release.id,
             }
             entry = audit.append(session, head, event, actor, facts)
-            study.arrived = entry.number
+            if back:  # else it stays behind what came since
+                study.arrived = entry.number
         audit.drop_anchor(self._home, entry)
         return study.id
 
