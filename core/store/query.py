@@ -135,13 +135,12 @@ def comes_back(session: Session, study: t.Study, actor: str) -> bool:
 def _superseded(session: Session, uid: str | None = None) -> dict[str, str]:
     """By study the newest one that the same reader or the listener brought of it since.
 
-    uid: of studies of this Study Instance UID alone.
-
     Of it: with its key, which tells the patients of one Study Instance UID apart (what is no UID
     may be the name of many a file), and with all of its pictures or another one in the place of
     one. A view that comes alone later takes nothing away from those before it. Of the listener,
     whose files are called by their UIDs, also one of another patient that has one of its objects:
     its Patient ID was corrected. What was purged has no key any more: it keeps what was so then.
+    uid: of studies of this Study Instance UID alone.
     """
     several = [same for same in _groups(session, uid) if len(same) > 1]
     views = _named_views(session, [id_ for same in several for id_ in same])
