@@ -50,6 +50,7 @@ def purge(settings: Settings) -> None:
 
 def _batches_of(home: Path, days: int, store: Store) -> None:
     """Remove old batches; where the audit cannot be written, they stay."""
+    from core.errors import BatchFailed
     from core.store import PROGRAM
     from pages import _batches
 
@@ -57,6 +58,8 @@ def _batches_of(home: Path, days: int, store: Store) -> None:
         return
     store.audit("batches.purged", PROGRAM, batches=len(old))
     for batch in old:
-        batch.remove()
+        with contextlib.suppress(BatchFailed):  # it runs again
+            batch.remove()
     stay = sum(batch.folder.exists() for batch in old)
-    log.info("%d batches were past their time; %d could not be removed.", len(old), stay)
+    level = logging.WARNING if stay else logging.INFO
+    log.log(level, "%d batches were past their time; %d of them stay.", len(old), stay)

@@ -102,9 +102,8 @@ class OwnDecision:
         result, opinion = self._record.result, self.opinion
         part, finding = result.body_part, result.finding
         if verdict is not Verdict.AGREE:
-            if opinion.verdict is verdict:
-                return
-            part = finding = None
+            again = opinion.verdict is verdict  # says nothing new, but a comment may wait
+            part, finding = (opinion.body_part, opinion.finding) if again else (None, None)
         self._save(replace(opinion, verdict=verdict, body_part=part, finding=finding))
 
     def mark(self, box: Mark) -> None:
@@ -218,6 +217,9 @@ class OwnDecision:
         return True
 
     def _undo(self) -> None:
+        if self._unsaved() is not None:
+            st.session_state[NOTICE] = "Your comment is not saved yet. Save or empty it, then undo."
+            return
         try:
             made = self._store.undo(self._record.id, self._reader, self._latest.revision)
         except CascadeError as error:

@@ -10,7 +10,8 @@ import streamlit as st
 
 from core.agreement import Agreement, Figure, between_readers, of_release, with_readers
 from core.errors import CascadeError
-from core.store import Entry, Query, Status, Store, Verdict
+from core.manifest import Release
+from core.store import Entry, Query, Status, Store, StudyRecord, Verdict
 from core.store.export import to_csv, to_manifest
 from core.types import BodyPart
 from pages import _cascade, _mode, _reading, _worklist
@@ -238,17 +239,9 @@ def _agreement(store: Store) -> None:
     the one in use assessed."""
     records = [r for r in store.studies(Query(with_purged=True)) if not r.newer]
     try:
-        release = _mode.in_use()
-    except CascadeError as error:
+        _with_release(records, _mode.in_use())
+    except CascadeError as error:  # readers agree with each other without one
         notice(str(error))
-        return
-    own, others = of_release(records, release.sha256)
-    rows = "".join(_agreement_row(a) for a in with_readers(own))
-    html(
-        f"<p class='soft'>Release {escape(release.id)}, mode {release.mode}.{_left_out(others)}</p>"
-    )
-    head = "<tr><th>Against</th><th>Sensitivity</th><th>Specificity</th><th>Cohen’s kappa</th></tr>"
-    html(f"<table class='details figures'>{head}{rows}</table>")
     between = "".join(
         f"<tr><td>{escape(names)}</td><td>{_number(figure)}</td></tr>"
         for names, figure in between_readers(records)
@@ -257,6 +250,16 @@ def _agreement(store: Store) -> None:
         head = "<tr><th>Readers with each other</th><th>Cohen’s kappa</th></tr>"
         html(f"<table class='details figures'>{head}{between}</table>")
     html(f"<p class='soft'>{WHAT_THEY_ARE}</p>")
+
+
+def _with_release(records: list[StudyRecord], release: Release) -> None:
+    own, others = of_release(records, release.sha256)
+    rows = "".join(_agreement_row(a) for a in with_readers(own))
+    html(
+        f"<p class='soft'>Release {escape(release.id)}, mode {release.mode}.{_left_out(others)}</p>"
+    )
+    head = "<tr><th>Against</th><th>Sensitivity</th><th>Specificity</th><th>Cohen’s kappa</th></tr>"
+    html(f"<table class='details figures'>{head}{rows}</table>")
 
 
 def _left_out(readings: int) -> str:

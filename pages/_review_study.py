@@ -61,9 +61,9 @@ class StudyPage:
         place = right if st.session_state.get(SHOWN) == self._id else right.empty()
         with left, _theme.boundary():
             self._picture()
+        st.session_state[SHOWN] = self._id  # a run that is cut short leaves some of this panel
         with place.container(key="panel"):
             self._panel()
-        st.session_state[SHOWN] = self._id
 
     def _written_down(self) -> None:
         """In the audit, once a session, before anything of the study is shown."""

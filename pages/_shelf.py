@@ -39,8 +39,8 @@ def listed(settings: Settings, releases: list[Listed]) -> None:
     st.dataframe(rows, hide_index=True, width="stretch")
     if any(OTHER_SPLIT in str(cell) for cell in rows.to_numpy().ravel()):
         _theme.html(
-            f"<p class='soft'>{OTHER_SPLIT} Measured on other pictures than the champion: the two "
-            "cannot be compared.</p>"
+            f"<p class='soft'>{OTHER_SPLIT} Measured with other data or another split than the "
+            "champion: the two may not be comparable.</p>"
         )
     by_id = {r.id: r for r in releases}
     first = next((r.id for r in releases if CHAMPION in r.aliases), releases[0].id)
@@ -53,7 +53,7 @@ def listed(settings: Settings, releases: list[Listed]) -> None:
 
 
 def _row(weights: Path, listed: Listed, split: str | None = None) -> dict[str, str]:
-    """split: the SHA-256 of the one that the champion was measured on."""
+    """split: the SHA-256 of the one that the champion was measured on, if that is known."""
     problems = _problems(weights, listed)
     return {
         "Release": listed.id,
@@ -71,7 +71,8 @@ def _figures(release: Release, split: str | None) -> dict[str, str]:
     from training.report import at_a_glance
 
     figures = [{"level": "image", **r} for r in release.metrics.get("figures", [])]
-    other = "" if release.metrics.get("split_sha256") == split else f" {OTHER_SPLIT}"
+    differs = split is not None and release.metrics.get("split_sha256") != split
+    other = f" {OTHER_SPLIT}" if differs else ""
     known = ("fracture", "auroc", "all", "image")
     n = {
         r["part"]: f", n = {r['n']}{other}"

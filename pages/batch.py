@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from html import escape
 
@@ -79,16 +80,18 @@ def _choice(by_name: Mapping[str, Batch]) -> str | None:
 def _labels(batches: Iterable[Batch]) -> dict[str, str]:
     """What each is called, by its folder's name. No two alike: a browser sends the label back.
 
-    Of some with one name and second the first keeps the label, and the others get a number.
+    Those with one name and second have the end of their folder's name, too: it stays theirs when
+    another one is deleted.
     """
-    found: dict[str, str] = {}
-    for batch in sorted(batches, key=lambda b: (b.created, b.folder.name)):
-        when = time.strftime("%d %b %H:%M:%S", time.localtime(batch.created))
-        label, number = f"{when} · {batch.title}", 1
-        while (said := label if number == 1 else f"{label} ({number})") in found.values():
-            number += 1
-        found[batch.folder.name] = said
-    return found
+    labels = {
+        b.folder.name: f"{time.strftime('%d %b %H:%M:%S', time.localtime(b.created))} · {b.title}"
+        for b in batches
+    }
+    count = Counter(labels.values())
+    return {
+        name: f"{label} ({name.rpartition('-')[2]})" if count[label] > 1 else label
+        for name, label in labels.items()
+    }
 
 
 def _new(settings: Settings) -> None:

@@ -57,6 +57,9 @@ def test_by_study_is_what_the_program_says_of_one():
     # a refused view does not count, and what is taken for a hand has no answer of its own
     assert studies.said.tolist() == ["elbow", "elbow", "elbow", "hand", "elbow"]
     assert studies.patient.tolist() == list("abcde")
+    rows = scored.rows()
+    rows.loc[0, "patient"] = None  # as in a table from elsewhere
+    assert evaluate.by_study(rows).views.sum() == len(rows) - 1
 
 
 def test_by_study_is_combine(cascade):

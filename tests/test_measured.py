@@ -64,6 +64,9 @@ def test_heatmaps_of_another_release_are_left_out(registry, tmp_path: Path) -> N
     for sha256, found in (("0" * 64, []), (release.sha256, [POINTED])):
         beside.write_text(json.dumps({"release_sha256": sha256, "figures": [POINTED]}))
         assert measured.evaluations(registry, tmp_path / "runs")[1].records == found
+    other = {"release_sha256": release.sha256, "split": "val", "figures": [POINTED]}
+    beside.write_text(json.dumps(other))
+    assert measured.evaluations(registry, tmp_path / "runs")[1].records == []
 
 
 def test_whether_a_release_learned_from_pictures_is_not_passed_over(tmp_path: Path, caplog) -> None:
@@ -94,6 +97,7 @@ def test_areas_of_other_pictures_are_marked_on_the_shelf(registry) -> None:
     [release] = registry.releases.values()
     release = replace(release, metrics={**release.metrics, "figures": [figure]})
     same, other = (_shelf._figures(release, split) for split in ("shipped", "a hospital's"))
+    assert _shelf._figures(release, None) == same  # no champion to compare it with
     assert same == {"AUROC elbow": "0.900 [0.800, 0.950], n = 58"}
     assert other == {"AUROC elbow": f"{same['AUROC elbow']} {_shelf.OTHER_SPLIT}"}
 

@@ -313,6 +313,26 @@ def test_a_comment_stays_where_it_could_not_be_saved(
     opinion = store.study(three[0]).decisions[0].opinion
     assert opinion == replace(AGREE, comment="a long remark", finding=Finding.SUSPECTED)
     assert app.text_area[0].value == "a long remark" and "not saved yet" not in text(app)
+
+
+def test_a_comment_that_waits_is_saved_by_the_same_verdict_and_kept_from_undo(
+    store: Store, three: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def busy(*_: object) -> None:
+        raise StoreUnavailable("Nothing was changed.")
+
+    app = page("bob", three[0])
+    press(app, "verdict-disagree")
+    with monkeypatch.context() as cut:
+        cut.setattr(Store, "decide", busy)
+        app.text_area[0].input("a long remark").run()
+    press(app, "undo")
+    assert "Save or empty it, then undo." in text(app)
+    assert app.text_area[0].value == "a long remark"
+    press(app, "verdict-disagree")
+    opinion = store.study(three[0]).decisions[0].opinion
+    assert (opinion.verdict, opinion.comment) == (Verdict.DISAGREE, "a long remark")
+    assert opinion.finding is None and "not saved yet" not in text(app)
     other = replace(opinion, comment="elsewhere")  # in another window
     store.decide(three[0], "bob", other, 2)
     app.run()

@@ -200,7 +200,9 @@ def test_from_a_run_to_a_release(manifest, run, tmp_path, capsys, monkeypatch):
     pointed = {"release_sha256": figures["release_sha256"], "figures": [POINTED]}
     (run / "test" / "heatmaps.json").write_text(json.dumps(pointed | {"release_sha256": "0" * 64}))
     assert main(["release", str(run), "--weights", str(weights)]) == 1  # of another release
-    (run / "test" / "heatmaps.json").write_text(json.dumps(pointed))
+    (run / "test" / "heatmaps.json").write_text(json.dumps(pointed | {"split": "val"}))
+    assert main(["release", str(run), "--weights", str(weights)]) == 1  # of another split
+    (run / "test" / "heatmaps.json").write_text(json.dumps(pointed | {"split": "test"}))
     assert main(["release", str(run), "--weights", str(weights)]) == 0
     before = {p: p.read_bytes() for p in weights.rglob("*") if p.is_file()}
     assert main(["release", str(run), "--weights", str(weights)]) == 1  # an id is given once

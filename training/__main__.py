@@ -276,7 +276,8 @@ def _heatmaps(options: argparse.Namespace) -> None:
 
     cascade = Cascade.load(options.weights, options.release, options.device)
     rows = heatmaps.chosen(read_all(options.data), cascade.release.parts, options.split)
-    _show(heatmaps.measure(cascade, rows, options.draws), cascade, options.out, "heatmaps.json")
+    records = heatmaps.measure(cascade, rows, options.draws)
+    _show(records, cascade, options.out, "heatmaps.json", options.split)
 
 
 def _joint_arguments(parser: argparse.ArgumentParser) -> None:
@@ -306,7 +307,8 @@ def _robustness(options: argparse.Namespace) -> None:
     cascade = Cascade.load(options.weights, options.release, options.device)
     parts = cascade.release.parts
     rows = robustness.chosen(read_all(options.data), parts, options.split, options.count)
-    _show(robustness.measure(cascade, rows, options.draws), cascade, options.out, "robustness.json")
+    records = robustness.measure(cascade, rows, options.draws)
+    _show(records, cascade, options.out, "robustness.json", options.split)
 
 
 def _photographs_arguments(parser: argparse.ArgumentParser) -> None:
@@ -329,7 +331,7 @@ def _photographs(options: argparse.Namespace) -> None:
     records = photographs.measure(cascade, chosen, options.draws, options.seed)
     plain = photographs.plain(rows, options.split, options.plain)
     records += photographs.false_alarms(plain, options.draws)
-    _show(records, cascade, options.out, "photographs.json")
+    _show(records, cascade, options.out, "photographs.json", options.split)
 
 
 def _corners_arguments(parser: argparse.ArgumentParser) -> None:
@@ -347,13 +349,17 @@ def _corners(options: argparse.Namespace) -> None:
     print(corners.learn(read_all(options.data), options.count, options.seed))
 
 
-def _show(records: list[dict[str, Any]], cascade: Cascade, out: Path | None, name: str) -> None:
-    """Print the figures; write them to ``out``, where ``release`` finds them."""
+def _show(
+    records: list[dict[str, Any]], cascade: Cascade, out: Path | None, name: str, split: str = ""
+) -> None:
+    """Print the figures; write them to ``out``, where ``release`` finds them. split: of what was
+    measured, "" of what belongs to none."""
     from training import evaluate
 
     print(evaluate.table(records))
     if out:
         about = {"release": cascade.release.id, "release_sha256": cascade.release.sha256}
+        about |= {"split": split} if split else {}
         print(evaluate.write(records, out, about, name))
 
 

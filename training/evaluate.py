@@ -112,6 +112,7 @@ def by_study(rows: pd.DataFrame) -> pd.DataFrame:
     ensemble says is not asked). Where that is another part, or none, it is that of all views, given
     the part. The label is positive where a view's is; ``recalled``, if there, is a mean.
     """
+    rows = rows[rows.patient.notna()]
     study = rows.study.astype(object).where(rows.study.notna(), "picture " + rows.id.astype(str))
     # By patient too: many data sets number the studies of each patient from 1.
     keys = ["source", "part", "patient", "study"]
@@ -120,8 +121,7 @@ def by_study(rows: pd.DataFrame) -> pd.DataFrame:
     studies = groups.agg(positive=("positive", "max"), views=("id", "size"), **recalled)
     views: list[list[_View]] = [[] for _ in range(len(studies))]
     for number, row in zip(groups.ngroup(), rows.itertuples()):
-        if number >= 0:  # else it has no patient
-            views[number].append(_view(row))
+        views[number].append(_view(row))
     found = [_together(some) for some in views]
     table = pd.DataFrame(found, index=studies.index, columns=["said", "probability"])
     return studies.join(table).reset_index()

@@ -83,8 +83,9 @@ def of_candidate(run: Path, release: Release) -> dict[str, Any]:
         if not other.exists():
             continue
         beside = json.loads(other.read_text(encoding="utf-8"))
-        if beside["release_sha256"] != release.sha256:
-            raise ValueError(f"{other} holds figures of another release.")
+        of_split = beside.get("split", measured["split"])
+        if beside["release_sha256"] != release.sha256 or of_split != measured["split"]:
+            raise ValueError(f"{other} holds figures of another release or split.")
         measured["figures"] += beside["figures"]
     return measured
 
@@ -168,7 +169,8 @@ def _read(folder: Path) -> Evaluation | None:
         figures = metrics["figures"]
         heat = folder / "heatmaps.json"
         beside = json.loads(heat.read_text(encoding="utf-8")) if heat.exists() else {}
-        if beside.get("release_sha256") == metrics.get("release_sha256"):
+        same = beside.get("split", metrics.get("split")) == metrics.get("split")
+        if same and beside.get("release_sha256") == metrics.get("release_sha256"):
             figures += beside.get("figures", [])
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None

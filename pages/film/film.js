@@ -17,6 +17,7 @@ class Editor {
     this.buttons.forEach((button, k) => {
       button.addEventListener("pointerdown", (event) => this.onDown(event, k));
       button.addEventListener("keydown", (event) => this.onKey(event, k));
+      button.addEventListener("blur", () => this.send());
     });
   }
 
@@ -58,12 +59,17 @@ class Editor {
     this.emit({ id: this.id, corners: this.corners });
   }
 
-  // Before another photograph comes: what keys have moved goes off as of this one, a drag ends.
-  finish() {
-    this.over?.abort();
+  // What keys have moved, if it has not gone off yet.
+  send() {
     if (this.pause) this.tell();
     clearTimeout(this.pause);
     this.pause = null;
+  }
+
+  // Before another photograph comes: what keys have moved goes off as of this one, a drag is undone.
+  finish() {
+    this.undo?.();
+    this.send();
   }
 
   // What the server would refuse (`checked` in core/film.py) goes back at once, and that is said.
@@ -85,18 +91,23 @@ class Editor {
     button.setPointerCapture(event.pointerId);
     const box = this.image.getBoundingClientRect();
     const [x, y] = this.corners[k];
-    const over = (this.over = new AbortController());
+    const over = new AbortController();
     const move = (next) =>
       this.put(k, x + (next.clientX - event.clientX) / box.width, y + (next.clientY - event.clientY) / box.height);
-    const up = () => {
+    const ended = () => {
       over.abort();
+      this.undo = null;
+    };
+    const up = () => {
+      ended();
       const moved = this.corners[k][0] !== x || this.corners[k][1] !== y;
       if (moved && this.left(k, [x, y])) this.tell();
     };
     const cancelled = () => {
-      over.abort();
+      ended();
       this.put(k, x, y);
     };
+    this.undo = cancelled;
     button.addEventListener("pointermove", move, over);
     button.addEventListener("pointerup", up, over);
     button.addEventListener("pointercancel", cancelled, over);
