@@ -12,11 +12,9 @@ app: $(VENV)/.app $(VENV)/.engine
 # For a server whose units start the program: what the app needs, and nothing is started.
 install: $(VENV)/.app
 
-# Files of tests side by side, torch with one thread in each; one more than there are processors, as
-# many a test waits for another process or a browser.
-WORKERS := $(shell n=$$(nproc); echo $$((n < 4 ? n + 1 : 4)))
+# Files of tests side by side, each with a processor of its own: torch would take all for each.
 test: $(VENV)/.dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 stress: $(VENV)/.dev
 	$(BIN)/python -m pytest -m stress

@@ -69,35 +69,6 @@ def random_release(weights: Path, size: int = 96) -> str:
     return release.write(weights, entry, tensors)
 
 
-LONG = (
-    *(
-        "test_review",
-        "test_diagnose",
-        "test_viewer",
-        "test_accessible",
-        "test_batch",
-        "test_arrival",
-    ),
-    *("test_notebooks", "test_faults_of_runs", "test_distributed", "test_int8", "test_engines"),
-    *(
-        "test_pacs",
-        "test_film_weights",
-        "test_member",
-        "test_jobs",
-        "test_distill",
-        "test_training",
-    ),
-)
-"""Files of tests that take long or wait much, in the order they are begun in, before all others.
-For one that is begun last the other workers would wait; ``make test`` keeps this order."""
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Within a file the order stays."""
-    place = {name: number for number, name in enumerate(LONG)}
-    items.sort(key=lambda item: place.get(item.path.stem, len(LONG)))
-
-
 @pytest.fixture(scope="session")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("weights")
