@@ -167,7 +167,7 @@ def _said(path: Path, kind: type[T], damaged: set[Path]) -> T | None:
     try:
         found = json.loads(path.read_bytes()) if path.exists() else None
     except ValueError:
-        found = damaged
+        found = object()  # of no kind that a note has
     if found is None or isinstance(found, kind):
         return found
     if path not in damaged:
