@@ -6,9 +6,10 @@ Nothing here reads a file; ``core.registry`` does.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +25,7 @@ ARCHITECTURE = "resnet50-trunk-branch"
 # A program that does not know of the cut would show the networks other pictures than they learned
 # from, so what is cut is another architecture to it.
 FOCUSED = f"{ARCHITECTURE}-focus"
+MOST_ABSENCES = 128  # choices of optional parts that are tried: all of them up to seven parts
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,39}")  # of a member: it is printed as it is
 BODY_PART = "body_part"  # the stage that says which part it is
 _TURNED = {"sensitive": "specific", "specific": "sensitive"}
@@ -177,8 +179,18 @@ class Release:
         return self.from_json(self.raw, mode, self.absent)
 
     def with_digest(self, sha256: str) -> Release | None:
-        """The release in the mode that has this digest; None where there is no such."""
-        return next((r for r in map(self.in_mode, self.modes) if r.sha256 == sha256), None)
+        """The release in the mode, and with those optional parts, that has this digest; None where
+        there is no such. The files of its parts need not be there: it tells how something was
+        assessed before a part was installed or taken away, and assesses nothing itself."""
+        if self.sha256 == sha256:
+            return self
+        choices = _absences(self.raw, self.absent) if self.raw else iter(())
+        for absent in itertools.islice(choices, MOST_ABSENCES):
+            entry = without_parts(self.raw, absent)
+            for mode in _modes(entry):
+                if _digest_in(entry, mode) == sha256:
+                    return self.from_json(self.raw, mode, absent)
+        return None
 
     @classmethod
     def from_json(
@@ -216,7 +228,7 @@ class Release:
                 mode=mode,
                 modes=modes,
                 absent=dict(absent or {}),
-                sha256=_digest(entry if mode == modes[0] else {**entry, "mode": mode}),
+                sha256=_digest_in(entry, mode),
                 raw=dict(raw),
             )
         except (KeyError, TypeError, ValueError) as error:
@@ -243,6 +255,16 @@ def absent_parts(
     return found
 
 
+def _absences(
+    entry: Mapping[str, Any], now: Mapping[str, tuple[str, ...]]
+) -> Iterator[dict[str, tuple[str, ...]]]:
+    """Every choice of optional parts that may have been absent, those nearest to ``now`` first."""
+    every = absent_parts(entry, lambda _: False) | dict(now)
+    for count in range(len(every) + 1):
+        for others in itertools.combinations(every, count):
+            yield {name: every[name] for name in sorted(now.keys() ^ set(others))}
+
+
 def _files_of(stage: Mapping[str, Any]) -> set[str]:
     networks = (stage, *stage.get("members", ()))
     return {str(network[kind]) for network in networks for kind in ("trunk", "branch")}
@@ -257,6 +279,11 @@ def without_parts(entry: Mapping[str, Any], absent: Collection[str]) -> Mapping[
     only = {p for n in absent for p in _files_of(entry["stages"][n])} - used
     files = [f for f in entry["files"] if f["path"] not in only]
     return {**entry, "stages": stages, "files": files}
+
+
+def _digest_in(entry: Mapping[str, Any], mode: Mode) -> str:
+    """That of an entry as it is used in a mode; the default's is that of the entry itself."""
+    return _digest(entry if mode == _modes(entry)[0] else {**entry, "mode": mode})
 
 
 def _digest(entry: Mapping[str, Any]) -> str:

@@ -139,6 +139,8 @@ def _differs(record: dict[str, Any], release: Release) -> str:
             f"There is no heatmap: release {release.id} has no model of this part ({part.words})."
         )
     if scored := release.with_digest(record["release_sha256"]):
+        if scored.mode == release.mode:  # an optional part came or went, and this one's is the same
+            return ""
         return f"The heatmap is of the mode {release.mode}, and the batch of {scored.mode}."
     return "The heatmap is of another release than the batch."
 

@@ -32,7 +32,8 @@ def ask(store: Store, record: StudyRecord, part: BodyPart, reader: str) -> None:
 
     cascade = _cascade.loader().start().result()
     same = cascade.release.with_digest(record.release_sha256)
-    cascade = cascade.in_mode(same.mode if same else None)
+    has_it = same is not None and same.mode in cascade.release.modes
+    cascade = cascade.in_mode(same.mode if same and has_it else None)
     if part not in cascade.release.parts:
         raise PartNotSupported(f"The release in use has no fracture model for the {part}.")
     limits = Settings.from_environment().limits

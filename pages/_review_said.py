@@ -24,7 +24,7 @@ def _asked(asked: Reassessment, record: StudyRecord) -> str:
     if asked.release != record.release:
         by = f", release {escape(asked.release)}"
     elif asked.release_sha256 != record.release_sha256:
-        by = ", in another mode of the release"
+        by = ", in another mode or with other parts of the release"
     title = f"Body part named by {escape(asked.asked_by)}{by}"
     return f"<div class='asked'>{_reading_of(asked.result, asked.label_means, title)}</div>"
 

@@ -12,6 +12,7 @@ from streamlit.testing.v1 import AppTest
 from core import imaging
 from core.batch import tables
 from core.errors import StoreUnavailable
+from core.manifest import Release
 from core.registry import Registry
 from core.settings import ImageLimits, Settings
 from core.store import Store
@@ -95,6 +96,11 @@ def test_a_heatmap_of_another_mode_is_said_to_be_of_that_mode(weights, tmp_path)
     said = _batch_opened._differs(record, fast)
     assert said == "The heatmap is of the mode fast, and the batch of ensemble."
     assert _batch_opened._differs(record, joined) == ""
+    stages = fast.raw["stages"]
+    raw = fast.raw | {"stages": stages | {"elbow": stages["elbow"] | {"optional": True}}}
+    without = Release.from_json(raw, Mode.ENSEMBLE, {"elbow": ("e",)})
+    assert without.sha256 != joined.sha256
+    assert _batch_opened._differs(record, without) == ""  # the hand's network is the same
     other = record | {"release_sha256": "0" * 64}
     assert (
         _batch_opened._differs(other, fast) == "The heatmap is of another release than the batch."

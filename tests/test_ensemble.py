@@ -10,11 +10,12 @@ import cv2
 import numpy as np
 import pytest
 
-from core import report
+from core import manifest, report
 from core.__main__ import main
 from core.cascade import Cascade
 from core.errors import WeightsInvalid
 from core.explain import grad_cam
+from core.manifest import Release
 from core.quality import contradict, finding_of, sigmoid
 from core.registry import Registry
 from core.study import combine
@@ -150,6 +151,45 @@ def test_each_mode_has_its_points_and_its_digest(three):
     assert fast.sha256 != ensemble.sha256
     assert fast.with_digest(ensemble.sha256) == ensemble
     assert fast.with_digest("0" * 64) is None
+
+
+def test_a_digest_tells_the_mode_and_the_optional_parts(three):
+    """Whatever is installed now: a part that came or went orphans no earlier study."""
+    raw = Registry.open(three).find("champion").raw
+    optional = {n: s | {"optional": n in ("elbow", "hand")} for n, s in raw["stages"].items()}
+    entry = raw | {"stages": optional}
+    parts = [
+        dict.fromkeys(absent, ("a.safetensors",)) for absent in ("", ["hand"], ["elbow", "hand"])
+    ]
+    ways = [Release.from_json(entry, None, absent) for absent in parts]
+    ways += [way.in_mode(mode) for way in ways for mode in way.modes[1:]]
+    assert len({way.sha256 for way in ways}) == len(ways) > 4
+    for now in ways:
+        for then in ways:
+            found = now.with_digest(then.sha256)
+            assert found is not None and found.sha256 == then.sha256
+            assert (found.mode, found.parts) == (then.mode, then.parts)
+        assert now.with_digest("0" * 64) is None
+
+
+def test_the_choices_of_optional_parts_that_are_tried_have_a_bound(three, monkeypatch):
+    raw = Registry.open(three).find("champion").raw
+    many = {f"part_{n}": raw["stages"]["hand"] | {"optional": True} for n in range(40)}
+    release = Release.from_json(raw | {"stages": raw["stages"] | many})
+    without = Release.from_json(release.raw, None, {"part_7": ()})
+    found = release.with_digest(without.sha256)
+    assert found is not None and found.parts == without.parts  # the nearest ones come first
+    with monkeypatch.context() as patched:
+        tried = 0
+
+        def counted(*_):
+            nonlocal tried
+            tried += 1
+            return ""
+
+        patched.setattr(manifest, "_digest_in", counted)
+        assert release.with_digest("0" * 64) is None
+    assert tried == len(release.modes) * manifest.MOST_ABSENCES
 
 
 def test_a_release_may_have_the_ensemble_as_its_default(weights, tmp_path):

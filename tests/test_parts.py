@@ -147,6 +147,10 @@ def test_an_optional_part_is_there_when_its_file_is(
     assert without.parts == ("elbow", "hand", "shoulder")
     assert without.absent == {"leg": (released.stages["leg"].branch,)}
     assert without.sha256 != released.sha256 and str(path) not in without.files
+    # What was assessed before a part came or went is still known.
+    assert without.with_digest(released.sha256) == released
+    before = released.with_digest(without.sha256)
+    assert before is not None and before.parts == without.parts
     [refused] = Cascade.load(shelf, device="cpu").predict([PICTURE])
     assert refused.reason is not None and "whose fracture model is not installed" in refused.reason
     assert released.stages["leg"].branch in refused.reason
