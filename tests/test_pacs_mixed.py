@@ -7,6 +7,7 @@ import logging
 import shutil
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -23,21 +24,23 @@ from pydicom.uid import (
 )
 from pynetdicom import AE, evt
 
-from core import imaging
+from core import imaging, pipeline
 from core.cascade import Cascade
 from core.commands import listen
 from core.dicom_out import encoding, reply
 from core.dicom_out.fhir import diagnostic_report
 from core.errors import ImageRejected, StoreUnavailable
-from core.pacs import sender, service
+from core.pacs import scoring, sender, service
 from core.pacs.folder import WatchedFolder
 from core.pacs.inbox import Inbox
 from core.pacs.listener import Door, serve
 from core.pacs.outbox import Outbox
 from core.pacs.scoring import Scorer
+from core.quality import finding_of
 from core.settings import ImageLimits, Settings
 from core.store import Opinion, Store, Verdict
 from core.study import combine, key_of
+from core.types import BodyPart, Finding, FracturePrediction
 from tests.listening import sent
 from tests.test_signing import ELBOW, Hospital
 
@@ -181,6 +184,77 @@ def test_a_view_that_cannot_be_read_is_told_of_in_everything(cascade, parts, tmp
     assert "1 of 2 views was not assessed." in assessment.study.notes
     alone = reply.assess(cascade, [("a.dcm", whole)], LIMITS)
     assert alone.uid("SR") != assessment.uid("SR") and not alone.unread
+
+
+def said_of(monkeypatch: pytest.MonkeyPatch, told: dict[bytes, float]) -> None:
+    """Each of these files is an elbow of this probability."""
+    real = pipeline.diagnose
+
+    def diagnose(cascade: Cascade, data: bytes, *args: object, **named: object) -> object:
+        radiograph, result = real(cascade, data, *args, **named | {"part": BodyPart.ELBOW})
+        points = cascade.release.stages["elbow"].operating_points
+        fracture = FracturePrediction(told[data], finding_of(told[data], points))
+        return radiograph, replace(result, fracture=fracture)
+
+    for module in (reply, scoring):
+        monkeypatch.setattr(module, "diagnose", diagnose)
+
+
+def test_an_assessed_view_that_nothing_can_be_put_beside_is_counted(
+    parts, monkeypatch, tmp_path
+) -> None:
+    whole, lone = radiograph("1"), radiograph("2", SeriesInstanceUID="")
+    said_of(monkeypatch, {whole: 0.9, lone: 0.95})
+    objects = {o.Modality: o for o in scored(parts, whole, lone)}
+    assert "1 of 2 radiographs of the study could not be read." in objects["SR"].to_json()
+    [entry] = parts.store.worklist()
+    assert entry.finding == Finding.SUSPECTED and entry.probability == pytest.approx(0.925)
+    assert scoring.NOT_SENT not in parts.store.study(entry.id).result.notes
+
+
+@pytest.mark.parametrize(
+    "lone",
+    [
+        (0.95, {}),  # without it the elbow would not be suspected
+        (0.05, {"ImageLaterality": "L"}),  # without it nobody would know the side
+    ],
+)
+def test_nothing_is_sent_that_says_another_thing_than_the_worklist(
+    parts, monkeypatch, caplog, lone
+) -> None:
+    told, header = lone
+    files = {radiograph("1"): 0.05, radiograph("2", SeriesInstanceUID="", **header): told}
+    said_of(monkeypatch, files)
+    assert scored(parts, *files) == []
+    [entry] = parts.store.worklist()
+    assert scoring.NOT_SENT in parts.store.study(entry.id).result.notes
+    assert "A study is not sent back." in caplog.text
+
+
+@pytest.mark.parametrize(("lone", "signed"), [(0.95, 0), (0.05, 1)])
+def test_what_is_signed_is_what_was_decided(
+    cascade, tmp_path, monkeypatch, caplog, lone: float, signed: int
+) -> None:
+    """A file that nothing can be put beside is told of, or the study is not reported."""
+    hospital = Hospital(cascade, tmp_path)
+    files = {radiograph("1"): 0.05, radiograph("2", SeriesInstanceUID=""): lone}
+    said_of(monkeypatch, files)
+    for n, data in enumerate(files):
+        hospital.inbox.put("1.2.3", f"{n}.dcm", data, instead=True)
+    [study] = hospital.inbox.due(0)
+    Scorer(cascade, hospital.store, hospital.outbox, LIMITS, [TO]).score(study)
+    [entry] = hospital.store.worklist()
+    hospital.sent()
+    hospital.store.decide(entry.id, "ann", Opinion(Verdict.AGREE), 0)
+    assert [hospital.later(), hospital.later()] == [signed, 0]
+    objects = hospital.sent()
+    assert ("SR VERIFIED" in objects) == bool(signed)
+    said = "its result would be another one"
+    assert caplog.text.count(said) == 1 - signed
+    if signed:
+        counted = "1 of 2 radiographs of the study could not be read."
+        assert counted in objects["SR VERIFIED"].to_json()
+    hospital.store.close()
 
 
 @pytest.mark.skipif(not shutil.which("pdftotext"), reason="poppler-utils is not installed")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pydicom.dataset import Dataset
 from pydicom.uid import (
@@ -30,7 +30,7 @@ from core.settings import ImageLimits
 from core.store import Store
 from core.store.audit import LONGEST_FACT
 from core.store.query import LISTENER
-from core.study import combine, key_of
+from core.study import StudyResult, combine, key_of
 from core.types import ImageResult
 
 log = logging.getLogger(__name__)
@@ -41,6 +41,10 @@ KINDS = {
     GrayscaleSoftcopyPresentationStateStorage: "PR",
     EncapsulatedPDFStorage: "PDF",
 }
+NOT_SENT = (
+    "Nothing was sent back: without the radiographs that nothing can be put beside, the result "
+    "would be another one."
+)
 
 
 @dataclass
@@ -93,34 +97,58 @@ class Scorer:
         """The files of one patient. which: for the title, where the study has several."""
         results: list[ImageResult] = []
         views: list[View] = []
+        others: list[ImageResult] = []
         for name, data in files:
-            seen = self._assess(name, data)
+            seen, reason = self._assess(name, data)
             views += [v for v in seen if isinstance(v, View)]
             results += [v.result if isinstance(v, View) else v for v in seen]
+            others += [left_out(v, reason) for v in seen if not isinstance(v, View)]
             if self.copies is not None and self.copies.keep(data, self.limits) is None:
                 log.warning("No copy for training was kept: text in the picture, or no DICOM file.")
         combined = combine(key_of(key, key, patient), results, self.cascade.release)
         title = (f"Study {key[-16:]}" if views else key[-60:]) + which
+        answer = Assessment(tuple(views), self.cascade.release, refused=tuple(others))
+        sends = bool(views and self.destinations)
+        if sends and not says_the_same(answer.study, combined):
+            log.error("A study is not sent back. %s", NOT_SENT)
+            combined, sends = replace(combined, notes=(*combined.notes, NOT_SENT)), False
         pictures = {sha256(data): data for _, data in files}
         added = self.store.add_study(title, combined, self.cascade.release, pictures, ACTOR)
-        if views and self.destinations:
-            unread = tuple(r for r in results if r.reason is not None and r.body_part is None)
-            objects = reply.objects(Assessment(tuple(views), self.cascade.release, refused=unread))
-            put_all(self.outbox, self.destinations, objects, added)
+        if sends:
+            put_all(self.outbox, self.destinations, reply.objects(answer), added)
 
-    def _assess(self, name: str, data: bytes) -> Sequence[View | ImageResult]:
-        """The frames of a DICOM file as views; anything else, or a refused file, as a result."""
+    def _assess(self, name: str, data: bytes) -> tuple[Sequence[View | ImageResult], str]:
+        """The frames of a DICOM file as views; anything else, or a refused file, as a result, and
+        why nothing can be put beside it."""
         reason = ""
         try:
             views = reply.views_of(self.cascade, data, name, self.limits)
         except ImageRejected as refusal:
             views, reason = [], refusal.reason
         if views:
-            return views
+            return views, ""
         result = diagnose(self.cascade, data, name, self.limits)[1]
         if result.reason is None and self.destinations:
             log.error("An assessed radiograph has no part in what is sent back. %s", reason)
-        return [result]
+        return [result], reason
+
+
+def left_out(result: ImageResult, reason: str) -> ImageResult:
+    """What nothing can be put beside, as a reply has it: not assessed, and counted among the
+    radiographs that could not be read. reason: why, one sentence."""
+    return replace(
+        result,
+        reason=result.reason or reason,
+        body_part=None,
+        fracture=None,
+        heatmap=None,
+        chosen=None,
+    )
+
+
+def says_the_same(one: StudyResult, other: StudyResult) -> bool:
+    """Whether a reader of either is told the same finding in the same part and on the same side."""
+    return (one.body_part, one.side, one.finding) == (other.body_part, other.side, other.finding)
 
 
 def put_all(

@@ -23,11 +23,12 @@ from core.errors import (
 )
 from core.files import append_event
 from core.pacs.outbox import Outbox
-from core.pacs.scoring import ACTOR, put_all
+from core.pacs.scoring import ACTOR, left_out, put_all, says_the_same
 from core.report import Decision as Said
 from core.settings import ImageLimits
 from core.store import Decision, Entry, Query, Status, Store, StudyRecord, Verdict
 from core.study import Mark
+from core.types import ImageResult
 
 if TYPE_CHECKING:
     from core.manifest import Release
@@ -123,12 +124,13 @@ class Signing:
         if self._came_again(record):
             return False
         try:
-            found = dict(_views(record, self.store, self.limits))
+            made = list(_views(record, self.store, self.limits))
         except PictureLost:
             log.error("A decided study is not reported: its pictures cannot be read again.")
-            found = {}
+            made = []
         except StoreUnavailable as error:  # a share that is away: the other studies go on
             return self._later(record.id, error)
+        found = {n: view for n, view in enumerate(made) if isinstance(view, View)}
         if not found:  # no DICOM, or purged: nothing to put a report beside
             self._others.add(record.id)
             return False
@@ -138,8 +140,15 @@ class Signing:
             tuple(_said(record, d, list(found)) for d in _decided(record)),
             before[1] if before else None,
         )
-        unread = tuple(v for v in record.result.views if v.reason and v.body_part is None)
-        assessment = Assessment(tuple(found.values()), release, signature, unread)
+        others = tuple(view for view in made if not isinstance(view, View))
+        assessment = Assessment(tuple(found.values()), release, signature, others)
+        if not says_the_same(assessment.study, record.result):  # nobody decided that
+            log.error(
+                "A decided study is not reported: without the radiographs that nothing can be put "
+                "beside, its result would be another one."
+            )
+            self._others.add(record.id)
+            return False
         objects = reply.signed_objects(assessment)
         count = put_all(self.outbox, self.destinations, objects, record.id)
         when = signature.when.isoformat()
@@ -162,18 +171,20 @@ def _decided(of: Entry | StudyRecord) -> list[Decision]:
     ]
 
 
-def _views(record: StudyRecord, store: Store, limits: ImageLimits) -> Iterator[tuple[int, View]]:
-    """(position in the record, view) of what can be put beside its source, made again."""
-    for position, result in enumerate(record.result.views):
-        if result.sha256 is None or not record.stored[position]:
+def _views(record: StudyRecord, store: Store, limits: ImageLimits) -> Iterator[View | ImageResult]:
+    """Each view of the record, made again; a result where nothing can be put beside its source."""
+    for result, stored in zip(record.result.views, record.stored, strict=True):
+        if result.sha256 is None or not stored:
+            yield left_out(result, "Its picture was not kept.")
             continue
         data = store.pictures.get(result.sha256)
         try:
             source = source_of(imaging.dicom_header(data, limits))
             radiograph = imaging.decode(data, result.file, limits, result.origin.frame)
-        except ImageRejected:
+        except ImageRejected as refusal:
+            yield left_out(result, refusal.reason)
             continue
-        yield position, View(source, radiograph, result)
+        yield View(source, radiograph, result)
 
 
 def _said(record: StudyRecord, decision: Decision, positions: list[int]) -> Said:
