@@ -13,6 +13,7 @@
     ├── BatchFailed               a batch cannot begin or go on
     ├── NotWritable               a file that was asked for cannot be written
     └── StoreUnavailable          the worklist or a picture of it cannot be read or written
+        ├── NotStorable           the database refuses what it is given, now and later
         ├── StudyNotFound         there is no such study (any more)
         └── DecisionConflict      the reader decided this study elsewhere in the meantime
 
@@ -83,6 +84,10 @@ class StoreUnavailable(CascadeError):
 
 class PictureLost(StoreUnavailable):
     """A picture of the worklist is damaged, or gone where all others are: for good."""
+
+
+class NotStorable(StoreUnavailable):
+    """The database refuses what it is given, which waiting does not change."""
 
 
 class StudyNotFound(StoreUnavailable):

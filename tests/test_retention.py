@@ -14,8 +14,9 @@ from core.errors import StudyNotFound
 from core.manifest import Release
 from core.registry import Registry
 from core.settings import Settings
-from core.store import Opinion, Query, Status, Store, Verdict
+from core.store import Opinion, Query, Status, Store, Verdict, audit
 from core.store import tables as t
+from core.store.pictures import Pictures
 from core.study import combine, key_of
 from core.types import BodyPart, Finding, ImageResult
 from tests import worklist
@@ -75,6 +76,51 @@ def test_a_picture_that_cannot_be_removed_stops_nothing(
     first.mkdir()  # nobody can unlink that, root neither
     assert store.purge(datetime.now(UTC) + LATER) == 1
     assert first.exists() and not second.exists() and "A picture stays" in caplog.text
+
+
+def test_another_database_with_the_same_home_keeps_its_pictures(
+    store: Store, settings: Settings, release: Release
+) -> None:
+    url = f"sqlite:///{settings.home / 'other.sqlite'}"
+    other = Store.open(replace(settings, database_url=url))
+    worklist.put(store, release, "shared", 0.9, seed=1)
+    gone = worklist.put(store, release, "doe", 0.9, seed=5)
+    kept = other.study(worklist.put(other, release, "roe", 0.9, seed=9)).result.views
+    assert store.purge(datetime.now(UTC) + LATER) == 2
+    assert all(other.pictures.path(str(v.sha256)).exists() for v in kept)
+    pictures = [str(v.sha256) for v in store.study(gone).result.views]
+    assert not any(store.pictures.path(p).exists() for p in pictures)
+    other.close()
+
+
+def test_a_picture_that_could_not_be_removed_goes_with_the_next_ones(
+    store: Store, settings: Settings, release: Release, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worklist.put(store, release, "doe", 0.9)
+    with monkeypatch.context() as held:
+        held.setattr(Pictures, "remove", lambda *_: 0)
+        assert store.purge(datetime.now(UTC) + LATER) == 1
+    worklist.put(store, release, "roe", 0.9, seed=5)
+    assert store.purge(datetime.now(UTC) + LATER) == 1
+    assert not [p for p in (settings.home / "images").glob("*/*")]
+
+
+def test_a_clock_that_lies_before_the_audit_removes_nothing(
+    store: Store, release: Release, monkeypatch: pytest.MonkeyPatch, caplog
+) -> None:
+    class Ahead(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return datetime.now(tz) + 3 * LATER
+
+    worklist.put(store, release, "doe", 0.9)
+    with monkeypatch.context() as jumped:
+        jumped.setattr(audit, "datetime", Ahead)
+        store.audit("export.made", "ann")
+    assert store.purge(datetime.now(UTC) + LATER) == 0
+    assert "The clock lies before the newest line" in caplog.text
+    store.audit("export.made", "ann")  # by the right clock
+    assert store.purge(datetime.now(UTC) + LATER) == 1
 
 
 def test_a_store_opens_where_its_purge_fails(

@@ -17,9 +17,16 @@ import numpy as np
 import pytest
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, insert, select, text
+from sqlalchemy.orm import Session
 
-from core.errors import DecisionConflict, SettingsInvalid, StoreUnavailable, StudyNotFound
+from core.errors import (
+    DecisionConflict,
+    NotStorable,
+    SettingsInvalid,
+    StoreUnavailable,
+    StudyNotFound,
+)
 from core.manifest import Release
 from core.registry import Registry
 from core.settings import Settings
@@ -638,6 +645,62 @@ def test_lines_and_head_removed_together_are_found(audited: Store, settings: Set
     )
     (problem,) = audited.verify_audit().problems
     assert "remembers" in problem
+
+
+def forge(settings: Settings) -> None:
+    """With access to the database alone: another actor in line 3, and the whole chain anew."""
+    url = settings.database_url or f"sqlite:///{settings.home / 'bone.sqlite'}"
+    engine = create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
+    with Session(engine) as session, session.begin():
+        previous = audit.BEFORE_THE_FIRST
+        for entry in session.scalars(select(tables.AuditEntry).order_by(tables.AuditEntry.number)):
+            entry.actor = "eve" if entry.number == 3 else entry.actor
+            entry.previous = previous
+            previous = entry.digest = audit.digest_of(entry)
+        session.scalars(select(tables.AuditHead)).one().digest = previous
+    engine.dispose()
+
+
+@pytest.mark.parametrize("how", ["written anew", "cut off"])
+def test_the_anchor_does_not_heal_over_a_forged_chain(
+    audited: Store, settings: Settings, how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    if how == "written anew":
+        forge(settings)
+    else:
+        raw(
+            settings,
+            "DELETE FROM audit WHERE number > 3",
+            "UPDATE audit_head SET number = 3, "
+            "digest = (SELECT digest FROM audit WHERE number = 3)",
+        )
+    for _ in range(3):  # cut off, the third one has the number that the anchor remembers
+        audited.audit("export.made", "ann")
+        (problem,) = audited.verify_audit().problems
+        assert "Line 5 is not the one that" in problem
+    assert caplog.text.count("Line 5 of the audit is not the one") == 3
+
+
+def test_a_line_whose_anchor_cannot_be_compared_is_written(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def away(*_: object) -> None:
+        raise StoreUnavailable("The database is gone.")
+
+    monkeypatch.setattr(audit, "drop_anchor", away)
+    store.audit("export.made", "ann")
+    assert len(store.audit_lines()) == 1 and "could not be compared" in caplog.text
+
+
+def test_what_a_database_never_takes_is_no_database_that_is_away(store: Store) -> None:
+    """Waiting changes nothing: as PostgreSQL refuses a NUL, and both refuse a number twice."""
+    if store._database._engine.dialect.name == "postgresql":
+        with pytest.raises(NotStorable):
+            store.audit("study.added", "a\0b")
+    with pytest.raises(NotStorable), store._database.writing() as (session, head):
+        session.execute(
+            insert(tables.AuditHead).values(id=head.id, number=head.number, digest=head.digest)
+        )
 
 
 def test_the_database_itself_lets_nobody_change_a_line(

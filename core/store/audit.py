@@ -79,14 +79,36 @@ def lines(session: Session) -> list[AuditLine]:
     return [AuditLine(r.number, r.time, r.event, r.actor, r.facts) for r in rows]
 
 
+def is_ahead(session: Session, now: datetime) -> bool:
+    """Whether the newest line says that it was written after ``now``; both are UTC, as text."""
+    last = select(AuditEntry.time).order_by(AuditEntry.number.desc()).limit(1)
+    return (session.scalars(last).first() or "") > now.isoformat(timespec="microseconds")
+
+
 def digest_of(entry: AuditEntry) -> str:
     """SHA-256 over a line and the digest before it, 64 hexadecimal digits."""
     line = [entry.number, entry.time, entry.event, entry.actor, entry.facts, entry.previous]
     return hashlib.sha256(json.dumps(line, ensure_ascii=False).encode()).hexdigest()
 
 
-def drop_anchor(home: Path, entry: AuditEntry) -> None:
-    """Remember a committed line outside the database; an old anchor is as true as a new one."""
+def drop_anchor(session: Session, home: Path, entry: AuditEntry) -> None:
+    """Remember a committed line outside the database; an old anchor is as true as a new one.
+
+    Where the line that is remembered is not the one in the database, what the anchor says stays
+    for ``verify``: a new one would be true of a chain that somebody wrote anew.
+    """
+    before = _anchor(home)  # before the first look: another process may be writing both
+    if isinstance(before, tuple):
+        number, digest = before
+        line = session.get(AuditEntry, number)
+        if line is None or line.digest != digest:
+            log.error(
+                "Line %d of the audit is not the one that %s in BONE_HOME remembers; the file "
+                "stays as it is. See python -m core audit --verify.",
+                number,
+                ANCHOR,
+            )
+            return
     try:
         write_json(home / ANCHOR, {"number": entry.number, "digest": entry.digest})
     except OSError:

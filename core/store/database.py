@@ -19,10 +19,16 @@ from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, select
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DataError,
+    IntegrityError,
+    NoSuchModuleError,
+    SQLAlchemyError,
+)
 from sqlalchemy.orm import Session
 
-from core.errors import SettingsInvalid, StoreUnavailable
+from core.errors import NotStorable, SettingsInvalid, StoreUnavailable
 from core.files import make_private
 from core.store.tables import AuditHead
 
@@ -120,6 +126,10 @@ class Database:
 def _one_sentence() -> Iterator[None]:
     try:
         yield
+    except (DataError, IntegrityError) as error:  # PostgreSQL keeps no text with a NUL in it
+        raise NotStorable(
+            "The database refuses what it was given, so nothing was changed."
+        ) from error
     except SQLAlchemyError as error:
         raise StoreUnavailable(UNAVAILABLE) from error
 

@@ -13,7 +13,7 @@ from core.files import write_atomically
 
 log = logging.getLogger(__name__)
 _NAME = re.compile(r"[0-9a-f]{64}")
-_OWN = re.compile(r"[0-9a-f]{64}|\.[0-9a-f]{64}\..{8}")  # a picture, or one half written
+_OWN = re.compile(r"\.?(?P<sha256>[0-9a-f]{64})(\..{8})?")  # a picture, or one half written
 
 
 class Pictures:
@@ -53,14 +53,16 @@ class Pictures:
             raise PictureLost("The picture of this study is damaged.")
         return data
 
-    def keep_only(self, wanted: Collection[str]) -> int:
-        """Remove every other picture, and what a crash left half written; how many there were.
+    def remove(self, digests: Collection[str]) -> int:
+        """Remove these pictures, and what a crash left half written of them; how many there were.
 
-        What others put there stays. What cannot be removed stays for now, with a line in the log.
+        All else stays, whoever put it there. What cannot be removed stays for now, with a line in
+        the log.
         """
         removed = 0
         for path in self._folder.glob("*/*"):
-            if path.name in wanted or not _OWN.fullmatch(path.name):
+            own = _OWN.fullmatch(path.name)
+            if not own or own["sha256"] not in digests:
                 continue
             try:
                 path.unlink(missing_ok=True)

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 PURGE_SECONDS = 3600  # how often what is past its time is looked for
+CLOCKS = timedelta(minutes=5)  # that clocks of computers with one database may be apart
 PROGRAM = "program"  # the actor of what happens by itself
 CONFLICT = (
     "You decided this study in another window in the meantime. That decision is shown now and "
@@ -120,7 +121,7 @@ class Store:
             entry = audit.append(session, head, event, actor, facts)
             if back:  # else it stays behind what came since
                 study.arrived = entry.number
-        audit.drop_anchor(self._home, entry)
+        self._remember(entry)
         return study.id
 
     def _added(
@@ -191,7 +192,7 @@ class Store:
                 "release": release.id,
             }
             entry = audit.append(session, head, "study.reassessed", actor, facts)
-        audit.drop_anchor(self._home, entry)
+        self._remember(entry)
 
     def undo(self, study_id: str, reader: str, seen: int) -> Decision:
         """Put this reader's previous opinion into force again, by a new revision that says so.
@@ -215,7 +216,7 @@ class Store:
         """
         with self._database.writing() as (session, head):
             entry = audit.append(session, head, event, actor, facts)
-        audit.drop_anchor(self._home, entry)
+        self._remember(entry)
 
     def audit_lines(self) -> list[AuditLine]:
         """Everything that was done, in order."""
@@ -231,6 +232,7 @@ class Store:
         """Remove pictures, names and comments of studies past their time; how many studies.
 
         What remains are the numbers: results, verdicts, parts and findings, for the figures.
+        Nothing is removed by a clock that lies before the newest line of the audit.
         """
         if self._retention_days is None:
             return 0
@@ -246,17 +248,31 @@ class Store:
         with self._database.reading() as session:
             if session.scalars(old.limit(1)).first() is None:
                 return 0
+            if audit.is_ahead(session, now + CLOCKS):
+                log.error(
+                    "The clock lies before the newest line of the audit, so nothing is removed as "
+                    "past its time. Set the clock right."
+                )
+                return 0
         with self._database.writing() as (session, head):
             studies = session.scalars(old).all()
             query.forget(session, studies, now)
             session.flush()
-            kept = session.scalars(select(t.View.sha256).where(t.View.stored)).all()
+            gone = _pictures_gone(session)
             facts: dict[str, Fact] = {"studies": len(studies), "days": days}
             entry = audit.append(session, head, "studies.purged", PROGRAM, facts)
             # Before the commit: afterwards, another process may just be adding the same picture.
-            self.pictures.keep_only({k for k in kept if k})
-        audit.drop_anchor(self._home, entry)
+            self.pictures.remove(gone)
+        self._remember(entry)
         return len(studies)
+
+    def _remember(self, entry: t.AuditEntry) -> None:
+        """Drop the anchor at a committed line. The action has happened: nothing is raised."""
+        try:
+            with self._database.reading() as session:
+                audit.drop_anchor(session, self._home, entry)
+        except StoreUnavailable:
+            log.warning("The anchor of the audit could not be compared.", exc_info=True)
 
     def _append(
         self, study_id: str, reader: str, opinion: Opinion | None, seen: int, restores: int | None
@@ -281,7 +297,7 @@ class Store:
             study.status = status_of(d.opinion for d in in_force if d.opinion)
             event = "decision.made" if restores is None else "decision.undone"
             entry = audit.append(session, head, event, reader, _facts(study_id, row, opinion))
-        audit.drop_anchor(self._home, entry)
+        self._remember(entry)
         return query.decision(row)
 
 
@@ -291,6 +307,15 @@ def _found(session: Session, study_id: str) -> t.Study:
     if study is None:
         raise StudyNotFound("This study is not on the worklist.")
     return study
+
+
+def _pictures_gone(session: Session) -> set[str]:
+    """Digests of studies past their time, of earlier ones too, that no other study names: what
+    this database never named may be another one's with the same BONE_HOME."""
+    named = select(t.View.sha256).join(t.Study, t.Study.id == t.View.study_id)
+    over = session.scalars(named.where(t.Study.purged.is_not(None)))
+    kept = set(session.scalars(select(t.View.sha256).where(t.View.stored)))
+    return {sha256 for sha256 in over if sha256} - kept
 
 
 def _facts(study_id: str, row: t.Decision, opinion: Opinion | None) -> dict[str, Fact]:
