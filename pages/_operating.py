@@ -9,22 +9,32 @@ import streamlit as st
 
 from core.manifest import Release
 from core.operating import POINTS, performance
+from core.report import GONE
 from core.study import StudyResult
 from pages import _reading
 from pages._theme import html
 
-PREVALENCE = 20  # per cent, until the reader says otherwise
-KEPT, FIRST = "operating", "operating-first"
+PREVALENCE = 20  # per cent, where the slider stands until the reader moves it
+KEPT, FIRST, GIVEN = "operating", "operating-first", "operating-given"
 
 
-def chosen() -> tuple[str, float]:
-    """(name of the operating point, prevalence in [0, 1])."""
+def chosen() -> tuple[str, float | None]:
+    """(name of the operating point, prevalence in [0, 1]); None until the reader said one."""
     point, share = st.session_state.get(KEPT, (POINTS[0], PREVALENCE))
-    return st.session_state.get("point", point), st.session_state.get("prevalence", share) / 100
+    given = st.session_state.get(GIVEN, False)
+    share = st.session_state.get("prevalence", share) / 100 if given else None
+    return st.session_state.get("point", point), share
 
 
-def draw(result: StudyResult, release: Release) -> None:
-    """The choice of both, and what they mean for this study."""
+def _given() -> None:
+    st.session_state[GIVEN] = True
+
+
+def draw(result: StudyResult, release: Release | None) -> None:
+    """The choice of both, and what they mean for this study. release: None where it is gone."""
+    if release is None:
+        html(f"<p class='soft'>{GONE}</p>")
+        return
     # Streamlit forgets the state of a widget as soon as another page is drawn without it. What it
     # begins with is a default: a value put into its state is lost where the run is cut short.
     kept, kept_share = st.session_state.get(KEPT, (POINTS[0], PREVALENCE))
@@ -48,6 +58,15 @@ def draw(result: StudyResult, release: Release) -> None:
         html("<p class='soft'>This release has no such operating point for this part.</p>")
     else:
         label = "Share of your patients who have it"
-        share = st.slider(label, 1, 99, first_share, format="%d %%", key="prevalence")
+        share = st.slider(
+            label,
+            1,
+            99,
+            first_share,
+            format="%d %%",
+            key="prevalence",
+            on_change=_given,
+            help="A report has predictive values once you have said it.",
+        )
         html(_reading.operating(found, result, share / 100))
     st.session_state[KEPT] = (point, share)

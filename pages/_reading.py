@@ -84,6 +84,7 @@ def operating(found: Performance, result: StudyResult, prevalence: float) -> str
     """An operating point: its figures, and what they mean at a prevalence in [0, 1]."""
     point, probability = found.point, result.probability or 0.0
     side = "at or above it" if probability >= point.threshold else "below it"
+    start, here = percent(point.threshold, [probability]), percent(probability, [point.threshold])
     ppv, npv = predictive_values(found.sensitivity, found.specificity, prevalence)
     positive = "nothing would be positive" if ppv is None else f"<b>{estimate(ppv)}</b>"
     negative = "nothing would be negative" if npv is None else f"<b>{estimate(npv)}</b>"
@@ -92,7 +93,7 @@ def operating(found: Performance, result: StudyResult, prevalence: float) -> str
     else:
         where = f"{escape(found.split)} radiographs, those that chose the threshold"
     return (
-        f"<p class='soft'>Positive from {percent(point.threshold)} on; this study is {side}.</p>"
+        f"<p class='soft'>Positive from {start} on; this study is {side} ({here}).</p>"
         f"<table class='details'><tr><td>Sensitivity</td><td>{estimate(found.sensitivity)}</td>"
         f"</tr><tr><td>Specificity</td><td>{estimate(found.specificity)}</td></tr>"
         f"<tr><td>If positive, has it (PPV)</td><td>{positive}</td></tr>"
@@ -204,6 +205,7 @@ def _finding(
         why = "".join(f"<div class='soft'>{escape(reason)}</div>" for reason in reasons)
         return f"<dt>Finding</dt><dd><div class='value'>{badge(None)}</div>{why}</dd>"
     points = deciding(stage.operating_points)
+    share = percent(result.probability, [p.threshold for p in points])
     meant = escape(stage.label_means) or "not recorded"
     count = len(result.counted)
     mean = f"The mean of {count} views. " if count > 1 else ""
@@ -218,7 +220,7 @@ def _finding(
     return (
         f"<dt>Finding: {meant}</dt>"
         f"<dd><div class='value'>{badge(result.finding)}"
-        f"<span class='number'>{percent(result.probability)}</span></div>"
+        f"<span class='number'>{share}</span></div>"
         f"{_scale(result.probability, result.finding, points)}{_members(result.members)}"
         f"<div class='soft'>{mean}{calibrated}; in the training data a positive "
         f"label meant “{meant}”.</div></dd>"

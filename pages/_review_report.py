@@ -55,15 +55,17 @@ def buttons(store: Store, asked: Asked) -> None:
     st.checkbox("With the names of study and files", key=f"names-{study}")
 
 
-def release_of(record: StudyRecord) -> Release:
-    """The release that assessed a study; what the record knows of it where it is gone."""
+def installed(record: StudyRecord) -> Release | None:
+    """The release that assessed a study; None where it is gone."""
     try:
         found = Registry.open(Settings.from_environment().weights).releases.get(record.release)
     except WeightsInvalid:
-        found = None
-    as_used = found.with_digest(record.release_sha256) if found is not None else None
-    if as_used is not None:
-        return as_used
+        return None
+    return found.with_digest(record.release_sha256) if found is not None else None
+
+
+def _remembered(record: StudyRecord) -> Release:
+    """What the record knows of a release that is gone."""
     part = record.result.body_part
     stages = {part: Stage("", "", (), label_means=record.label_means)} if part else {}
     return Release(
@@ -87,21 +89,23 @@ def _made(
     form: str,
     names: bool,
     point: str,
-    prevalence: float,
+    prevalence: float | None,
     reader: str,
 ) -> bytes:
     record = asked.record
+    release = installed(record)
     decided = [d for d in asked.decisions if d.opinion and d.opinion.verdict in AGREES]
     made = report.StudyReport(
         replace(record.result, id=record.title),
         asked.radiographs(),
-        release_of(record),
+        release or _remembered(record),
         datetime.now(UTC),
         point,
         names,
         prevalence,
         tuple(_decision(d) for d in decided),
         tuple(r.result for r in asked.reassessed),
+        gone=release is None,
     )
     store.audit("export.made", reader, kind=f"report {form}", study=record.id, names=names)
     return report.pdf(made) if form == "pdf" else json.dumps(report.as_json(made)).encode()

@@ -260,7 +260,7 @@ class StudyPage:
         self._others()
         if record.result.body_part is not None:
             with st.expander("Operating point"):
-                _operating.draw(record.result, _review_report.release_of(record))
+                _operating.draw(record.result, _review_report.installed(record))
         views = [v if s else None for v, s in zip(record.result.views, record.stored)]
         _review_report.buttons(
             self._store,

@@ -239,7 +239,9 @@ class StudyCard:
             disabled=self._study.awaited > 0,
         )
 
-    def _report(self, form: str, names: bool, point: str, prevalence: float, actor: str) -> bytes:
+    def _report(
+        self, form: str, names: bool, point: str, prevalence: float | None, actor: str
+    ) -> bytes:
         digests = _audit.numbered(v.sha256 for v in self._study.result.views)
         _audit.write("export.made", actor, kind=f"report {form}", names=names, **digests)
         pictures = [self._prepared(n) for n in range(len(self._study.sources))]

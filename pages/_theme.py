@@ -6,7 +6,7 @@ import logging
 import re
 import secrets
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from html import escape
 from pathlib import Path
@@ -141,9 +141,9 @@ def notice(sentence: str) -> None:
     html(f'<p class="notice" role="alert">{escape(sentence)}</p>')
 
 
-def percent(value: float) -> str:
+def percent(value: float, beside: Collection[float] = ()) -> str:
     """``core.words.percent`` as markup that is not broken."""
-    return escape(words.percent(value)).replace(" ", "&nbsp;")
+    return escape(words.percent(value, beside)).replace(" ", "&nbsp;")
 
 
 def _footer() -> None:

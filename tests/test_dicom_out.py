@@ -25,6 +25,7 @@ from core.dicom_out.region import outline
 from core.dicom_out.source import Assessment, Signature, sentences, source_of
 from core.dicom_out.structured import structured_report
 from core.errors import ImageRejected
+from core.origin import Origin
 from core.report import Decision
 from core.settings import ImageLimits
 from core.study import Mark
@@ -415,6 +416,18 @@ def test_fhir_accepts_the_report(elbow: Assessment) -> None:
         assert {r.reference[1:] for r in checked.result} <= ids
         assert checked.subject.identifier.value == "elbow_lateral_124"
     assert "not assessed" in str(diagnostic_report(rejected(elbow))).lower()
+
+
+@pytest.mark.parametrize(("side", "word"), [("", ""), ("L", ", left")])
+def test_fhir_names_the_side(elbow: Assessment, side: str, word: str) -> None:
+    [view] = elbow.views
+    result = dataclasses.replace(view.result, chosen=BodyPart.ELBOW, origin=Origin(side=side))
+    made = diagnostic_report(
+        dataclasses.replace(elbow, views=(dataclasses.replace(view, result=result),))
+    )
+    assert made["conclusion"].startswith(f"Elbow{word}: finding ")
+    [site] = [c["bodySite"] for c in made["contained"] if "bodySite" in c]
+    assert site["text"] == f"elbow{word}" and site["coding"][0]["display"] == "Elbow joint"
 
 
 def test_operating_points_have_the_figures_of_the_page(elbow: Assessment) -> None:

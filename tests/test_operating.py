@@ -17,7 +17,17 @@ from core.operating import (
     pointing,
     predictive_values,
 )
-from core.types import BodyPart
+from core.report import GONE
+from core.study import combine
+from core.types import (
+    BodyPart,
+    BodyPartPrediction,
+    Finding,
+    FracturePrediction,
+    ImageResult,
+    OperatingPoint,
+)
+from core.words import percent
 from pages import _operating, _reading
 from training import taken
 
@@ -161,17 +171,59 @@ def test_the_share_of_patients_outlives_a_study_without_figures(monkeypatch):
 
         measured = Performance(Found(), Estimate(0.9), Estimate(0.8), "test", 100)
         _operating.performance = lambda _, part, __: measured if part == "hand" else None
-        _operating.draw(Found(), None)
+        _operating.draw(Found(), object())
         st.session_state["said"] = _operating.chosen()
 
     monkeypatch.setattr(_operating, "performance", _operating.performance)  # and back afterwards
     app = AppTest.from_function(page).run()
+    assert app.slider[0].value == 20 and app.session_state["said"] == ("sensitive", None)
     app.slider[0].set_value(5).run()
     for other in (True, True, False, False):
         app.session_state["other"] = other
         app.run()
         assert not app.exception and app.session_state["said"] == ("sensitive", 0.05)
     assert app.slider[0].value == 5
+
+
+def test_of_a_release_that_is_gone_no_point_is_said_to_be_missing():
+    def page() -> None:
+        from pages import _operating
+
+        _operating.draw(None, None)
+
+    app = AppTest.from_function(page).run()
+    assert not app.exception and not app.slider
+    assert [GONE in str(h.proto) for h in app.get("html")] == [True]
+
+
+def test_shares_that_stand_beside_each_other_are_told_apart():
+    assert [percent(v) for v in (0.0, 0.005, 0.087, 0.995, 1.0)] == [
+        "0 %",
+        "<1 %",
+        "9 %",
+        ">99 %",
+        "100 %",
+    ]
+    assert [percent(0.087, [0.0893]), percent(0.0893, [0.087])] == ["8.7 %", "8.9 %"]
+    assert percent(0.0893, [0.0893, 0.4]) == "9 %"  # nothing to be told apart
+    assert [percent(0.0891, [0.0893]), percent(0.0893, [0.0891])] == ["8.91 %", "8.93 %"]
+    assert [percent(0.003, [0.004]), percent(0.0003, [0.004])] == ["0.3 %", "<0.1 %"]
+    assert [percent(0.997, [0.996]), percent(0.9997, [0.996])] == ["99.7 %", ">99.9 %"]
+    assert percent(0.1, [0.1 + 1e-9]) == "10.000 %"
+
+
+def test_a_study_just_below_a_point_is_seen_to_be_below(cascade):
+    point = OperatingPoint("sensitive", 0.0893, 0.95, 0.5, 40)
+    stages = cascade.release.stages
+    hand = replace(stages["hand"], operating_points=(point,))
+    release = replace(cascade.release, stages=stages | {"hand": hand})
+    part = BodyPartPrediction(BodyPart.HAND, 0.99, {BodyPart.HAND: 0.99})
+    fracture = FracturePrediction(0.087, Finding.NOT_SUSPECTED)
+    view = ImageResult("a.png", "0" * 64, None, "r", "0" * 64, 1.0, part, fracture)
+    study = combine("s", [view], release)
+    page = _reading.operating(performance(release, BodyPart.HAND, "sensitive"), study, 0.2)
+    assert "Positive from 8.9&nbsp;% on; this study is below it (8.7&nbsp;%)." in page
+    assert "<span class='number'>8.7&nbsp;%</span>" in _reading.study(study, release)
 
 
 def test_pointing_is_said_only_where_it_was_measured(cascade):

@@ -226,14 +226,26 @@ def test_the_report_has_decision_mark_and_remark(
     assert [json.loads(e.facts)["kind"] for e in events] == ["report json", "report pdf"]
 
 
-def test_a_report_of_a_release_that_is_gone(store: Store, three: list[str], tmp_path: Path) -> None:
+def test_a_report_of_a_release_that_is_gone(
+    store: Store, three: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     from pages import _review_report
 
-    record = replace(store.study(three[0]), release_sha256="0" * 64)
-    release = _review_report.release_of(record)
-    assert (release.id, release.sha256) == (record.release, "0" * 64)
-    assert release.stages["hand"].label_means == "fracture"
-    assert _review_report.release_of(store.study(three[0])).stages["hand"].operating_points
+    there = store.study(three[0])
+    found = _review_report.installed(there)
+    assert found is not None and found.stages["hand"].operating_points
+    record = replace(there, release_sha256="0" * 64)
+    assert _review_report.installed(record) is None
+    monkeypatch.setattr(store, "study", lambda _: record)
+    said = json.loads(made(store, three[0], "json", "bob"))
+    assert said["release"] == {
+        "id": record.release,
+        "sha256": "0" * 64,
+        "created": None,
+        "mode": None,
+        "installed": False,
+    }
+    assert said["study"]["label_means"] == "fracture" and said["operating_point"] is None
 
 
 def test_the_browser_knows_who_read_before_and_another_can_say_so(

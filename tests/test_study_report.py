@@ -19,7 +19,8 @@ from core.pipeline import diagnose
 from core.report import StudyReport, paper
 from core.settings import ImageLimits
 from core.study import Mark, combine
-from core.types import BodyPart, Finding
+from core.types import BodyPart, Finding, OperatingPoint, Photograph
+from core.words import percent
 from tests.simulated import dicom, encoded, phantom
 
 NOON = datetime(2026, 11, 28, 12, 0, tzinfo=UTC)
@@ -177,6 +178,51 @@ def test_predictive_values_at_the_prevalence_of_the_reader(cascade, tmp_path):
         "npv": pytest.approx(0.97561),
         "npv_interval": None,
     }
+
+
+def test_a_study_just_below_a_point_is_printed_below_it(cascade, tmp_path):
+    made = study(cascade, "a.png")
+    point = OperatingPoint("sensitive", made.study.probability + 0.0004, 0.95, 0.5, 40)
+    stages = made.release.stages
+    hand = replace(stages["hand"], operating_points=(point,))
+    made = replace(made, release=replace(made.release, stages=stages | {"hand": hand}))
+    text, _ = printed(report.pdf(made), tmp_path)
+    here, there = (percent(p, [q]) for p, q in _both_ways(made.study.probability, point.threshold))
+    assert here != there and f"probability {here} (calibrated)" in text
+    assert f"(probability at or above {there})" in text and "This study is below it." in text
+    assert text.count(here) >= 2  # in the table of views, too
+
+
+def _both_ways(one: float, other: float) -> tuple[tuple[float, float], tuple[float, float]]:
+    return (one, other), (other, one)
+
+
+def test_a_release_that_is_gone_has_no_figures_and_nothing_false_is_said(cascade, tmp_path):
+    made = study(cascade, "a.png")
+    bare = {"hand": replace(made.release.stages["hand"], operating_points=())}
+    view = replace(made.study.views[0], photograph=Photograph())
+    made = replace(
+        made,
+        study=replace(made.study, views=(view,)),
+        release=replace(made.release, stages=bare, created="unknown date"),
+    )
+    text, _ = printed(report.pdf(made), tmp_path)
+    assert "no operating point of this name" in text and "was not measured" in text
+    gone = replace(made, gone=True)
+    text, _ = printed(report.pdf(gone), tmp_path)
+    assert report.GONE in text
+    assert "no operating point of this name" not in text and "was not measured" not in text
+    found = report.as_json(gone)["release"]
+    assert (found["installed"], found["created"], found["mode"]) == (False, None, None)
+    assert report.as_json(made)["release"]["installed"]
+
+
+def test_json_has_the_side(cascade):
+    made = study(cascade, "a.png")
+    assert report.as_json(made)["study"]["side"] is None
+    view = replace(made.study.views[0], origin=replace(made.study.views[0].origin, side="L"))
+    left = replace(made, study=replace(made.study, views=(view,)))
+    assert report.as_json(left)["study"]["side"] == "L"
 
 
 def test_figures_of_the_test_split_are_preferred(cascade, tmp_path):

@@ -15,7 +15,8 @@ from core.dicom_out.source import (
     performances,
 )
 from core.operating import Performance
-from core.study import StudyResult
+from core.study import SIDES, StudyResult, named
+from core.types import BodyPart
 from core.words import percent
 
 _REPORT = {"system": "http://loinc.org", "code": "18748-4", "display": "Diagnostic imaging study"}
@@ -71,15 +72,22 @@ def _observation(view: View, number: int, assessment: Assessment) -> dict[str, A
     if result.part is None or result.fracture is None or result.reason is not None:
         observation["note"].append({"text": result.reason or "Not assessed."})
         return observation
-    if result.part in SITES:
-        site = SITES[result.part]
-        coding = {"system": "http://snomed.info/sct", "code": site.value, "display": site.meaning}
-        observation["bodySite"] = {"coding": [coding]}
+    observation["bodySite"] = _site(result.part, result.origin.side)
     observation["component"] = [
         _number("Calibrated probability of a finding", result.fracture.probability),
         *(n for p in performances(result.part, assessment.release) for n in _operating(p)),
     ]
     return observation
+
+
+def _site(part: BodyPart, side: str) -> dict[str, Any]:
+    """Where it is, in words, and by its code where the part has one."""
+    found: dict[str, Any] = {"text": f"{part.words}, {SIDES[side]}" if side else part.words}
+    if part in SITES:
+        site = SITES[part]
+        coding = {"system": "http://snomed.info/sct", "code": site.value, "display": site.meaning}
+        found["coding"] = [coding]
+    return found
 
 
 def _operating(found: Performance) -> list[dict[str, Any]]:
@@ -132,8 +140,9 @@ def _number(meaning: str, value: float) -> dict[str, Any]:
 
 
 def _conclusion(study: StudyResult) -> str:
-    part, finding, probability = study.body_part, study.finding, study.probability
-    if part is None or finding is None or probability is None:
+    finding, probability = study.finding, study.probability
+    if finding is None or probability is None:
         return f"No view was assessed. {NOTICE}"
     words = finding.value.replace("_", " ")
-    return f"{part.capitalize()}: finding {words}, probability {percent(probability)}. {NOTICE}"
+    part = named(study).capitalize()
+    return f"{part}: finding {words}, probability {percent(probability)}. {NOTICE}"

@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 from core.display import to_8_bit
 from core.explain import on_picture, overlay
 from core.operating import Estimate, Performance, photographed
-from core.report.record import LIMITS, Decision, StudyReport, how_found
+from core.report.record import GONE, LIMITS, Decision, StudyReport, how_found
 from core.study import SIDES, Mark, StudyResult, named
-from core.types import Finding, ImageResult, Radiograph
+from core.types import BodyPart, Finding, ImageResult, Radiograph
 from core.words import percent
 
 FONT = "DejaVu"
@@ -100,11 +100,9 @@ class _Paper(FPDF):
         else:
             views = len(study.counted)
             mean = f", mean of {views} views" if views > 1 else ""
-            self._line(
-                f"Finding {WORDS[study.finding]} · probability {percent(study.probability)} "
-                f"(calibrated{mean})",
-                11,
-            )
+            share = self._share(study.probability, study.body_part)
+            said = f"Finding {WORDS[study.finding]} · probability {share} (calibrated{mean})"
+            self._line(said, 11)
         for note in study.notes:
             self._text(note)
         self.ln(2)
@@ -146,16 +144,19 @@ class _Paper(FPDF):
             return
         meant = report.label_means or "not recorded"
         self._text(f"In the training data a positive label meant “{meant}”.")
-        found = report.performance
-        if found is None or report.study.probability is None:
-            self._text("The release has no operating point of this name for this body part.")
+        if report.gone:
+            self._text(GONE)
             return
-        side = "at or above" if report.study.probability >= found.point.threshold else "below"
-        self._text(f"{_performance(found)} This study is {side} it.")
-        if report.prevalence is not None and report.predictive_values is not None:
-            self._text(_predictive(report.prevalence, *report.predictive_values))
         if any(view.photograph for view in report.study.views):
             self._text(_photographed(report))
+        found, probability = report.performance, report.study.probability
+        if found is None or probability is None:
+            self._text("The release has no operating point of this name for this body part.")
+            return
+        side = "at or above" if probability >= found.point.threshold else "below"
+        self._text(f"{_performance(found, probability)} This study is {side} it.")
+        if report.prevalence is not None and report.predictive_values is not None:
+            self._text(_predictive(report.prevalence, *report.predictive_values))
 
     def reassessed(self, study: StudyResult) -> None:
         """What the model of the part that a reader named says, beside the first result."""
@@ -214,7 +215,13 @@ class _Paper(FPDF):
         if view.fracture is None:
             return name, part, how_found(view), f"not assessed. {view.reason or ''}", "–"
         finding = WORDS[view.fracture.finding]
-        return name, part, how_found(view), finding, percent(view.fracture.probability)
+        share = self._share(view.fracture.probability, view.part)
+        return name, part, how_found(view), finding, share
+
+    def _share(self, probability: float, part: BodyPart | None) -> str:
+        """A probability, told from the thresholds of the part that it is near to."""
+        stage = self._report.release.stages.get(part or "")
+        return percent(probability, [p.threshold for p in stage.operating_points] if stage else ())
 
     def _row(self, places: list[tuple[int, bool]], height: float) -> None:
         """Pictures beside each other, (view, with heatmap), each with a line below it."""
@@ -320,10 +327,11 @@ def _photographed(report: StudyReport) -> str:
     )
 
 
-def _performance(found: Performance) -> str:
+def _performance(found: Performance, probability: float) -> str:
     point = found.point
+    threshold = percent(point.threshold, [probability])
     return (
-        f"Operating point “{point.name}” (probability at or above {percent(point.threshold)}): "
+        f"Operating point “{point.name}” (probability at or above {threshold}): "
         f"sensitivity {found.sensitivity}, specificity {found.specificity} "
         f"on the {found.split} radiographs of the release, image by image, n = {found.n}."
     )

@@ -18,6 +18,7 @@ LIMITS = (
     "only, and other findings are not looked for. A heatmap shows where the positive evidence "
     "lies, scaled by the probability; it is not the outline of a lesion."
 )
+GONE = "The release that read this study is not installed any more, so its figures are missing."
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,8 @@ class StudyReport:
     """One study, ready to be written down.
 
     radiographs: one a view of the study in the same order, None where it could not be decoded.
-    release: the one that assessed the views. created: when the report was made.
+    release: the one that assessed the views. gone: whether it is not installed any more, and
+    ``release`` is only what is left of it. created: when the report was made.
     point: name of the operating point that the reader works at.
     names: whether file names and the study's own name are given; they can hold a patient's name.
     prevalence: share in [0, 1] of the reader's patients who have it; None where nobody said.
@@ -59,6 +61,7 @@ class StudyReport:
     prevalence: float | None = None
     decisions: tuple[Decision, ...] = ()
     reassessed: tuple[StudyResult, ...] = ()
+    gone: bool = False
 
     @property
     def performance(self) -> Performance | None:
@@ -118,8 +121,9 @@ def as_json(report: StudyReport) -> dict[str, Any]:
         "release": {
             "id": release.id,
             "sha256": release.sha256,
-            "created": release.created,
-            "mode": release.mode,
+            "created": None if report.gone else release.created,
+            "mode": None if report.gone else release.mode,
+            "installed": not report.gone,
         },
         "created": report.created.isoformat(timespec="seconds"),
         "limits": LIMITS,
@@ -129,6 +133,7 @@ def as_json(report: StudyReport) -> dict[str, Any]:
 def _result(study: StudyResult) -> dict[str, Any]:
     return {
         "body_part": study.body_part,
+        "side": study.side or None,
         "probability": None if study.probability is None else round(study.probability, 6),
         "finding": study.finding,
         "notes": list(study.notes),
