@@ -1,4 +1,4 @@
-# Two commands: make app, make test. Each installs what it needs the first time.
+# To begin with: make app, make test. Each installs what it needs the first time.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -46,7 +46,7 @@ $(VENV)/.engine: weights/manifest.json $(VENV)/.app
 	$(BIN)/python -m core batch --engine-info || true
 	touch $@
 
-$(VENV)/.dev: requirements-dev.txt requirements-train.txt $(VENV)/.app
+$(VENV)/.dev: requirements-dev.txt requirements-train.txt requirements-simulate.txt $(VENV)/.app
 	$(BIN)/python -m pip install --quiet -r requirements-dev.txt
 	touch $@
 

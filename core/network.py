@@ -19,9 +19,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 M = TypeVar("M", bound=nn.Module)
 
 EXPANSION = 4
-_LAYERS = ((64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2))  # width, blocks, stride
-TRUNK_CHANNELS = EXPANSION * _LAYERS[2][0]  # 1024
-BRANCH_CHANNELS = EXPANSION * _LAYERS[3][0]  # 2048
+WIDTH = 64  # channels of conv1, of which all others are multiples
+_LAYERS = ((1, 3, 1), (2, 4, 2), (4, 6, 2), (8, 3, 2))  # widths, blocks, stride
 
 
 class Bottleneck(nn.Module):
@@ -50,24 +49,32 @@ class Bottleneck(nn.Module):
         return self.relu(self.bn3(self.conv3(x)).add_(shortcut))
 
 
-def _layer(channels: int, width: int, blocks: int, stride: int) -> nn.Sequential:
+def _layer(channels: int, base: int, widths: int, blocks: int, stride: int) -> nn.Sequential:
+    width = widths * base
     first = Bottleneck(channels, width, stride)
     rest = (Bottleneck(width * EXPANSION, width) for _ in range(blocks - 1))
     return nn.Sequential(first, *rest)
 
 
 class Trunk(nn.Module):
-    """conv1 ... layer3: Bx3xSxS float in, Bx1024x(S/16)x(S/16) out."""
+    """conv1 ... layer3: Bx3xSxS float in, Bx1024x(S/16)x(S/16) out.
 
-    def __init__(self) -> None:
+    width: channels of conv1. ResNet50 has 64; with less it is the same network, narrower: the
+    output has 16 times the width.
+    """
+
+    def __init__(self, width: int | None = None) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(3, 64, 7, 2, padding=3, bias=False)
-        self.bn1 = nn.BatchNorm2d(64)
+        self.width = width = width or WIDTH
+        # of layer1, layer2 and layer3: 256, 512 and 1024
+        self.channels = tuple(EXPANSION * widths * width for widths, _, _ in _LAYERS[:3])
+        self.conv1 = nn.Conv2d(3, width, 7, 2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, 2, padding=1)
-        self.layer1 = _layer(64, *_LAYERS[0])
-        self.layer2 = _layer(EXPANSION * _LAYERS[0][0], *_LAYERS[1])
-        self.layer3 = _layer(EXPANSION * _LAYERS[1][0], *_LAYERS[2])
+        self.layer1 = _layer(width, width, *_LAYERS[0])
+        self.layer2 = _layer(self.channels[0], width, *_LAYERS[1])
+        self.layer3 = _layer(self.channels[1], width, *_LAYERS[2])
         _initialise(self)
 
     def stages(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -89,13 +96,17 @@ class BranchOutput(NamedTuple):
 
 
 class Branch(nn.Module):
-    """layer4, global average pooling, one linear layer: Bx1024xhxw in, ``classes`` logits out."""
+    """layer4, global average pooling, one linear layer: Bx1024xhxw in, ``classes`` logits out.
 
-    def __init__(self, classes: int) -> None:
+    width: of the trunk before it.
+    """
+
+    def __init__(self, classes: int, width: int | None = None) -> None:
         super().__init__()
-        self.layer4 = _layer(TRUNK_CHANNELS, *_LAYERS[3])
+        width = width or WIDTH
+        self.layer4 = _layer(EXPANSION * _LAYERS[2][0] * width, width, *_LAYERS[3])
         self.avgpool = nn.AdaptiveAvgPool2d(1)
-        self.fc = nn.Linear(BRANCH_CHANNELS, classes)
+        self.fc = nn.Linear(EXPANSION * _LAYERS[3][0] * width, classes)
         _initialise(self)
 
     def forward(self, features: Tensor) -> BranchOutput:

@@ -14,7 +14,7 @@ from torch import nn
 from core import architectures
 from core import device as devices
 from core.manifest import Member, Release, Stage
-from core.network import Branch, channels_last, fold
+from core.network import Branch, Trunk, channels_last, fold
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def networks(
     def trunk(path: str) -> nn.Module:
         if path not in trunks:
             name = release.architectures.get(path, architectures.RESNET50)
-            make = partial(architectures.make, name, release.preprocessing)
+            make = partial(architectures.make, name, release.preprocessing, tensors[path])
             trunks[path] = prepare(make, tensors[path], target)
         return trunks[path]
 
@@ -88,7 +88,8 @@ def networks(
         weight, bias = state["fc.weight"].numpy(), state["fc.bias"].numpy()
         if len(weight) != outputs:
             raise KeyError(f"{stage.branch} has {len(weight)} outputs")
-        return Network(key, stage, trunk(stage.trunk), _layer4(state, target), weight, bias)
+        before = trunk(stage.trunk)
+        return Network(key, stage, before, _layer4(state, before, target), weight, bias)
 
     found = {}
     for name, stage in release.stages.items():
@@ -98,7 +99,13 @@ def networks(
     return found
 
 
-def _layer4(tensors: dict[str, torch.Tensor], target: devices.Device) -> nn.Module | None:
+def _layer4(
+    tensors: dict[str, torch.Tensor], trunk: nn.Module, target: devices.Device
+) -> nn.Module | None:
     prefix = "layer4."
     state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-    return prepare(lambda: Branch(1).layer4, state, target) if state else None
+    if not state:
+        return None
+    if not isinstance(trunk, Trunk):
+        raise KeyError("layer4 belongs to a ResNet50")
+    return prepare(lambda: Branch(1, trunk.width).layer4, state, target)

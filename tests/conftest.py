@@ -12,6 +12,7 @@ import torch
 
 from core.cascade import Cascade
 from core.network import Branch, Trunk
+from tests import small
 from tests.chromium import browser  # noqa: F401  (a fixture)
 from training import release
 
@@ -23,16 +24,21 @@ def own_settings(environment: MutableMapping[str, str]) -> None:
     environment["BONE_ENGINE"] = "torch"  # the tests of engines name theirs
 
 
+small.shrink()
 own_settings(os.environ)  # before any fixture, and what a test starts has a copy of it
 
 PARTS = ("elbow", "hand", "shoulder", "other")
 
 
-def random_release(weights: Path, size: int = 96) -> str:
-    """Write a release whose network has seen nothing; its branches share two files."""
+def random_release(weights: Path, size: int = 96, width: int | None = None) -> str:
+    """Write a release whose network has seen nothing; its branches share two files.
+
+    width: see ``core.network.Trunk``; None is that of ``tests.small``.
+    """
     torch.manual_seed(0)
     tensors = {}
-    for name, module in (("trunk", Trunk()), ("part", Branch(4)), ("fracture", Branch(1))):
+    modules = {"trunk": Trunk(width), "part": Branch(4, width), "fracture": Branch(1, width)}
+    for name, module in modules.items():
         for m in module.modules():
             if isinstance(m, torch.nn.BatchNorm2d):
                 torch.nn.init.normal_(m.weight, 0.6, 0.2)
@@ -69,6 +75,18 @@ def random_release(weights: Path, size: int = 96) -> str:
     return release.write(weights, entry, tensors)
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Where the machine has all that the tests use (NOTHING_MISSING), a test that was skipped for
+    want of it is a failure: nobody reads the skipped ones of a run that passed."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if not os.environ.get("NOTHING_MISSING") or reporter is None:
+        return
+    reasons = {str(report.longrepr) for report in reporter.stats.get("skipped", [])}
+    if missing := [r for r in reasons if "not installed" in r or "There is no" in r]:
+        reporter.write_line(f"Skipped though nothing may be missing here: {missing}", red=True)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
 @pytest.fixture(scope="session")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("weights")
@@ -79,6 +97,14 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def cascade(weights: Path) -> Cascade:
     return Cascade.load(weights, device="cpu")
+
+
+@pytest.fixture(scope="session")
+def wide(tmp_path_factory: pytest.TempPathFactory) -> Cascade:
+    """One whose networks have the width of the real ones."""
+    folder = tmp_path_factory.mktemp("wide")
+    random_release(folder, width=64)
+    return Cascade.load(folder, device="cpu")
 
 
 @pytest.fixture(autouse=True)

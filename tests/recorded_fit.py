@@ -6,7 +6,6 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-import pytest
 import torch
 from torch import nn
 
@@ -30,6 +29,6 @@ def keep_first(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    small.shrink(pytest.MonkeyPatch())
+    small.shrink()
     keep_first(Path(sys.argv[1]))
     sys.exit(main(["fit", *sys.argv[2:]]))

@@ -1,8 +1,8 @@
 """A network like the real one with an eighth of its channels, for tests of what is around it.
 
-What a checkpoint of the real one holds (half a gigabyte) is most of the time that a tiny run takes.
-Every block, name and phase is as in the real one; tests/test_network.py and the run of
-tests/test_jobs.py have the real one.
+What a checkpoint of the real one holds (half a gigabyte) is most of the time that a tiny run takes,
+and passes through it most of the time of a page's test. Every block, name and phase is as in the
+real one; tests/test_network.py, tests/test_engines.py and the run of tests/test_jobs.py have that.
 """
 
 from __future__ import annotations
@@ -13,36 +13,22 @@ from contextlib import contextmanager
 import pytest
 
 from core import network
-from training import curves, model
+from training import curves
 
-SHARE = 8
-
-
-def shrink(patch: pytest.MonkeyPatch) -> None:
-    """From now on networks are made with an eighth of the channels."""
-    layers = tuple((width // SHARE, blocks, stride) for width, blocks, stride in network._LAYERS)
-    trunk, branch = (network.EXPANSION * layers[n][0] for n in (2, 3))
-    patch.setattr(network, "_LAYERS", layers)
-    patch.setattr(network, "TRUNK_CHANNELS", trunk)
-    patch.setattr(network, "BRANCH_CHANNELS", branch)
-    patch.setattr(model, "TRUNK_CHANNELS", trunk)
-    patch.setattr(model, "BRANCH_CHANNELS", branch)
+WIDTH = network.WIDTH // 8
 
 
-@contextmanager
-def networks() -> Iterator[None]:
-    """Small networks inside; a release of real ones cannot be loaded meanwhile."""
-    with pytest.MonkeyPatch.context() as patch:
-        shrink(patch)
-        yield
+def shrink() -> None:
+    """From now on, in this process, networks are made with an eighth of the channels."""
+    network.WIDTH = WIDTH
 
 
 @contextmanager
 def runs() -> Iterator[None]:
-    """Small networks, and no curves of their runs, which take longer than a tiny run does.
+    """No curves of runs inside, which take longer than a tiny run does.
 
     tests/test_training.py and tests/test_curves.py draw them.
     """
-    with networks(), pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(curves, "write", lambda _: [])
         yield

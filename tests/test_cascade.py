@@ -17,7 +17,6 @@ from core.registry import Registry
 from core.stages import Activations
 from core.transforms import to_canvas, to_tensor
 from core.types import STRANGER, BodyPart, Finding, ImageResult, Radiograph
-from tests import small
 from tests.conftest import random_release
 from training import release
 
@@ -70,26 +69,25 @@ def test_batch_size_does_not_change_the_result(cascade, alone, batch):
 
 @pytest.fixture(scope="module")
 def apart(tmp_path_factory: pytest.TempPathFactory) -> Cascade:
-    """Small networks: a branch of its own for each part, a stage 1 that takes pictures for all."""
+    """A branch of its own for each part, a stage 1 that takes pictures for all."""
     folder = tmp_path_factory.mktemp("apart")
-    with small.networks():
-        random_release(folder)
-        [entry] = json.loads((folder / "manifest.json").read_text())["releases"]
-        registry = Registry.open(folder)
-        loaded = registry.load(registry.find("random"))
-        shared = loaded.pop("random/fracture.safetensors")
-        for n, part in enumerate(PARTS):
-            path = entry["stages"][part]["branch"] = f"random/{part}.safetensors"
-            loaded[path] = shared | {"fc.bias": shared["fc.bias"] + n}
-        cascade = Cascade.load(folder, device="cpu")
-        canvases = [to_canvas(r.pixels, cascade.release.preprocessing) for r in RADIOGRAPHS]
-        logits, _ = cascade.logits_and_features("body_part", np.stack(canvases))
-        first, scale = loaded["random/part.safetensors"], 10 / torch.from_numpy(logits.std(0))
-        first["fc.weight"] = first["fc.weight"] * scale[:, None]
-        first["fc.bias"] = (first["fc.bias"] - torch.from_numpy(logits.mean(0))) * scale
-        first["fc.bias"][3] -= 100  # never another part
-        release.write(folder, entry, {p: release.half(t) for p, t in loaded.items()})
-        return Cascade.load(folder, device="cpu")
+    random_release(folder)
+    [entry] = json.loads((folder / "manifest.json").read_text())["releases"]
+    registry = Registry.open(folder)
+    loaded = registry.load(registry.find("random"))
+    shared = loaded.pop("random/fracture.safetensors")
+    for n, part in enumerate(PARTS):
+        path = entry["stages"][part]["branch"] = f"random/{part}.safetensors"
+        loaded[path] = shared | {"fc.bias": shared["fc.bias"] + n}
+    cascade = Cascade.load(folder, device="cpu")
+    canvases = [to_canvas(r.pixels, cascade.release.preprocessing) for r in RADIOGRAPHS]
+    logits, _ = cascade.logits_and_features("body_part", np.stack(canvases))
+    first, scale = loaded["random/part.safetensors"], 10 / torch.from_numpy(logits.std(0))
+    first["fc.weight"] = first["fc.weight"] * scale[:, None]
+    first["fc.bias"] = (first["fc.bias"] - torch.from_numpy(logits.mean(0))) * scale
+    first["fc.bias"][3] -= 100  # never another part
+    release.write(folder, entry, {p: release.half(t) for p, t in loaded.items()})
+    return Cascade.load(folder, device="cpu")
 
 
 def test_eight_threads_of_fifty_equal_one_thread(apart):
@@ -163,7 +161,11 @@ def test_what_an_other_is_called_does_not_depend_on_how_many_are_refused(weights
         )
         stages = cascade.release.stages | {"body_part": first}
         cascade.release = replace(cascade.release, stages=stages)
-        found = cascade._body_part(Activations(logits, np.zeros((2048, 1, 1), np.float32)))
+        found = cascade._body_part(
+            Activations(
+                logits, np.zeros((cascade._networks["body_part"].weight.shape[1], 1, 1), np.float32)
+            )
+        )
         assert (found.label, found.looks_like) == ("other", name)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,18 @@ def test_what_is_no_auroc_is_not_drawn_as_one(run: Path) -> None:
     # .15 lies below the axis of what begins at a half
     assert drawn["moved hand"].yaxis == "y3" and drawn["hand, AUROC"].yaxis == "y2"
     assert (run / "curves.png") in curves.write(run)
+
+
+def test_a_run_is_whole_without_tensorboard(
+    run: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What the app needs does not bring it."""
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    monkeypatch.delitem(sys.modules, "torch.utils.tensorboard", raising=False)
+    with caplog.at_level("INFO"):
+        curves.to_tensorboard(run)
+    assert "TensorBoard is not installed" in caplog.text
+    assert not (run / "tensorboard").exists()
 
 
 def test_the_page_draws_each_kind_by_itself(run: Path) -> None:

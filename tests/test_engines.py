@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import errno
 import json
+import os
 import shutil
+import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -22,12 +24,19 @@ from core.cascade import Cascade
 from core.engines import choice, vino
 from core.engines.native import TorchEngine
 from core.errors import EngineUnavailable
+from core.settings import ROOT
 from core.transforms import to_canvas, to_tensor
 from core.types import Mode
 from tests.ensembles import NAMES, with_members
 from tests.simulated import phantom
 
 pytest.importorskip("openvino")
+
+
+@pytest.fixture(scope="module")
+def cascade(wide: Cascade) -> Cascade:
+    """How far two engines differ depends on the width."""
+    return wide
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +104,22 @@ def test_fused_is_not_farther_from_float32_than_eager(cascade, canvases):
     error = [float((y.float() - exact).norm() / exact.norm()) for y in (fused, eager)]
     assert error[0] <= error[1] * 1.02
     assert error[0] < 0.02
+
+
+def test_openvino_tells_nobody_that_it_is_used(tmp_path):
+    """Its package for that keeps an identity in the home directory before it sends anything."""
+    code = (
+        "import sys, torch\n"
+        "from core.engines import vino\n"
+        "vino._converted(torch.nn.Conv2d(3, 4, 1).eval(), (1, 3, 8, 8), 'f32', 'f32')\n"
+        "assert 'openvino' in sys.modules\n"
+        "assert not [m for m in sys.modules if m.startswith('openvino_telemetry.')]\n"
+    )
+    quiet = ("CI", "TF_BUILD", "JENKINS_URL")  # where it would say nothing anyway
+    environment = {k: v for k, v in os.environ.items() if k not in quiet}
+    environment |= {"HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True, cwd=tmp_path)
+    assert not (tmp_path / "intel").exists()
 
 
 def test_a_damaged_conversion_is_made_again(cascade, openvino, home):

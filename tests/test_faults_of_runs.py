@@ -33,13 +33,12 @@ from training.jobs.datasets import DataSets
 # A run of small networks; with NAN in the environment the loss is none from the second step on.
 SMALL = """
 import os, sys
-import pytest
 from tests import small
 from training import fit
 from training.jobs import queue, work
 
 queue.MODULE = "small_in"
-small.shrink(pytest.MonkeyPatch())
+small.shrink()
 if os.environ.get("NAN"):
     loss, calls = fit.loss, []
     def broken(*arguments):

@@ -79,7 +79,7 @@ def test_a_distilled_network_gives_each_kind_its_own_row(tmp_path):
     parts = ["chest", "elbow", "foot", "hand", "shoulder"]
     student = {f"trunk.{k}": v for k, v in Trunk().state_dict().items()}
     student |= {f"branch.{k}": v for k, v in Branch(len(parts)).state_dict().items()}
-    rows = torch.arange(5.0)[:, None].expand(5, 2048).contiguous()
+    rows = torch.arange(5.0)[:, None].expand(5, Branch(1).fc.in_features).contiguous()
     student |= {"branch.fc.weight": rows, "branch.fc.bias": torch.arange(5.0)}
     student |= {"positive.weight": 10 + rows, "positive.bias": 10 + torch.arange(5.0)}
     torch.save({"student": student, "parts": parts}, tmp_path / "checkpoint.pt")

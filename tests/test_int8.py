@@ -144,41 +144,41 @@ def test_auto_takes_it_where_it_may_and_says_why_not(cascade, home, folder, monk
     assert "agrees with torch" in choice.choose(cascade, "openvino", home)[1]  # bf16 stays bf16
 
 
-def test_what_is_measured_of_equal_networks(cascade, monkeypatch):
+def test_what_is_measured_of_equal_networks(wide, monkeypatch):
     monkeypatch.setattr(int8, "processor", lambda: "a processor")
-    spec = cascade.release.preprocessing
+    spec = wide.release.preprocessing
     canvases = np.stack([to_canvas(phantom(90, 70, seed=n), spec) for n in range(6)])
     rows = pd.DataFrame({"part": "hand", "positive": [0, 1, 0, 1, None, 1]})
-    found = quantise.measure(cascade, cascade, rows, canvases, "simulated")
-    assert found.pictures == 6 and found.mode == cascade.release.mode
+    found = quantise.measure(wide, wide, rows, canvases, "simulated")
+    assert found.pictures == 6 and found.mode == wide.release.mode
     [(before, after)] = found.auroc.values()
     assert list(found.auroc) == [BodyPart.HAND] and before == after
     assert found.assessed == 6 and found.findings == 1.0
     assert found.heatmaps == pytest.approx(1.0)
-    reversed_ = cascade.with_engine(cascade.engine)
+    reversed_ = wide.with_engine(wide.engine)
     monkeypatch.setattr(
         quantise,
         "_probabilities",
         lambda c, x, _: np.arange(len(x)) * (-1.0 if c is reversed_ else 1.0),
     )
-    other = quantise.measure(cascade, reversed_, rows, canvases, "simulated")
+    other = quantise.measure(wide, reversed_, rows, canvases, "simulated")
     [(before, after)] = other.auroc.values()
     assert before == pytest.approx(5 / 6) and after == pytest.approx(1 / 6)
     assert "AUROC" in other.objections[0]
 
 
 @pytest.mark.stress
-def test_networks_made_by_nncf_run_and_are_near(cascade, tmp_path):
+def test_networks_made_by_nncf_run_and_are_near(wide, tmp_path):
     pytest.importorskip("nncf")
-    source = choice.converted(cascade, tmp_path, convert=True)
-    folder = vino.folder_of(tmp_path, cascade.release.sha256, "int8")
-    spec = cascade.release.preprocessing
+    source = choice.converted(wide, tmp_path, convert=True)
+    folder = vino.folder_of(tmp_path, wide.release.sha256, "int8")
+    spec = wide.release.preprocessing
     canvases = np.stack([to_canvas(phantom(90, 70, seed=n), spec) for n in range(4)])
-    int8.quantise(source, folder, canvases, cascade.release)
+    int8.quantise(source, folder, canvases, wide.release)
     assert vino.is_whole(folder)
     engine = vino.OpenVinoEngine(folder, spec)
     assert engine.description.endswith("int8")
-    [path] = {s.trunk for s in cascade.release.stages.values()}
-    exact, rounded = cascade.engine.trunk(path, canvases), engine.trunk(path, canvases)
+    [path] = {s.trunk for s in wide.release.stages.values()}
+    exact, rounded = wide.engine.trunk(path, canvases), engine.trunk(path, canvases)
     difference = (exact.float() - rounded.float()).norm() / exact.float().norm()
     assert 0 < difference < 0.2

@@ -27,7 +27,7 @@ def theirs() -> torch.nn.Module:
 
 @pytest.fixture(scope="module")
 def ours(theirs: torch.nn.Module) -> tuple[Trunk, Branch]:
-    trunk, branch = Trunk().eval(), Branch(5).eval()
+    trunk, branch = Trunk(64).eval(), Branch(5, 64).eval()
     first, second = split_state_dict(theirs.state_dict())
     trunk.load_state_dict(first)
     branch.load_state_dict(second)
@@ -68,7 +68,7 @@ def test_fold_keeps_the_output(ours):
 
 
 def test_new_block_starts_as_its_shortcut():
-    block = Trunk().layer1[1].eval()
+    block = Trunk(64).layer1[1].eval()
     assert isinstance(block, Bottleneck)
     x = torch.rand(1, 256, 4, 4)
     torch.testing.assert_close(block(x), x)

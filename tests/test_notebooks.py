@@ -13,7 +13,8 @@ from nbclient import NotebookClient
 from streamlit.testing.v1 import AppTest
 
 from tests import tiny
-from training.__main__ import _evaluate, main
+from training import scoring
+from training.__main__ import main
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "notebooks"
@@ -21,9 +22,8 @@ FOLDER = ROOT / "notebooks"
 SMALL = f"""
 import sys
 sys.path.insert(0, {str(ROOT)!r})
-import pytest
 from tests import small
-small.shrink(pytest.MonkeyPatch())
+small.shrink()
 """
 PLOT = "application/vnd.plotly.v1+json"
 
@@ -84,9 +84,11 @@ def test_evaluate_asks_for_the_figures_of_the_command():
     """Of a release with one network a part, as of the test below, some of them are none."""
     cells = nbformat.read(FOLDER / "evaluate.ipynb", as_version=4).cells
     code = "\n".join(c.source for c in cells if c.cell_type == "code")
-    asked = set(re.findall(r"records \+?= (\w+\.figures)\(", inspect.getsource(_evaluate)))
+    asked = set(re.findall(r"records \+?= (\w+\.figures)\(", inspect.getsource(scoring.run)))
     assert {"evaluate.figures", "ensemble.figures"} < asked
     assert asked - {"baseline.figures"} == set(re.findall(r"records \+?= (\w+\.figures)\(", code))
+    for both in ("learned.tell(", "write("):  # what is told of what was learned from, and kept
+        assert both in code and both in inspect.getsource(scoring.run)
 
 
 def test_evaluate(execute, weights, home, tmp_path):

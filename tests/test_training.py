@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from core import architectures, network
+from core import architectures, files, network
 from core.registry import Registry
-from tests import small, tiny
+from tests import tiny
 from training import (
     catalogue,
+    config,
     data,
     fit,
     fit_member,
     measured,
     metrics,
-    release,
     sampling,
     strangers,
 )
@@ -31,12 +32,6 @@ from training.__main__ import main
 from training.catalogue import ReleaseRefused
 from training.data import DataInvalid
 from training.phase import Phase, rate
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _small() -> Iterator[None]:
-    with small.networks():
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -79,8 +74,8 @@ def test_a_run_leaves_what_others_read(run):
     assert "split_sha256" in (run / "config.toml").read_text()
     networks = torch.load(run / "networks.pt", weights_only=True)["networks"]
     assert networks.keys() == {"trunk", "body_part", "elbow", "hand", "shoulder"}
-    assert networks["body_part"]["fc.weight"].shape == (6, network.BRANCH_CHANNELS)
-    assert networks["hand"]["fc.weight"].shape == (1, network.BRANCH_CHANNELS)
+    assert networks["body_part"]["fc.weight"].shape == (6, 32 * network.WIDTH)
+    assert networks["hand"]["fc.weight"].shape == (1, 32 * network.WIDTH)
 
 
 @pytest.mark.parametrize(
@@ -90,6 +85,9 @@ def test_a_run_leaves_what_others_read(run):
         ({"size": 96}, "holds a run with size 64"),
         ({"focus": 1}, "holds a run with focus 0"),
         ({"init": "imagenet"}, "holds a run with init scratch"),
+        ({"seed": 7}, "holds a run with seed 0, not 7"),
+        ({"joint_passes": 40_000}, "holds a run with joint_passes 96"),
+        ({"branch_rate": 1e-5}, "holds a run with branch_rate 0.0001"),
     ],
 )
 def test_another_run_is_not_written_into_the_folder_of_this_one(manifest, run, changed, said):
@@ -233,16 +231,52 @@ def test_from_a_run_to_a_release(manifest, run, tmp_path, capsys, monkeypatch):
         }
 
 
+def test_what_a_phase_was_trained_with_stays_and_the_rest_may_change(manifest, tmp_path):
+    """Of a run that was paused in the branch of the hand, after that of the elbow."""
+    known = dataclasses.asdict(settings(manifest, tmp_path))
+    config.write(tmp_path, known, "ab")
+    files.save_checkpoint(tmp_path / "checkpoint.pt", {"done": {}, "phase": "joint"})
+    config.refuse_another(tmp_path, known | {"seed": 1, "joint_rate": 1.0})
+    done: dict[str, dict[str, object]] = {"joint": {}, "elbow": {}}
+    files.save_checkpoint(tmp_path / "checkpoint.pt", {"done": done, "phase": "hand"})
+    free = {"data": ("manifest:moved.csv",), "device": "cuda"}
+    config.refuse_another(tmp_path, known | free | {"body_part_passes": 9, "body_part_rate": 1.0})
+    for name in ("seed", "batch", "joint_rate", "branch_passes", "branch_rate"):
+        with pytest.raises(DataInvalid, match=f"holds a run with {name}"):
+            config.refuse_another(tmp_path, known | {name: 5})
+
+
+def test_stage_1_is_calibrated_for_the_parts_that_are_left(run, tmp_path, monkeypatch):
+    from training import candidate
+
+    copy, calibrated = tmp_path / "run", []
+    shutil.copytree(run, copy)
+    good, bad = metrics.Estimate(0.9, 0.8, 1.0, 8), metrics.Estimate(0.5, 0.3, 0.7, 8)
+    told = iter((good, good, bad))  # elbow, hand, shoulder
+    monkeypatch.setattr(metrics, "bootstrap", lambda *a, **k: next(told))
+    read = candidate.read_body_part
+
+    def caught(stage, parts, fine, truth):
+        calibrated.append(tuple(parts))
+        return read(stage, parts, fine, truth)
+
+    monkeypatch.setattr(candidate, "read_body_part", caught)
+    found = Registry.open(candidate.build(copy, "tiny-4")).find("tiny-4")
+    assert calibrated == [("elbow", "hand")] == [found.parts]
+
+
 def test_a_release_without_any_fracture_model_is_none(run, tmp_path, capsys, monkeypatch):
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    shutil.rmtree(copy / "candidate", ignore_errors=True)
     worthless = metrics.Estimate(0.5, 0.3, 0.7, 8)
     monkeypatch.setattr(metrics, "bootstrap", lambda *a, **k: worthless)
-    assert main(["calibrate", str(run), "--id", "tiny-0"]) == 1
+    assert main(["calibrate", str(copy), "--id", "tiny-0"]) == 1
     assert "tiny-0 has no fracture model" in capsys.readouterr().err
+    assert not (copy / "candidate").exists()
+    nothing = SimpleNamespace(id="tiny-0", parts=())
     with pytest.raises(ReleaseRefused, match="has no fracture model"):
-        release.promote(run, tmp_path / "w", "champion")
-    with pytest.raises(ReleaseRefused, match="has no fracture model"):
-        catalogue.add_run(run, tmp_path / "w")
-    assert not (tmp_path / "w").exists()
+        catalogue.refuse_unfit(nothing)
 
 
 def test_copies_that_taught_nothing_choose_nothing(run, tmp_path, monkeypatch):

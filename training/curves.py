@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,8 @@ from training.phases import BODY_PART, OTHER
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
+
+log = logging.getLogger(__name__)
 
 TRAINING = "train_"
 MOVED = "moved_"
@@ -127,9 +130,13 @@ def _png(table: pd.DataFrame, path: Path) -> None:
 
 
 def to_tensorboard(run: Path) -> None:
-    """The same numbers as scalars in ``run/tensorboard``."""
-    from torch.utils.tensorboard import SummaryWriter
-
+    """The same numbers as scalars in ``run/tensorboard``, where TensorBoard is installed: a run
+    on the page *Training* is whole without it."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        log.info("TensorBoard is not installed (requirements-train.txt): no events for it.")
+        return
     table = history(run)
     with SummaryWriter(str(run / "tensorboard")) as writer:
         for row in table.to_dict("records"):

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from core.network import BRANCH_CHANNELS, TRUNK_CHANNELS, Branch, Trunk
+from core.network import Branch, Trunk
 from training.data import FOCUS
 from training.phases import BODY_PART, OTHER
 
@@ -79,10 +79,11 @@ class Cells(nn.Module):
     cell by cell it does. Only training has this head.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, channels: int) -> None:
+        """channels: of layer3."""
         super().__init__()
-        # layer2, of half of layer3's channels, comes twice: as its mean and as its largest
-        self.wide = nn.Conv2d(2 * TRUNK_CHANNELS, 128, 3, padding=1, bias=False)
+        # layer2, of half as many, comes twice: as its mean and as its largest
+        self.wide = nn.Conv2d(2 * channels, 128, 3, padding=1, bias=False)
         self.norm = nn.BatchNorm2d(128)
         self.last = nn.Conv2d(128, 1, 1)
         assert self.last.bias is not None
@@ -110,10 +111,11 @@ class JointNetwork(FrozenStages, Joint):
         super().__init__()
         self.kinds = tuple(kinds)
         self.trunk = Trunk()
-        self.layer4 = Branch(1).layer4
+        branch = Branch(1)
+        self.layer4, pooled = branch.layer4, branch.fc.in_features
         outputs = {BODY_PART: len(self.kinds)} | {p: 1 for p in parts}
-        self.heads = nn.ModuleDict({n: nn.Linear(BRANCH_CHANNELS, c) for n, c in outputs.items()})
-        self.cells = Cells() if dense else None
+        self.heads = nn.ModuleDict({n: nn.Linear(pooled, c) for n, c in outputs.items()})
+        self.cells = Cells(self.trunk.channels[-1]) if dense else None
         self.freeze(freeze)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:

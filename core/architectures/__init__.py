@@ -11,12 +11,13 @@ Nothing is imported here that a release without such a member does not need.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from core.transforms import Preprocessing
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 RESNET50 = "resnet50"
 LITE2 = "efficientnet-lite2"
@@ -24,8 +25,11 @@ VIT_TINY, VIT_SMALL = "vit-tiny-patch16", "vit-small-patch16"
 NAMES = (RESNET50, LITE2, VIT_TINY, VIT_SMALL)
 
 
-def make(name: str, spec: Preprocessing) -> nn.Module:
-    """The feature extractor of an architecture; KeyError for a name that is not in NAMES."""
+def make(name: str, spec: Preprocessing, state: Mapping[str, Tensor] | None = None) -> nn.Module:
+    """The feature extractor of an architecture; KeyError for a name that is not in NAMES.
+
+    state: what it will be filled with, which says how wide a ResNet50 is.
+    """
     if name == LITE2:
         from core.architectures.lite2 import EfficientNetLite2
 
@@ -37,7 +41,7 @@ def make(name: str, spec: Preprocessing) -> nn.Module:
     if name == RESNET50:
         from core.network import Trunk
 
-        return Trunk()
+        return Trunk(len(state["conv1.weight"]) if state else None)
     raise KeyError(name)
 
 

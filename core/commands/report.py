@@ -15,8 +15,6 @@ from core.settings import Settings
 if TYPE_CHECKING:
     from core.cascade import Cascade
 
-    pass
-
 HELP = "write a report of one study"
 
 

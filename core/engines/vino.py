@@ -153,7 +153,9 @@ def convert(
     networks = {}
     cells = -(-size // 16)
     jobs = [("trunk", k, m, (1, 3, size, size), "f32") for k, m in trunks.items()]
-    jobs += [("branch", k, m, (1, 1024, cells, cells), precision) for k, m in branches.items()]
+    for key, layer4 in branches.items():
+        channels = next(layer4.parameters()).shape[1]
+        jobs.append(("branch", key, layer4, (1, channels, cells, cells), precision))
     with replaced(folder) as made:
         for n, (kind, key, module, shape, taken) in enumerate(jobs):
             model = _converted(module, shape, taken, precision)
