@@ -55,8 +55,8 @@ class LibraryCam:
     def heatmap(self, features: Tensor, probability: float, method: str) -> Heatmap:
         """1x1024xhxw trunk output -> Heatmap of the first logit; KeyError: unknown method.
 
-        The library stretches every map to [0, 1]; here the maximum is ``probability``, as in the
-        closed form. Cells: those of the trunk's output.
+        The library stretches every map to [0, 1]; here the maximum is ``probability``, what this
+        branch says, as in the closed form. Cells: those of the trunk's output.
         """
         name, layer = METHODS[method]
         with self._lock, torch.enable_grad():

@@ -7,6 +7,7 @@ threads may share one cascade and get the same numbers as a single one.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -21,20 +22,19 @@ from numpy.typing import NDArray
 from torch import nn
 
 from core import device as devices
-from core import members, quality, stages
+from core import members, quality, refusals, stages
 from core.cams import LibraryCam
 from core.engines import Engine
 from core.engines.native import TorchEngine
 from core.errors import DeviceUnavailable, WeightsInvalid
 from core.explain import grad_cam
 from core.manifest import Release
-from core.network import Branch
+from core.network import Branch, Trunk
 from core.origin import Origin
-from core.recovery import Recovery, failed
+from core.recovery import NoNumber, Recovery, failed
 from core.registry import Registry
 from core.transforms import Canvas, framed
 from core.types import (
-    STRANGER,
     Assessment,
     BodyPart,
     BodyPartPrediction,
@@ -45,14 +45,8 @@ from core.types import (
     Radiograph,
 )
 
+log = logging.getLogger(__name__)
 _Answer = TypeVar("_Answer")
-NAMED_ANOTHER = (
-    "The reader says that this is another body part, which has no fracture model here, so it was "
-    "not assessed."
-)
-NOT_A_RADIOGRAPH = (
-    "This does not look like a radiograph of a bone, so it was not assessed for a fracture."
-)
 
 
 class Cascade:
@@ -179,10 +173,19 @@ class Cascade:
         return [self.result(r, a, each) for r, a in zip(radiographs, found, strict=True)]
 
     def assess(self, canvases: Sequence[Canvas], part: BodyPart | None = None) -> list[Assessment]:
-        """What is said of canvases (SxS uint8) of the release's preprocessing, in their order."""
+        """What is said of canvases (SxS uint8) of the release's preprocessing, in their order.
+
+        One for which a network gives no number, on the CPU neither, is refused.
+        """
         if not len(canvases):
             return []
-        return self._ask(lambda cascade: cascade._assess(canvases, part))
+        try:
+            return self._ask(lambda cascade: cascade._assess(canvases, part))
+        except NoNumber as error:
+            if len(canvases) > 1:  # it need not be for all of them
+                return [found for one in canvases for found in self.assess([one], part)]
+            log.error("A network gave no number.", exc_info=error)
+            return [Assessment(None, refusals.NO_NUMBER)]
 
     def _ask(self, question: Callable[[Cascade], _Answer]) -> _Answer:
         return self._recovery.ask(question) if self._recovery else question(self)
@@ -200,7 +203,7 @@ class Cascade:
         if part is None:
             reasons = [self._refusal(b, a) for b, a in zip(body_parts, first)]
         else:
-            reasons = [NAMED_ANOTHER if part == BodyPart.OTHER else None] * len(first)
+            reasons = [refusals.NAMED_ANOTHER if part == BodyPart.OTHER else None] * len(first)
         wanted = [None if r else (part or b.label) for r, b in zip(reasons, body_parts)]
         second: dict[int, tuple[FracturePrediction, Heatmap]] = {}
         for name in dict.fromkeys(w for w in wanted if w):
@@ -241,16 +244,16 @@ class Cascade:
             return Origin(cautions=radiograph.cautions)
         from core.header import origin_of  # pydicom, which has read this file already
 
-        seen, chosen = assessment.chosen, assessment.chosen is not None
-        seen = seen or assessment.body_part.label
-        return origin_of(radiograph, seen, self.release.parts, chosen)
+        named = assessment.body_part.label if assessment.body_part else None
+        chosen = assessment.chosen
+        return origin_of(radiograph, chosen or named, self.release.parts, chosen is not None)
 
     def explain(self, radiograph: Radiograph, part: BodyPart, method: str = "Grad-CAM") -> Heatmap:
         """A heatmap of one part's fracture model by another method; see ``core.cams.METHODS``.
 
         "Grad-CAM" is the closed form that ``predict`` returns. The others take two to six times as
-        long, one caller at a time, and of an ensemble they show the ResNet50. Raises KeyError for
-        an unknown part or method.
+        long, one caller at a time, and of an ensemble they show the ResNet50, whose probability is
+        then their maximum. Raises KeyError for an unknown part or method.
         """
         return self._ask(lambda cascade: cascade._explain(radiograph, part, method))
 
@@ -269,7 +272,8 @@ class Cascade:
             if part not in self._cams:
                 self._cams[part] = LibraryCam(network.branch, network.weight, network.bias)
         seen = features[network.stage.trunk][0].clone()
-        found = self._cams[part].heatmap(seen, prediction.probability, method)
+        alone = prediction.members[0] if prediction.members else prediction  # the ResNet50
+        found = self._cams[part].heatmap(seen, alone.probability, method)
         return replace(found, crop=crop)
 
     def with_random_branches(self, seed: int = 0) -> Cascade:
@@ -279,7 +283,8 @@ class Cascade:
         networks = dict(self._networks)
         for part in self.release.parts:
             network = networks[part]
-            branch = Branch(len(network.weight))
+            assert isinstance(network.trunk, Trunk)
+            branch = Branch(len(network.weight), network.trunk.width)
             networks[part] = replace(
                 network,
                 branch=stages.ready(branch.layer4, self.device),
@@ -350,57 +355,33 @@ class Cascade:
         return torch.stack([self._engine.trunk(network.stage.trunk, v) for v in views])
 
     def _pass(self, network: stages.Network, features: torch.Tensor) -> list[stages.Activations]:
-        """From a trunk's output (VxNxCxhxw) to maps and logits of each of the N."""
+        """From a trunk's output (VxNxCxhxw) to maps and logits of each of the N; raises NoNumber
+        where a logit is none."""
         if network.branch is None:
             maps = features.float().cpu().numpy()
         else:
             maps = np.stack([self._engine.branch(network.key, view) for view in features])
         if self.release.flip_average:
             maps[1] = maps[1, ..., ::-1].copy()
-        bias = network.bias
-        return [stages.Activations(network.weight @ m.mean((1, 2)) + bias, m) for m in maps.mean(0)]
+        found = []
+        with np.errstate(over="ignore", invalid="ignore"):
+            for m in maps.mean(0):
+                logits = network.weight @ m.mean((1, 2)) + network.bias
+                if not np.isfinite(logits).all():
+                    raise NoNumber(f"{network.key} gave a logit that is no finite number.")
+                found.append(stages.Activations(logits, m))
+        return found
 
     def _body_part(self, activations: stages.Activations) -> BodyPartPrediction:
         stage = self.release.stages["body_part"]
-        parts = self.release.parts
-        shifted = activations.logits + stage.shifts(parts)
-        logits = quality.collapse(shifted, stage.classes, parts)
-        values = quality.softmax(logits, stage.temperature)
-        probabilities = {p: float(v) for p, v in zip((*parts, BodyPart.OTHER), values, strict=True)}
-        label = max(probabilities, key=lambda c: probabilities[c])
-        other = label == BodyPart.OTHER
-        # Which of the others it is, is asked without the shift that all have against the parts:
-        # lowered, they would leave what is no radiograph at all as the most probable of them.
-        among = activations.logits + stage.stranger_shifts()
-        name = quality.most_like(among, stage.classes, parts) if other else ""
-        return BodyPartPrediction(label, probabilities[label], probabilities, name)
+        return quality.body_part(activations.logits, stage, self.release.parts)
 
     def _refusal(self, part: BodyPartPrediction, activations: stages.Activations) -> str | None:
         """Why this picture gets no second stage; None if it does."""
         space = self.feature_space
         if space is not None and space.distance(activations.pooled) > space.limit:
-            return NOT_A_RADIOGRAPH
-        if part.looks_like == STRANGER:
-            return NOT_A_RADIOGRAPH
-        if part.label == BodyPart.OTHER:
-            supported = ", ".join(p.words for p in self.release.parts) or "none"
-            absent = {BodyPart(name).words: f for name, f in self.release.absent.items()}
-            if part.looks_like in absent:
-                missing = ", ".join(absent[part.looks_like])
-                return (
-                    f"This looks like the {part.looks_like}, whose fracture model is not installed "
-                    f"here (missing: {missing}), so it was not assessed."
-                )
-            if part.looks_like:
-                return (
-                    f"This looks like the {part.looks_like}, which has no fracture model here "
-                    f"(those there are: {supported}), so it was not assessed."
-                )
-            return (
-                "This does not look like a body part that has a fracture model here "
-                f"({supported}), so it was not assessed."
-            )
-        return None
+            return refusals.NOT_A_RADIOGRAPH
+        return refusals.of_part(part, self.release)
 
     def _fracture(
         self, part: BodyPart, activations: stages.Activations, *rest: stages.Activations

@@ -44,7 +44,7 @@ from pydicom.uid import (
 
 from core import structure
 from core.errors import ImageRejected
-from core.grey import Decoded, Grey, check_size, luminance
+from core.grey import CAST_SIDE, Decoded, cast_of, check_size, luminance
 from core.header import cautions, header_of, remarks
 from core.lut import displayed
 from core.settings import ImageLimits
@@ -92,13 +92,14 @@ def decode(data: bytes, limits: ImageLimits, frame: int = 1) -> Decoded:
     stored = _stored_values(dataset, frame)
     _take_frame_groups(dataset, frame)
     if stored.ndim == 3 or dataset.PhotometricInterpretation == "PALETTE COLOR":
-        pixels, notes = _colour_to_grey(stored, dataset), [_COLOUR]
+        colour = _rgb(stored, dataset)
+        pixels, notes, cast = luminance(colour), [_COLOUR], _cast(colour)
     else:
-        pixels, notes = displayed(stored, dataset)
+        (pixels, notes), cast = displayed(stored, dataset), 0.0
     shown, spacing, measured = squared(pixels, dataset, limits)
     said = (*notes, *measured, *remarks(described, dataset))
     warned = tuple(cautions(described, dataset))
-    return Decoded(shown, spacing, said, described, cautions=warned, stored=pixels.shape)
+    return Decoded(shown, spacing, said, described, cast=cast, cautions=warned, stored=pixels.shape)
 
 
 def header_dataset(data: bytes, limits: ImageLimits) -> Dataset:
@@ -315,12 +316,16 @@ def _jpeg2000_shape(frame: bytes) -> tuple[int, int, int] | None:
     return bottom - top, right - left, int.from_bytes(frame[40:42])
 
 
-def _colour_to_grey(stored: NDArray[Any], dataset: Dataset) -> Grey:
-    """RGB or palette indices -> luminance. pydicom has converted YBR to RGB (PS3.3 C.7.6.3.1.2)."""
+def _rgb(stored: NDArray[Any], dataset: Dataset) -> NDArray[Any]:
+    """RGB or palette indices -> HxWx3 uint8 or uint16. pydicom has converted YBR to RGB (PS3.3
+    C.7.6.3.1.2)."""
     if dataset.PhotometricInterpretation == "PALETTE COLOR":
-        stored = apply_color_lut(stored, dataset)
-    if stored.dtype == np.uint8:
-        return luminance(stored)
-    if stored.dtype == np.uint32:
-        stored = (stored >> 16).astype(np.uint16)
-    return luminance(stored)
+        stored = apply_color_lut(stored, dataset)[..., :3]  # the fourth is its transparency
+    return (stored >> 16).astype(np.uint16) if stored.dtype == np.uint32 else stored
+
+
+def _cast(colour: NDArray[Any]) -> float:
+    """See ``Radiograph.cast``, of HxWx3 uint8 or uint16."""
+    step = max(1, max(colour.shape) // CAST_SIDE)
+    few = colour[::step, ::step]
+    return cast_of(few if few.dtype == np.uint8 else (few >> 8).astype(np.uint8))

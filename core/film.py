@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from core import corners
 from core.quadrilaterals import area, convex
-from core.types import Corners, Photograph, Radiograph
+from core.types import NEARLY_ALL, Corners, Photograph, Radiograph
 
 CAST = 2.0  # grey values; exported radiographs have 0, tinted ones more
 SURE = 0.6  # support of the sides from which the film is cut out without a question
@@ -35,8 +35,6 @@ SMALLEST = 0.01  # share of the photograph between corners that a reader gives
 COLOURED = (
     "The picture is in colour: if it is a photograph of a film, the film has to be cut out first."
 )
-# Where a reader says that it is a photograph and no film is clear, to be moved by hand from here
-NEARLY_ALL: Corners = ((0.05, 0.05), (0.95, 0.05), (0.95, 0.95), (0.05, 0.95))
 
 
 class Wish(StrEnum):
@@ -99,7 +97,7 @@ def is_photograph(radiograph: Radiograph) -> bool:
 
 
 def _coloured(radiograph: Radiograph) -> bool:
-    return radiograph.format != "DICOM" and radiograph.cast >= CAST
+    return radiograph.cast >= CAST
 
 
 def find(radiograph: Radiograph) -> Corners | None:
@@ -111,8 +109,6 @@ def find(radiograph: Radiograph) -> Corners | None:
 def suspected(radiograph: Radiograph) -> bool:
     """Whether what was read as it is may still be a photograph of a film: it has colours all over,
     or a film lies clearly in it."""
-    if radiograph.format == "DICOM":
-        return False
     return _coloured(radiograph) or _clear(radiograph) is not None
 
 
@@ -120,8 +116,10 @@ def _clear(radiograph: Radiograph) -> Corners | None:
     """The film where a picture that no header tells from a radiograph is like a photograph of one.
 
     A quadrilateral that is not the whole picture and not its like, in surroundings that are not
-    as black as those of a collimated field.
+    as black as those of a collimated field. Of a DICOM file only a reader says that it is one.
     """
+    if radiograph.format == "DICOM":
+        return None
     top = np.iinfo(radiograph.pixels.dtype).max / 255
     pixels = radiograph.pixels
     frame = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
@@ -139,7 +137,7 @@ def _clear(radiograph: Radiograph) -> Corners | None:
 
 
 def straightened(radiograph: Radiograph, given: Corners) -> Radiograph:
-    """The film between four corners as a picture of its own, of the same dtype.
+    """The film between four corners, or NEARLY_ALL, as a picture of its own, of the same dtype.
 
     Its sides are as long as in the photograph on average, its aspect that of the film.
     """
@@ -147,12 +145,14 @@ def straightened(radiograph: Radiograph, given: Corners) -> Radiograph:
     points = np.array(given, float) * (width, height)
     pixels = without_moire(_cut(radiograph.pixels, points))
     pixels.setflags(write=False)
+    taken = Photograph(given)
+    what = "no film was clear in it, so its middle was" if taken.guessed else "the film in it was"
     return replace(
         radiograph,
         pixels=pixels,
         pixel_spacing=None,
-        photograph=Photograph(given),
-        notes=(*radiograph.notes, "A photograph: the film in it was cut out and straightened."),
+        photograph=taken,
+        notes=(*radiograph.notes, f"A photograph: {what} cut out and straightened."),
     )
 
 

@@ -17,6 +17,7 @@ Grey: TypeAlias = NDArray[Any]
 """uint8 or uint16 over the full range of the type."""
 
 TINT = 0.98  # share of the pixels
+CAST_SIDE = 256  # pixels of the longer side, or little more, that are looked at for a cast
 
 
 @dataclass(frozen=True)

@@ -128,17 +128,18 @@ def disagreement(
 
 
 def origin_of(
-    radiograph: Radiograph, seen: BodyPart, parts: Sequence[BodyPart], chosen: bool
+    radiograph: Radiograph, seen: BodyPart | None, parts: Sequence[BodyPart], chosen: bool
 ) -> Origin:
     """What is kept of a DICOM file beside its result.
 
-    seen: what stage 1 took it for or, where it is ``chosen``, a reader. parts: that have a model.
+    seen: what stage 1 took it for or, where it is ``chosen``, a reader; None where neither says
+    it. parts: that have a model.
     """
     header = radiograph.header
     if header is None:
         return Origin(cautions=radiograph.cautions)
     side = header.laterality if header.laterality in ("L", "R") else ""
-    conflict = disagreement(header, seen, parts, chosen)
+    conflict = disagreement(header, seen, parts, chosen) if seen else ""
     cautions = (*([conflict] if conflict else []), *radiograph.cautions)
     return Origin(side, header.frame, header.frames, cautions)
 

@@ -34,7 +34,16 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from core import structure
 from core.errors import ImageRejected, where
-from core.grey import Decoded, Grey, cast_of, check_size, luminance, over_black, scaled_to_16_bit
+from core.grey import (
+    CAST_SIDE,
+    Decoded,
+    Grey,
+    cast_of,
+    check_size,
+    luminance,
+    over_black,
+    scaled_to_16_bit,
+)
 from core.settings import ImageLimits
 from core.types import DicomHeader, Radiograph
 
@@ -77,7 +86,6 @@ _EXPOSURE = {0x829A, 0x829D, 0x8827, 0x920A}
 # TIFF 6.0: tags, and the values of two of them that are asked for.
 _BITS, _PHOTOMETRIC, _EXTRA_SAMPLES, _SAMPLE_FORMAT = 258, 262, 338, 339
 _UNASSOCIATED, _SIGNED = 2, 2
-_CAST_SIDE = 256
 # How Pillow and pydicom say that a file ends too early.
 _INCOMPLETE = ("truncated", "less than expected", "Unexpected end")
 
@@ -288,11 +296,11 @@ def _cast(image: Image.Image, jpeg: bytes) -> float:
     """See ``Radiograph.cast``. jpeg: of a coloured one, whose colours were not decoded before."""
     if jpeg:
         with JpegImageFile(io.BytesIO(jpeg)) as again:
-            again.draft("RGB", (_CAST_SIDE, _CAST_SIDE))
+            again.draft("RGB", (CAST_SIDE, CAST_SIDE))
             return cast_of(np.asarray(again.convert("RGB")))
     if image.mode not in ("RGB", "RGBA", "YCbCr", "LAB"):
         return 0.0
-    factor = max(1, max(image.size) // _CAST_SIDE)
+    factor = max(1, max(image.size) // CAST_SIDE)
     width, height = (max(1, side // factor) for side in image.size)
     # Not averaged: a mean of two colours is not the colour of the mean grey.
     picked = image.resize((width, height), Image.Resampling.NEAREST)

@@ -56,11 +56,12 @@ def _scaling(dataset: Dataset) -> list[str]:
 
 def _curve(stored: NDArray[Any], low: int, high: int, dataset: Dataset) -> tuple[Values, list[str]]:
     """For each stored value from low to high, the brightness in [0, 1] before inversion."""
-    values = _modality(np.arange(low, high + 1, dtype=np.float64), dataset)
+    plain = np.arange(low, high + 1, dtype=np.float64)
+    values = _modality(plain, dataset)
     shown, notes = _voi(values, dataset)
     if shown is not None:
         return shown, notes
-    if dataset.BitsStored <= 8 and _has_no_modality(dataset):
+    if dataset.BitsStored <= 8 and np.array_equal(values, plain):
         top = 2.0**dataset.BitsStored - 1
         bottom = -(top + 1) / 2 if dataset.PixelRepresentation else 0.0
         return np.clip((values - bottom) / top, 0.0, 1.0), notes
@@ -69,10 +70,6 @@ def _curve(stored: NDArray[Any], low: int, high: int, dataset: Dataset) -> tuple
     span = (max(ends) - min(ends)) or 1.0
     notes.append("The file has no display window: its whole range of grey values is shown.")
     return np.clip((values - min(ends)) / span, 0.0, 1.0), notes
-
-
-def _has_no_modality(dataset: Dataset) -> bool:
-    return not dataset.get("ModalityLUTSequence") and float(dataset.get("RescaleSlope") or 1) == 1
 
 
 def _extent(stored: NDArray[Any], padding: tuple[int, int] | None) -> tuple[int, int]:

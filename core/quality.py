@@ -10,11 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from core.types import BodyPart, Finding, OperatingPoint
+from core.types import BodyPart, BodyPartPrediction, Finding, OperatingPoint
+
+if TYPE_CHECKING:
+    from core.manifest import Stage
 
 Array = NDArray[np.float64]
 
@@ -57,6 +61,21 @@ def most_like(
     best = int(share.argmax())
     name = classes[rest[best]]
     return BodyPart(name).words if share[best] > 0.5 and name != BodyPart.OTHER else ""
+
+
+def body_part(
+    logits: NDArray[np.floating], stage: Stage, parts: Sequence[BodyPart]
+) -> BodyPartPrediction:
+    """What stage 1 says of one picture: its own classes' logits (K) -> the parts and OTHER."""
+    shifted = logits + stage.shifts(parts)
+    values = softmax(collapse(shifted, stage.classes, parts), stage.temperature)
+    probabilities = {p: float(v) for p, v in zip((*parts, BodyPart.OTHER), values, strict=True)}
+    label = max(probabilities, key=lambda c: probabilities[c])
+    # Which of the others it is, is asked without the shift that all have against the parts:
+    # lowered, they would leave what is no radiograph at all as the most probable of them.
+    among = logits + stage.stranger_shifts()
+    name = most_like(among, stage.classes, parts) if label == BodyPart.OTHER else ""
+    return BodyPartPrediction(label, probabilities[label], probabilities, name)
 
 
 def sigmoid(logit: float, temperature: float = 1.0, bias: float = 0.0) -> float:

@@ -27,14 +27,18 @@ class Recoverable(Protocol):
     def smaller(self) -> Self | None: ...
 
 
+class NoNumber(RuntimeError):
+    """A network gave what is no finite number: where it ran is not to be trusted."""
+
+
 def out_of_memory(error: RuntimeError) -> bool:
     return isinstance(error, torch.OutOfMemoryError)
 
 
 def failed(error: RuntimeError) -> bool:
-    """Whether it is the processor's fault: no memory, or an error after which nothing works on it
-    in this process."""
-    broken = isinstance(error, torch.AcceleratorError) or "CUDA error" in str(error)
+    """Whether it may be the processor's fault: no memory, an error after which nothing works on it
+    in this process, or an answer that is no number."""
+    broken = isinstance(error, (torch.AcceleratorError, NoNumber)) or "CUDA error" in str(error)
     return broken or out_of_memory(error)
 
 

@@ -33,6 +33,16 @@ def read_entry(folder: Path, entry: Mapping[str, Any]) -> Release:
     return Release.from_json(entry, absent=absent)
 
 
+def used(folder: Path, name: str, sha256: str) -> Release | None:
+    """Of a weights folder the release of that id, in the mode and with the parts that have this
+    digest; None where it is not there any more."""
+    try:
+        found = Registry.open(folder).releases.get(name)
+    except WeightsInvalid:
+        return None
+    return found.with_digest(sha256) if found is not None else None
+
+
 @dataclass(frozen=True)
 class Registry:
     """The releases of one weights folder.

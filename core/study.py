@@ -2,7 +2,8 @@
 
 A study's probability is the mean over its views, as MURA defines it (Rajpurkar et al. 2017,
 arXiv:1712.06957, section 2). Views that another part's fracture model assessed are left out of it:
-their probabilities mean something else. Where both sides of the body are in it, the mean is that of
+their probabilities mean something else. The part with the graver finding leads, so that nothing
+suspected is left out for what is not. Where both sides of the body are in it, the mean is that of
 the side with the graver finding, then with the higher mean: a broken left hand is not made half as
 broken by a sound right one.
 """
@@ -11,13 +12,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from core.origin import looked_at
-from core.quality import contradict, finding_of
+from core import notes
+from core.quality import finding_of
 from core.types import (
     BodyPart,
     Finding,
@@ -42,6 +43,7 @@ _IN_WORDS = {
     Finding.DOUBTFUL: "doubtful",
     Finding.NOT_SUSPECTED: "not suspected",
 }
+_GRAVITY = list(Finding)  # the gravest last
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class StudyResult:
     """The views of one study and what they say together.
 
     id: as given to ``combine``. views: all of them in the order given, refused ones too.
-    body_part: the part that most views were assessed as. probability: mean calibrated probability
+    body_part: the part that leads, see ``combine``. probability: mean calibrated probability
     of the views of that part, in [0, 1]. finding: of that mean, by the part's operating points.
     All three are None where no view was assessed. notes: what a reader must know, a sentence each.
     """
@@ -69,7 +71,7 @@ class StudyResult:
     @property
     def counted(self) -> tuple[ImageResult, ...]:
         """The views whose mean is the probability."""
-        same = [v for v in self.views if v.part is not None and v.part == self.body_part]
+        same = [v for v in notes.once(self.views) if v.part and v.part == self.body_part]
         either = _either_side(same)
         if not either or self.probability is None:
             return tuple(same)
@@ -100,36 +102,35 @@ class Mark:
 def combine(id: str, views: Sequence[ImageResult], release: Release) -> StudyResult:
     """The result of one study; ``release`` is the one that assessed the views.
 
-    Where the views name different parts, most views decide, then the higher sum of the
-    probabilities of the part; a part that a reader chose counts as certain.
+    Where the views name different parts, the graver finding decides, then the number of views, then
+    the higher sum of the probabilities of the part; a part that a reader chose counts as certain.
+    A picture that is there twice counts once.
     """
-    part = part_of(views)
+    different = notes.once(views)
+    points = {part: notes.points_of(release, part) for part in _by_part(different)}
+    part = part_of(different, points)
+    told = (*notes.cautions(views), *notes.frames(views), *notes.photographs(views))
     if part is None:
-        told = (*_cautions(views), *_photographs(views), *_left_out(views))
-        return StudyResult(id, tuple(views), notes=told)
-    named = [v for v in views if v.part == part]
-    points = release.stages[part].operating_points
-    counted = _predictions(counting(named, points))
-    probability, finding = _together(counted, points)
-    members = _members(counted)
-    said = [m.probability for m in members]
-    notes = (
-        *_cautions(views),
-        *_photographs(views),
-        *_unsure(named),
-        *_parts(views),
-        *_worse_side(named, points)[1],
-        *([_contradiction(members)] if contradict(said, points) else []),
-        *_findings([f.finding for f in counted]),
-        *_left_out(views),
+        return StudyResult(id, tuple(views), notes=(*told, *notes.left_out(views)))
+    same, its = _by_part(different)[part], points[part]
+    counted = counting(same, its)
+    predictions = _predictions(counted)
+    probability, finding = _together(predictions, its)
+    torn = notes.contradiction(_members(predictions), its)
+    said = (
+        *told,
+        *notes.unsure(counted),
+        *_parts(different, points),
+        *_worse_side(same, its)[1],
+        *torn,
+        *([] if torn and len(views) == 1 else notes.contradictions(views, release)),
+        *notes.unmeasured(part, its),
+        *_findings([f.finding for f in predictions]),
+        *notes.counted_once(views),
+        *notes.seen(views),
+        *notes.left_out(views),
     )
-    return StudyResult(id, tuple(views), part, probability, finding, notes)
-
-
-def notes_of(view: ImageResult) -> tuple[str, ...]:
-    """What a reader must know of one view, whatever others its study has."""
-    unsure = _unsure([view]) if view.part is not None else []
-    return (*_cautions([view]), *_photographs([view]), *unsure)
+    return StudyResult(id, tuple(views), part, probability, finding, said)
 
 
 def key_of(path_or_name: str, study_uid: str | None = None, patient: str = "") -> str:
@@ -182,14 +183,14 @@ def group(keys: Iterable[Hashable]) -> list[list[int]]:
     return list(found.values())
 
 
-def part_of(views: Sequence[ImageResult]) -> BodyPart | None:
-    """The part that a study is of, as ``combine`` says; None where no view was assessed."""
-    votes = Counter(v.part for v in views if v.part is not None)
+def part_of(
+    views: Sequence[ImageResult], points: Mapping[BodyPart, Sequence[OperatingPoint]]
+) -> BodyPart | None:
+    """The part that a study is of, as ``combine`` says; None where no view was assessed.
 
-    def weight(part: BodyPart) -> tuple[int, float]:
-        return votes[part], sum(_sureness(v) for v in views if v.part == part)
-
-    return max(votes, key=weight) if votes else None
+    points: of each part; without any a half decides.
+    """
+    return next(iter(_told_of_parts(views, points)), None)
 
 
 def counting(
@@ -236,29 +237,11 @@ def _worse_side(
     told = {s: _together(_predictions(v), points) for s, v in _either_side(views).items()}
     if not told:
         return "", []
-    order = list(Finding)
-    worse = max(told, key=lambda side: (order.index(told[side][1]), told[side][0]))
+    worse = max(told, key=lambda side: (_GRAVITY.index(told[side][1]), told[side][0]))
     said = "; ".join(f"{SIDES[s]} {_IN_WORDS[f]}, {percent(p)}" for s, (p, f) in told.items())
     return worse, [
         f"Views of both sides ({said}). The result is that of the {SIDES[worse]} side alone."
     ]
-
-
-def _cautions(views: Sequence[ImageResult]) -> list[str]:
-    """What the files say that a reader must know, and frames that nobody looked at."""
-    by_text: dict[str, list[int]] = {}
-    for number, view in enumerate(views, 1):
-        for caution in view.origin.cautions:
-            by_text.setdefault(caution, []).append(number)
-    said = []
-    for text, numbers in by_text.items():
-        of = f"View {', '.join(map(str, numbers))}: " if len(numbers) < len(views) else ""
-        said.append(of + text)
-    frames = {(v.sha256, v.origin.frame) for v in views if v.body_part is not None}
-    for digest, seen in Counter(digest for digest, _ in sorted(frames, key=str)).items():
-        total = max(v.origin.frames for v in views if v.sha256 == digest)
-        said += looked_at(seen, total)
-    return said
 
 
 def _sureness(view: ImageResult) -> float:
@@ -267,27 +250,47 @@ def _sureness(view: ImageResult) -> float:
     return view.body_part.probability
 
 
-def _parts(views: Sequence[ImageResult]) -> list[str]:
-    counts = Counter(v.part for v in views if v.part is not None)
-    if len(counts) < 2:
-        return []
-    said = ", ".join(f"{part} {n}" for part, n in counts.most_common())
-    main = part_of(views)
-    return [
-        f"The views name different body parts ({said}). The result is the mean over the views "
-        f"of the {main} alone."
-    ]
+def _by_part(views: Sequence[ImageResult]) -> dict[BodyPart, list[ImageResult]]:
+    found: dict[BodyPart, list[ImageResult]] = {}
+    for view in views:
+        if view.part is not None:
+            found.setdefault(view.part, []).append(view)
+    return found
 
 
-def _unsure(views: Sequence[ImageResult]) -> list[str]:
-    """That stage 1 took the views that count for their part, and no view of them for sure."""
-    said = [v.body_part for v in views if v.chosen is None and v.body_part is not None]
-    if len(said) < len(views) or any(one.sure for one in said):
+def _told_of_parts(
+    views: Sequence[ImageResult], points: Mapping[BodyPart, Sequence[OperatingPoint]]
+) -> dict[BodyPart, tuple[float, Finding]]:
+    """Probability and finding of each part that the views name, the leading part first."""
+    by_part = _by_part(views)
+    told = {}
+    for part, same in by_part.items():
+        its = points.get(part, ())
+        told[part] = _together(_predictions(counting(same, its)), its)
+
+    def weight(part: BodyPart) -> tuple[int, int, float]:
+        same = by_part[part]
+        return _GRAVITY.index(told[part][1]), len(same), sum(map(_sureness, same))
+
+    return {part: told[part] for part in sorted(told, key=weight, reverse=True)}
+
+
+def _parts(
+    views: Sequence[ImageResult], points: Mapping[BodyPart, Sequence[OperatingPoint]]
+) -> list[str]:
+    """That the views name several parts, what is said of each, and which of them leads."""
+    told = _told_of_parts(views, points)
+    if len(told) < 2:
         return []
-    best = max(said, key=lambda one: one.probability)
+    counts = Counter(v.part for v in views)
+    said = "; ".join(
+        f"{part.words} {_IN_WORDS[finding]}, {percent(probability)}, "
+        f"{counts[part]} view{'s' * (counts[part] > 1)}"
+        for part, (probability, finding) in told.items()
+    )
     return [
-        f"Please check the body part: the first stage is not sure of it ({best.label.words} "
-        f"{percent(best.probability)})."
+        f"The views name different body parts ({said}). The result is that of the "
+        f"{next(iter(told)).words} alone."
     ]
 
 
@@ -308,30 +311,3 @@ def _members(views: Sequence[FracturePrediction]) -> tuple[MemberPrediction, ...
         MemberPrediction(same[0].name, sum(m.probability for m in same) / len(same), same[0].weight)
         for same in zip(*(v.members for v in views))
     )
-
-
-def _contradiction(members: Sequence[MemberPrediction]) -> str:
-    said = ", ".join(f"{m.name} {percent(m.probability)}" for m in members)
-    return f"The networks contradict each other ({said}), so the finding is doubtful."
-
-
-def _photographs(views: Sequence[ImageResult]) -> list[str]:
-    """That views come from a photograph, and what was done with it."""
-    taken = [v.photograph for v in views if v.photograph is not None]
-    cut = sum(p.corners is not None for p in taken)
-    of = f" ({{}} of {len(views)} views)" if len(views) > 1 else ""
-    said = []
-    if cut:
-        said.append(f"From a photograph{of.format(cut)}: the film in it was cut out, straightened.")
-    if len(taken) > cut:
-        left = of.format(len(taken) - cut)
-        said.append(f"This looks like a photograph{left}, and was read as it was taken.")
-    return said
-
-
-def _left_out(views: Sequence[ImageResult]) -> list[str]:
-    refused = sum(v.part is None for v in views)
-    if not refused or len(views) == 1:  # whose own reason says it
-        return []
-    verb = "was" if refused == 1 else "were"
-    return [f"{refused} of {len(views)} views {verb} not assessed."]

@@ -90,18 +90,27 @@ class DicomHeader:
 Corners: TypeAlias = tuple[tuple[float, float], ...]
 """Four (x, y), fractions of a photograph's width and height: top left, top right, bottom right,
 bottom left of the film in it."""
+# Where somebody says that it is a photograph and no film is clear, to be moved by hand from here
+NEARLY_ALL: Corners = ((0.05, 0.05), (0.95, 0.05), (0.95, 0.95), (0.05, 0.95))
 
 
 @dataclass(frozen=True)
 class Photograph:
     """That a picture was taken of a film or a screen. corners: of the film that was cut out and
-    straightened; None where it was read as it was taken."""
+    straightened, NEARLY_ALL where none was clear; None where it was read as it was taken."""
 
     corners: Corners | None = None
 
     @property
+    def guessed(self) -> bool:
+        """Whether what was cut out is no film that was found, but the middle of the picture."""
+        return self.corners == NEARLY_ALL
+
+    @property
     def word(self) -> str:
         """For a table's cell."""
+        if self.guessed:
+            return "no film was clear, its middle taken"
         return "straightened" if self.corners else "as taken"
 
     def to_json(self) -> dict[str, Any]:
@@ -281,10 +290,11 @@ class FracturePrediction:
 class Assessment:
     """What the cascade says of one canvas, before anybody knows which file it was.
 
+    body_part: None where a network gave no number; then there is nothing but the reason.
     reason: why there is no second stage, None where there is. chosen: the part a reader named.
     """
 
-    body_part: BodyPartPrediction
+    body_part: BodyPartPrediction | None
     reason: str | None
     fracture: FracturePrediction | None = None
     heatmap: Heatmap | None = None

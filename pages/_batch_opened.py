@@ -16,8 +16,8 @@ from core import film, imaging
 from core.batch import tables
 from core.errors import ImageRejected
 from core.manifest import Release
+from core.notes import notes_of
 from core.settings import Settings
-from core.study import notes_of
 from core.types import BodyPart, Finding, ImageResult
 from pages import _access, _audit, _cascade, _downloads, _theme
 from pages._batches import Batch
@@ -44,8 +44,17 @@ class Opened:
         """The record of the open file; None where nothing is open or the filters hide it."""
         return next((r for r in records if self.file and r["file"] == self.file), None)
 
-    def draw(self, records: Sequence[dict[str, Any]], batch: Batch, settings: Settings) -> None:
-        """The reading, the way to its neighbours in the table, and the picture."""
+    def draw(
+        self,
+        records: Sequence[dict[str, Any]],
+        batch: Batch,
+        settings: Settings,
+        scored_by: Release | None,
+    ) -> None:
+        """The reading, the way to its neighbours in the table, and the picture.
+
+        scored_by: the release that the open file was scored by; None where it is not here.
+        """
         place = [r["file"] for r in records].index(self.file)
         record = records[place]
         with st.container(key="card-batch"), _theme.boundary():
@@ -57,7 +66,7 @@ class Opened:
                 st.button("Close", on_click=self._close)
                 _theme.html(f"<p class='soft'>{place + 1} of {len(records)}</p>")
             on_event = partial(self._on_event, records)
-            reading = _reading(record, batch.short(record["file"]))
+            reading = _reading(record, batch.short(record["file"]), scored_by)
             if record["body_part"] is None:  # it could not be read
                 _theme.html(reading)
                 keys(key="viewer-batch", on_event=on_event)
@@ -78,7 +87,7 @@ class Opened:
                     key="viewer-batch",
                     alt=f"Radiograph {PurePath(record['file']).name}",
                     on_event=on_event,
-                    caption=_caption(record, result, self.differs),
+                    caption=_caption(record, result, self.differs, scored_by),
                 )
 
     def _made(
@@ -145,20 +154,25 @@ def _differs(record: dict[str, Any], release: Release) -> str:
     return "The heatmap is of another release than the batch."
 
 
-def _caption(record: dict[str, Any], result: ImageResult, differs: str) -> tuple[str, ...]:
+def _caption(
+    record: dict[str, Any], result: ImageResult, differs: str, scored_by: Release | None
+) -> tuple[str, ...]:
     """Below a saved picture: the record of the batch, and what drew the heatmap if another did."""
-    said = _downloads.caption(_downloads.Record(tables.result_of(record)))
+    scored = tables.result_of(record)
+    if not differs:
+        scored = replace(scored, heatmap=result.heatmap)
+    said = _downloads.caption(_downloads.Record(scored), scored_by)
     if not differs or result.heatmap is None:
         return said
     other = result.release != record["release"]
     return (f"Heatmap by release {result.release}" if other else differs, *said)
 
 
-def _reading(record: dict[str, Any], name: str) -> str:
+def _reading(record: dict[str, Any], name: str, scored_by: Release | None) -> str:
     """Name, body part and finding in two lines, so that the picture has the height; and what to
     beware of, as on Diagnose."""
     said = f"<p class='cardname'><b>{escape(name)}</b></p>"
-    notes = notes_of(tables.result_of(record))
+    notes = notes_of(tables.result_of(record), scored_by)
     below = "".join(f"<p class='caution'>{escape(note)}</p>" for note in notes)
     if record["fracture"] is None:
         return f"{said}<p class='cardreason'>{escape(record['reason'] or '')}</p>{below}"

@@ -12,12 +12,13 @@ from typing import Any
 import plotly.graph_objects as go
 import streamlit as st
 
-from core import imaging
+from core import imaging, registry
 from core.batch import tables
 from core.batch.summary import WORDS, thumbnail
 from core.errors import ImageRejected
+from core.manifest import Release
+from core.notes import notes_of
 from core.settings import Settings
-from core.study import notes_of
 from core.types import Finding
 from pages import _access, _audit, _reading, _theme
 from pages._batch_opened import CHANGED, Opened
@@ -55,6 +56,14 @@ class _Seen:
     opened: Opened = field(default_factory=Opened)
     turned_to: tuple[str, int, int] | None = None  # open file, its page of the table, of how many
     noted: set[str] = field(default_factory=set)  # digests that it has as opened
+    releases: dict[tuple[str, str], Release | None] = field(default_factory=dict)
+
+    def scored_by(self, record: dict[str, Any], settings: Settings) -> Release | None:
+        """The release that scored a file, as it was used; None where it is not here."""
+        which = (record["release"], record["release_sha256"])
+        if which not in self.releases:
+            self.releases[which] = registry.used(settings.weights, *which)
+        return self.releases[which]
 
 
 @dataclass(frozen=True)
@@ -95,7 +104,7 @@ def show(batch: Batch, settings: Settings) -> None:
         _table(chosen, record, batch, seen, settings)
     with right:
         if record is not None:
-            seen.opened.draw(chosen, batch, settings)
+            seen.opened.draw(chosen, batch, settings, seen.scored_by(record, settings))
         else:
             _histogram(chosen)
             _downloads(batch, len(seen.records), len(chosen), filters)
@@ -246,13 +255,14 @@ def _row(
     record: dict[str, Any], batch: Batch, seen: _Seen, settings: Settings, columns: int
 ) -> Row:
     fracture, probability = record["fracture"], _probability(record)
+    notes = notes_of(tables.result_of(record), seen.scored_by(record, settings))
     cells = (
         _thumbnail(record, batch, seen, settings),
         finding(Finding(fracture["finding"]) if fracture else None),
         None if probability is None else 100 * probability,
         batch.short(record["file"]),
         record["body_part"]["label"].capitalize() if record["body_part"] else "",
-        " ".join(filter(None, (record["reason"], *notes_of(tables.result_of(record))))),
+        " ".join(filter(None, (record["reason"], *notes))),
     )
     return Row(record["file"], cells[:columns])
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from core.batch.tables import write_csv
-from core.study import notes_of
+from core.manifest import Release
+from core.notes import notes_of
 from core.types import BodyPart, ImageResult
 from core.words import percent
 from pages._theme import RESEARCH_ONLY
@@ -42,12 +43,14 @@ def to_json_lines(records: Iterable[Record]) -> str:
     return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
 
 
-def caption(record: Record, view: int = 1, views: int = 1) -> tuple[str, ...]:
+def caption(
+    record: Record, release: Release | None, view: int = 1, views: int = 1
+) -> tuple[str, ...]:
     """What stands below a picture that is saved: what was found, what of it a reader must know,
     who says so, and the limits.
 
-    view: its number in a study of so many views. A study's finding is the mean of its views, and
-    this is that of the picture alone.
+    release: see ``core.notes.notes_of``. view: its number in a study of so many views. A study's
+    finding is the mean of its views, and this is that of the picture alone.
     """
     taken = record.result.photograph
     said = [
@@ -55,7 +58,7 @@ def caption(record: Record, view: int = 1, views: int = 1) -> tuple[str, ...]:
         f"View {view} of {views} alone" if views > 1 else "",
         f"From a photograph, {taken.word}" if taken else "",
     ]
-    notes = notes_of(record.result)
+    notes = notes_of(record.result, release)
     return (*filter(None, said), *notes, _release(record.result), RESEARCH_ONLY)
 
 

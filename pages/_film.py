@@ -29,11 +29,18 @@ def question(source: Source, prepared: Prepared, memory: Session) -> None:
     if source.id in memory.ways or not memory.suspected(source, prepared):
         return
     with st.container(key="film-question", horizontal=True, vertical_alignment="center"):
-        html(
-            "<p class='caution' role='status'>This looks like a photograph of a film. "
-            "Straighten it?</p>"
-        )
-        _choice("Straighten", source, memory, Wish.PHOTOGRAPH)
+        taken = prepared.radiograph.photograph
+        if taken is not None and taken.guessed:
+            html(
+                "<p class='caution' role='status'>No film was clear in this photograph, so its "
+                "middle was taken. Please move the corners to the film.</p>"
+            )
+        else:
+            html(
+                "<p class='caution' role='status'>This looks like a photograph of a film. "
+                "Straighten it?</p>"
+            )
+            _choice("Straighten", source, memory, Wish.PHOTOGRAPH)
         _choice("Leave it as it is", source, memory, Wish.AS_TAKEN)
 
 

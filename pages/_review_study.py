@@ -7,7 +7,7 @@ from html import escape
 
 import streamlit as st
 
-from core import film, imaging
+from core import film, imaging, registry
 from core.errors import StudyNotFound
 from core.settings import Settings
 from core.store import Decision, Mark, Query, Reassessment, Store, Verdict
@@ -131,6 +131,8 @@ class StudyPage:
         prepared = self._prepared(views[position])
         mark = self._own.mark_on(position)
         view = self._read_as(position)
+        weights = Settings.from_environment().weights
+        release = registry.used(weights, view.release, view.release_sha256)
         with st.container(key="picture"):
             viewer(
                 prepared,
@@ -144,7 +146,7 @@ class StudyPage:
                 digits=DIGITS if _worklist.reader() else "",
                 about=f"{self._id}/{position}",
                 caption=_downloads.caption(
-                    _downloads.Record(view, view.chosen), position + 1, len(views)
+                    _downloads.Record(view, view.chosen), release, position + 1, len(views)
                 ),
             )
 

@@ -119,10 +119,11 @@ class Session:
         return self.photographs.get(self._digest(source), make)
 
     def suspected(self, source: Source, prepared: Prepared) -> bool:
-        """Whether a picture that was read as it is may be a photograph of a film."""
+        """Whether a picture that was read as it is may be a photograph of a film, or no film was
+        clear in one."""
         radiograph = prepared.radiograph
-        if radiograph.photograph is not None:
-            return radiograph.photograph.corners is None
+        if (taken := radiograph.photograph) is not None:
+            return taken.corners is None or taken.guessed
         digest = self._digest(source)
         return self.suspects.get(digest, lambda: film.suspected(radiograph))
 

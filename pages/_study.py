@@ -114,7 +114,8 @@ class StudyCard:
 
     def _viewer(self, position: int, picture: Prepared) -> None:
         result, views = self._study.result.views[position], len(self._study.sources)
-        said = _downloads.caption(_downloads.Record(result, result.chosen), position + 1, views)
+        record = _downloads.Record(result, result.chosen)
+        said = _downloads.caption(record, self._cascade.release, position + 1, views)
         with st.container(key="picture"):
             viewer(
                 picture,
@@ -163,6 +164,9 @@ class StudyCard:
             st.fragment(_awaited, run_every=POLL_SECONDS)(asked, method, time.monotonic())
             return
         failed = asked is not None and asked.exception() is not None
+        alone = "" if failed else _alone(self._study.result.views[position], method)
+        if alone:
+            html(alone)
         html(_reading.pointed(self._cascade.release, CLOSED_FORM if failed else method))
 
     def _prepared(self, position: int) -> Prepared | None:
@@ -277,8 +281,18 @@ def _method(result: ImageResult) -> str:
 def _choose_method(result: ImageResult) -> None:
     st.session_state["method"] = _method(result)
     slow = "All but Grad-CAM take seconds; Grad-CAM is shown until they are there."
-    alone = " They show the ResNet50 alone." if _members(result) else ""
-    st.selectbox("Heatmap method", _methods(result), key="method", help=slow + alone)
+    st.selectbox("Heatmap method", _methods(result), key="method", help=slow)
+
+
+def _alone(result: ImageResult, method: str) -> str:
+    """Whose map it is, and its height, where the finding is that of several networks; else ""."""
+    if method not in METHODS or result.fracture is None or not result.fracture.members:
+        return ""
+    own = result.fracture.members[0]
+    return (
+        f"<p class='caution'>{escape(method)} shows the {escape(own.name)} alone, which says "
+        f"{_theme.percent(own.probability)}; the finding is that of all networks.</p>"
+    )
 
 
 def _name(study: Study) -> str:

@@ -13,10 +13,10 @@ from core import imaging
 from core.batch import tables
 from core.errors import StoreUnavailable
 from core.manifest import Release
+from core.notes import notes_of
 from core.registry import Registry
 from core.settings import ImageLimits, Settings
 from core.store import Store
-from core.study import notes_of
 from core.types import Mode, Photograph
 from pages import _batch_opened, _theme
 from pages._batch_opened import Opened
@@ -50,7 +50,7 @@ def test_a_saved_picture_says_what_the_batch_says(batch):
     [told] = viewers(app)
     other, found, *rest = told["caption"]
     assert other == "Heatmap by release random"
-    notes = notes_of(tables.result_of(good))
+    notes = notes_of(tables.result_of(good), None)
     assert notes and rest == [*notes, "Release stand", _theme.RESEARCH_ONLY]
     assert found.startswith(good["body_part"]["label"]) and "probability" in found
 

@@ -11,16 +11,18 @@ import cv2
 import numpy as np
 import pytest
 
-from core import study
 from core.__main__ import main
 from core.commands import predict
+from core.notes import notes_of
 from core.origin import Origin
+from core.registry import Registry
 from core.types import (
     BodyPart,
     BodyPartPrediction,
     Finding,
     FracturePrediction,
     ImageResult,
+    MemberPrediction,
 )
 from tests import tiny
 
@@ -115,20 +117,25 @@ def test_a_name_that_is_no_utf8_is_written_out_and_the_next_file_is_read(
     assert json.loads(first)["file"] == name if options else first.startswith(f"{name}: ")
 
 
-def test_the_sentence_ends_in_what_a_reader_must_know():
+def test_the_sentence_ends_in_what_a_reader_must_know(weights):
+    release = Registry.open(weights).find("champion")
     part = BodyPartPrediction(BodyPart.HAND, 0.99, {BodyPart.HAND: 0.99, BodyPart.OTHER: 0.01})
     fracture = FracturePrediction(0.8, Finding.SUSPECTED)
     result = ImageResult("a.dcm", "0" * 64, None, "random", "0" * 64, 1.0, part, fracture)
-    assert predict._sentence(result) == "a.dcm: hand (99 %), suspected (80 %)"
+    assert predict._sentence(result, release) == "a.dcm: hand (99 %), suspected (80 %)"
     origin = Origin(frames=3, cautions=("This is raw detector data.",))
-    said = predict._sentence(replace(result, origin=origin))
+    said = predict._sentence(replace(result, origin=origin), release)
     assert said == (
         "a.dcm: hand (99 %), suspected (80 %). This is raw detector data. "
         "Of a file with 3 frames 1 was assessed."
     )
     refused = replace(result, reason="This is no hand.", fracture=None, origin=origin)
-    assert " ".join(study.notes_of(refused)) in predict._sentence(refused)
-    assert predict._sentence(refused).startswith("a.dcm: rejected. This is no hand. This is raw")
+    said = predict._sentence(refused, release)
+    assert " ".join(notes_of(refused, release)) in said
+    assert said.startswith("a.dcm: rejected. This is no hand. This is raw")
+    members = (MemberPrediction("ResNet50", 0.97, 0.5), MemberPrediction("Other", 0.03, 0.5))
+    torn = replace(result, fracture=FracturePrediction(0.6, Finding.DOUBTFUL, members))
+    assert "(60 %). The networks contradict each other" in predict._sentence(torn, release)
 
 
 def test_wrong_usage_is_2_and_a_failure_is_1(weights, tmp_path, capsys):

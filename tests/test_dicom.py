@@ -285,6 +285,16 @@ def test_constant_picture() -> None:
 # Colour and frames
 
 
+@pytest.mark.parametrize("intercept", [-1024, -128, 300])
+def test_eight_bits_that_are_moved_are_shown_by_their_range(intercept: int) -> None:
+    moved = decode(dicom(GREY8, RescaleSlope=1, RescaleIntercept=intercept))
+    low, high = float(GREY8.min()), float(GREY8.max())
+    np.testing.assert_array_equal(moved.pixels, np.rint((GREY8 - low) / (high - low) * 255))
+    assert any("no display window" in note for note in moved.notes)
+    same = decode(dicom(GREY8, RescaleSlope=1, RescaleIntercept=0))
+    np.testing.assert_array_equal(same.pixels, GREY8)
+
+
 def test_rgb_and_palette_become_luminance() -> None:
     colour = np.zeros((40, 40, 3), np.uint8)
     colour[:] = 200, 100, 50

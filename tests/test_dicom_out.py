@@ -29,7 +29,7 @@ from core.origin import Origin
 from core.report import Decision
 from core.settings import ImageLimits
 from core.study import Mark
-from core.types import BodyPart, Finding, FracturePrediction, Heatmap
+from core.types import BodyPart, Finding, FracturePrediction, Heatmap, MemberPrediction
 from tests.simulated import dataset, dicom, encoded, part10, phantom
 
 SAMPLES = Path(__file__).parent.parent / "samples"
@@ -477,6 +477,24 @@ def test_no_object_is_surer_than_its_probability(
     assert f"probability {words}" in diagnostic_report(sure)["conclusion"]
     state = presentation.presentation_state(sure.views[0], sure, 1)
     assert state is not None and f", {words}. Preliminary" in str(state)
+
+
+def test_a_view_says_why_it_is_doubtful_and_what_is_to_be_checked(elbow: Assessment) -> None:
+    members = (MemberPrediction("ResNet50", 0.97, 0.5), MemberPrediction("Other", 0.03, 0.5))
+    doubtful = FracturePrediction(0.6, Finding.DOUBTFUL, members)
+    [view] = suspected(elbow).views
+    assert view.result.body_part is not None
+    unsure = dataclasses.replace(view.result.body_part, label=BodyPart.ELBOW, probability=0.6)
+    result = dataclasses.replace(view.result, fracture=doubtful, body_part=unsure)
+    torn = dataclasses.replace(elbow, views=(dataclasses.replace(view, result=result),))
+    why = "The networks contradict each other (ResNet50 97 %, Other 3 %)"
+    said = " ".join(sentences(torn.views[0], torn))
+    assert why in said and said.isascii()
+    assert "Please check the body part" in said
+    assert why in str(presentation.presentation_state(torn.views[0], torn, 1))
+    texts = [item for item in structured_report(torn).iterall() if item.keyword == "TextValue"]
+    assert any(why in str(item.value) for item in texts)
+    assert why in str(diagnostic_report(torn))
 
 
 def test_what_has_no_study_is_refused(cascade: Cascade) -> None:

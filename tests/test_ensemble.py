@@ -138,7 +138,11 @@ def test_explain_gives_the_whole_and_of_the_library_the_resnet(members):
     [result] = ensemble.predict(RADIOGRAPHS[:1], HAND)
     heatmap = ensemble.explain(RADIOGRAPHS[0], HAND)
     np.testing.assert_array_equal(heatmap.values, result.heatmap.values)
-    assert ensemble.explain(RADIOGRAPHS[0], HAND, "LayerCAM").values.shape == (6, 6)
+    other = ensemble.explain(RADIOGRAPHS[0], HAND, "Eigen-CAM").values
+    assert other.shape == (6, 6)
+    alone = result.fracture.members[0].probability
+    assert abs(alone - result.fracture.probability) > 1e-4
+    assert other.max() == pytest.approx(alone, abs=1e-6)
 
 
 def test_each_mode_has_its_points_and_its_digest(three):

@@ -63,7 +63,7 @@ def test_by_study_is_what_the_program_says_of_one():
 
 
 def test_by_study_is_combine(cascade):
-    """The very rule of the app: refused views, other parts, ties by sureness, the worse side."""
+    """The very rule of the app: refused views, other parts, the graver part, ties by sureness."""
     rng = np.random.default_rng(3)
     rows = pd.DataFrame(
         {
@@ -75,11 +75,16 @@ def test_by_study_is_combine(cascade):
             "positive": 1.0,
             "probability": rng.random(400),
             "said": rng.choice(["elbow", "elbow", "hand", "rejected"], 400),
+            "shown": rng.random(400),
             "sureness": rng.uniform(0.5, 1, 400),
             "side": rng.choice(["L", "R", ""], 400),
         }
     )
-    studies = evaluate.by_study(rows).set_index("study")
+    rows.loc[rows.said == "elbow", "shown"] = rows.probability
+    release = cascade.release
+    points = {part: release.stages[part].operating_points for part in release.parts}
+    studies = evaluate.by_study(rows, points).set_index("study")
+    assert {*studies.said} >= {"elbow", "hand"}
     for study, views in rows.groupby("study"):
         results = []
         for v in views.itertuples():
@@ -88,16 +93,17 @@ def test_by_study_is_combine(cascade):
                 if v.said != "rejected"
                 else None
             )
-            fracture = FracturePrediction(v.probability, Finding.DOUBTFUL) if named else None
+            fracture = FracturePrediction(v.shown, Finding.DOUBTFUL) if named else None
             reason, side = (None, Origin(v.side)) if named else ("It was refused.", Origin(v.side))
             results.append(
                 ImageResult(v.id, None, reason, "", "", 1.0, named, fracture, origin=side)
             )
-        together = combine(study, results, cascade.release)
+        together = combine(study, results, release)
         assert studies.said[study] == (together.body_part or "rejected")
         if together.body_part == "elbow":
             assert studies.probability[study] == pytest.approx(together.probability)
-    old = evaluate.by_study(rows.drop(columns=["sureness", "side"]))  # as older releases have them
+    missing = ["sureness", "side", "shown"]
+    old = evaluate.by_study(rows.drop(columns=missing))  # as older releases have them
     assert len(old) == len(studies) and old.probability.between(0, 1).all()
 
 

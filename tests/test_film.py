@@ -107,8 +107,24 @@ def test_a_plain_radiograph_passes_as_the_same_object(form):
 
 def test_dicom_is_never_a_photograph():
     radiograph = imaging.decode(dicom(phantom(200, 160)), "a", LIMITS)
-    coloured = replace(radiograph, cast=90.0)
-    assert film.as_seen(coloured) is coloured and not film.suspected(coloured)
+    assert film.as_seen(radiograph) is radiograph and not film.suspected(radiograph)
+    coloured = film.as_seen(replace(radiograph, cast=90.0, exposed=True))
+    assert coloured.photograph is None and coloured.pixels is radiograph.pixels
+
+
+def test_colours_in_a_dicom_file_are_warned_of_as_in_another():
+    grey = np.stack([sample(SAMPLES[1])] * 3, -1)
+    taken = grey.astype(float)
+    taken[..., 2] *= 0.7 + 0.2 * np.random.default_rng(0).random(grey.shape[:2])
+    tinted = np.stack([grey[..., 0], grey[..., 0], np.minimum(255, grey[..., 0] + 5.0)], -1)
+    for colours, warned in ((grey, False), (tinted, False), (taken, True)):
+        pixels = colours.astype(np.uint8)
+        radiograph = imaging.decode(dicom(pixels), "a", LIMITS)
+        seen = film.as_seen(radiograph)
+        assert (film.COLOURED in seen.cautions) == warned == film.suspected(radiograph)
+        same = film.as_seen(imaging.decode(encoded(pixels, "PNG"), "a", LIMITS))
+        assert seen.cautions == same.cautions and seen.photograph is None
+        assert film.as_seen(radiograph, Wish.AS_TAKEN) is radiograph
 
 
 def test_colours_of_all_the_picture_tell_a_photograph_and_marks_on_it_do_not():
@@ -169,7 +185,15 @@ def test_where_no_film_is_clear_it_is_read_as_taken_and_a_reader_may_say_otherwi
     left = film.as_seen(radiograph)
     assert left.photograph == Photograph(None) and left.pixels is radiograph.pixels
     by_reader = film.as_seen(radiograph, Wish.PHOTOGRAPH)
-    assert by_reader.photograph.corners == film.NEARLY_ALL
+    assert by_reader.photograph.corners == film.NEARLY_ALL and by_reader.photograph.guessed
+    assert "no film was clear" in by_reader.notes[-1]
+    again = film.as_seen(radiograph, film.way_of(by_reader.photograph))
+    assert again.photograph.guessed and np.array_equal(again.pixels, by_reader.pixels)
+    asked = _scoring.Session()
+    source = Source("s", "a", lambda: b"a")
+    assert asked.suspected(source, Prepared.of(by_reader))
+    moved = film.as_seen(radiograph, ((0.06, 0.05), (0.95, 0.05), (0.95, 0.95), (0.05, 0.95)))
+    assert not moved.photograph.guessed and not asked.suspected(source, Prepared.of(moved))
 
 
 def test_a_grey_photograph_without_a_header_is_asked_about():

@@ -14,8 +14,15 @@ from streamlit.testing.v1 import AppTest
 from core.registry import Registry
 from core.settings import Settings
 from core.store import Store
-from core.types import BodyPart, Mode
-from pages import _review_asked, _review_said
+from core.types import (
+    BodyPart,
+    Finding,
+    FracturePrediction,
+    ImageResult,
+    MemberPrediction,
+    Mode,
+)
+from pages import _review_asked, _review_said, _study
 from tests import worklist
 from tests.ensembles import with_members
 from tests.test_pages import APP, choice, picture, text, upload
@@ -59,6 +66,17 @@ def test_the_switch_asks_all_networks_and_shows_what_each_says() -> None:
     assert not app.exception
     assert "The networks:" not in text(app)
     assert choice(app, "Heatmap method").value == "Grad-CAM"
+
+
+def test_a_map_of_one_network_says_so_with_what_that_one_says() -> None:
+    members = (MemberPrediction("ResNet50", 0.03, 0.5), MemberPrediction("Other", 0.97, 0.5))
+    fracture = FracturePrediction(0.6, Finding.DOUBTFUL, members)
+    result = ImageResult("a", None, None, "r", "0" * 64, 1.0, fracture=fracture)
+    said = _study._alone(result, "Eigen-CAM")
+    assert "Eigen-CAM shows the ResNet50 alone, which says 3&nbsp;%" in said
+    assert not _study._alone(result, "Grad-CAM")
+    alone = replace(result, fracture=replace(fracture, members=()))
+    assert not _study._alone(alone, "Eigen-CAM")
 
 
 def test_a_part_named_on_review_is_asked_in_the_mode_of_the_study(

@@ -28,9 +28,10 @@ from core import display
 from core.cascade import Cascade
 from core.errors import CascadeError, StoreUnavailable
 from core.explain import hottest
+from core.notes import notes_of
 from core.origin import Origin
+from core.registry import Registry
 from core.settings import ROOT
-from core.study import notes_of
 from core.types import (
     BodyPart,
     BodyPartPrediction,
@@ -590,24 +591,28 @@ def test_json_lines_are_the_public_records() -> None:
     assert json.loads(line) == result().to_json() | {"assessed_as": None}
 
 
-def test_a_saved_picture_says_what_it_is() -> None:
-    said = _downloads.caption(_downloads.Record(result(), BodyPart.ELBOW))
+def test_a_saved_picture_says_what_it_is(weights: Path) -> None:
+    said = _downloads.caption(_downloads.Record(result(), BodyPart.ELBOW), None)
     assert said[0].startswith("elbow (part chosen by the reader): ")
     assert said[-1] == _theme.RESEARCH_ONLY and any("Release" in line for line in said)
     taken = replace(result(), photograph=Photograph(((0, 0), (1, 0), (1, 1), (0, 1))))
-    said = _downloads.caption(_downloads.Record(taken), 2, 3)
+    said = _downloads.caption(_downloads.Record(taken), None, 2, 3)
     assert {"View 2 of 3 alone", "From a photograph, straightened"} < set(said)
     foot = "The header names a foot, and the picture was taken for one of a hand."
     warned = replace(result(), origin=Origin(cautions=(foot,)))
-    said = _downloads.caption(_downloads.Record(warned))
-    assert set(notes_of(warned)) <= set(said) and any(foot in line for line in said)
+    said = _downloads.caption(_downloads.Record(warned), None)
+    assert set(notes_of(warned, None)) <= set(said) and any(foot in line for line in said)
     assert "Release r1" in said
     members = tuple(MemberPrediction(name, 0.8, 0.5) for name in ("ResNet50", "Lite2"))
     joined = replace(result(), fracture=FracturePrediction(0.8, Finding.SUSPECTED, members))
-    said = _downloads.caption(_downloads.Record(joined))
+    said = _downloads.caption(_downloads.Record(joined), None)
     assert "Release r1, ensemble of ResNet50 and Lite2" in said
+    members = (replace(members[0], probability=0.97), replace(members[1], probability=0.03))
+    torn = replace(result(), fracture=FracturePrediction(0.6, Finding.DOUBTFUL, members))
+    said = _downloads.caption(_downloads.Record(torn), Registry.open(weights).find("champion"))
+    assert any("The networks contradict each other" in line for line in said)
     refused = result(reason="Empty.", body_part=None, fracture=None, heatmap=None)
-    assert "probability" not in " ".join(_downloads.caption(_downloads.Record(refused)))
+    assert "probability" not in " ".join(_downloads.caption(_downloads.Record(refused), None))
 
 
 @pytest.mark.parametrize(

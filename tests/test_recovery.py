@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -10,10 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from core import recovery
+from core import recovery, refusals
 from core.cascade import Cascade
 from core.engines.native import TorchEngine
 from core.errors import DeviceUnavailable
+from core.types import Radiograph
 
 BATCH = 8
 
@@ -112,3 +114,42 @@ def test_no_memory_for_the_release_is_said_as_that(weights, monkeypatch):
     monkeypatch.setattr("core.stages.prepare", full)
     with pytest.raises(DeviceUnavailable, match="graphics processor failed"):
         Cascade.load(weights)
+
+
+class NoNumbers(TorchEngine):
+    """Gives no number for a canvas of one grey value."""
+
+    def trunk(self, path, canvases):
+        found = super().trunk(path, canvases).clone()
+        found[torch.from_numpy(np.ptp(canvases, axis=(1, 2)) == 0)] = torch.nan
+        return found
+
+
+def without_numbers(cascade: Cascade, elsewhere=None) -> Cascade:
+    engine = NoNumbers(cascade.device, cascade.release.preprocessing, *cascade.modules)
+    return Cascade(
+        cascade.release, cascade._networks, cascade.device, engine=engine, elsewhere=elsewhere
+    )
+
+
+def test_what_a_card_gives_no_number_for_is_asked_of_the_cpu(cascade, canvases):
+    canvases[1] = 255
+    card = without_numbers(cascade, lambda: cascade)
+    found = card.assess(canvases[:3])
+    assert card.trouble == recovery.ON_CPU
+    expected = cascade.assess(canvases[:3])
+    assert [a.body_part for a in found] == [a.body_part for a in expected]
+
+
+@pytest.mark.parametrize("cpu_too", [False, True])
+def test_what_has_no_number_anywhere_is_refused_alone(cascade, canvases, caplog, cpu_too):
+    canvases[1] = 255
+    expected = cascade.assess(canvases[:3])
+    elsewhere = (lambda: without_numbers(cascade)) if cpu_too else None
+    first, refused, last = without_numbers(cascade, elsewhere).assess(canvases[:3])
+    assert [first.body_part, last.body_part] == [expected[0].body_part, expected[2].body_part]
+    assert (refused.reason, refused.fracture) == (refusals.NO_NUMBER, None)
+    assert "NoNumber" in caplog.text
+    white = Radiograph(np.full((64, 64), 255, np.uint8), "a.png", "0" * 64, "PNG")
+    [result] = without_numbers(cascade, elsewhere).predict([white])
+    assert json.loads(json.dumps(result.to_json(), allow_nan=False))["status"] == "rejected"

@@ -3,29 +3,37 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from core import imaging
 from core.cascade import Cascade
 from core.manifest import Release
+from core.notes import notes_of
 from core.origin import Origin
 from core.registry import Registry
 from core.settings import ImageLimits
 from core.study import combine, group, key_of, named
 from core.types import (
+    NEARLY_ALL,
     BodyPart,
     BodyPartPrediction,
+    Crop,
     Finding,
     FracturePrediction,
+    Heatmap,
     ImageResult,
     MemberPrediction,
+    Photograph,
 )
 from tests import simulated
 from tests.simulated import phantom
 
 HAND, ELBOW = BodyPart.HAND, BodyPart.ELBOW
+_FILES = itertools.count()
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +48,9 @@ def view(
     sure: float = 0.97,
     chosen: BodyPart | None = None,
     origin: Origin | None = None,
+    digest: str = "",
 ) -> ImageResult:
+    """digest: of its file; "" is one of its own."""
     finding = Finding.DOUBTFUL
     if probability is not None:
         finding = (
@@ -52,7 +62,7 @@ def view(
         )
     return ImageResult(
         "a.png",
-        "0" * 64,
+        digest or f"{next(_FILES):064x}",
         "Refused." if probability is None else None,
         "random",
         "1" * 64,
@@ -89,11 +99,27 @@ def test_views_of_another_part_are_left_out_and_said(release: Release) -> None:
     assert study.probability == pytest.approx(0.85)
     assert len(study.counted) == 2 and len(study.views) == 3
     (note,) = study.notes
-    assert "different body parts (hand 2, elbow 1)" in note and "hand alone" in note
+    assert note == (
+        "The views name different body parts (hand suspected, 85 %, 2 views; elbow not suspected, "
+        "10 %, 1 view). The result is that of the hand alone."
+    )
 
 
-def test_one_view_each_the_surer_part_decides(release: Release) -> None:
-    study = combine("s", [view(0.9, sure=0.6), view(0.1, ELBOW, sure=0.99)], release)
+def test_a_suspected_part_is_not_hidden_behind_another(release: Release) -> None:
+    study = combine("s", [view(0.02), view(0.03), view(0.97, ELBOW, sure=0.6)], release)
+    assert (study.body_part, study.finding, study.probability) == (ELBOW, Finding.SUSPECTED, 0.97)
+    assert study.notes[1] == (
+        "The views name different body parts (elbow suspected, 97 %, 1 view; hand not suspected, "
+        "2 %, 2 views). The result is that of the elbow alone."
+    )
+    doubtful = combine("s", [view(0.1), view(0.1), view(0.5, ELBOW)], release)
+    assert (doubtful.body_part, doubtful.finding) == (ELBOW, Finding.DOUBTFUL)
+
+
+def test_of_equal_findings_more_views_decide_then_the_surer_part(release: Release) -> None:
+    study = combine("s", [view(0.75), view(0.75), view(0.97, ELBOW)], release)
+    assert (study.body_part, study.probability) == (HAND, 0.75)
+    study = combine("s", [view(0.2, sure=0.6), view(0.1, ELBOW, sure=0.99)], release)
     assert (study.body_part, study.probability) == (ELBOW, 0.1)
 
 
@@ -109,7 +135,7 @@ def test_a_body_part_that_stage_1_is_not_sure_of_is_to_be_checked(release: Relea
 
 
 def test_a_part_chosen_by_the_reader_is_certain(release: Release) -> None:
-    first, second = view(0.9, ELBOW, sure=0.99), view(0.2, ELBOW, sure=1.0, chosen=HAND)
+    first, second = view(0.1, ELBOW, sure=0.99), view(0.2, ELBOW, sure=1.0, chosen=HAND)
     assert second.part == HAND
     assert combine("s", [first, second], release).body_part == HAND
 
@@ -198,6 +224,8 @@ def test_a_suspected_side_is_not_hidden_behind_a_doubtful_one(release: Release) 
     assert study.notes == (
         "Views of both sides (left doubtful, 80 %; right suspected, 75 %). The result is that of "
         "the right side alone.",
+        "The networks contradict each other on view 1 (ResNet50 99 %, Other 2 %), so the finding "
+        "of that view is doubtful.",
     )
 
 
@@ -209,20 +237,90 @@ def test_a_view_that_names_no_side_counts_on_either(release: Release) -> None:
 
 def test_what_a_file_warns_of_is_said_of_the_study(release: Release) -> None:
     raw = Origin(cautions=("Raw data.",))
-    assert combine("s", [view(0.9, origin=raw)] * 2, release).notes == ("Raw data.",)
+    both = [view(0.9, origin=raw), view(0.9, origin=raw)]
+    assert combine("s", both, release).notes == ("Raw data.",)
     assert combine("s", [view(0.9), view(0.9, origin=raw)], release).notes == ("View 2: Raw data.",)
     refused = view(None, BodyPart.OTHER, origin=raw)
     assert combine("s", [refused], release).notes == ("Raw data.",)
 
 
 def test_frames_that_nobody_looked_at_are_counted(release: Release) -> None:
-    seen = [view(0.9, origin=Origin(frame=n, frames=40)) for n in (1, 2, 3)]
+    file = "f" * 64
+    seen = [view(0.9, origin=Origin(frame=n, frames=40), digest=file) for n in (1, 2, 3)]
     [note] = combine("s", seen, release).notes
     assert note == "Of a file with 40 frames 3 were assessed."
     [note] = combine("s", seen[:1], release).notes
     assert note == "Of a file with 40 frames 1 was assessed."
     copies = [view(0.9, origin=Origin(frames=3))] * 3  # of one file, each looked at once
-    [note] = combine("s", copies, release).notes
+    note = combine("s", copies, release).notes[0]
     assert note == "Of a file with 3 frames 1 was assessed."
-    whole = [view(0.9, origin=Origin(frame=n, frames=2)) for n in (1, 2)]
+    whole = [view(0.9, origin=Origin(frame=n, frames=2), digest=file) for n in (1, 2)]
     assert combine("s", whole, release).notes == ()
+
+
+def test_the_sounder_side_does_not_say_which_part_it_is(release: Release) -> None:
+    """What is sure of the part is a view that does not count."""
+    views = [view(0.9, sure=0.8, origin=Origin("L")), view(0.1, sure=0.99, origin=Origin("R"))]
+    assert combine("s", views, release).notes[0].startswith("Please check the body part")
+
+
+def test_a_picture_that_is_there_twice_counts_once(release: Release) -> None:
+    first, other = view(0.9, digest="a" * 64), view(0.1)
+    copy = dataclasses.replace(first, file="copy.png")
+    study = combine("s", [first, copy, other], release)
+    assert study.probability == pytest.approx(0.5) and study.counted == (first, other)
+    assert "View 2 is the same picture as view 1 and is not counted again." in study.notes
+    frames = [view(p, origin=Origin(frame=n), digest="b" * 64) for n, p in ((1, 0.9), (2, 0.8))]
+    assert len(combine("s", frames, release).counted) == 2
+    refused = view(None, digest="a" * 64)
+    assert combine("s", [refused, first], release).counted == (first,)
+
+
+def torn() -> ImageResult:
+    """A view that the networks contradict each other on."""
+    said = (MemberPrediction("ResNet50", 0.97, 0.5), MemberPrediction("Other", 0.03, 0.5))
+    return dataclasses.replace(view(0.6), fracture=FracturePrediction(0.6, Finding.DOUBTFUL, said))
+
+
+def test_one_view_alone_says_why_it_is_doubtful(release: Release) -> None:
+    said = (
+        "The networks contradict each other (ResNet50 97 %, Other 3 %), so the finding is doubtful."
+    )
+    assert notes_of(torn(), release) == (said,) == combine("s", [torn()], release).notes
+    assert notes_of(torn(), None) == ()  # by whose operating points nobody knows
+    calm = view(0.2)
+    study = combine("s", [torn(), calm], release)
+    assert any("on view 1 (ResNet50 97 %, Other 3 %)" in note for note in study.notes)
+
+
+def test_a_half_that_decides_is_said(release: Release) -> None:
+    stage = dataclasses.replace(release.stages[HAND], operating_points=())
+    bare = dataclasses.replace(release, stages={**release.stages, HAND: stage})
+    said = (
+        "This release has no operating points for the hand: 50 % decides, which was never measured."
+    )
+    assert notes_of(view(0.6), bare) == (said,) == combine("s", [view(0.6)], bare).notes
+    assert notes_of(view(0.6, ELBOW), bare) == ()
+
+
+def test_what_was_cut_off_is_said(release: Release) -> None:
+    def seen(*edges: float) -> ImageResult:
+        heatmap = Heatmap(np.zeros((2, 2), np.float32), "Grad-CAM", Crop(*edges))
+        return dataclasses.replace(view(0.9), heatmap=heatmap)
+
+    most, part = seen(0.0, 0.0, 0.96, 0.98), seen(0.05, 0.2, 0.8, 0.9)
+    assert notes_of(most, release) == ()
+    where = "5 to 80 % of the height, 20 to 90 % of the width"
+    assert notes_of(part, release) == (f"The network saw the limb alone: {where}.",)
+    assert combine("s", [most, part], release).notes == (
+        f"The network saw the limb alone (view 2 {where}).",
+    )
+
+
+def test_a_film_that_was_not_found_is_not_said_to_be_cut_out(release: Release) -> None:
+    guessed = dataclasses.replace(view(0.9), photograph=Photograph(NEARLY_ALL))
+    [note] = notes_of(guessed, release)
+    assert "no film was clear" in note and "cut out" not in note
+    found = dataclasses.replace(view(0.9), photograph=Photograph(((0, 0), (1, 0), (1, 1), (0, 1))))
+    first, second = combine("s", [guessed, found], release).notes
+    assert "(1 of 2 views): the film in it was cut out" in first and "no film" in second

@@ -19,7 +19,7 @@ from core.pipeline import diagnose
 from core.report import StudyReport, paper
 from core.settings import ImageLimits
 from core.study import Mark, combine
-from core.types import BodyPart, Finding, OperatingPoint, Photograph
+from core.types import WHOLE, BodyPart, Crop, Finding, OperatingPoint, Photograph
 from core.words import percent
 from tests.simulated import dicom, encoded, phantom
 
@@ -124,6 +124,21 @@ def test_the_reader_s_decision_is_printed(cascade, tmp_path):
     assert record["decisions"][0]["marks"] == [
         {"view": 0, "x0": 0.1, "y0": 0.2, "x1": 0.3, "y1": 0.4}
     ]
+
+
+def test_what_the_network_saw_is_framed_beside_the_heatmap(cascade):
+    made = study(cascade, "a.png")
+    radiograph, view = made.radiographs[0], made.study.views[0]
+    empty = replace(view.heatmap, values=np.zeros_like(view.heatmap.values), crop=WHOLE)
+    whole, part = (
+        paper._encoded(radiograph, replace(view, heatmap=replace(empty, crop=crop)), True, ())
+        for crop in (WHOLE, Crop(0.25, 0.25, 0.75, 0.75))
+    )
+    before, after = (cv2.imdecode(np.frombuffer(f, np.uint8), 0).astype(int) for f in (whole, part))
+    height, width = before.shape
+    changed = abs(after - before) > 20
+    assert changed[round(0.25 * height), round(0.3 * width) : round(0.7 * width)].mean() > 0.5
+    assert not changed[: round(0.2 * height)].any()
 
 
 def test_a_mark_is_drawn_on_the_picture_without_the_heatmap(cascade):

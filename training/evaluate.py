@@ -15,10 +15,10 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -32,7 +32,14 @@ from core.origin import Origin
 from core.quality import finding_of
 from core.settings import ImageLimits
 from core.study import SIDES, counting, part_of
-from core.types import SURE, BodyPart, BodyPartPrediction, FracturePrediction, ImageResult
+from core.types import (
+    SURE,
+    BodyPart,
+    BodyPartPrediction,
+    FracturePrediction,
+    ImageResult,
+    OperatingPoint,
+)
 from training import metrics
 from training.data import AMBIGUOUS, SIMULATED, split_hash, stage1_class
 from training.phases import BODY_PART
@@ -41,6 +48,7 @@ log = logging.getLogger(__name__)
 
 VIEW, METAL, NO_METAL = "view ", "metal in the picture", "no metal in the picture"
 MEMBER, ENSEMBLE = "member ", "ensemble"
+Points: TypeAlias = Mapping[BodyPart, Sequence[OperatingPoint]]
 FEWEST_OF_A_KIND = 10  # patients; fewer tell nothing of a view or of a body part's name
 
 
@@ -51,12 +59,15 @@ def predict(cascade: Cascade, rows: pd.DataFrame) -> pd.DataFrame:
     ``named`` (the most probable body part, refused or not), ``sureness`` (its probability),
     ``looks_like`` (what an "other" was named, "" if nothing), ``side`` ("L", "R" or "", as the file
     says), ``probability`` (positive, given the
-    true part; NaN for other parts), ``finding``. Of a release with an ensemble, whatever mode it
+    true part; NaN for other parts), ``finding``, ``shown`` (positive, as the cascade says it of the
+    part that it names; NaN where it refuses). Of a release with an ensemble, whatever mode it
     is used in, also what each network says (MEMBER and its name) and what they say together
     (ENSEMBLE).
     """
     bar = tqdm(zip(rows.path, rows.part), total=len(rows), unit="img", mininterval=5)
-    columns = ["said", "named", "sureness", "looks_like", "side", "probability", "finding"]
+    columns = [
+        *("said", "named", "sureness", "looks_like", "side", "probability", "finding", "shown")
+    ]
     scored = [_score(cascade, path, part) for path, part in bar]
     said = pd.DataFrame([s[:-1] for s in scored], columns=columns)
     members = pd.DataFrame([s[-1] for s in scored], index=said.index, dtype=float)
@@ -67,22 +78,25 @@ def predict(cascade: Cascade, rows: pd.DataFrame) -> pd.DataFrame:
 
 def _score(
     cascade: Cascade, path: str, part: str
-) -> tuple[str, str, float, str, str, float, str, dict[str, float]]:
+) -> tuple[str, str, float, str, str, float, str, float, dict[str, float]]:
     """What ``predict`` adds to one picture whose true part is ``part``, in the same order."""
     whole = cascade.in_mode(cascade.release.largest_mode)
     try:
         radiograph = imaging.read(path, ImageLimits())
     except ImageRejected as error:
         log.warning("left out %s: %s", path, error.reason)
-        return "unreadable", "", math.nan, "", "", math.nan, "", {}
+        return "unreadable", "", math.nan, "", "", math.nan, "", math.nan, {}
     stage1 = cascade if whole.release.stages[BODY_PART].ensemble else whole
     [result] = stage1.predict([radiograph])
-    assert result.body_part is not None
+    assert result.body_part is not None, result.reason
     named, sureness = result.body_part.label, result.body_part.probability
     said = named if result.reason is None else "rejected"
     fracture, like, side = result.fracture, result.body_part.looks_like, result.origin.side
+    shown = math.nan
+    if fracture is not None:
+        shown = _in_mode(fracture, cascade.release.stages[named]).probability
     if part not in cascade.release.parts:
-        return said, named, sureness, like, side, math.nan, "", {}
+        return said, named, sureness, like, side, math.nan, "", shown, {}
     if said != part or stage1 is not whole:
         fracture = whole.predict([radiograph], BodyPart(part))[0].fracture
     assert fracture is not None
@@ -91,7 +105,7 @@ def _score(
         members[ENSEMBLE] = fracture.probability
     fracture = _in_mode(fracture, cascade.release.stages[part])
     finding = fracture.finding.value
-    return said, named, sureness, like, side, fracture.probability, finding, members
+    return said, named, sureness, like, side, fracture.probability, finding, shown, members
 
 
 def _in_mode(fracture: FracturePrediction, stage: Stage) -> FracturePrediction:
@@ -103,14 +117,18 @@ def _in_mode(fracture: FracturePrediction, stage: Stage) -> FracturePrediction:
     return FracturePrediction(alone, finding_of(alone, stage.operating_points))
 
 
-def by_study(rows: pd.DataFrame) -> pd.DataFrame:
+def by_study(rows: pd.DataFrame, points: Points | None = None) -> pd.DataFrame:
     """Labelled rows of parts with a model as one row a study, a picture without one its own study.
 
-    What the program says of a study (``core.study``): ``said`` is the part that most views were
-    taken for, "rejected" where none was assessed; the probability is the mean of the views of that
-    part, of the side with the higher one where ``side`` tells both (what each network of an
-    ensemble says is not asked). Where that is another part, or none, it is that of all views, given
-    the part. The label is positive where a view's is; ``recalled``, if there, is a mean.
+    What the program says of a study (``core.study``): ``said`` is the part that leads, "rejected"
+    where none was assessed; the probability is the mean of the views of that part, of the side with
+    the higher one where ``side`` tells both (what each network of an ensemble says is not asked).
+    Where that is another part, or none, it is that of all views, given the part. The label is
+    positive where a view's is; ``recalled``, if there, is a mean.
+
+    points: of each part, for the finding by which a part leads where views name several; without
+    them a half decides. Older rows do not tell what was ``shown`` of a view that was taken for
+    another part: that it has the probability of its own part is the best guess then.
     """
     rows = rows[rows.patient.notna()]
     study = rows.study.astype(object).where(rows.study.notna(), "picture " + rows.id.astype(str))
@@ -122,7 +140,7 @@ def by_study(rows: pd.DataFrame) -> pd.DataFrame:
     views: list[list[_View]] = [[] for _ in range(len(studies))]
     for number, row in zip(groups.ngroup(), rows.itertuples()):
         views[number].append(_view(row))
-    found = [_together(some) for some in views]
+    found = [_together(some, points or {}) for some in views]
     table = pd.DataFrame(found, index=studies.index, columns=["said", "probability"])
     return studies.join(table).reset_index()
 
@@ -136,10 +154,10 @@ class _View:
     result: ImageResult
 
 
-def _together(views: list[_View]) -> tuple[str, float]:
+def _together(views: list[_View], points: Points) -> tuple[str, float]:
     """What the program says of the views of one study: body part, and probability of its own."""
     true, results = views[0].part, [v.result for v in views]
-    part = part_of(results)
+    part = part_of(results, points)
     if part == true:
         results = [r for r in results if r.part == true]
     else:
@@ -149,7 +167,7 @@ def _together(views: list[_View]) -> tuple[str, float]:
 
 
 def _view(row: Any) -> _View:
-    """As far as a study depends on it; older rows have neither sureness nor side."""
+    """As far as a study depends on it; older rows have no sureness, no side and no ``shown``."""
     given = FracturePrediction(float(row.probability), finding_of(row.probability, ()))
     taken, side = row.said != "rejected", getattr(row, "side", "")
     result = ImageResult(
@@ -163,15 +181,17 @@ def _view(row: Any) -> _View:
     )
     if taken:
         named = BodyPartPrediction(BodyPart(row.said), getattr(row, "sureness", 1.0), {})
-        result = replace(result, body_part=named, fracture=given)
+        shown = float(getattr(row, "shown", row.probability))
+        fracture = FracturePrediction(shown, finding_of(shown, ()))
+        result = replace(result, body_part=named, fracture=fracture)
     return _View(BodyPart(row.part), given, result)
 
 
-def levels(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """The rows by image, and by study where any of them names its study."""
+def levels(rows: pd.DataFrame, points: Points | None = None) -> dict[str, pd.DataFrame]:
+    """The rows by image, and by study (see ``by_study``) where any of them names its study."""
     found = {"image": rows}
     if rows.study.notna().any():
-        found["study"] = by_study(rows)
+        found["study"] = by_study(rows, points)
     return found
 
 
@@ -188,19 +208,20 @@ def figures(scored: pd.DataFrame, cascade: Cascade, draws: int = 1000) -> list[d
     """
     release = cascade.release
     kinds = {"all": scored[scored.source != SIMULATED], SIMULATED: _simulated(scored)}
+    points = {part: release.stages[part].operating_points for part in release.parts}
     records: list[dict[str, Any]] = []
     for source, rows in kinds.items():
         records += _stage1(rows, source, draws, release.stages[BODY_PART].classes)
     for part in release.parts:
         for source, chosen in _groups(labelled(scored, part)).items():
-            for level, rows in levels(chosen).items():
+            for level, rows in levels(chosen, points).items():
                 where = (part, source, level)
                 records += _stage2(rows, where, release.stages[part], draws)
                 records += _memoriser(rows, where, draws)
         for source, rows in _kinds(labelled(kinds["all"], part)).items():
             records += _of_kind(rows, part, source, release.stages[part], draws)
     for source, rows in kinds.items():
-        for level, chosen in levels(labelled(rows, *release.parts)).items():
+        for level, chosen in levels(labelled(rows, *release.parts), points).items():
             records += _end_to_end(chosen, source, level, cascade, draws)
     return records
 

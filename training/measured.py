@@ -21,7 +21,7 @@ COMPANIONS = ("heatmaps.json", "robustness.json", "strangers.json", "photographs
 """What the commands so named write beside ``metrics.json``."""
 SHIPPED = (
     "source", "id", "study", "patient", "part", "positive", "said", "sureness", "side", "truth",
-    "looks_like", "probability", "finding", "recalled",
+    "looks_like", "probability", "finding", "shown", "recalled",
 )  # fmt: skip
 """The columns of ``scores.csv`` that go out with a release, as far as there are any."""
 CODED = "#"

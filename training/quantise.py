@@ -80,7 +80,7 @@ def measure(
         for a, b in pairs
         if a.heatmap is not None
         and b.heatmap is not None
-        and a.body_part.label == b.body_part.label
+        and _said(a)[0] == _said(b)[0]
         and np.ptp(a.heatmap.values) > 0
         and np.ptp(b.heatmap.values) > 0
     ]
@@ -99,7 +99,8 @@ def measure(
 
 def _said(found: Assessment) -> tuple[str, str | None, str | None]:
     finding = found.fracture.finding if found.fracture else None
-    return found.body_part.label, found.reason, finding
+    label = found.body_part.label if found.body_part else ""
+    return label, found.reason, finding
 
 
 def _side_by_side(

@@ -18,8 +18,8 @@ from core.display import encoded, to_8_bit
 from core.errors import ImageRejected
 from core.files import write_atomically
 from core.manifest import Release
+from core.notes import notes_of
 from core.settings import ImageLimits
-from core.study import notes_of
 from core.words import percent
 
 SHOWN = 60  # thumbnails of the most suspected
@@ -82,7 +82,8 @@ def _page(tally: _Tally, release: Release, source: Source, limits: ImageLimits) 
     if tally.top:
         yield f"<h2>Most suspected ({len(tally.top)})</h2><div class='grid'>"
         for probability, _, name, record in sorted(tally.top, key=lambda t: (-t[0], -t[1])):
-            yield _figure(probability, record, _thumbnail(source, name, record, limits))
+            small = _thumbnail(source, name, record, limits)
+            yield _figure(probability, record, release, small)
         yield "</div>"
     if tally.reasons:
         yield f"<h2>Not assessed ({tally.reasons.total()})</h2><table>"
@@ -117,13 +118,14 @@ def _histogram(tally: _Tally) -> str:
     )
 
 
-def _figure(probability: float, record: Record, thumbnail: str) -> str:
+def _figure(probability: float, record: Record, release: Release, thumbnail: str) -> str:
     picture = (
         f"<img alt='' src='data:image/jpeg;base64,{thumbnail}'>"
         if thumbnail
         else "Not readable now"
     )
-    told = "".join(f"<br>{escape(said)}" for said in notes_of(result_of(record)))
+    notes = notes_of(result_of(record), release.with_digest(record["release_sha256"]))
+    told = "".join(f"<br>{escape(said)}" for said in notes)
     share = escape(percent(probability))
     return (
         f"<figure><div>{picture}</div><figcaption><b>Suspected, {share}</b>, "

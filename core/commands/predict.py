@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from core.settings import Settings
 
 if TYPE_CHECKING:
+    from core.manifest import Release
     from core.types import ImageResult
 
 HELP = "score files and folders"
@@ -34,7 +35,8 @@ def run(options: argparse.Namespace, settings: Settings) -> int:
     for path in _files(options.paths):
         _, result = read_and_diagnose(cascade, path, settings.limits)
         result = replace(result, file=printable(result.file))
-        print(json.dumps(result.to_json()) if options.json else _sentence(result), flush=True)
+        said = _sentence(result, cascade.release)
+        print(json.dumps(result.to_json()) if options.json else said, flush=True)
     return 0
 
 
@@ -48,17 +50,17 @@ def _files(paths: Sequence[Path]) -> Iterator[Path]:
             yield path
 
 
-def _sentence(result: ImageResult) -> str:
+def _sentence(result: ImageResult, release: Release) -> str:
     """What is said of one input, and after it what a reader must know before trusting that."""
-    from core.study import notes_of
+    from core.notes import notes_of
     from core.words import percent
 
+    notes = notes_of(result, release)
     if result.body_part is None or result.fracture is None or result.reason is not None:
-        return " ".join((f"{result.file}: rejected. {result.reason}", *notes_of(result)))
+        return " ".join((f"{result.file}: rejected. {result.reason}", *notes))
     finding = result.fracture.finding.value.replace("_", " ")
     said = (
         f"{result.file}: {result.body_part.label.words} ({percent(result.body_part.probability)}), "
         f"{finding} ({percent(result.fracture.probability)})"
     )
-    notes = notes_of(result)
     return " ".join((f"{said}.", *notes)) if notes else said

@@ -15,6 +15,7 @@ from core.dicom_out.series import SERIES, device, set_side
 from core.dicom_out.source import Assessment, View, finding_words
 from core.errors import where
 from core.lut import is_inverse
+from core.notes import contradiction, points_of
 from core.words import percent
 
 log = logging.getLogger(__name__)
@@ -86,8 +87,12 @@ def _is_grey(view: View) -> bool:
 
 
 def _annotation(view: View, assessment: Assessment, region: _Outline) -> pr.GraphicAnnotation:
-    probability = view.result.fracture.probability if view.result.fracture else 0.0
-    text = f"{finding_words(view.result).capitalize()}, {percent(probability)}. Preliminary."
+    fracture, part = view.result.fracture, view.result.part
+    probability = fracture.probability if fracture else 0.0
+    said = [f"{finding_words(view.result).capitalize()}, {percent(probability)}."]
+    if fracture and part:
+        said += contradiction(fracture.members, points_of(assessment.release, part))
+    text = " ".join((*said, "Preliminary."))
     header = view.radiograph.header
     rows, columns = stored_size(view.radiograph)
     corner = np.clip(region.max(0), 0.5, [columns - 0.5, rows - 0.5])

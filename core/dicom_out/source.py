@@ -19,6 +19,7 @@ from pydicom.valuerep import DA, TM
 from core.errors import ImageRejected
 from core.lut import lut_data, numbers
 from core.manifest import Release
+from core.notes import notes_of
 from core.operating import POINTS, Performance, performance
 from core.study import SIDES, StudyResult, combine
 from core.types import BodyPart, ImageResult, Radiograph
@@ -272,7 +273,7 @@ def finding_words(result: ImageResult) -> str:
 
 
 def sentences(view: View, assessment: Assessment) -> list[str]:
-    """The result of one view in lines of at most about 100 characters, plain ASCII."""
+    """The result of one view, a sentence or line each, plain ASCII."""
     result, release = view.result, assessment.release
     if result.body_part is None or result.fracture is None or result.reason is not None:
         lines = [f"Not assessed. {result.reason or ''}".strip()]
@@ -286,7 +287,8 @@ def sentences(view: View, assessment: Assessment) -> list[str]:
     signed = assessment.signature
     state = "Signed by a reader." if signed else "Preliminary: not signed by a reader."
     unread = [assessment.unread] if assessment.unread else []
-    return [*lines, *result.origin.cautions, *unread, f"{state} Release {release.id}.", NOTICE]
+    notes = notes_of(result, release, [v.result for v in assessment.views])
+    return [*lines, *notes, *unread, f"{state} Release {release.id}.", NOTICE]
 
 
 def performances(part: BodyPart, release: Release) -> list[Performance]:

@@ -163,6 +163,8 @@ def compare(one: Cascade, other: Cascade, canvases: list[Canvas]) -> Agreement:
 
 
 def _difference(a: Assessment, b: Assessment) -> float:
+    if a.body_part is None or b.body_part is None:  # one that gives no number agrees with none
+        return 1.0
     parts = [abs(p - b.body_part.probabilities[k]) for k, p in a.body_part.probabilities.items()]
     if a.fracture and b.fracture and a.body_part.label == b.body_part.label:
         parts.append(abs(a.fracture.probability - b.fracture.probability))
@@ -172,7 +174,8 @@ def _difference(a: Assessment, b: Assessment) -> float:
 
 
 def _said(found: Assessment) -> tuple[str, str | None]:
-    return found.body_part.label, found.fracture.finding if found.fracture else None
+    label = found.body_part.label if found.body_part else ""
+    return label, found.fracture.finding if found.fracture else None
 
 
 def _samples(cascade: Cascade) -> list[Canvas]:

@@ -22,10 +22,11 @@ from numpy.typing import NDArray
 
 from core.display import to_8_bit
 from core.explain import on_picture, overlay
+from core.focus import inside
 from core.operating import Estimate, Performance, photographed
 from core.report.record import GONE, LIMITS, Decision, StudyReport, how_found
 from core.study import SIDES, Mark, StudyResult, named
-from core.types import BodyPart, Finding, ImageResult, Radiograph
+from core.types import WHOLE, BodyPart, Finding, ImageResult, Radiograph
 from core.words import percent
 
 FONT = "DejaVu"
@@ -41,6 +42,7 @@ GAP = 3.0  # mm
 LONGEST = 80  # characters of a name
 REPLACEMENT = "\ufffd"
 GREY = (90, 90, 90)
+SEEN = (150, 150, 150)  # BGR
 MARK = (255, 208, 127)  # BGR; the colour of marks in the viewer
 VERBS = {True: "agrees", False: "disagrees", None: "asks for a second look"}
 
@@ -282,12 +284,17 @@ def _fonts() -> Path:
 def _encoded(
     radiograph: Radiograph, view: ImageResult, hot: bool, marks: tuple[Mark, ...]
 ) -> bytes:
-    """One picture for the sheet as a JPEG file, with a frame for each mark."""
+    """One picture for the sheet as a JPEG file, with a frame for each mark; with its heatmap, one
+    around what the network saw of it."""
     grey = to_8_bit(radiograph.pixels, PICTURE_SIDE)
     picture: NDArray[np.uint8] = grey
     if hot and view.heatmap is not None:
         coloured = overlay(grey, on_picture(view.heatmap, *grey.shape), OPACITY)
         picture = np.ascontiguousarray(coloured[..., ::-1])
+        if view.heatmap.crop != WHOLE:
+            rows, columns = inside(view.heatmap.crop, *grey.shape)
+            last = columns.stop - 1, rows.stop - 1
+            cv2.rectangle(picture, (columns.start, rows.start), last, SEEN, 1)
     if marks:
         picture = np.repeat(grey[..., None], 3, axis=2)
     height, width = grey.shape

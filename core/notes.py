@@ -1,0 +1,194 @@
+"""What a reader must know of views, a sentence each: of one alone, and of those of a study.
+
+``core.study`` says what follows from putting them together. No sentence has a file's name in it: a
+report without names has these sentences too.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from core.origin import looked_at
+from core.quality import contradict, deciding
+from core.types import BodyPart, Crop, ImageResult, MemberPrediction, OperatingPoint
+from core.words import percent
+
+if TYPE_CHECKING:
+    from core.manifest import Release
+
+LIMB_ALONE = 0.9  # share of the picture; what was cut off from less than that is said
+
+
+def notes_of(
+    view: ImageResult, release: Release | None, beside: Sequence[ImageResult] = ()
+) -> tuple[str, ...]:
+    """What a reader must know of one view, whatever others its study has.
+
+    release: the one that assessed it, in its mode; None where it is not here, and then nothing is
+    said that follows from its operating points. beside: other views that are told with it, frames
+    of its file perhaps.
+    """
+    file = [view, *(v for v in beside if v.sha256 == view.sha256)]
+    told = (*cautions([view]), *frames(file), *photographs([view]))
+    if view.part is None or view.fracture is None:
+        return told
+    of_release: list[str] = []
+    if release is not None:
+        points = points_of(release, view.part)
+        of_release = [*contradiction(view.fracture.members, points), *unmeasured(view.part, points)]
+    return (*told, *unsure([view]), *of_release, *seen([view]))
+
+
+def points_of(release: Release, part: BodyPart) -> tuple[OperatingPoint, ...]:
+    """Of the fracture model of a part; none where the release has no such model."""
+    stage = release.stages.get(part)
+    return tuple(stage.operating_points) if stage else ()
+
+
+def cautions(views: Sequence[ImageResult]) -> list[str]:
+    """What the files say that a reader must know before trusting a result."""
+    by_text: dict[str, list[int]] = {}
+    for number, view in enumerate(views, 1):
+        for caution in view.origin.cautions:
+            by_text.setdefault(caution, []).append(number)
+    said = []
+    for text, numbers in by_text.items():
+        of = f"View {', '.join(map(str, numbers))}: " if len(numbers) < len(views) else ""
+        said.append(of + text)
+    return said
+
+
+def frames(views: Sequence[ImageResult]) -> list[str]:
+    """That nobody looked at some frames of a file."""
+    found = {(v.sha256, v.origin.frame) for v in views if v.body_part is not None}
+    said = []
+    for digest, count in Counter(digest for digest, _ in sorted(found, key=str)).items():
+        total = max(v.origin.frames for v in views if v.sha256 == digest)
+        said += looked_at(count, total)
+    return said
+
+
+def photographs(views: Sequence[ImageResult]) -> list[str]:
+    """That views come from a photograph, and what was done with it."""
+    taken = [v.photograph for v in views if v.photograph is not None]
+    guessed = sum(p.guessed for p in taken)
+    cut = sum(p.corners is not None for p in taken) - guessed
+    of = f" ({{}} of {len(views)} views)" if len(views) > 1 else ""
+    said = []
+    if cut:
+        said.append(f"From a photograph{of.format(cut)}: the film in it was cut out, straightened.")
+    if guessed:
+        said.append(
+            f"From a photograph{of.format(guessed)}: no film was clear in it, so the middle of the "
+            "picture was taken."
+        )
+    if left := len(taken) - cut - guessed:
+        said.append(f"This looks like a photograph{of.format(left)}, and was read as it was taken.")
+    return said
+
+
+def unsure(views: Sequence[ImageResult]) -> list[str]:
+    """That stage 1 took the views that count for their part, and no view of them for sure."""
+    said = [v.body_part for v in views if v.chosen is None and v.body_part is not None]
+    if len(said) < len(views) or any(one.sure for one in said):
+        return []
+    best = max(said, key=lambda one: one.probability)
+    return [
+        f"Please check the body part: the first stage is not sure of it ({best.label.words} "
+        f"{percent(best.probability)})."
+    ]
+
+
+def contradiction(
+    members: Sequence[MemberPrediction], points: Sequence[OperatingPoint]
+) -> list[str]:
+    """Why a finding is doubtful whatever its probability; nothing where it is not for that."""
+    if not contradict([m.probability for m in members], points):
+        return []
+    return [f"The networks contradict each other ({_each(members)}), so the finding is doubtful."]
+
+
+def contradictions(views: Sequence[ImageResult], release: Release) -> list[str]:
+    """The same of views of a study, each of which is told with its own finding."""
+    said = [
+        f"view {number} ({_each(view.fracture.members)})"
+        for number, view in enumerate(views, 1)
+        if view.fracture is not None
+        and view.part is not None
+        and contradiction(view.fracture.members, points_of(release, view.part))
+    ]
+    if not said:
+        return []
+    so = "so the finding of that view" if len(said) == 1 else "so the finding of each"
+    return [f"The networks contradict each other on {', '.join(said)}, {so} is doubtful."]
+
+
+def unmeasured(part: BodyPart, points: Sequence[OperatingPoint]) -> list[str]:
+    """That no threshold of the finding was ever measured."""
+    if deciding(points):
+        return []
+    return [
+        f"This release has no operating points for the {part.words}: 50 % decides, which was never "
+        "measured."
+    ]
+
+
+def seen(views: Sequence[ImageResult]) -> list[str]:
+    """What was cut off before the networks saw a picture, where that is a good deal of it."""
+    crops = {n: v.heatmap.crop for n, v in enumerate(views, 1) if v.heatmap is not None}
+    said = {n: _seen(crop) for n, crop in crops.items() if _share(crop) < LIMB_ALONE}
+    if len(views) == 1:
+        return [f"The network saw the limb alone: {what}." for what in said.values()]
+    each = "; ".join(f"view {n} {what}" for n, what in said.items())
+    return [f"The network saw the limb alone ({each})."] if said else []
+
+
+def copies(views: Sequence[ImageResult]) -> dict[int, int]:
+    """Of each view that is of the same picture as one before it, and assessed as the same part:
+    its position, and that of the first."""
+    first: dict[object, int] = {}
+    found = {}
+    for position, view in enumerate(views):
+        if view.sha256 is not None and view.part is not None:
+            key = (view.sha256, view.origin.frame, view.part)
+            if first.setdefault(key, position) != position:
+                found[position] = first[key]
+    return found
+
+
+def once(views: Sequence[ImageResult]) -> list[ImageResult]:
+    """The views without ``copies``."""
+    again = copies(views)
+    return [view for position, view in enumerate(views) if position not in again]
+
+
+def counted_once(views: Sequence[ImageResult]) -> list[str]:
+    """Which views are ``copies`` of which."""
+    return [
+        f"View {again + 1} is the same picture as view {first + 1} and is not counted again."
+        for again, first in copies(views).items()
+    ]
+
+
+def left_out(views: Sequence[ImageResult]) -> list[str]:
+    """How many views were not assessed; of a single one its own reason says it."""
+    refused = sum(v.part is None for v in views)
+    if not refused or len(views) == 1:
+        return []
+    verb = "was" if refused == 1 else "were"
+    return [f"{refused} of {len(views)} views {verb} not assessed."]
+
+
+def _each(members: Sequence[MemberPrediction]) -> str:
+    return ", ".join(f"{m.name} {percent(m.probability)}" for m in members)
+
+
+def _share(crop: Crop) -> float:
+    return (crop.bottom - crop.top) * (crop.right - crop.left)
+
+
+def _seen(crop: Crop) -> str:
+    top, left, bottom, right = (f"{100 * min(1, max(0, edge)):.0f}" for edge in crop)
+    return f"{top} to {bottom} % of the height, {left} to {right} % of the width"
