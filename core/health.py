@@ -113,8 +113,11 @@ def _pacs(settings: Settings) -> str:
     home = settings.home / "pacs"
     if not (home / "inbox").is_dir() or not (home / "outbox").is_dir():
         return "not used"
-    waiting, resting = Inbox.counts(home / "inbox")
-    unsent, failed = Outbox.counts(home / "outbox")
+    try:
+        waiting, resting = Inbox.counts(home / "inbox")
+        unsent, failed = Outbox.counts(home / "outbox")
+    except OSError as error:
+        return f"what waits could not be counted: {of_disk(error)}"
     to = ", ".join(f"{count} to {name}" for name, count in sorted(unsent.items()))
     return (
         f"{waiting} studies wait to be assessed, {resting} could not be; {unsent.total()} objects "

@@ -652,3 +652,53 @@ def test_wrong_usage_and_failures(weights, tmp_path, capsys):
     ):
         assert main(["--weights", str(weights), "batch", *words]) == 1
         assert sentence in capsys.readouterr().err
+
+
+ADDRESS = "http://user:s3cret@host.example/x?token=s3cret"
+
+
+def test_a_password_is_neither_kept_nor_printed(tmp_path: Path, monkeypatch) -> None:
+    """Nor is another one another source."""
+    local = fill(tmp_path / "in", 5)
+    listed: list[str] = []
+
+    class Served(Folder):
+        def names(self):
+            listed.append("")
+            return super().names()
+
+    monkeypatch.setattr("core.batch.run.source_at", lambda *_: Served(local))
+    out = tmp_path / "out.csv"
+    cut_off(ADDRESS, out)
+    kept = (folder_of(out) / "run.json").read_text()
+    assert "s3cret" not in kept and '"http://host.example/x"' in kept
+    again = ADDRESS.replace("s3cret", "n3w")
+    assert score(again, out, resume=True).done == 5 and len(listed) == 1
+    with pytest.raises(BatchFailed, match=r"http://other\.example/x"):
+        cut_off(ADDRESS, tmp_path / "b.csv")
+        score(ADDRESS.replace("host.", "other."), tmp_path / "b.csv", resume=True)
+
+
+@pytest.mark.parametrize("address", [ADDRESS, "nonsense://user:s3cret@host/x?key=s3cret"])
+def test_no_sentence_about_an_address_has_its_password(address: str, monkeypatch) -> None:
+    core = pytest.importorskip("fsspec.core")
+
+    def refused(_: str) -> None:
+        raise ValueError(f"Protocol not known: {address}")
+
+    class Empty:
+        def find(self, _):
+            return []
+
+        def isdir(self, _):
+            return False
+
+    with monkeypatch.context() as unknown, pytest.raises(BatchFailed) as said:
+        unknown.setattr(core, "url_to_fs", refused)
+        source_at(address)
+    assert "s3cret" not in str(said.value) and "://host" in str(said.value)
+    monkeypatch.setattr(core, "url_to_fs", lambda given: (Empty(), given))
+    remote = source_at(address)
+    with pytest.raises(BatchFailed) as said:
+        list(remote.names())
+    assert "s3cret" not in str(said.value) + remote.label("a.png")

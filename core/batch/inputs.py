@@ -10,6 +10,7 @@ import hashlib
 import logging
 import lzma
 import os
+import re
 import struct
 import time
 import zipfile
@@ -23,6 +24,7 @@ from core import imaging
 from core.errors import BatchFailed, ImageRejected, PathRefused
 from core.roots import resolve
 from core.settings import ImageLimits
+from core.system_files import of_the_system
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +47,7 @@ class Source(Protocol):
     """A folder or an archive: its names in a fixed order, and the bytes of each."""
 
     def names(self) -> Iterator[str]:
-        """Every file that is not hidden, by its path below the source, in order."""
+        """Every file that is not the system's own, by its path below the source, in order."""
 
     def read(self, name: str, limits: ImageLimits) -> bytes:
         """The bytes of one file; raises ImageRejected. Thread-safe."""
@@ -133,7 +135,7 @@ def _below(folder: Path, prefix: str) -> Iterator[str]:
     except OSError as error:
         raise BatchFailed(f"The folder {folder} cannot be read.") from error
     for name, is_folder, leads_to_folder in entries:
-        if name.startswith("."):
+        if of_the_system(f"{name}/" if is_folder else name):
             continue
         if is_folder:
             yield from _below(folder / name, f"{prefix}{name}/")
@@ -154,9 +156,7 @@ class Archive:
     def names(self) -> Iterator[str]:
         """Positions, not names: a damaged archive may hold the same name twice."""
         for position, member in enumerate(self._zip.infolist()):
-            steps = [s for s in member.filename.split("/") if s not in (".", "..")]
-            hidden = any(s.startswith((".", "__MACOSX")) for s in steps)
-            if not member.is_dir() and not hidden:
+            if not member.is_dir() and not of_the_system(member.filename):
                 yield str(position)
 
     def read(self, name: str, limits: ImageLimits) -> bytes:
@@ -200,9 +200,12 @@ class Remote:
 
             self._files, self._root = url_to_fs(address)
         except (ImportError, ValueError) as error:
-            raise BatchFailed(f"Nothing here can read {address}: {error}") from error
+            shown = without_password(address)
+            said = str(error).replace(address, shown)
+            raise BatchFailed(f"Nothing here can read {shown}: {said}") from error
         scheme = address.partition("://")[0]
-        self._place = f"{scheme}://{self._root}"  # as given, it may hold a password
+        root = self._root if "://" in self._root else f"{scheme}://{self._root}"
+        self._place = without_password(root)
 
     def names(self) -> Iterator[str]:
         """Sorted as a local folder; the listing is held in memory, as the service returns it."""
@@ -216,7 +219,7 @@ class Remote:
                 f"The folder at {printable(self._place)} cannot be listed ({type(error).__name__})."
             ) from error
         yield from sorted(
-            (n for n in found if n and not any(s.startswith(".") for s in n.split("/"))),
+            (n for n in found if n and not of_the_system(n)),
             key=lambda n: n.split("/"),
         )
 
@@ -291,6 +294,13 @@ def _answered(request: Callable[[], A]) -> A:
 def absolute(place: str | Path) -> str:
     """The place whatever the current folder is."""
     return str(place) if "://" in str(place) else str(Path(place).absolute())
+
+
+def without_password(address: str) -> str:
+    """An address as it may be kept and shown: without user, password and query. A path stays."""
+    if "://" not in address:
+        return address
+    return re.sub(r"\?.*?(?=::|$)", "", re.sub(r"://[^/?#]*@", "://", address))
 
 
 def printable(name: str) -> str:

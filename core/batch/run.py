@@ -10,7 +10,7 @@ from typing import TextIO
 
 from core.batch import summary, tables
 from core.batch.cluster import RayScorer
-from core.batch.inputs import Source, absolute, source_at
+from core.batch.inputs import Source, absolute, source_at, without_password
 from core.batch.journal import Journal, Record, disk
 from core.batch.progress import Progress
 from core.batch.scoring import Scorer
@@ -73,7 +73,7 @@ def run(order: Order, scorer: Scorer | RayScorer, stop: threading.Event, stream:
 
 def _begin(journal: Journal, order: Order, scorer: Scorer | RayScorer, source: Source) -> None:
     facts: Record = {
-        "source": absolute(order.source),
+        "source": without_password(absolute(order.source)),
         "release": scorer.release.id,
         "release_sha256": scorer.release.sha256,
         "engine": scorer.engine,

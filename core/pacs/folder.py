@@ -76,14 +76,14 @@ class WatchedFolder:
                 log.warning("A file in the watched folder was not taken: %s", refusal.reason)
             self._refused.add(stamp)
         else:
-            later = False
-            self._put(data, path, inbox)
+            later = not self._put(data, path, stamp, inbox)
         if not later:
             self._seen.add(stamp)
             append_event(self._seen_file, {"stamp": stamp})
         return not later
 
-    def _put(self, data: bytes, path: Path, inbox: Inbox) -> None:
+    def _put(self, data: bytes, path: Path, stamp: _Stamp, inbox: Inbox) -> bool:
+        """Whether it is in the inbox; where the disk refuses it, the others are taken."""
         header = imaging.peek(data, self._limits)
         # As from the network: the same object under another name is no second view.
         file = (
@@ -92,7 +92,14 @@ class WatchedFolder:
         # As if the file were a folder: what else lies beside it may be of anybody, and comes later.
         name = printable(str(path.relative_to(self._folder)))
         key = key_of(f"{name}/-", header.study_uid if header else None)
-        inbox.put(key, file, data, instead=True)
+        try:
+            inbox.put(key, file, data, instead=True)
+        except OSError as error:
+            if stamp not in self._refused:  # once, and not with every poll
+                log.error("A file in the watched folder cannot be kept: %s", type(error).__name__)
+            self._refused.add(stamp)
+            return False
+        return True
 
 
 def _digest(name: str) -> str:

@@ -11,7 +11,7 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,6 +27,9 @@ _DIGITS = 24  # of the content's digest, at the beginning of a file's name
 KEEP_SECONDS = 7 * 24 * 3600.0
 """How long a scored study stays: a view that comes late is scored together with the first ones."""
 MAX_ATTEMPTS = 3
+SETTLED = 2.0
+"""Seconds since the last write to a folder, after which its time tells of every further one."""
+LOOKS = 3  # at a folder whose files are being replaced
 T = TypeVar("T")
 
 
@@ -53,6 +56,7 @@ class Inbox:
     def __init__(self, folder: Path, keep: float = KEEP_SECONDS) -> None:
         self._folder, self._keep = folder, keep
         self._damaged: set[Path] = set()
+        self._assessed: dict[str, int] = {}  # what is done, by the time of its folder
         self._lock = threading.Lock()
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         for left in (folder, *(p for p in folder.iterdir() if p.is_dir())):
@@ -83,14 +87,14 @@ class Inbox:
 
         Nor one from so far ahead: the clock was set back since, and a study must not wait for it.
         """
-        for study, newest in _unscored(self._folder, self._damaged):
+        for study, newest in _unscored(self._folder, self._damaged, self._assessed):
             if study.attempts < MAX_ATTEMPTS and abs(time.time() - newest) >= quiet:
                 yield study
 
     @staticmethod
     def counts(folder: Path) -> tuple[int, int]:
         """(studies that wait, studies that rest) in an inbox that another process may work in."""
-        attempts = [study.attempts for study, _ in _unscored(folder, set())]
+        attempts = [study.attempts for study, _ in _unscored(folder, set(), {})]
         resting = sum(n >= MAX_ATTEMPTS for n in attempts)
         return len(attempts) - resting, resting
 
@@ -110,7 +114,8 @@ class Inbox:
         What waits stays, and so does what rests after it failed: it was acknowledged.
         """
         with self._lock:
-            waiting = {study.folder for study, _ in _unscored(self._folder, self._damaged)}
+            found = _unscored(self._folder, self._damaged, self._assessed)
+            waiting = {study.folder for study, _ in found}
             for marker in self._folder.glob(f"*/{_SCORED}"):
                 old = time.time() - marker.stat().st_mtime > self._keep
                 if old and marker.parent not in waiting:
@@ -135,20 +140,56 @@ def alone(home: Path) -> Iterator[None]:
         yield  # the lock ends with the process, however it ends
 
 
-def _unscored(inbox: Path, damaged: set[Path]) -> Iterator[tuple[Arrived, float]]:
+def _unscored(
+    inbox: Path, damaged: set[Path], assessed: dict[str, int]
+) -> Iterator[tuple[Arrived, float]]:
     """Studies with files that were not scored, and when the newest of them came.
 
-    damaged: notes that could not be read, so that each is told of once.
+    damaged: notes that could not be read, so that each is told of once. assessed: folders that were
+    found done, which are not read again until something is written there.
     """
-    for folder in sorted(p for p in inbox.iterdir() if p.is_dir()):
-        files = sorted(p for p in folder.glob("*_*") if not p.name.startswith("."))
-        state, names = _state(folder, damaged), [p.name for p in files]
-        if not files or names == state.get("names"):
-            continue
-        newest = max(p.stat().st_mtime for p in files)
-        again = names != state.get("tried") or newest > (folder / _SCORED).stat().st_mtime
-        attempts = 0 if again else state.get("attempts", 0)
-        yield Arrived(folder, _key(folder, damaged), tuple(names), attempts), newest
+    folders = dict(_folders(inbox))
+    for gone in assessed.keys() - folders.keys():
+        del assessed[gone]
+    for name in sorted(n for n, changed in folders.items() if assessed.get(n) != changed):
+        found = _asked(inbox / name, damaged)
+        if found is not None:
+            yield found
+        # What is written within one tick of the clock leaves the folder's time as it was.
+        elif abs(time.time_ns() - folders[name]) > SETTLED * 1e9:
+            assessed[name] = folders[name]
+
+
+def _folders(inbox: Path) -> Iterator[tuple[str, int]]:
+    """Name and time of last change, in nanoseconds, of each study's folder."""
+    with os.scandir(inbox) as entries:
+        for entry in entries:
+            with suppress(FileNotFoundError):  # removed meanwhile
+                if entry.is_dir():
+                    yield entry.name, entry.stat().st_mtime_ns
+
+
+def _asked(folder: Path, damaged: set[Path]) -> tuple[Arrived, float] | None:
+    """``_waits``, asked again where a corrected object took a file's place in between."""
+    for _ in range(LOOKS):
+        with suppress(FileNotFoundError):
+            return _waits(folder, damaged)
+    return None  # a link that leads nowhere, or a folder that somebody is removing
+
+
+def _waits(folder: Path, damaged: set[Path]) -> tuple[Arrived, float] | None:
+    """A study whose files were not all scored, and when the newest of them came; else None.
+
+    Raises FileNotFoundError where one of them goes meanwhile.
+    """
+    files = sorted(p for p in folder.glob("*_*") if not p.name.startswith("."))
+    state, names = _state(folder, damaged), [p.name for p in files]
+    if not files or names == state.get("names"):
+        return None
+    newest = max(p.stat().st_mtime for p in files)
+    again = names != state.get("tried") or newest > (folder / _SCORED).stat().st_mtime
+    attempts = 0 if again else state.get("attempts", 0)
+    return Arrived(folder, _key(folder, damaged), tuple(names), attempts), newest
 
 
 def _state(folder: Path, damaged: set[Path]) -> dict[str, Any]:
@@ -184,12 +225,13 @@ def _safe(key: str) -> str:
 
 
 def _ending(name: str) -> str:
-    """What follows the content's digest: "_" and the plain characters of a name, at most 80.
+    """What follows the content's digest: "_" and the plain characters of a name, the last 80 bytes.
 
     Where these are not the whole name, a digest of it comes before them: else "Hand (1).png" and
     "Hand [1].png" would be one file.
     """
-    plain = re.sub(r"[^\w.-]+", "-", name)[-80:]
+    # Bytes: a file's name has 255 of them, and a letter up to four.
+    plain = re.sub(r"[^\w.-]+", "-", name).encode()[-80:].decode(errors="ignore")
     whole = hashlib.sha256(name.encode(errors="replace")).hexdigest()[:8]
     return f"_{plain}" if plain == name else f"-{whole}_{plain}"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import shutil
 import ssl
 from collections.abc import Sequence
@@ -28,6 +29,7 @@ from pynetdicom.transport import ThreadedAssociationServer
 
 from core.dicom_out.source import PROGRAM
 from core.errors import where
+from core.pacs.fragments import Fragments
 from core.pacs.inbox import Inbox
 
 log = logging.getLogger(__name__)
@@ -52,6 +54,7 @@ _DROPPED = tuple(
 """Everything else that can be stored: our own replies, key objects, dose reports, CT. A router
 sends them with their study, and stops there, before the next radiograph, where nobody takes them.
 """
+_UID = re.compile(r"[0-9.]{1,64}")
 # PS3.4 table B.2-1 and PS3.7 annex C
 SUCCESS, OUT_OF_RESOURCES, DOES_NOT_MATCH, CANNOT_UNDERSTAND = 0x0000, 0xA700, 0xA900, 0xC000
 
@@ -84,12 +87,18 @@ def serve(door: Door, inbox: Inbox, home: Path) -> ThreadedAssociationServer:
     ae.add_supported_context(Verification)
     for kind in (*_CLASSES, *_DROPPED):
         ae.add_supported_context(kind, _syntaxes())
+    fragments = Fragments(door.max_bytes)
     server = ae.start_server(
         (door.host, door.port),
         block=False,
         ssl_context=door.tls,
         evt_handlers=[
-            (evt.EVT_C_STORE, lambda event: _store(event, door, inbox, home)),
+            (evt.EVT_CONN_OPEN, fragments.opened),
+            (evt.EVT_PDU_RECV, fragments.received),
+            (
+                evt.EVT_C_STORE,
+                lambda event: _store(event, door, inbox, home, fragments.taken(event)),
+            ),
             (evt.EVT_REJECTED, _tell_refused),
         ],
     )
@@ -109,12 +118,20 @@ def _syntaxes() -> Sequence[str]:
     return [s for s in AllTransferSyntaxes if not s.startswith("1.2.840.10008.1.2.4.10")]
 
 
-def _store(event: evt.Event, door: Door, inbox: Inbox, home: Path) -> int:
-    """Write one object; its status. The boundary of one file: nothing may end the association."""
+def _store(event: evt.Event, door: Door, inbox: Inbox, home: Path, whole: bool = True) -> int:
+    """Write one object; its status. The boundary of one file: nothing may end the association.
+
+    whole: False for one that was too large to be gathered.
+    """
     try:
         if shutil.disk_usage(home).free < door.reserve:
             log.error("The disk is nearly full: nothing is accepted.")
             return OUT_OF_RESOURCES
+        if event.context.abstract_syntax in _DROPPED:
+            return SUCCESS
+        if not whole:
+            log.warning("An object was refused: it has more than %d bytes.", door.max_bytes)
+            return CANNOT_UNDERSTAND
         return _write(event, door.max_bytes, inbox)
     except OSError as error:
         log.error("An object could not be written: %s.", type(error).__name__)
@@ -125,8 +142,6 @@ def _store(event: evt.Event, door: Door, inbox: Inbox, home: Path) -> int:
 
 
 def _write(event: evt.Event, max_bytes: int, inbox: Inbox) -> int:
-    if event.context.abstract_syntax in _DROPPED:
-        return SUCCESS
     data = event.encoded_dataset()
     if len(data) > max_bytes:
         return CANNOT_UNDERSTAND
@@ -135,6 +150,8 @@ def _write(event: evt.Event, max_bytes: int, inbox: Inbox) -> int:
     announced = str(getattr(event.request, "AffectedSOPInstanceUID", ""))
     if instance != announced or not study:
         return DOES_NOT_MATCH
+    if not _UID.fullmatch(study):  # PostgreSQL, for one, keeps no text with a NUL in it
+        return CANNOT_UNDERSTAND
     if header.get("Manufacturer") != PROGRAM:  # else our own reply, routed back to us
         # An object that comes again, corrected or compressed, is not a second view.
         inbox.put(study, f"{instance}.dcm", data, instead=True)

@@ -94,7 +94,7 @@ class Outbox:
             one = Waiting(note, str(to), int(attempts), float(next_try), dict(about))
         except FileNotFoundError:  # sent meanwhile
             return None
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             if note not in self._unreadable:  # once, and not with every look
                 log.error(
                     "The note %s in the outbox cannot be read (%s), so its object is not sent.",
@@ -116,7 +116,7 @@ class Outbox:
                 waiting[str(json.loads(note.read_text())["destination"])] += 1
             except FileNotFoundError:  # sent meanwhile
                 continue
-            except (ValueError, KeyError, TypeError):
+            except (OSError, ValueError, KeyError, TypeError):
                 waiting["a destination that cannot be read"] += 1
         return waiting, len(list((folder / "failed").glob("*.json")))
 
@@ -148,12 +148,23 @@ class Outbox:
 
         Where ``tell`` raises, the object stays and is sent again.
         """
-        chosen = due[:batch]
-        results = send(destination, [w.item.read_bytes() for w in chosen])
-        for one, good in zip(chosen, results, strict=True):
+        read = [(one, data) for one in due[:batch] if (data := self._data(one, tell)) is not None]
+        results = send(destination, [data for _, data in read]) if read else []
+        for (one, _), good in zip(read, results, strict=True):
             if good is not None:  # else it is no fault of this one, and tried with the next batch
                 self._arrived(one, tell) if good else self._again(one, tell)
         return sum(map(bool, results))
+
+    def _data(self, one: Waiting, tell: Tell) -> bytes | None:
+        """The boundary of one object: where it cannot be read, that is an attempt at it alone."""
+        try:
+            return one.item.read_bytes()
+        except FileNotFoundError:  # somebody moves it away; its note goes with the next looks
+            return None
+        except OSError as error:
+            log.error("The object %s cannot be read: %s", one.item.name, type(error).__name__)
+            self._again(one, tell)
+            return None
 
     def _arrived(self, one: Waiting, tell: Tell) -> None:
         tell("object.sent", one)

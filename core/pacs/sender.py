@@ -12,6 +12,7 @@ import logging
 import os
 import re
 import ssl
+import urllib.error
 import urllib.parse
 import urllib.request
 import uuid
@@ -32,7 +33,7 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
 )
 
 from core.dicom_out.encoding import read_own
-from core.errors import SettingsInvalid
+from core.errors import SettingsInvalid, where
 
 log = logging.getLogger(__name__)
 Item = TypeVar("Item")
@@ -48,13 +49,16 @@ _PEER = re.compile(
     r"(?P<tls>:tls)?"
 )
 TIMEOUT = 30.0
+MOST_ANSWER = 2**20  # bytes that are read of one
+_DUPLICATE = 0x0111
+"""The archive has this object (PS3.7 annex C): ours are the same each time for the same UID."""
 # Coerced elements, elements ignored: stored all the same (PS3.4 table B.2-1).
-_STORED = (0x0000, 0xB000, 0xB006, 0xB007)
-
+_STORED = (0x0000, 0xB000, 0xB006, 0xB007, _DUPLICATE)
 
 AUTHORIZATION = "BONE_STOW_AUTHORIZATION"
 """Variable of the environment: the header that STOW-RS is sent with, such as ``Bearer …``."""
-_FAILED_SOP_SEQUENCE = "00081198"  # PS3.18 table 10.5.3-2: in the answer, what was not stored
+# PS3.18 section 10.5.3: in the answer, what was not stored, and why.
+_FAILED_SOP_SEQUENCE, _FAILURE_REASON = "00081198", "00081197"
 
 
 @dataclass(frozen=True)
@@ -106,11 +110,11 @@ def send(
     to = peer(destination)
     if to is None:
         return _stow_all(destination, items, tls)
-    return _store(to, [read_own(data) for data in items], calling, tls)
+    return _store(to, items, calling, tls)
 
 
 def _store(
-    to: Peer, items: Sequence[Dataset], calling: str, tls: ssl.SSLContext | None
+    to: Peer, items: Sequence[bytes], calling: str, tls: ssl.SSLContext | None
 ) -> list[bool | None]:
     if to.tls and tls is None:  # never in the clear what was to be encrypted
         log.error("There is no certificate to trust for an encrypted destination.")
@@ -147,8 +151,16 @@ def _in_turn(items: Sequence[Item], send: Callable[[Item], bool | None]) -> list
     return arrived + [None] * (len(items) - len(arrived))
 
 
-def _one(association: Association, item: Dataset) -> bool | None:
-    """One object by C-STORE; None where the association ended."""
+def _one(association: Association, data: bytes) -> bool | None:
+    """One object by C-STORE; None where the association ended. The boundary of one object: one that
+    is empty or damaged on the disk is refused like one that the archive does not take."""
+    try:
+        item = read_own(data)
+        if not (item.SOPClassUID and item.SOPInstanceUID):
+            raise ValueError("no UIDs")
+    except Exception as error:  # noqa: BLE001 - pydicom raises anything on a damaged file
+        log.error("An object that waits to be sent is damaged: %s", where(error))
+        return False
     try:
         status = association.send_c_store(item)
     except (RuntimeError, ValueError) as error:  # the peer went away, or takes no such class
@@ -174,18 +186,44 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         return None
 
 
-def _failed(answer: bytes) -> bool:
-    """Whether it names objects that were not stored; an answer in another form names none."""
+def _refused(answer: bytes) -> list[object]:
+    """Why each object that an answer names was not stored; one in another form names none."""
     try:
-        return bool(json.loads(answer)[_FAILED_SOP_SEQUENCE]["Value"])
+        failed = json.loads(answer)[_FAILED_SOP_SEQUENCE]["Value"]
+        return [_reason(item) for item in failed]
     except (ValueError, LookupError, TypeError):  # Orthanc has the sequence always, empty
-        return False
+        return []
+
+
+def _reason(item: object) -> object:
+    try:
+        return item[_FAILURE_REASON]["Value"][0]  # type: ignore[index]
+    except (LookupError, TypeError):
+        return None
+
+
+def _is_there(status: int, answer: bytes) -> bool:
+    """Whether the archive has the object: it stored it now, or had it already."""
+    refused = _refused(answer)
+    if refused:
+        return all(reason == _DUPLICATE for reason in refused) and status in (200, 202, 409)
+    return status in (200, 202)
 
 
 def _stow_all(url: str, items: Sequence[bytes], tls: ssl.SSLContext | None) -> list[bool | None]:
     handlers = [_NoRedirect(), *([urllib.request.HTTPSHandler(context=tls)] if tls else [])]
     opener = urllib.request.build_opener(*handlers)
     return _in_turn(items, lambda data: _stow(opener, url, data))
+
+
+def _body(error: Exception) -> bytes:
+    """What stands in an answer that urllib raises, which is one too."""
+    if not isinstance(error, urllib.error.HTTPError):
+        return b""
+    try:
+        return error.read(MOST_ANSWER)
+    except (OSError, http.client.HTTPException, ValueError):
+        return b""
 
 
 def _stow(opener: urllib.request.OpenerDirector, url: str, data: bytes) -> bool | None:
@@ -200,12 +238,14 @@ def _stow(opener: urllib.request.OpenerDirector, url: str, data: bytes) -> bool 
     request = urllib.request.Request(url, body, headers, method="POST")
     try:
         with opener.open(request, timeout=TIMEOUT) as answer:
-            stored = answer.status in (200, 202) and not _failed(answer.read(2**20))
+            stored = _is_there(answer.status, answer.read(MOST_ANSWER))
             if not stored:
                 log.warning("The archive did not store an object (HTTP %d).", answer.status)
             return stored
     except (OSError, http.client.HTTPException, ValueError) as error:
         code = getattr(error, "code", None)
+        if code is not None and _is_there(code, _body(error)):
+            return True
         host = urllib.parse.urlsplit(url).hostname
         reason = getattr(error, "reason", error)  # what urllib wrapped
         if isinstance(reason, ssl.SSLCertVerificationError):

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from core.errors import StoreUnavailable, where
+from core.errors import NotStorable, StoreUnavailable, where
 from core.pacs.inbox import Arrived, Inbox
 from core.pacs.outbox import Outbox, Send, Tell, Waiting
 from core.pacs.scoring import Scorer
@@ -33,10 +33,8 @@ def work(
     """Score until ``stop``; each of ``polls`` is called before each look at the inbox."""
     tidy = every(TIDY, inbox.forget_old)
     while not stop.is_set():
-        well = True
+        well = all([_polled(poll) for poll in polls])
         try:
-            for poll in polls:
-                poll()
             for study in inbox.due(quiet):
                 well &= score_one(inbox, scorer, study)
                 if stop.is_set():
@@ -48,6 +46,16 @@ def work(
         stop.wait(PAUSE if well else TROUBLE)
 
 
+def _polled(poll: Callable[[], object]) -> bool:
+    """The boundary of one poll: what arrived is scored whatever becomes of it; False: it failed."""
+    try:
+        poll()
+    except Exception as error:  # noqa: BLE001 - else nothing would ever be scored again
+        _complain("A look beside the inbox failed", error)
+        return False
+    return True
+
+
 def score_one(inbox: Inbox, scorer: Scorer, study: Arrived) -> bool:
     """The boundary of one study: whatever it raises, the next ones are scored.
 
@@ -56,6 +64,9 @@ def score_one(inbox: Inbox, scorer: Scorer, study: Arrived) -> bool:
     """
     try:
         scorer.score(study)
+    except NotStorable as error:
+        _complain("A study could not be put on the worklist", error)
+        inbox.failed(study)
     except (OSError, StoreUnavailable) as error:
         _complain("A study could not be scored for now", error)
         return False
