@@ -260,9 +260,11 @@ def data_sets() -> None:
     if roots:
         _theme.html("<p class='soft'>Below one of these folders:</p>")
         st.code(roots, language=None)
-    for found in known.all():
+    readable = known.all()
+    for found in known.registered():
         what, forget = st.columns([6, 1], vertical_alignment="center")
-        what.text(f"{found.name}   {found.specification}")
+        note = "" if found in readable else "   (away, or not in a folder that may be read here)"
+        what.text(f"{found.name}   {found.specification}{note}")
         forget.button(
             "Forget",
             key=f"forget-{found.name}",

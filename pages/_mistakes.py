@@ -18,6 +18,7 @@ from training.measured import Evaluation, code
 MOST = 12
 A_ROW = 4
 SIDE = 512
+AMBIGUOUS = ""  # in the place of a path
 
 
 def worst(scores: pd.DataFrame, most: int = MOST) -> pd.DataFrame:
@@ -53,8 +54,9 @@ def gallery(chosen: Evaluation) -> None:
 
 def _tile(row: object, path: str | None) -> None:
     with st.container(key=f"mistake-{row.source}-{row.id}"):
-        if path is None:
-            _theme.html("<div class='thumb'>Not on this machine</div>")
+        if not path:
+            why = "Not on this machine" if path is None else "Two data sets have a picture so named"
+            _theme.html(f"<div class='thumb'>{why}</div>")
         else:
             _picture(path)
     label = "positive" if row.positive == 1 else "negative"
@@ -80,19 +82,27 @@ def _picture(path: str) -> None:
 
 
 def _paths(chosen: Evaluation) -> dict[tuple[str, str], str]:
-    """Where the pictures lie, by source and id: of the run's data and the registered."""
+    """Where the pictures lie, by source and id: of the data of the run that was measured, and of
+    the registered; AMBIGUOUS where two of the latter mean two pictures by one name."""
     from pages._configure import registered
 
-    known = [d.specification for d in registered().all()]
+    own: list[str] = []
     if chosen.folder is not None:
         try:
             job = json.loads((chosen.folder.parent / "job.json").read_text(encoding="utf-8"))
-            known = [*job["settings"]["data"], *known]
+            own = [*job["settings"]["data"]]
         except (OSError, ValueError, KeyError):
             pass
+    others = [d.specification for d in registered().all()]
+    return _together(others) | _together(own)
+
+
+def _together(specifications: list[str]) -> dict[tuple[str, str], str]:
+    """A picture of another patient beside a mistake would be worse than none."""
     found: dict[tuple[str, str], str] = {}
-    for specification in dict.fromkeys(known):
-        found = _listed(specification) | found
+    for listed in map(_listed, dict.fromkeys(specifications)):
+        twice = {name for name in listed.keys() & found.keys() if listed[name] != found[name]}
+        found |= listed | dict.fromkeys(twice, AMBIGUOUS)
     return found
 
 

@@ -227,6 +227,41 @@ def test_no_patient_id_of_a_dicom_file_is_kept(folder):
     assert "SECRET" not in data.read(f"folder:{folder}").drop(columns="path").to_csv()
 
 
+def test_a_patient_of_dicom_headers_is_one_whatever_the_folder_is_called(tmp_path):
+    """Two years of one archive: a patient of both was train in one and test in the other."""
+    for year in ("2024", "2025"):
+        for k in range(8):
+            save(tmp_path / year / "elbow" / "normal" / f"{k}.dcm", dicom(k, f"MRN{k}"))
+    rows = data.read_all([f"folder:{tmp_path / year}" for year in ("2024", "2025")])
+    assert rows.patient.nunique() == 8 and rows.patient.str.startswith("dicom/").all()
+    before = rows[rows.source == "2024"].split.tolist()
+    assert len({*before}) > 1 and before == rows[rows.source == "2025"].split.tolist()
+    (tmp_path / "2024").rename(tmp_path / "first")
+    assert data.read(f"folder:{tmp_path / 'first'}").split.tolist() == before
+
+
+def test_inside_of_the_roots_nothing_else_is_read(tmp_path, caplog):
+    """Neither a list elsewhere, nor a picture that a list or a link points to elsewhere."""
+    inside, outside = tmp_path / "inside", tmp_path / "outside"
+    for name in ("inside/a.png", "outside/b.png"):
+        save(tmp_path / name, radiograph(1))
+    (inside / "link.png").symlink_to(outside / "b.png")
+    files = ("a.png", "link.png", "../outside/b.png", str(outside / "b.png"))
+    lines = [f"{k},s,elbow,{file}\n" for k, file in enumerate(files)]
+    for folder in (inside, outside):
+        (folder / "own.csv").write_text("id,source,part,file\n" + "".join(lines))
+    spec = fit.Preprocessing(size=32)
+    assert len(data.load_canvases(data.read(f"manifest:{inside / 'own.csv'}"), spec)[0]) == 4
+    with data.confined([inside]):
+        rows = data.read(f"manifest:{inside / 'own.csv'}")
+        assert len(rows) == 4 and "3 pictures are away, or not in a folder" in caplog.text
+        assert data.load_canvases(rows, spec)[0].id.tolist() == ["0"]
+        assert "3 of 4 pictures could not be read" in caplog.text
+        with pytest.raises(data.DataInvalid, match="not inside a folder that may be read"):
+            data.read(f"manifest:{outside / 'own.csv'}")
+    assert len(data.load_canvases(data.read(f"manifest:{inside / 'own.csv'}"), spec)[0]) == 4
+
+
 @pytest.mark.parametrize("name", ["elbow/maybe/a.png", "elbow/a.png"])
 def test_a_folder_of_another_kind_is_refused(tmp_path, name):
     save(tmp_path / name, radiograph(0))

@@ -242,6 +242,12 @@ def test_a_torn_or_foreign_file_is_no_run(runs: Queue) -> None:
 # --- with real training --------------------------------------------------------------------------
 
 
+@pytest.fixture(autouse=True)
+def _roots(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the tests write may be read."""
+    monkeypatch.setenv("BONE_ROOTS", str(tmp_path_factory.getbasetemp()))
+
+
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> str:
     return f"manifest:{tiny.write(tmp_path_factory.mktemp('data'), each=3)}"

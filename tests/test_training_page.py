@@ -24,6 +24,7 @@ from tests.conftest import random_release
 from tests.permissions import not_permitted
 from tests.test_catalogue import linked
 from training import catalogue, compare, evaluate, measured, plots
+from training.data import DataInvalid
 from training.jobs import Job, Queue, Record, State, datasets, estimate, presets
 from training.jobs.datasets import DataSets
 
@@ -493,3 +494,39 @@ def test_a_session_keeps_its_release_and_is_told_of_the_new_one(shelf: Path) -> 
     press(app, "Use the new release")
     assert app.session_state[_cascade.PINNED] == "second"
     assert "champion now" not in text(app)
+
+
+def test_a_data_set_whose_folder_is_allowed_no_more_is_not_offered(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stays on the list, to be forgotten or to be read again later."""
+    DataSets(home, [tmp_path]).add("drawn", "manifest", str(tiny.write(tmp_path / "d", each=2)))
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.setenv("BONE_ROOTS", str(elsewhere))
+    assert DataSets(home, [elsewhere]).all() == []
+    assert "A run needs a data set" in text(page("training", "New run"))
+    app = page("training", "Data sets")
+    assert any("drawn" in t.value and "not in a folder" in t.value for t in app.text)
+    with pytest.raises(DataInvalid, match="a name that no other one has"):
+        DataSets(home, [elsewhere]).add("drawn", "folder", str(elsewhere))
+    DataSets(home, [elsewhere]).remove("drawn")
+    assert DataSets(home, [tmp_path]).registered() == []
+
+
+def test_no_picture_stands_beside_a_mistake_where_two_may_be_meant(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Two folders of one name, each with its own elbow/normal/1.png."""
+    one, two, three = (("clinic", k) for k in "123")
+    listed = {
+        "folder:/a/clinic": {one: "/a/1.png", two: "/a/2.png"},
+        "folder:/b/clinic": {one: "/b/1.png", three: "/b/3.png"},
+        "manifest:/a/again.csv": {two: "/a/2.png", one: "/a/1.png"},
+    }
+    monkeypatch.setattr(_mistakes, "_listed", listed.__getitem__)
+    found = _mistakes._together([*listed])
+    assert found == {one: _mistakes.AMBIGUOUS, two: "/a/2.png", three: "/b/3.png"}
+    sets = [datasets.DataSet(name, name) for name in listed]
+    monkeypatch.setattr(_configure, "registered", lambda: SimpleNamespace(all=lambda: sets))
+    assert _mistakes._paths(measured.Evaluation("x", {}))[one] == _mistakes.AMBIGUOUS

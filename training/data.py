@@ -9,7 +9,8 @@ A row is one picture:
 ``region``          the data set's own word for the part
 ``positive``        1, 0 or NaN (no label)
 ``positive_means``  "fracture" or "abnormality": not the same, so report by source
-``patient``         ``<source>/<patient>``, so that two data sets cannot mean the same by chance
+``patient``         ``<source>/<patient>``, so that two data sets cannot mean the same by chance;
+                    one whom DICOM headers name is ``dicom/<digest>`` in every folder
 ``study``           of that patient, missing where the data set has none
 ``view``, ``boxes`` where known; boxes as ``x0 y0 x1 y1;…`` in fractions of width and height
 ``hardware``        1 where metal is in the picture (plates, screws), 0 where not, NaN: not known
@@ -23,6 +24,8 @@ import hashlib
 import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +33,8 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from core import imaging
-from core.errors import ImageRejected
+from core import imaging, roots
+from core.errors import ImageRejected, PathRefused
 from core.settings import ImageLimits
 from core.transforms import Preprocessing, framed
 from core.types import Crop, Radiograph
@@ -40,7 +43,7 @@ from training.phases import PARTS as FOCUS
 from training.sources import READERS, SPLITS, DataInvalid, read_manifest, split_of
 
 __all__ = [
-    "AMBIGUOUS", "COLUMNS", "FOCUS", "SIMULATED", "DataInvalid", "gather", "kinds_of",
+    "AMBIGUOUS", "COLUMNS", "FOCUS", "SIMULATED", "DataInvalid", "confined", "gather", "kinds_of",
     "load_canvases", "radiographs", "read", "read_all", "read_manifest", "refuse_leaks",
     "split_hash", "stage1_class",
 ]  # fmt: skip
@@ -56,6 +59,8 @@ AMBIGUOUS = ("mixed", "arm_with_shoulder")
 FEWEST_OF_A_KIND = 10
 # Simulated radiographs may be trained on; every figure on real ones leaves them out.
 SIMULATED = "simulated"
+OUTSIDE = "not in a folder that may be read here"
+_allowed: ContextVar[tuple[Path, ...] | None] = ContextVar("allowed", default=None)
 
 
 def read(specification: str) -> pd.DataFrame:
@@ -78,6 +83,10 @@ def gather(specifications: Sequence[str]) -> pd.DataFrame:
     """The rows as they are, leaks and all: for looking at data. Training takes ``read_all``."""
     _refuse_one_name(specifications)
     rows = pd.concat([_complete(_rows_of(s), s) for s in specifications], ignore_index=True)
+    if (allowed := _allowed.get()) is not None:
+        rows["path"] = [p if _lies_in(p, allowed) else OUTSIDE for p in rows.path]
+        if count := int((rows.path == OUTSIDE).sum()):
+            log.warning("%d pictures are away, or %s: they cannot be read", count, OUTSIDE)
     twice = int(rows.duplicated(["source", "id"]).sum())
     if twice:
         raise DataInvalid(f"{twice} pictures are listed twice, under the same source and id.")
@@ -100,22 +109,50 @@ def _refuse_one_name(specifications: Sequence[str]) -> None:
             )
 
 
+@contextmanager
+def confined(allowed: Sequence[Path]) -> Iterator[None]:
+    """While it lasts nothing but what lies in these folders is read, whatever a list names.
+
+    A data set elsewhere is refused (DataInvalid); a picture elsewhere, which a link or the column
+    ``file`` of a manifest may point to, is one that cannot be read.
+    """
+    token = _allowed.set(tuple(allowed))
+    try:
+        yield
+    finally:
+        _allowed.reset(token)
+
+
+def _lies_in(path: str, allowed: Sequence[Path]) -> bool:
+    try:
+        roots.resolve(Path(path).absolute(), allowed)
+    except PathRefused:
+        return False
+    return True
+
+
 def _rows_of(specification: str) -> pd.DataFrame:
     kind, _, where = specification.partition(":")
     if kind not in READERS or not where:
         raise DataInvalid(f"{specification!r}: expected one of {', '.join(READERS)}, and a path.")
+    if (allowed := _allowed.get()) is not None:
+        try:
+            roots.resolve(where, allowed)
+        except PathRefused as error:
+            raise DataInvalid(f"{specification}: {error}") from error
     return READERS[kind](Path(where))
 
 
 def _complete(rows: pd.DataFrame, specification: str) -> pd.DataFrame:
     """An adapter's rows in the common form, with a patient and a split for each."""
+    by = rows.get("numbered_by", rows.source)
     rows = rows.reindex(columns=list(COLUMNS))
     positive = pd.to_numeric(rows.positive, errors="coerce").astype(float)
     if not (positive.isin((0.0, 1.0)) | rows.positive.isna()).all():
         raise DataInvalid(f"{specification}: a label is neither 1, 0 nor empty.")
     rows["positive"] = positive
     rows["hardware"] = pd.to_numeric(rows.hardware, errors="coerce").astype(float)
-    rows["patient"] = rows.source + "/" + rows.patient.astype(object).fillna(rows.id).astype(str)
+    rows["patient"] = by + "/" + rows.patient.astype(object).fillna(rows.id).astype(str)
     missing = rows.split.isna()
     rows["split"] = rows.split.astype(object)
     rows.loc[missing, "split"] = [split_of(p) for p in rows.patient[missing]]

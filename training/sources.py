@@ -50,6 +50,11 @@ def _columns(table: pd.DataFrame, needed: tuple[str, ...], path: Path) -> None:
 
 
 _TEXT = ("id", "source", "part", "file", "group", "study", "view", "split")
+# By column what says that a value is missing. A patient may be called NA or null.
+_NOTHING = ("", "NA", "N/A", "n/a", "NaN", "nan", "null", "NULL", "None", "<NA>")
+_MISSING = {name: [""] for name in _TEXT} | {
+    name: [*_NOTHING] for name in ("positive", "positive_means", "boxes", "hardware")
+}
 
 # --- manifest:FILE.csv -------------------------------------------------------------------------
 
@@ -62,14 +67,15 @@ def read_manifest(path: Path) -> pd.DataFrame:
     split. Case and blanks around a part do not matter. Rows with several parts ("hand+wrist") are
     left out. Raises DataInvalid where a row has no id, source, part or file.
     """
-    rows = pd.read_csv(path, dtype=dict.fromkeys(_TEXT, str))
+    text = dict.fromkeys(_TEXT, str)
+    rows = pd.read_csv(path, dtype=text, keep_default_na=False, na_values=_MISSING)
     _columns(rows, ("id", "source", "part"), path)
     if rows.empty:
         raise DataInvalid(f"{path} has no rows.")
     for name in (c for c in _TEXT if c in rows):
-        rows[name] = rows[name].str.strip()
+        rows[name] = rows[name].str.strip().replace("", np.nan)
     for name in (c for c in ("id", "source", "part", "file") if c in rows):
-        empty = rows[name].isna() | (rows[name] == "")
+        empty = rows[name].isna()
         if empty.any():
             first = int(np.flatnonzero(empty)[0]) + 2  # as a spreadsheet counts, below the header
             raise DataInvalid(f"{path}, row {first}: the column {name} is empty.")
@@ -222,6 +228,7 @@ def _yolo_boxes(folder: Path, name: str) -> str | None:
 
 # --- folder:DIR --------------------------------------------------------------------------------
 
+DICOM = "dicom"  # numbers the patients whom headers name, whatever folder the files lie in
 _LABELS = {"fractured": 1.0, "normal": 0.0}
 # The number behind a word that says whose it is. A bare "p" may be the projection or the page as
 # well: it counts in a folder's name, and at the start of the name of a file that lies in none.
@@ -235,20 +242,21 @@ def read_folder(folder: Path) -> pd.DataFrame:
     """Pictures in ``<part>/<fractured|normal>/…``, of any supported format, DICOM too.
 
     The patient is, in this order: the Patient ID in the header of a DICOM file (as a digest, so
-    that it stands in no file we write); the number behind "patient", "pat" or "p" in the name of
-    the first folder below the label (``patient0042/a.png``), or behind "patient" or "pat" further
-    below; else that folder's whole name (``0041/p1.png``); of a file in no folder the number
-    behind "patient" or "pat" in its name, or behind a "p" at its start (``p42_2.png``). A file
-    with none of these is a patient of its own. The study is the DICOM study, or the number behind
-    "study" or "s". Files whose name begins with a dot are passed over; every other file counts as
-    a picture.
+    that it stands in no file we write, and the same in every folder); the number behind "patient",
+    "pat" or "p" in the name of the first folder below the label (``patient0042/a.png``), or behind
+    "patient" or "pat" further below; else that folder's whole name (``0041/p1.png``); of a file in
+    no folder the number behind "patient" or "pat" in its name, or behind a "p" at its start
+    (``p42_2.png``). A file with none of these is a patient of its own. The study is the DICOM
+    study, or the number behind "study" or "s". Files whose name begins with a dot are passed over;
+    every other file counts as a picture.
     """
     if not folder.is_dir():
         raise DataInvalid(f"{folder} is not a folder.")
-    rows = [_folder_row(folder, *found) for found in _labelled_files(folder)]
-    if not rows:
+    found = [_folder_row(folder, *one) for one in _labelled_files(folder)]
+    if not found:
         raise DataInvalid(f"{folder} has no pictures in <part>/<fractured|normal>/.")
-    return pd.DataFrame(rows).assign(source=folder.resolve().name, positive_means="fracture")
+    rows = pd.DataFrame(found).assign(source=folder.resolve().name, positive_means="fracture")
+    return rows.assign(numbered_by=rows.numbered_by.fillna(rows.source))
 
 
 def _labelled_files(folder: Path) -> Iterator[tuple[str, float, Path]]:
@@ -275,6 +283,7 @@ def _folder_row(folder: Path, region: str, positive: float, path: Path) -> dict[
         "region": region,
         "positive": positive,
         "patient": patient,
+        "numbered_by": DICOM if header.get("patient") else None,
         "study": header.get("study") or named_study,
         "view": header.get("view"),
     }

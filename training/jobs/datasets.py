@@ -10,11 +10,19 @@ from pathlib import Path
 import pandas as pd
 
 from core import files, roots
+from core.errors import PathRefused
+from core.settings import Settings
 from training import phases
 from training.data import SIMULATED, DataInvalid, gather, split_hash, studies
 from training.sources import READERS, SPLITS
 
 KINDS = tuple(READERS)
+OWN = "datasets"  # the folder in BONE_HOME of the lists that the program makes itself
+
+
+def allowed(settings: Settings) -> tuple[Path, ...]:
+    """The folders that a run of the page may read lists and pictures from."""
+    return (*settings.roots, settings.home / OWN, settings.home / "images")
 
 
 @dataclass(frozen=True)
@@ -31,19 +39,32 @@ class DataSets:
     def __init__(self, home: Path, allowed: Sequence[Path]) -> None:
         """allowed: the folders that may be read (``Settings.roots``)."""
         self._path, self._allowed = home / "datasets.json", tuple(allowed)
+        self._own = home / OWN
 
     def all(self) -> list[DataSet]:
         """Those that are registered and still lie in an allowed folder."""
+        return [d for d in self.registered() if self._may_be_read(d)]
+
+    def registered(self) -> list[DataSet]:
+        """All of them, also those that may not be read any more, or are away."""
         try:
             found = [DataSet(**d) for d in json.loads(self._path.read_text(encoding="utf-8"))]
         except FileNotFoundError:
             return []
         return found
 
+    def _may_be_read(self, found: DataSet) -> bool:
+        where = found.specification.partition(":")[2]
+        try:
+            roots.resolve(where, (*self._allowed, self._own))
+        except PathRefused:
+            return False
+        return True
+
     def add(self, name: str, kind: str, path: str) -> DataSet:
         """Register a folder or list; raises PathRefused or DataInvalid with one sentence."""
         name = name.strip()
-        known = self.all()
+        known = self.registered()
         if not name or any(d.name == name for d in known):
             raise DataInvalid("A data set needs a name that no other one has.")
         found = DataSet(name, f"{kind}:{roots.resolve(path.strip(), self._allowed)}")
@@ -58,15 +79,15 @@ class DataSets:
 
         manifest: the text of a manifest.csv whose column ``file`` says where the pictures lie.
         """
-        path = self._path.parent / "datasets" / f"{name}.csv"
+        path = self._own / f"{name}.csv"
         found = DataSet(name, f"manifest:{path.absolute()}")
         files.write_atomically(path, lambda p: p.write_text(manifest, encoding="utf-8"))
-        self._write([*(d for d in self.all() if d.name != name), found])
+        self._write([*(d for d in self.registered() if d.name != name), found])
         return found
 
     def remove(self, name: str) -> None:
         """Forget it; nothing of the data is touched."""
-        self._write([d for d in self.all() if d.name != name])
+        self._write([d for d in self.registered() if d.name != name])
 
     def _write(self, sets: Sequence[DataSet]) -> None:
         files.write_json(self._path, [asdict(d) for d in sets])
@@ -86,7 +107,7 @@ class Overview:
 
     sources: pictures by source and split, patients, studies. labels: pictures by part, source and
     label. crossing: patients who are in more than one split. complete: by split the parts that
-    have positives and negatives.
+    have positives and negatives. known: by split all its parts.
     """
 
     pictures: int
@@ -96,6 +117,7 @@ class Overview:
     labels: pd.DataFrame
     crossing: int
     complete: dict[str, tuple[str, ...]]
+    known: dict[str, tuple[str, ...]]
 
     def problems(self, only: str = "") -> list[str]:
         """A sentence for each thing that a run would refuse; only: as in ``training.fit``."""
@@ -106,6 +128,10 @@ class Overview:
             if missing := [p for p in phases.needed(only) if p not in complete]:
                 names = ", ".join(missing)
                 found.append(f"The split {split} lacks positives or negatives of: {names}.")
+        for split, parts in self.known.items():
+            if only == phases.BODY_PART and not {*parts} & {*phases.PARTS}:
+                names = ", ".join(phases.PARTS)
+                found.append(f"The split {split} has no radiograph of: {names}.")
         return found
 
 
@@ -117,6 +143,8 @@ def overview(sets: Sequence[DataSet]) -> Overview:
     sources["patients"] = by_source.patient.nunique()
     sources["studies"] = studies(rows)
     words = rows.positive.map({1.0: "positive", 0.0: "negative"}).fillna("no label")
+    real = rows[rows.source != SIMULATED]
+    counted = {"train": rows[rows.split == "train"], "val": real[real.split == "val"]}
     keys = [rows.part, rows.source, words.rename("label")]
     labels = pd.crosstab(keys, rows.split).reindex(columns=list(SPLITS), fill_value=0)
     return Overview(
@@ -126,16 +154,11 @@ def overview(sets: Sequence[DataSet]) -> Overview:
         sources.reset_index(),
         labels.reset_index(),
         int((rows.groupby("patient").split.nunique() > 1).sum()),
-        _complete(rows),
+        {split: _complete(here) for split, here in counted.items()},
+        {split: tuple(map(str, here.part.unique())) for split, here in counted.items()},
     )
 
 
-def _complete(rows: pd.DataFrame) -> dict[str, tuple[str, ...]]:
-    found = {}
-    for split in ("train", "val"):
-        here = rows[(rows.split == split) & rows.positive.notna()]
-        if split == "val":
-            here = here[here.source != SIMULATED]
-        kinds = here.groupby("part").positive.nunique()
-        found[split] = tuple(str(p) for p in kinds.index[kinds == 2])
-    return found
+def _complete(rows: pd.DataFrame) -> tuple[str, ...]:
+    kinds = rows[rows.positive.notna()].groupby("part").positive.nunique()
+    return tuple(str(p) for p in kinds.index[kinds == 2])
