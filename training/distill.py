@@ -11,6 +11,7 @@ The result is a torchvision ResNet50 state dict for ``fit --init``.
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import Mapping
@@ -30,7 +31,7 @@ from core.network import Branch, Trunk, channels_last, split_state_dict
 from core.transforms import Preprocessing, to_tensor
 from training import initial, probe
 from training.augment import expose
-from training.data import FOCUS, SIMULATED, load_canvases, read_all
+from training.data import FOCUS, SIMULATED, DataInvalid, load_canvases, read_all
 from training.duplicates import ROWS, settle_once
 from training.model import FrozenStages
 from training.precision import autocast
@@ -43,6 +44,7 @@ POOLED_WEIGHT = 0.5
 LABEL_WEIGHT = 0.5
 FEWEST_OF_A_PART = 10
 VALIDATED = (*FOCUS, "forearm", "humerus", "leg")
+FREE = ("data", "out", "passes", "minutes_between_checkpoints")  # may change when a run goes on
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ class Student(FrozenStages):
         super().__init__()
         self.first = freeze
         self.trunk, self.branch = Trunk(), Branch(parts)
-        widths = (256, 512, 1024, 2048)
+        widths = (*self.trunk.channels, self.branch.fc.in_features)
         self.taps = nn.ModuleList(nn.Conv2d(w, c, 1) for w, c in zip(widths[freeze:], channels))
         self.pooled = nn.Linear(widths[-1], pooled)
         self.positive = nn.Linear(widths[-1], parts)
@@ -191,8 +193,9 @@ class Distillation:
         torch.manual_seed(settings.seed)
         self.settings, self.out = settings, Path(settings.out)
         self.spec = Preprocessing(size=settings.size, focus=bool(settings.focus))
-        files.write_json(self.out / "config.json", asdict(settings))
+        self._refuse_another()
         rows = settle_once(read_all(settings.data), self.out / ROWS)
+        files.write_json(self.out / "config.json", asdict(settings))
         counts = rows[rows.split == "train"].part.value_counts()
         self.parts = sorted(counts[counts >= FEWEST_OF_A_PART].index)
         rows = rows[rows.part.isin(self.parts)]
@@ -221,6 +224,19 @@ class Distillation:
         self.done = 0
         self._terms: list[dict[str, float]] = []
         self._start()
+
+    def _refuse_another(self) -> None:
+        """Raise DataInvalid where the folder holds a run that was trained with other settings."""
+        path = self.out / "config.json"
+        if not (path.exists() and (self.out / "checkpoint.pt").exists()):
+            return
+        known = json.loads(path.read_text(encoding="utf-8"))
+        for name, value in asdict(self.settings).items():
+            if name not in FREE and known.get(name, value) != value:
+                raise DataInvalid(
+                    f"{self.out} holds a run with {name} {known[name]}, not {value}; give another "
+                    "--out."
+                )
 
     def _start(self) -> None:
         """From the run's own checkpoint, else from ``init``, else from nothing."""

@@ -10,12 +10,10 @@ processes do this together (``training.distributed``).
 from __future__ import annotations
 
 import copy
-import json
 import logging
 import math
 import time
-import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -31,14 +29,9 @@ from core import device as devices
 from core.network import Branch, channels_last
 from core.transforms import Preprocessing
 from core.types import BodyPart
-from training import curves, distributed, initial, precision, sampling, strangers
+from training import config, curves, distributed, initial, precision, sampling, strangers
 from training.augment import vary
-from training.data import (
-    DataInvalid,
-    kinds_of,
-    read_all,
-    split_hash,
-)
+from training.data import FOCUS, DataInvalid, kinds_of, read_all, split_hash
 from training.duplicates import ROWS, settle_once
 from training.model import Joint, JointNetwork
 from training.phase import Phase, PhaseState, Sampler, rate
@@ -58,9 +51,6 @@ from training.validate import Validation
 log = logging.getLogger(__name__)
 
 _OTHERWISE = 0x2545F491  # makes of a view's seed that of another view of the same picture
-
-KEPT = ("arch", "init", "only", "size", "focus", "split_sha256")
-"""What a run that goes on has as it began; rates and numbers of pictures may be others."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +133,7 @@ class Run:
             raise DataInvalid(f"A batch of {settings.batch} leaves a process without a picture.")
         self.settings = settings
         self.folder, self.stop = Path(settings.out), stop
-        self._refuse_another(asdict(settings))
+        config.refuse_another(self.folder, asdict(settings))
         self.status = Status(self.folder, distributed.first())
         self.device = devices.choose(settings.device)
         self.passes = passes(asdict(settings))
@@ -181,6 +171,8 @@ class Run:
                 )
             if pictures.rows.empty:
                 raise DataInvalid(f"The split {split} has no radiograph to learn from.")
+            if self.settings.only == BODY_PART and not pictures.rows.part.isin(FOCUS).any():
+                raise DataInvalid(f"The split {split} has no radiograph of: {', '.join(FOCUS)}.")
 
     def _rows(self) -> pd.DataFrame:
         """All rows but those that are in two splits; settled once, as it reads every picture.
@@ -188,32 +180,13 @@ class Run:
         rows, listed = read_all(self.settings.data), self.folder / ROWS
         if distributed.first():
             files.remove_leftovers(self.folder)
-            self._write_config(rows)
+            config.write(self.folder, asdict(self.settings), split_hash(rows))
         if self.settings.only not in ("", BODY_PART):
             rows = rows[(rows.part == self.settings.only) & rows.positive.notna()]
         if distributed.first():
             settle_once(rows, listed, self.settings.duplicates)
         distributed.wait()
         return settle_once(rows, listed)
-
-    def _refuse_another(self, made: Mapping[str, Any]) -> None:
-        """Raise DataInvalid where the folder holds a run that this one cannot go on with."""
-        path = self.folder / "config.toml"
-        known = tomllib.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        for name in KEPT:
-            if name in made and known.get(name, made[name]) != made[name]:
-                raise DataInvalid(
-                    f"{self.folder} holds a run with {name} {known[name]}, not {made[name]}; give "
-                    "another --out."
-                )
-
-    def _write_config(self, rows: pd.DataFrame) -> None:
-        split = split_hash(rows)
-        self._refuse_another({"split_sha256": split})
-        lines = [f"{k} = {json.dumps(v)}" for k, v in asdict(self.settings).items()]
-        lines.append(f'split_sha256 = "{split}"')
-        text = "\n".join(lines) + "\n"
-        files.write_atomically(self.folder / "config.toml", lambda p: p.write_text(text))
 
     def fit(self) -> Path:
         """All phases, from the last checkpoint; returns the path of ``networks.pt``."""

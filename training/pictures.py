@@ -241,9 +241,9 @@ def figures_of(logits: Logits, pictures: Pictures) -> dict[str, float]:
             focus = rows.part.isin(FOCUS).to_numpy()
             chosen = collapse(values).argmax(1).numpy()
             truth = pictures.body_part.clamp(max=len(FOCUS)).numpy()
-            result[name] = accuracy(truth[focus], chosen[focus])
             stranger = (rows.part == strangers.KIND).to_numpy()
-            groups = {"other": ~focus & ~stranger & (truth >= 0), strangers.KIND: stranger}
+            others = {"other": ~focus & ~stranger & (truth >= 0), strangers.KIND: stranger}
+            groups = {name: focus} | others
             for kind, here in groups.items():
                 if here.any():
                     result[kind] = accuracy(truth[here], chosen[here])

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Validation:
     """The validation split. real: radiographs and, for stage 1, strangers. simulated: fractures of
-    the cascade's parts, which have figures of their own, never mixed into those on radiographs.
+    the cascade's parts, which have figures of their own, never mixed into those on radiographs, and
+    choose nothing beside them.
     """
 
     real: Pictures
@@ -56,8 +57,8 @@ class Validation:
     def score(self, phase: Phase, module: nn.Module) -> tuple[dict[str, float], float]:
         """Figures by name, and the mean of those that count. module: in evaluation mode.
 
-        Simulated fractures count, else the weights that never learned of them would always be
-        kept. So does, with ``steady``, how far the answers move when a border is cut off.
+        Simulated fractures count of a part without radiographs to tell. So does, with ``steady``,
+        how far the answers move when a border is cut off.
         """
         real = self.real.relevant(phase.heads)
         figures = figures_of(self._logits(phase, module, real.canvases, phase.heads), real)
@@ -70,7 +71,7 @@ class Validation:
             logits = self._logits(phase, module, simulated.canvases, findings)
             shown = figures_of(logits, simulated)
             figures |= {f"{SIMULATED}_{k}": v for k, v in shown.items()}
-            counted += [f"{SIMULATED}_{k}" for k in shown]
+            counted += [f"{SIMULATED}_{k}" for k in shown if k not in figures]
         score = float(np.mean([v for k, v in figures.items() if k in counted]))
         if findings and self.settings.steady:
             shown = self._moved(phase, module, self.real.relevant(findings), findings)
