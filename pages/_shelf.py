@@ -294,4 +294,16 @@ def _added(how: Callable[[], str]) -> None:
     except (CascadeError, OSError) as error:
         st.session_state[_theme.REFUSED] = _theme.sentence(error)
         return
-    st.session_state["done"] = f"{escape(release)} was added. It can be promoted now."
+    said = [f"{release} was added. It can be promoted now.", *_lost(release)]
+    st.session_state["done"] = escape(" ".join(said))
+
+
+def _lost(release: str) -> list[str]:
+    """What the champion has and this one has not, in sentences."""
+    from core.registry import Registry
+
+    weights = Settings.from_environment().weights
+    try:
+        return catalogue.lost(weights, Registry.open(weights).find(release))
+    except CascadeError:  # the list says what is wrong with it
+        return []

@@ -8,7 +8,7 @@ from core.errors import WeightsInvalid
 from core.registry import Registry
 from core.settings import Settings
 from pages import _figures, _mistakes, _theme
-from training.measured import Evaluation, evaluations
+from training.measured import Evaluation, caution, evaluations
 
 LEAD = "Every figure with its interval, by image and by study, on the split that it names."
 
@@ -46,6 +46,8 @@ def _about(chosen: Evaluation) -> None:
         f"{str(m.get('release_sha256'))[:12]}, {m.get('device')}; 95 % intervals from "
         f"{m.get('draws')} bootstrap draws over patients.</p>"
     )
+    if warning := caution(m):
+        _theme.notice(warning)
 
 
 VIEWS = {

@@ -14,7 +14,8 @@ import pytest
 
 from core.transforms import Preprocessing
 from tests import tiny
-from training import baseline, duplicates, joint, measured, quantise, screen
+from training import baseline, duplicates, joint, measured, quantise, scoring, screen
+from training.__main__ import main
 from training.data import DataInvalid, read_all
 
 COPIED = {"train_hand_1_0": "test_hand_1_0", "val_hand_1_0": "test_hand_1_1"}
@@ -65,7 +66,7 @@ def test_the_yardstick_is_fitted_on_what_fit_takes(data, monkeypatch):
     )
     lite2 = SimpleNamespace(compile=lambda: None)
     monkeypatch.setattr(baseline, "Lite2", lambda size: lite2)
-    monkeypatch.setattr(baseline, "_fitted", stop)
+    monkeypatch.setattr(baseline.regression, "fitted", stop)
     with pytest.raises(Enough):
         baseline.figures(read_all([data]), "test", draws=5)
     trained, held = seen
@@ -148,3 +149,38 @@ def test_int8_is_judged_on_real_pictures_of_no_test_patient(data, monkeypatch, t
     with pytest.raises(DataInvalid, match="no pictures of both"):
         nothing = read_all([data]).query("split == 'test'")
         quantise.run(SimpleNamespace(release=release), nothing, tmp_path, 9, 0)
+
+
+def test_the_yardstick_leaves_out_what_the_data_has_too_little_of(data, monkeypatch, caplog):
+    """A data set of hands and one elbow ended the whole evaluation."""
+    rows = read_all([data])
+    others = rows.id.isin(["test_elbow_1_1", "train_leg_0_0", "train_leg_0_1"])
+    some = rows[(rows.part == "hand") | others]
+    rng = np.random.default_rng(0)
+    monkeypatch.setattr(baseline, "features", lambda r, _: (r, rng.random((len(r), 4))))
+    monkeypatch.setattr(baseline, "Lite2", lambda size: SimpleNamespace(compile=lambda: None))
+    monkeypatch.setattr(baseline, "settle", lambda r: r)
+    found = baseline.figures(some, "test", draws=5)
+    assert {(f["part"], f["metric"]) for f in found} == {("all", "accuracy"), ("hand", "auroc")}
+    assert "the elbow is left out" in caplog.text and "the shoulder is left out" in caplog.text
+    assert baseline.figures(some[some.split == "test"], "test", draws=5) == []
+    one = some[some.part == "hand"]
+    assert [f["part"] for f in baseline.figures(one, "test", draws=5)] == ["hand"]
+
+
+def test_the_figures_are_written_before_the_yardstick_is_measured(
+    data, weights, tmp_path, monkeypatch, capsys
+):
+    def broken(*_: Any) -> None:
+        assert (tmp_path / "out" / "report.html").exists()
+        raise DataInvalid("nothing to fit it on")
+
+    scored = read_all([data]).query("split == 'test' and part == 'hand'")
+    monkeypatch.setattr(scoring, "read_all", lambda _: scored)
+    monkeypatch.setattr(baseline, "figures", broken)
+    words = ["evaluate", "--data", data, "--split", "test", "--weights", str(weights)]
+    words += ["--device", "cpu", "--draws", "5", "--baseline", "lite2"]
+    assert main([*words, "--out", str(tmp_path / "out")]) == 1
+    printed = capsys.readouterr()
+    assert "nothing to fit it on" in printed.err and "fracture" in printed.out
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["figures"]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pandas as pd
@@ -12,14 +13,24 @@ import pytest
 import torch
 
 from core.errors import WeightsInvalid
-from core.manifest import FOCUSED, Release
+from core.manifest import FOCUSED, Ensemble, Member, Release
 from core.registry import Registry
 from core.transforms import Preprocessing
 from tests import small, tiny
 from tests.conftest import random_release
-from training import candidate, fit, initial, metrics, validate
+from training import (
+    candidate,
+    catalogue,
+    finetuned,
+    fit,
+    initial,
+    metrics,
+    release,
+    validate,
+)
+from training.catalogue import ReleaseRefused
 from training.data import DataInvalid
-from training.jobs import Job, Record
+from training.jobs import Job, Record, datasets, work
 
 BRANCHES = ("body_part", "elbow", "hand", "shoulder")
 
@@ -48,8 +59,6 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
         }
         stage |= {"trunk": "own/trunk.safetensors", "branch": path, "temperature": 1.5}
     entry |= {"id": "own", "training_data": {"split_sha256": "ab", "commands": ["the first"]}}
-    from training import release
-
     release.write(folder, entry, {p: release.half(t) for p, t in made.items()})
     return folder
 
@@ -248,8 +257,69 @@ def test_what_cannot_be_fine_tuned_is_one_sentence(
 
 
 def test_progress_counts_the_one_phase(settings: fit.Settings, tmp_path: Path) -> None:
-    from dataclasses import asdict
-
     status = {"state": "running", "phase": "elbow", "seen": 16, "speed": 8.0}
     record = Record(tmp_path, Job("x", asdict(settings)), status, None, True)
     assert (record.passes, record.seen) == (32, 16)
+
+
+def test_a_branch_that_calibration_refuses_is_no_candidate(
+    settings: fit.Settings, shelf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor what an interrupted calibration leaves; nothing of either can be added or promoted."""
+    run, task = Path(settings.out), Job("x", asdict(settings), task="evaluate:test")
+    fit.Run(replace(settings, branch_passes=16, validations=1)).fit()
+    worthless = metrics.Estimate(0.5, 0.3, 0.7, 8)
+    monkeypatch.setattr(metrics, "bootstrap", lambda *a, **k: worthless)
+    for _ in range(2):  # the second evaluation found the first one's files
+        with pytest.raises(DataInvalid, match="no better than chance"):
+            work._evaluate(run, task)
+        assert not (run / "candidate").exists() and not candidate.is_whole(run)
+    (run / "candidate.part").rename(run / "candidate")  # as an earlier version left it
+    assert not candidate.is_whole(run)
+    with pytest.raises(ReleaseRefused, match="no operating points of: elbow"):
+        catalogue.add_run(run, shelf)
+    with pytest.raises(ReleaseRefused, match="no operating points of: elbow"):
+        release.promote(run, shelf, "champion")
+
+
+def test_a_release_without_operating_points_is_not_promoted(shelf: Path, tmp_path: Path) -> None:
+    weights = tmp_path / "weights"
+    shutil.copytree(shelf, weights)
+    manifest = json.loads((weights / "manifest.json").read_text())
+    manifest["aliases"] = {"champion": "random"}
+    del manifest["releases"][1]["stages"]["hand"]["operating_points"]
+    (weights / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ReleaseRefused, match="own has no operating points of: hand"):
+        catalogue.promote(weights, "own")
+
+
+def test_what_belongs_to_a_whole_cascade_is_refused_of_one_branch(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text('only = "elbow"\n')
+    for asked in ({"size": 64}, {"flip_average": True}):
+        with pytest.raises(DataInvalid, match="are for a whole cascade"):
+            candidate.build(tmp_path, "tuned", **asked)
+
+
+def test_stage_1_needs_supported_parts_to_choose_on(settings: fit.Settings, tmp_path: Path) -> None:
+    """Without any its score was no number, and what it began with was kept."""
+    path = tiny.write(tmp_path / "data", each=2)
+    rows = pd.read_csv(path)
+    rows[(rows.split != "val") | (rows.part == "leg")].to_csv(path, index=False)
+    changed = replace(settings, data=(f"manifest:{path}",), only="body_part")
+    words = "The split val has no radiograph of: elbow, hand, shoulder."
+    with pytest.raises(DataInvalid, match=words):
+        fit.Run(changed)
+    found = datasets.overview([datasets.DataSet("x", f"manifest:{path}")])
+    assert found.problems("body_part") == [words]
+
+
+def test_a_second_network_that_is_left_out_is_told(
+    settings: fit.Settings, own: Release, tmp_path: Path
+) -> None:
+    one = Ensemble((Member("Second", "t", "b"),))
+    stages = {**own.stages, "elbow": replace(own.stages["elbow"], ensemble=one)}
+    base = replace(own, stages=stages)
+    assert "Second, which stood beside it there, is left out." in finetuned._notes(
+        base, "elbow", tmp_path
+    )
+    assert "left out" not in finetuned._notes(base, "hand", tmp_path)

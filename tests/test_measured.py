@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import logging
 from dataclasses import replace
@@ -16,8 +15,7 @@ import pytest
 from core.manifest import Release
 from pages import _shelf
 from tests import scored
-from training import card, duplicates, measured
-from training.__main__ import _tell_learned
+from training import card, duplicates, initial, learned, measured
 
 POINTED = {"stage": "heatmap", "part": "Grad-CAM", "metric": "pointing game", "value": 0.9}
 
@@ -71,18 +69,67 @@ def test_heatmaps_of_another_release_are_left_out(registry, tmp_path: Path) -> N
 
 def test_whether_a_release_learned_from_pictures_is_not_passed_over(tmp_path: Path, caplog) -> None:
     """Without a run's list nothing tells which pictures of a source it learned from."""
-    options = argparse.Namespace(weights=tmp_path / "weights", split="test")
+    weights, rows = tmp_path / "weights", scored.rows()
     with caplog.at_level(logging.WARNING):
-        _tell_learned(options, scored.rows(), ["another"])
+        assert learned.tell(weights, rows, "test", {"sources": ["another"]}) == {}
         assert caplog.text == ""
-        _tell_learned(options, scored.rows(), ["drawn", "another"])
+        told = learned.tell(weights, rows, "test", {"sources": ["drawn", "another"]})
+    assert told == {"untold": ["drawn"]}
     assert "learned from pictures of drawn" in caplog.text and "another" not in caplog.text
-    listed = tmp_path / duplicates.ROWS
-    duplicates.write_list(*(scored.rows().assign(split="test"),) * 2, listed)
+    run_of(tmp_path, rows.assign(split="test"))
     caplog.clear()
     with caplog.at_level(logging.WARNING):
-        _tell_learned(options, scored.rows(), ["drawn"])
+        assert learned.tell(weights, rows, "test", {"sources": ["drawn"]}) == {}
     assert caplog.text == ""
+
+
+def run_of(folder: Path, rows: pd.DataFrame, init: str = "scratch", **more: str) -> Path:
+    """The folder of a run with its list."""
+    config = {"data": ["manifest:gone.csv"], "init": init, **more}
+    folder.mkdir(exist_ok=True)
+    lines = [f"{name} = {json.dumps(value)}" for name, value in config.items()]
+    (folder / "config.toml").write_text("\n".join(lines))
+    duplicates.write_list(rows, rows, folder / duplicates.ROWS)
+    return folder
+
+
+def test_what_a_run_began_with_has_learned_from_its_pictures_too(tmp_path: Path) -> None:
+    """Of another manifest, with other splits; the run's own list says nothing of it."""
+    rows = scored.rows()
+    first = run_of(tmp_path / "first", rows.assign(split=["train", *["test"] * (len(rows) - 1)]))
+    teacher = run_of(tmp_path / "lite2", rows.assign(split=[*["test"] * (len(rows) - 1), "val"]))
+    second = run_of(
+        tmp_path / "second",
+        rows.assign(split="test"),
+        init=str(first / "networks.pt"),
+        teacher=str(teacher),
+    )
+    assert learned.taught(first, rows) == learned.taught(teacher, rows) == 1
+    assert learned.taught(second, rows) == 2
+    told = learned.tell(second / "candidate", rows, "test", {"sources": ["drawn"]})
+    assert told == {"learned": 2}
+    assert "learned from 2 of these" in measured.caution(told)
+    (first / duplicates.ROWS).unlink()  # and its data is gone, so nothing tells what it was
+    assert learned.untold(second, rows, {"sources": ["drawn"]}) == ["drawn"]
+
+
+def test_a_release_that_a_run_began_with_brings_no_list(tmp_path: Path, monkeypatch) -> None:
+    rows = scored.rows()
+    base = SimpleNamespace(training_data={"sources": ["drawn", "mura"]})
+    monkeypatch.setattr(initial, "find", lambda name: {"one": base}[name])
+    run = run_of(tmp_path / "run", rows.assign(split="test"), init="champion", only="elbow")
+    (run / "base.json").write_text(json.dumps({"id": "one", "sha256": "0" * 64}))
+    own = {"sources": ["drawn", "mine"]}
+    assert learned.untold(run, rows, own) == ["drawn"]
+    assert "pictures of drawn" in measured.caution({"untold": ["drawn"]})
+    assert learned.untold(run, rows.assign(source="mine"), own) == []  # its list tells of those
+    member = tmp_path / "joined"
+    member.mkdir()
+    (member / "member.json").write_text(json.dumps({"base": str(run), "init": "", "sources": []}))
+    duplicates.write_list(*(rows.assign(split="test"),) * 2, member / duplicates.ROWS)
+    assert learned.untold(member, rows, {}) == ["drawn"]
+    run.rename(tmp_path / "gone")
+    assert learned.untold(member, rows, own) == ["drawn"]
 
 
 def test_the_card_names_the_mode_of_its_figures() -> None:

@@ -32,6 +32,7 @@ from training import (
     member,
     networks,
     provenance,
+    regression,
 )
 from training.__main__ import main
 from training.data import DataInvalid
@@ -43,7 +44,7 @@ NAME = "EfficientNet-Lite2"
 def _one_strength() -> Iterator[None]:
     """A single strength to choose from; the last test has several."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(member, "_STRENGTHS", {"logisticregression__C": [1e-3]})
+        patch.setattr(member, "_STRENGTHS", (1e-3,))
         yield
 
 
@@ -407,16 +408,15 @@ def drawn(positive: int, patients: int = 10) -> tuple[np.ndarray, np.ndarray, np
 
 def test_a_fold_in_which_all_have_one_label_chooses_too(monkeypatch, caplog):
     """Its loss was no number, and the smallest strength was taken whatever the others said."""
-    monkeypatch.setattr(member, "_STRENGTHS", {"logisticregression__C": [1e-5, 1e-1]})
-    assert member._fitted(*drawn(positive=2), "hand")[-1].C == 0.1
-    monkeypatch.setattr(member, "FOLDS", 2)
-    monkeypatch.setattr(member, "GroupKFold", lambda _: _Halves())
-    assert member._fitted(*drawn(positive=5), "hand")[-1].C == 0.1
+    some = (1e-5, 1e-1)
+    assert regression.fitted(*drawn(positive=2), "hand", some)[-1].C == 0.1
+    monkeypatch.setattr(regression, "GroupKFold", lambda _: _Halves())
+    assert regression.fitted(*drawn(positive=5), "hand", some, 2)[-1].C == 0.1
     assert "1 of 2 folds are of use" in caplog.text
     with pytest.raises(DataInvalid, match="Too few patients"):
-        member._fitted(*drawn(positive=0), "hand")
+        regression.fitted(*drawn(positive=0), "hand", some)
     with pytest.raises(DataInvalid, match="Too few patients"):
-        member._fitted(*drawn(positive=1, patients=1), "hand")
+        regression.fitted(*drawn(positive=1, patients=1), "hand", some)
 
 
 class _Halves:

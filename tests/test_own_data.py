@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import math
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from core.registry import Registry
+from pages import _shelf
 from tests import scored
-from training import data, evaluate, provenance, release, terms
+from training import catalogue, data, evaluate, provenance, terms
 from training.__main__ import main
 from training.data import DataInvalid
 
@@ -26,6 +28,17 @@ def test_a_manifest_written_by_hand_is_understood(tmp_path):
     rows = listed(tmp_path, "id,source,part,file,positive\n1,1, Elbow ,a.png,1\n2,1,HAND,b.png,0\n")
     assert rows.part.tolist() == ["elbow", "hand"]
     assert rows.source.tolist() == ["1", "1"] and rows.patient.tolist() == ["1/1", "1/2"]
+
+
+def test_a_patient_may_be_called_na(tmp_path):
+    """Its pictures became as many patients, in all splits."""
+    names = ["NA", "null", "None", "nan", "", " "]
+    lines = [f"{n}{k},s,elbow,x.png,{name},NA\n" for n, name in enumerate(names) for k in "ab"]
+    rows = listed(tmp_path, "id,source,part,file,group,positive\n" + "".join(lines))
+    assert rows.patient.tolist()[:8:2] == ["s/NA", "s/null", "s/None", "s/nan"]
+    assert rows.patient.nunique() == 4 + 4  # one whom nothing names is one a picture
+    assert rows.groupby("patient").split.nunique().max() == 1
+    assert rows.positive.isna().all()
 
 
 @pytest.mark.parametrize(
@@ -120,6 +133,11 @@ def test_the_sources_of_everything_behind_a_run_count(tmp_path, weights, monkeyp
     released = made("further", "champion", "simulated")
     known = Registry.open(weights).find("champion")
     assert provenance.sources(released) == {"simulated", *terms.sources(known.training_data)}
+    monkeypatch.chdir(tmp_path)  # where a run needs no "/"
+    assert provenance.sources(made("near", "lite2")) == {"site", "fracatlas"}
+    assert len(provenance.commands(tmp_path / "near")) == 2
+    itself = made("itself", str(tmp_path / "itself" / "checkpoint.pt"), "unifesp")
+    assert provenance.sources(itself) == {"unifesp"}
     gone = made("gone", str(tmp_path / "nowhere" / "checkpoint.pt"), "unifesp")
     assert provenance.sources(gone) == {"unifesp"} and "nowhere" in caplog.text
 
@@ -137,9 +155,23 @@ def test_evaluate_reads_the_weights_that_the_settings_name(tmp_path, monkeypatch
     assert "There is no manifest.json" in capsys.readouterr().err
 
 
-def test_a_release_says_which_parts_it_has_lost(weights, caplog):
-    class Smaller:
-        id, parts = "smaller", ("elbow",)
-
-    release._tell_lost(weights, "champion", Smaller())
-    assert "Release smaller has no model of: hand, shoulder." in caplog.text
+def test_a_release_says_what_it_has_lost(tmp_path, weights, monkeypatch):
+    """Parts that have no model any more, and networks beside the ResNet50 of those that have."""
+    before = Registry.open(weights).find("champion")
+    smaller = replace(
+        before, id="smaller", stages={k: before.stages[k] for k in ("body_part", "elbow")}
+    )
+    assert catalogue.lost(weights, smaller) == ["Release smaller has no model of: hand, shoulder."]
+    assert catalogue.lost(weights, before) == catalogue.lost(tmp_path, smaller) == []
+    two = {"body_part": {"Second"}, "elbow": {"Second"}, "hand": {"Second"}, "shoulder": set()}
+    members = {"random": two, "tuned": two | {"elbow": set()}}
+    monkeypatch.setattr(catalogue, "_members", lambda release: members[release.id])
+    [said] = catalogue.lost(weights, replace(before, id="tuned"))
+    assert "Release tuned has no Second for the elbow, which random has" in said
+    monkeypatch.setenv("BONE_WEIGHTS", str(weights))
+    monkeypatch.setattr(catalogue, "lost", lambda *_: [said])
+    monkeypatch.setattr(_shelf, "audit", lambda *a, **k: None)
+    state: dict[str, str] = {}
+    monkeypatch.setattr(_shelf.st, "session_state", state)
+    _shelf._added(lambda: "random")
+    assert state["done"] == f"random was added. It can be promoted now. {said}"

@@ -6,17 +6,14 @@ import argparse
 import dataclasses
 import logging
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.errors import CascadeError, of_disk
 from core.settings import Settings
-from core.types import Mode
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from core.cascade import Cascade
 
 
@@ -148,12 +145,9 @@ def _calibrate_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _calibrate(options: argparse.Namespace) -> None:
-    from core.registry import Registry
-    from training import candidate, catalogue
+    from training import candidate
 
-    made = candidate.build(options.run_folder, options.id, options.flip_average, options.size)
-    catalogue.refuse_empty(Registry.open(made).find(options.id))
-    print(made)
+    print(candidate.build(options.run_folder, options.id, options.flip_average, options.size))
 
 
 def _average_arguments(parser: argparse.ArgumentParser) -> None:
@@ -195,68 +189,16 @@ def _member(options: argparse.Namespace) -> None:
 
 
 def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", action="append", required=True, metavar="KIND:PATH")
-    parser.add_argument("--split", choices=("train", "val", "test"), default="val")
-    parser.add_argument("--weights", type=Path, default=Settings.from_environment().weights)
-    parser.add_argument("--release", default="champion")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    parser.add_argument("--draws", type=int, default=1000, help="bootstrap draws (default: 1000)")
-    parser.add_argument(
-        "--copies",
-        action="store_true",
-        help="also give the figures without pictures that have a copy in the training split",
-    )
-    parser.add_argument(
-        "--mode", type=Mode, choices=[*Mode], help="as the release is used (default: as it says)"
-    )
-    parser.add_argument("--baseline", choices=("lite2",), help="measure the yardstick beside it")
-    parser.add_argument("--out", type=Path, help="folder for metrics.json, scores.csv, report.html")
+    from training import scoring
+
+    scoring.add_arguments(parser)
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from core.cascade import Cascade
-    from training import duplicates, ensemble, evaluate, memoriser, report
-    from training.data import read_all
+    from training import scoring
 
-    rows = read_all(options.data)
-    if options.copies:
-        rows["seen"] = duplicates.seen_in_training(rows)
-    cascade = Cascade.load(options.weights, options.release, options.device).in_mode(options.mode)
-    held = rows[rows.split == options.split]
-    _tell_learned(options, held, cascade.release.training_data.get("sources", ()))
-    scored = evaluate.predict(cascade, held)
-    scored["recalled"] = memoriser.recall(scored, rows[rows.split == "train"])
-    records = evaluate.figures(scored, cascade, options.draws)
-    records += ensemble.figures(scored, cascade, options.draws)
-    if options.baseline:
-        from training import baseline
-
-        records += baseline.figures(rows, options.split, options.draws)
-    print(evaluate.table(records))
-    if options.out:
-        about = evaluate.about(cascade, rows, options.split, options.draws)
-        about["confusion"] = evaluate.confusion(scored)
-        print(evaluate.write(records, options.out, about))
-        scored.drop(columns="path").to_csv(options.out / "scores.csv", index=False)
-        print(report.write(options.out, scored, records, about, cascade.release))
-
-
-def _tell_learned(options: argparse.Namespace, held: pd.DataFrame, sources: Iterable[str]) -> None:
-    """A warning where what is evaluated is what was learned from, or nothing tells whether it is.
-
-    sources: of the release's training data.
-    """
-    from training import duplicates
-
-    log, listed = logging.getLogger("training"), options.weights.parent / duplicates.ROWS
-    learned = duplicates.taught(listed, held)
-    if options.split == "test" and learned:
-        log.warning("%d of these pictures are among those that the run has learned from", learned)
-    if untold := duplicates.untold(listed, held, sources):
-        log.warning(
-            "The release learned from pictures of %s, and without the run's %s beside its weights "
-            "nothing tells whether from these.", ", ".join(untold), duplicates.ROWS,
-        )  # fmt: skip
+    for text in scoring.run(options):
+        print(text)
 
 
 def _heatmaps_arguments(parser: argparse.ArgumentParser) -> None:

@@ -43,7 +43,8 @@ def build(runs: Sequence[str], out: Path) -> Path:
     names = " ".join(initial.find(run).id if _names_release(run) else run for run in runs)
     made.append(f"python -m training average {names} --out {out}")
     behind = sorted(set().union(*(provenance.sources(Path(run)) for run in folders)))
-    files.write_json(out / provenance.AVERAGE, {"commands": made, "sources": behind})
+    record = {"runs": [*runs], "commands": made, "sources": behind}
+    files.write_json(out / provenance.AVERAGE, record)
     seen = {(Path(run) / ROWS).read_bytes() for run in folders if (Path(run) / ROWS).exists()}
     if len(seen) == 1:  # of the same pictures
         (out / ROWS).write_bytes(seen.pop())

@@ -13,14 +13,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV, GroupKFold
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from core.transforms import Preprocessing
-from training import metrics
-from training.data import AMBIGUOUS, FOCUS, SIMULATED, load_canvases, stage1_class
+from training import metrics, regression
+from training.data import (
+    AMBIGUOUS,
+    FOCUS,
+    SIMULATED,
+    DataInvalid,
+    load_canvases,
+    stage1_class,
+)
 from training.duplicates import settle
 from training.precision import autocast
 from training.teacher import Lite2
@@ -29,7 +32,8 @@ log = logging.getLogger(__name__)
 
 SIZE = 260
 BODY_PART_ROWS = 3000
-_GRID = {"logisticregression__C": [1e-4, 1e-3, 1e-2, 1e-1]}
+FOLDS = 4
+_STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1)
 
 
 def features(rows: pd.DataFrame, teacher: Lite2) -> tuple[pd.DataFrame, NDArray[np.float32]]:
@@ -46,7 +50,10 @@ def features(rows: pd.DataFrame, teacher: Lite2) -> tuple[pd.DataFrame, NDArray[
 
 def figures(rows: pd.DataFrame, split: str, draws: int = 1000) -> list[dict[str, Any]]:
     """Body-part accuracy and AUROC of each part of ``split``, fitted on the training rows that
-    ``fit`` would take: copies of what is held out are left out. Reads every picture for that."""
+    ``fit`` would take: copies of what is held out are left out. Reads every picture for that.
+
+    What the rows have too little of to fit or to measure is left out with a warning.
+    """
     from training.evaluate import record
 
     teacher = Lite2(SIZE).compile()
@@ -56,27 +63,35 @@ def figures(rows: pd.DataFrame, split: str, draws: int = 1000) -> list[dict[str,
     labelled = train[train.part.isin(FOCUS) & train.positive.notna()]
     others = train.drop(labelled.index)
     extra = others.sample(min(BODY_PART_ROWS, len(others)), random_state=0)
-    train, x = features(pd.concat([labelled, extra]), teacher)
     held = certain[(certain.split == split) & certain.part.isin(FOCUS)]
+    if train.empty or held.empty:
+        log.warning("baseline: there is nothing to fit it on, or nothing to measure it on.")
+        return []
+    train, x = features(pd.concat([labelled, extra]), teacher)
     held, y = features(held, teacher)
 
-    part = _fitted(x, train.part.map(stage1_class).to_numpy(), train.patient)
-    right = (part.predict(y) == held.part.to_numpy()).astype(float)
-    estimate = metrics.bootstrap(metrics.accuracy, np.ones(len(held)), right, held.patient, draws)
-    records = [record("lite2", "all", "all", "accuracy", estimate)]
+    records = []
+    who, kinds = train.patient.to_numpy(), train.part.map(stage1_class).to_numpy(object)
+    try:
+        part = regression.fitted(x, kinds, who, "body part", _STRENGTHS, FOLDS)
+        right = (part.predict(y) == held.part.to_numpy()).astype(float)
+        ones = np.ones(len(held))
+        estimate = metrics.bootstrap(metrics.accuracy, ones, right, held.patient, draws)
+        records.append(record("lite2", "all", "all", "accuracy", estimate))
+    except DataInvalid as error:
+        log.warning("baseline: the body part is left out. %s", error)
     for name in FOCUS:
         here = ((train.part == name) & train.positive.notna()).to_numpy()
         there = ((held.part == name) & held.positive.notna()).to_numpy()
-        model = _fitted(x[here], train.positive[here].to_numpy(), train.patient[here])
-        score, truth = model.decision_function(y[there]), held.positive[there]
+        known, truth = train.positive[here].to_numpy(), held.positive[there]
+        try:
+            if truth.nunique() < 2:
+                raise DataInvalid(f"There are no {name}s of both labels to measure on.")
+            model = regression.fitted(x[here], known, who[here], name, _STRENGTHS, FOLDS)
+        except DataInvalid as error:
+            log.warning("baseline: the %s is left out. %s", name, error)
+            continue
+        score = model.decision_function(y[there])
         estimate = metrics.bootstrap(metrics.auroc, truth, score, held.patient[there], draws)
         records.append(record("lite2", name, "all", "auroc", estimate))
     return records
-
-
-def _fitted(x: NDArray[np.float32], y: NDArray[Any], patients: pd.Series) -> Pipeline:
-    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
-    search = GridSearchCV(model, _GRID, cv=GroupKFold(4), scoring="neg_log_loss")
-    search.fit(x, y, groups=patients)
-    log.info("baseline: C=%g", search.best_params_["logisticregression__C"])
-    return search.best_estimator_

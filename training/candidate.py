@@ -7,8 +7,10 @@ thresholds belong to the numbers that users will see.
 from __future__ import annotations
 
 import logging
+import shutil
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,11 +28,22 @@ from core.registry import Registry
 from core.settings import Settings
 from core.transforms import Preprocessing
 from core.types import BodyPart
-from training import calibrate, initial, metrics, networks, provenance, release, taken, terms
+from training import (
+    calibrate,
+    catalogue,
+    initial,
+    metrics,
+    networks,
+    provenance,
+    release,
+    taken,
+    terms,
+)
 from training.data import (
     AMBIGUOUS,
     FOCUS,
     SIMULATED,
+    DataInvalid,
     load_canvases,
     read_all,
     split_hash,
@@ -45,18 +58,47 @@ MARGIN = 1.1  # of the distance of the farthest supported radiograph of validati
 FEATURE_ROWS = 2000
 
 
+@contextmanager
+def building(run: Path) -> Iterator[Path]:
+    """A folder to build a candidate in, which becomes ``run/candidate`` when it is whole.
+
+    What was refused or interrupted on the way is none; one that was there before stays then.
+    """
+    made, folder = run / "candidate.part", run / "candidate"
+    shutil.rmtree(made, ignore_errors=True)
+    yield made
+    if folder.exists():
+        shutil.rmtree(folder)
+    made.rename(folder)
+
+
+def is_whole(run: Path) -> bool:
+    """Whether the run has a candidate that may become a release."""
+    try:
+        catalogue.refuse_unfit(Registry.open(run / "candidate").find(catalogue.CHAMPION))
+    except WeightsInvalid:
+        return False
+    return True
+
+
 def build(run: Path, release_id: str, flip_average: bool = False, size: int = 0) -> Path:
     """Write ``run/candidate`` (manifest and weights) and return that folder.
 
     flip_average: score the picture and its mirror image, at twice the price. size: side of the
     network's input in pixels, 0 for the one it was trained with (Touvron et al. 2019: a larger one
-    may do better).
+    may do better). Raises ReleaseRefused where no branch is better than chance, and DataInvalid for
+    what cannot be calibrated so.
     """
     config = tomllib.loads((run / "config.toml").read_text())
     networks.refuse_member(config)
     if config.get("only"):
         from training import finetuned
 
+        if flip_average or size:
+            raise DataInvalid(
+                "--flip-average and --size are for a whole cascade: beside a branch that was "
+                "trained alone everything stays as the release has it."
+            )
         return finetuned.build(run, release_id, config)
     rows = read_all(config["data"])
     # Copies of pictures of the test split choose nothing, as they taught nothing.
@@ -75,21 +117,21 @@ def build(run: Path, release_id: str, flip_average: bool = False, size: int = 0)
         **based_on(run),
     }
     entry["licence"] = terms.licence(entry["training_data"])
-    folder = run / "candidate"
-    release.write(folder, entry, tensors)
-
-    cascade = Cascade.load(folder)
-    real = kept[(kept.split == "val") & (kept.source != SIMULATED)]
-    val, canvases = load_canvases(real, spec)
-    entry["stages"] = dict(entry["stages"])
-    calibrate_body_part(entry, cascade, val, canvases)
-    calibrate_parts(entry, cascade, val, canvases, share_of_positives(kept))
-    entry["intended_use"] = terms.intended_use(entry["stages"])
-    used = taken.used(entry)
-    tensors = {p: t for p, t in tensors.items() if p in used}
-    tensors[f"{release_id}/features.safetensors"] = features(entry, cascade, kept, val, canvases)
-    release.write(folder, entry, tensors)
-    return folder
+    with building(run) as folder:
+        release.write(folder, entry, tensors)
+        cascade = Cascade.load(folder)
+        real = kept[(kept.split == "val") & (kept.source != SIMULATED)]
+        val, canvases = load_canvases(real, spec)
+        entry["stages"] = dict(entry["stages"])
+        calibrate_parts(entry, cascade, val, canvases, share_of_positives(kept))
+        catalogue.refuse_empty(release_id, parts_of(entry))
+        calibrate_body_part(entry, cascade, val, canvases)
+        entry["intended_use"] = terms.intended_use(entry["stages"])
+        used = taken.used(entry)
+        tensors = {p: t for p, t in tensors.items() if p in used}
+        space = features(entry, cascade, kept, val, canvases)
+        release.write(folder, entry, tensors | {entry["rejection"]["file"]: space})
+    return run / "candidate"
 
 
 def _entry(
@@ -153,13 +195,19 @@ def training_data(rows: pd.DataFrame) -> dict[str, Any]:
     }
 
 
+def parts_of(entry: dict[str, Any]) -> tuple[BodyPart, ...]:
+    """The parts that an entry has a fracture model of, as ``Release.parts``."""
+    return tuple(BodyPart(name) for name in sorted(entry["stages"]) if name != BODY_PART)
+
+
 def calibrate_body_part(
     entry: dict[str, Any], cascade: Cascade, val: pd.DataFrame, canvases: np.ndarray
 ) -> None:
+    """Of the parts that are left in the entry: the others are among what is to be refused."""
     certain = (~val.part.isin(AMBIGUOUS)).to_numpy()
     fine, _ = cascade.logits_and_features(BODY_PART, canvases[certain])
-    stage, parts = cascade.release.stages[BODY_PART], cascade.release.parts
-    entry["stages"][BODY_PART] |= read_body_part(stage, parts, fine, val.part[certain])
+    stage = cascade.release.stages[BODY_PART]
+    entry["stages"][BODY_PART] |= read_body_part(stage, parts_of(entry), fine, val.part[certain])
 
 
 def read_body_part(
@@ -245,7 +293,7 @@ def features(
     sample = train.sample(min(FEATURE_ROWS, len(train)), random_state=0)
     _, drawn = load_canvases(sample, cascade.release.preprocessing)
     space = quality.FeatureSpace.fit(cascade.logits_and_features(BODY_PART, drawn)[1])
-    focus = val.part.isin(cascade.release.parts).to_numpy()
+    focus = val.part.isin(parts_of(entry)).to_numpy()
     known = cascade.logits_and_features(BODY_PART, canvases[focus])[1]
     path = f"{entry['id']}/features.safetensors"
     entry["rejection"] = {"file": path, "residual": space.residual, "limit": limit(space, known)}

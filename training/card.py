@@ -8,6 +8,7 @@ from core.manifest import Release
 from core.types import Mode
 from training import terms
 from training.evaluate import positives
+from training.measured import caution
 
 _ROWS = (
     "accuracy",
@@ -122,7 +123,8 @@ def _figures(release: Release) -> str:
         "",
         f"Printed by `python -m training evaluate --split test`, on {measured.get('device')}; 95 % "
         f"intervals from {measured.get('draws')} bootstrap draws over patients. "
-        f"Measured in the mode `{measured.get('mode', release.modes[0])}`.",
+        f"Measured in the mode `{measured.get('mode', release.modes[0])}`. "
+        f"{caution(measured)}".strip(),
         "",
         "| stage | part | source | figure | by | value | 95 % interval | n |",
         "|---|---|---|---|---|---|---|---|",

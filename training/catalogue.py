@@ -7,9 +7,10 @@ it left, so that rolling back is one step and ``python -m training release`` rem
 from __future__ import annotations
 
 import json
+import logging
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -18,9 +19,12 @@ from typing import Any
 
 from core import files, locks
 from core.errors import WeightsInvalid
-from core.manifest import Release
+from core.manifest import BODY_PART, Release
 from core.registry import FORMAT, Registry, read_entry
+from core.types import BodyPart
 from training import measured
+
+log = logging.getLogger(__name__)
 
 CHAMPION, PREVIOUS = "champion", "previous"
 ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
@@ -70,10 +74,11 @@ def check(weights: Path, release: str) -> list[str]:
 def promote(weights: Path, release: str) -> str:
     """Make a release the champion; returns the id of the one it follows (empty for the first).
 
-    Raises ReleaseRefused for one that is damaged, incompatible, or does not load.
+    Raises ReleaseRefused for one that is damaged, incompatible, not calibrated, or does not load.
     """
     if problems := check(weights, release):
         raise ReleaseRefused(problems[0])
+    refuse_unfit(Registry.open(weights).find(release))
     load(weights, release)
     with locked(weights):
         manifest = _manifest(weights)
@@ -106,11 +111,11 @@ def add_run(run: Path, weights: Path) -> str:
     """Copy a run's candidate into the weights folder, without an alias; returns its id.
 
     Its figures, and the rows behind them, are those of the test split where it was scored there,
-    else there are none.
+    else there are none. What the champion has and it has not is told of in the log (``lost``).
     """
     source = Registry.open(run / "candidate")
     found = source.find(CHAMPION)
-    refuse_empty(found)
+    refuse_unfit(found)
     try:
         figures = measured.of_candidate(run, found)
     except (OSError, ValueError, KeyError, TypeError):
@@ -124,7 +129,39 @@ def add_run(run: Path, weights: Path) -> str:
         if figures:
             measured.ship(run, weights / found.id)
         append(weights, entry)
+    for sentence in lost(weights, found):
+        log.warning("%s", sentence)
     return found.id
+
+
+def lost(weights: Path, found: Release, alias: str = CHAMPION) -> list[str]:
+    """A sentence for what the release of that alias has and this one has not: models of parts, and
+    networks beside the ResNet50."""
+    if not (weights / "manifest.json").exists():
+        return []
+    registry = Registry.open(weights)
+    before = registry.releases.get(registry.aliases.get(alias, ""))
+    if before is None:
+        return []
+    said = []
+    if gone := sorted({*before.parts} - {*found.parts}):
+        said.append(f"Release {found.id} has no model of: {', '.join(gone)}.")
+    old, new = _members(before), _members(found)
+    for part in (BODY_PART, *before.parts):
+        if part in found.stages and (names := sorted(old[part] - new[part])):
+            where = "stage 1" if part == BODY_PART else f"the {BodyPart(part).words}"
+            said.append(
+                f"Release {found.id} has no {' and no '.join(names)} for {where}, which "
+                f"{before.id} has; python -m training member adds it."
+            )
+    return said
+
+
+def _members(release: Release) -> dict[str, set[str]]:
+    """By stage the names of the networks beside the ResNet50."""
+    stages = release.in_mode(release.largest_mode).stages
+    return {n: {m.name for m in s.ensemble.members} if s.ensemble else set()
+            for n, s in stages.items()}  # fmt: skip
 
 
 def append(weights: Path, entry: dict[str, Any]) -> None:
@@ -141,11 +178,23 @@ def append(weights: Path, entry: dict[str, Any]) -> None:
     files.write_json(path, manifest)
 
 
-def refuse_empty(found: Release) -> None:
+def refuse_unfit(found: Release) -> None:
+    """Raise ReleaseRefused for a release that finds nothing, or whose findings nobody calibrated,
+    as an interrupted ``calibrate`` of an earlier version left it."""
+    refuse_empty(found.id, found.parts)
+    for mode in found.modes:
+        stages = found.in_mode(mode).stages
+        if missing := [p for p in found.parts if not stages[p].operating_points]:
+            raise ReleaseRefused(
+                f"{found.id} has no operating points of: {', '.join(missing)}; calibrate it again."
+            )
+
+
+def refuse_empty(release: str, parts: Sequence[str]) -> None:
     """A candidate none of whose branches was better than chance finds nothing."""
-    if not found.parts:
+    if not parts:
         raise ReleaseRefused(
-            f"{found.id} has no fracture model: none was better than chance on validation."
+            f"{release} has no fracture model: none was better than chance on validation."
         )
 
 

@@ -274,22 +274,12 @@ def write_list(rows: pd.DataFrame, kept: pd.DataFrame, listed: Path) -> None:
     files.write_atomically(listed, lambda p: every.to_csv(p, index=False))
 
 
-def taught(listed: Path, rows: pd.DataFrame) -> int:
-    """How many of the rows a run has learned from or chosen on, by its list; 0 without one."""
-    if not listed.exists():
-        return 0
+def names_taught(listed: Path) -> set[tuple[str, str]]:
+    """Source and id of the pictures that a run has learned from or chosen on, by its list."""
     known = pd.read_csv(listed, dtype=str, keep_default_na=False)
-    known = known[
-        known.split.ne("test") & known.get("kept", pd.Series("yes", known.index)).eq("yes")
-    ]
-    seen = set(zip(known.source, known.id))
-    return sum(name in seen for name in zip(rows.source.astype(str), rows.id.astype(str)))
-
-
-def untold(listed: Path, held: pd.DataFrame, sources: Iterable[str]) -> list[str]:
-    """The sources of the rows that a release learned from, where nothing tells from which pictures:
-    its run's list is not there. sources: those of its training data."""
-    return [] if listed.exists() else sorted({*held.source.astype(str)} & {*sources})
+    kept = known.get("kept", pd.Series("yes", known.index)).eq("yes")
+    known = known[known.split.ne("test") & kept]
+    return set(zip(known.source, known.id))
 
 
 def settle_as(rows: pd.DataFrame, runs: Iterable[Path], policy: str = "drop") -> pd.DataFrame:

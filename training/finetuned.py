@@ -2,7 +2,8 @@
 
 The branch may be of a part that the release has none for: then it has one more. Everything else
 comes from the release as it is, byte for byte: trunk, other branches, their temperatures and
-operating points, and what stage 1 takes for a radiograph.
+operating points, and what stage 1 takes for a radiograph. Only the networks that stood beside the
+branch in an ensemble are left out: their weights were fitted to the one before.
 """
 
 from __future__ import annotations
@@ -51,28 +52,25 @@ def build(run: Path, release_id: str, config: dict[str, Any]) -> Path:
     entry["intended_use"] = terms.intended_use(entry["stages"])
     used = taken.used(entry)
     tensors = {p: t for p, t in tensors.items() if p in used}
-    folder = run / "candidate"
-    release.write(folder, entry, tensors)
-
-    cascade = Cascade.load(folder)
-    real = kept[(kept.split == "val") & (kept.source != SIMULATED)]
-    spec = cascade.release.preprocessing
-    if only == BODY_PART:
-        val, canvases = load_canvases(real, spec)
-        candidate.calibrate_body_part(entry, cascade, val, canvases)
-        space = candidate.features(entry, cascade, kept, val, canvases)
-        tensors[entry["rejection"]["file"]] = space
-    else:
-        val, canvases = load_canvases(real, spec)
-        share = candidate.share_of_positives(kept)
-        candidate.calibrate_parts(entry, cascade, val, canvases, share, (only,))
-        if only not in entry["stages"]:
-            raise DataInvalid(
-                f"The branch {only} is no better than chance on validation, so there is "
-                f"no candidate; release {base.id} stays as it is."
-            )
-    release.write(folder, entry, tensors)
-    return folder
+    with candidate.building(run) as folder:
+        release.write(folder, entry, tensors)
+        cascade = Cascade.load(folder)
+        real = kept[(kept.split == "val") & (kept.source != SIMULATED)]
+        val, canvases = load_canvases(real, cascade.release.preprocessing)
+        if only == BODY_PART:
+            candidate.calibrate_body_part(entry, cascade, val, canvases)
+            space = candidate.features(entry, cascade, kept, val, canvases)
+            tensors[entry["rejection"]["file"]] = space
+        else:
+            share = candidate.share_of_positives(kept)
+            candidate.calibrate_parts(entry, cascade, val, canvases, share, (only,))
+            if only not in entry["stages"]:
+                raise DataInvalid(
+                    f"The branch {only} is no better than chance on validation, so no candidate "
+                    f"is made of it; release {base.id} stays as it is."
+                )
+        release.write(folder, entry, tensors)
+    return run / "candidate"
 
 
 def _base(run: Path) -> tuple[Registry, Release]:
@@ -96,8 +94,8 @@ def _trained(run: Path, only: str) -> dict[str, Tensor]:
 def _entry(base: Release, release_id: str, paths: dict[str, str], only: str) -> dict[str, Any]:
     """The release's entry under another id; of the trained stage what calibration will give.
 
-    Members beside the branch that was trained are left out: their weights were fitted to another
-    one (``python -m training member`` fits them again).
+    Members beside the branch that was trained are left out (``python -m training member`` fits
+    them again).
     """
     entry = taken.entry(base, release_id, paths)
     known = entry["stages"].get(only) or entry["stages"][BODY_PART] | {"classes": ["positive"]}
@@ -116,4 +114,8 @@ def _notes(base: Release, only: str, run: Path) -> str:
     what = "stage 1" if only == BODY_PART else f"the branch {only}"
     how = f"{what} trained further" if only in base.stages else f"a fracture model of the {only}"
     said = f"Release {base.id} with {how}; everything else is that release's."
+    beside = base.in_mode(base.largest_mode).stages.get(only)
+    if beside is not None and beside.ensemble is not None:
+        names = " and ".join(m.name for m in beside.ensemble.members)
+        said += f" {names}, which stood beside it there, is left out."
     return "\n\n".join(t for t in (said, provenance.notes(run)) if t)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,14 +62,27 @@ def read_scores(path: Path) -> pd.DataFrame:
     return pd.read_csv(path, dtype=text)
 
 
+def caution(metrics: Mapping[str, Any]) -> str:
+    """What a reader of figures must know of them, a sentence; empty where there is nothing."""
+    if count := metrics.get("learned"):
+        return f"The release has learned from {count} of these pictures: these are no test figures."
+    if sources := metrics.get("untold"):
+        return (
+            f"The release learned from pictures of {', '.join(sources)}, and nothing tells whether "
+            "from some of these: the figures may be too good."
+        )
+    return ""
+
+
 def of_candidate(run: Path, release: Release) -> dict[str, Any]:
     """The figures of ``run/test`` and what other commands wrote beside them (COMPANIONS).
 
     Raises ValueError where they are missing or damaged, or of another release than the run's
-    candidate, or of another split: of its name, or with pictures that the run has learned from.
+    candidate, or of another split: of its name, or with pictures that the run, or one that it
+    began with, has learned from.
     The hash of the split does not tell, as what is evaluated need not be all that was trained on.
     """
-    from training import duplicates  # which brings what compares pictures
+    from training import learned  # which brings what compares pictures
 
     path = run / "test" / "metrics.json"
     if not path.exists():
@@ -77,7 +91,7 @@ def of_candidate(run: Path, release: Release) -> dict[str, Any]:
     if measured["release_sha256"] != release.sha256 or measured["split"] != "test":
         raise ValueError(f"{path} holds figures of another release or split.")
     scores = path.with_name(SCORES)
-    if scores.exists() and (count := duplicates.taught(run / duplicates.ROWS, read_scores(scores))):
+    if scores.exists() and (count := learned.taught(run, read_scores(scores))):
         raise ValueError(f"{path} holds figures of {count} pictures that the run has learned from.")
     for other in (path.with_name(name) for name in COMPANIONS):
         if not other.exists():

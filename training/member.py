@@ -21,15 +21,10 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import load
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import log_loss, make_scorer
-from sklearn.model_selection import GridSearchCV, GroupKFold
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 import core.settings
-from core import architectures, members, quality
+from core import architectures, files, members, quality
 from core.cascade import Cascade
 from core.engines import choice
 from core.manifest import Ensemble, Member, Release
@@ -43,6 +38,7 @@ from training import (
     metrics,
     networks,
     provenance,
+    regression,
     release,
     taken,
     terms,
@@ -63,12 +59,7 @@ log = logging.getLogger(__name__)
 
 Array = NDArray[np.float64]
 
-_STRENGTHS = {"logisticregression__C": [1e-5, 1e-4, 1e-3, 1e-2, 1e-1]}
-# Also of a fold in which all have one label: without the labels it would be no number.
-_LOG_LOSS = make_scorer(
-    log_loss, greater_is_better=False, response_method="predict_proba", labels=[0, 1]
-)
-FOLDS = 5
+_STRENGTHS = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 BATCH = 64
 
 
@@ -127,24 +118,6 @@ def build(settings: Settings, program: core.settings.Settings) -> Path:
     name = settings.name or TITLES[settings.arch]
     settled = _settled(settings)
     rows = _labelled(settled, entry)
-    folder = Path(settings.out) / "candidate"
-    release.write(folder, entry, tensors)
-    loaded = Cascade.load(folder, device=program.device)
-    cascade, why = choice.choose(loaded, program.engine, program.home, convert=True, many=True)
-    log.info("%s: %s", cascade.engine.description, why)
-
-    heads = {}
-    for part in _parts(entry):
-        if trained:
-            heads[part] = _trained_head(trained["heads"], part, settings.init)
-        else:
-            train, canvases = _of(rows, "train", part, base.preprocessing)
-            heads[part] = _head(cascade, part, name, train, canvases, settings)
-        tensors[_member(entry, part, name)["branch"]] = heads[part]
-    _join(entry, cascade, name, heads, rows)
-    if trained and f"{BODY_PART}.weight" in trained["heads"]:
-        path, head = _stage1(entry, base, cascade, name, trained, settled)
-        tensors[path] = head
     behind = provenance.sources(run) if run else set()
     entry["training_data"] = base.training_data | {
         "sources": sorted({*base.training_data.get("sources", ()), *settled.source, *behind}),
@@ -155,8 +128,34 @@ def build(settings: Settings, program: core.settings.Settings) -> Path:
         ],
     }
     entry["licence"] = terms.licence(entry["training_data"])
-    release.write(folder, entry, tensors)
-    return folder
+    _record(settings, base, entry["training_data"])
+    with candidate.building(Path(settings.out)) as folder:
+        release.write(folder, entry, tensors)
+        loaded = Cascade.load(folder, device=program.device)
+        cascade, why = choice.choose(loaded, program.engine, program.home, convert=True, many=True)
+        log.info("%s: %s", cascade.engine.description, why)
+        heads = {}
+        for part in _parts(entry):
+            if trained:
+                heads[part] = _trained_head(trained["heads"], part, settings.init)
+            else:
+                train, canvases = _of(rows, "train", part, base.preprocessing)
+                heads[part] = _head(cascade, part, name, train, canvases, settings)
+            tensors[_member(entry, part, name)["branch"]] = heads[part]
+        _join(entry, cascade, name, heads, rows)
+        if trained and f"{BODY_PART}.weight" in trained["heads"]:
+            path, head = _stage1(entry, base, cascade, name, trained, settled)
+            tensors[path] = head
+        release.write(folder, entry, tensors)
+    return Path(settings.out) / "candidate"
+
+
+def _record(settings: Settings, base: Release, made: dict[str, Any]) -> None:
+    """What the new release began with, for whoever asks what it has learned from."""
+    of_run = (Path(settings.base) / "candidate").is_dir()
+    record = {"base": settings.base} if of_run else {"began": [*terms.sources(base.training_data)]}
+    record |= {"init": settings.init} | {k: made[k] for k in ("sources", "commands")}
+    files.write_json(Path(settings.out) / provenance.MEMBER, record)
 
 
 def _base(settings: Settings) -> tuple[Registry, Release]:
@@ -266,10 +265,10 @@ def _head(
     count = len(found)
     truth = np.tile(rows.positive.to_numpy(), count)
     patients = np.tile(rows.patient.to_numpy(), count)
-    model = _fitted(np.concatenate(found), truth, patients, part)
-    scaler, regression = model[0], model[-1]
-    weight = regression.coef_ / scaler.scale_
-    bias = regression.intercept_ - weight @ scaler.mean_
+    model = regression.fitted(np.concatenate(found), truth, patients, part, _STRENGTHS)
+    scaler, linear = model[0], model[-1]
+    weight = linear.coef_ / scaler.scale_
+    bias = linear.intercept_ - weight @ scaler.mean_
     layer = {"fc.weight": torch.tensor(weight), "fc.bias": torch.tensor(bias)}
     return release.half(layer)  # float16, and the bias float32, as in the file
 
@@ -296,33 +295,6 @@ def _features(
 ) -> NDArray[np.float32]:
     chunks = (canvases[i : i + BATCH] for i in range(0, len(canvases), BATCH))
     return np.concatenate([cascade.logits_and_features(part, c, name)[1] for c in chunks])
-
-
-def _fitted(x: Array, truth: Array, patients: NDArray[Any], part: str) -> Pipeline:
-    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
-    folds = _folds(truth, patients, part)
-    search = GridSearchCV(model, _STRENGTHS, cv=folds, scoring=_LOG_LOSS)
-    search.fit(x, truth)
-    strength, loss = search.best_params_["logisticregression__C"], -search.best_score_
-    log.info("%s: C=%g, log loss %.3f over %d folds", part, strength, loss, len(folds))
-    best: Pipeline = search.best_estimator_
-    return best
-
-
-def _folds(truth: Array, patients: NDArray[Any], part: str) -> list[tuple[Any, Any]]:
-    """Places to learn from and to measure on, patients apart; none that teaches one label only.
-
-    Raises DataInvalid where that leaves none.
-    """
-    found = []
-    if len(set(patients)) >= FOLDS:
-        split = GroupKFold(FOLDS).split(truth, groups=patients)
-        found = [(learn, test) for learn, test in split if len(set(truth[learn])) == 2]
-    if not found:
-        raise DataInvalid(f"Too few patients with and without a finding of the {part} to fit on.")
-    if len(found) < FOLDS:
-        log.warning("%s: %d of %d folds are of use: few patients.", part, len(found), FOLDS)
-    return found
 
 
 def _join(

@@ -17,8 +17,12 @@ from training.duplicates import ROWS
 
 log = logging.getLogger(__name__)
 
-AVERAGE = "average.json"
-"""In a folder that ``average`` made: commands and sources behind it, as its runs may be gone."""
+AVERAGE, MEMBER = "average.json", "member.json"
+"""In a folder that ``average`` or ``member`` made: what it began with, and commands and sources
+behind it, as its runs may be gone."""
+_RECORDS = {AVERAGE: "average", MEMBER: "member", "config.toml": "fit", "config.json": "distill"}
+_COMPLETE = ("average", "member")
+_WORDS = ("", "scratch", "imagenet")
 
 
 def commands(run: Path) -> list[str]:
@@ -27,7 +31,7 @@ def commands(run: Path) -> list[str]:
 
     made: list[str] = []
     for folder, kind, config in _chain(run):
-        if kind == "average":
+        if kind in _COMPLETE:
             made[:0] = config["commands"]
             continue
         known = _base(folder)  # an alias names another release later
@@ -42,26 +46,20 @@ def sources(run: Path) -> set[str]:
     They are what its folder lists (ROWS), else what is in its data; of a release what its entry
     says. What is gone is told of in the log, as a licence may follow from it.
     """
-    from training import initial, terms
-
     found: set[str] = set()
     for folder, kind, config in _chain(run):
-        found |= {*config.get("sources", ())}
-        began, teacher = _base(folder) or config.get("init") or "", config.get("teacher")
         try:
-            if (folder / ROWS).exists():
-                found |= {*pd.read_csv(folder / ROWS, dtype=str, keep_default_na=False).source}
-            elif config.get("data"):
-                found |= {*gather(config["data"]).source}
-            if "/" not in began and began not in ("", "scratch", "imagenet"):
-                found |= terms.sources(initial.find(began).training_data)
-            elif (before := _before(config)) is not None and not before.exists():
+            found |= own_sources(folder, config)
+            if kind in _COMPLETE:
+                if "sources" not in config:
+                    raise DataInvalid("it was made before they were kept in mind.")
+                continue
+            found |= released(folder, config)
+            if (before := _before(folder, config)) is not None and not before.exists():
                 raise DataInvalid(f"There is no {before}.")
         except (OSError, DataInvalid) as error:
             log.warning("What %s was trained on is not all known: %s", folder, error)
-        if kind == "average" and "sources" not in config:
-            log.warning("What %s began with is not all known: it was made before.", folder)
-        if teacher:
+        if teacher := config.get("teacher"):
             learned = sources(Path(teacher))
             if not learned:
                 log.warning("What the teacher of %s was trained on is not known.", folder)
@@ -69,30 +67,80 @@ def sources(run: Path) -> set[str]:
     return found
 
 
+def record(folder: Path) -> tuple[str, dict[str, Any]] | None:
+    """The command that made the folder of a run, and what that was given; None of another one."""
+    for name, kind in _RECORDS.items():
+        if (folder / name).exists():
+            text = (folder / name).read_text(encoding="utf-8")
+            return kind, tomllib.loads(text) if name.endswith(".toml") else json.loads(text)
+    return None
+
+
+def own_sources(folder: Path, config: Mapping[str, Any]) -> set[str]:
+    """Of the pictures of the run itself; of a mean or a member of everything behind it.
+
+    Raises DataInvalid or OSError where that is gone.
+    """
+    found = {*config.get("sources", ())}
+    if (folder / ROWS).exists():
+        found |= {*pd.read_csv(folder / ROWS, dtype=str, keep_default_na=False).source}
+    elif config.get("data"):
+        found |= {*gather(config["data"]).source}
+    return found
+
+
+def released(folder: Path, config: Mapping[str, Any]) -> set[str]:
+    """Sources of the releases that a run began with; raises DataInvalid where one is gone."""
+    from training import initial, terms
+
+    began = [n for n in config.get("runs", ()) if not Path(n).is_dir()]  # of a mean
+    init = _base(folder) or config.get("init") or ""
+    if _base(folder) or (init not in _WORDS and _folder_of(init) is None):
+        began.append(init)
+    found = {*config.get("began", ())}  # of a member, whose base may lie anywhere
+    return found.union(*(terms.sources(initial.find(name).training_data) for name in began))
+
+
+def runs_before(folder: Path, config: Mapping[str, Any]) -> list[Path]:
+    """The folders of the runs that a run began with or learned from; raises DataInvalid where one
+    is gone, or was not kept in mind."""
+    if (folder / AVERAGE).exists() and "runs" not in config:
+        raise DataInvalid(f"The mean {folder} was made before its runs were kept in mind.")
+    known = [config[k] for k in ("base", "teacher") if config.get(k)]
+    found = [*map(Path, known), *(Path(n) for n in config.get("runs", ()) if Path(n).is_dir())]
+    before = _before(folder, config)
+    found += [before] if before is not None else []
+    for one in found:
+        if not one.exists():
+            raise DataInvalid(f"There is no {one}.")
+    return found
+
+
 def _chain(run: Path) -> Iterator[tuple[Path, str, dict[str, Any]]]:
     """This run's folder and those of the runs that it began with, as far as they are there: folder,
-    the command that made it and what that was given. A mean ends it: its runs may be gone."""
+    the command that made it and what that was given. A mean or a member ends it: their runs may be
+    gone, and they keep what was behind them."""
     folder: Path | None = run
-    while folder is not None:
-        if (folder / AVERAGE).exists():
-            yield folder, "average", json.loads((folder / AVERAGE).read_text(encoding="utf-8"))
-            return
-        if (folder / "config.toml").exists():
-            config = tomllib.loads((folder / "config.toml").read_text(encoding="utf-8"))
-            yield folder, "fit", config
-        elif (folder / "config.json").exists():
-            config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-            yield folder, "distill", config
-        else:
-            return
-        folder = _before(config)
+    seen: set[Path] = set()  # one that goes on from its own checkpoint began with itself
+    while folder is not None and folder not in seen and (found := record(folder)) is not None:
+        seen.add(folder)
+        kind, config = found
+        yield folder, kind, config
+        folder = None if kind in _COMPLETE else _before(folder, config)
 
 
-def _before(config: Mapping[str, Any]) -> Path | None:
+def _before(folder: Path, config: Mapping[str, Any]) -> Path | None:
     """The folder of what a run began with, where that is a folder or a file."""
-    init = config.get("init") or ""
+    return None if _base(folder) else _folder_of(config.get("init") or "")
+
+
+def _folder_of(init: str) -> Path | None:
+    """That of a folder or file, also one that is gone where a "/" shows that it was one; None of a
+    release or a word of its own."""
     known = Path(init)
-    return (known if known.is_dir() else known.parent) if "/" in init else None
+    if init in _WORDS or not (known.exists() or "/" in init):
+        return None
+    return known if known.is_dir() else known.parent
 
 
 def _base(folder: Path) -> str | None:

@@ -15,7 +15,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from core import files
-from core.manifest import Release, architecture_of, without_parts
+from core.manifest import architecture_of, without_parts
 from core.registry import FORMAT, Registry
 from training import catalogue, measured
 from training.card import model_card
@@ -80,12 +80,12 @@ def promote(run: Path, weights: Path, alias: str, optional: Sequence[str] = ()) 
     one step; what ``previous`` (or another alias) named before is removed where no alias names it
     any more. optional: parts without whose files the release is used too. Returns the id; raises
     WeightsInvalid for a damaged candidate, ReleaseRefused where there is a release of its id and
-    where it has no fracture model, and ValueError for figures that are missing or of another
-    release, and for a part that it does not have.
+    where it has no fracture model or one that is not calibrated, and ValueError for figures that
+    are missing or of another release, and for a part that it does not have.
     """
     source = Registry.open(run / "candidate")
     found = source.find("champion")
-    catalogue.refuse_empty(found)
+    catalogue.refuse_unfit(found)
     entry = {k: v for k, v in found.raw.items() if k != "files"}
     entry["metrics"] = measured.of_candidate(run, found)
     for part in optional:
@@ -96,23 +96,14 @@ def promote(run: Path, weights: Path, alias: str, optional: Sequence[str] = ()) 
     with catalogue.locked(weights):
         catalogue.refuse_taken(weights, found.id)
         replaced = _replaced(weights, alias, found.id)
-        _tell_lost(weights, alias, found)
+        for sentence in catalogue.lost(weights, found, alias):
+            log.warning("%s", sentence)
         write(weights, entry, tensors, alias)
         card = model_card(Registry.open(weights).find(alias))
         files.write_atomically(weights / found.id / "MODEL_CARD.md", lambda p: p.write_text(card))
         measured.ship(run, weights / found.id)
         _remove(weights, replaced)
     return found.id
-
-
-def _tell_lost(weights: Path, alias: str, found: Release) -> None:
-    """That parts have no model any more which the release of that alias had one for."""
-    if not (weights / "manifest.json").exists():
-        return
-    registry = Registry.open(weights)
-    before = registry.releases.get(registry.aliases.get(alias, ""))
-    if before is not None and (lost := sorted({*before.parts} - {*found.parts})):
-        log.warning("Release %s has no model of: %s.", found.id, ", ".join(lost))
 
 
 def _replaced(weights: Path, alias: str, release_id: str) -> str:

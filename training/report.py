@@ -12,7 +12,7 @@ import pandas as pd
 from core import files
 from core.manifest import Release, Stage
 from core.types import BodyPart
-from training import evaluate, plots
+from training import evaluate, measured, plots
 from training.plots import BACK, FONT, INK, LINE, PANEL, SOFT
 
 if TYPE_CHECKING:
@@ -168,10 +168,12 @@ def _heading(about: dict[str, Any], release: Release) -> str:
     meaning = "; ".join(
         f"{release.stages[p].label_means or 'not stated'} ({p})" for p in release.parts
     )
+    warning = measured.caution(about)
     return (
         f"<h1>Evaluation of release {escape(release.id)} on the {escape(about['split'])} split</h1>"
         f'<p class="soft">Split {escape(about["split_sha256"][:12])}, weights '
         f"{escape(about['release_sha256'][:12])}, {about['draws']} bootstrap draws.</p>"
+        f"{f'<p>{escape(warning)}</p>' if warning else ''}"
         f"<p>{escape(_LEGEND + meaning)}.</p>"
     )
 

@@ -60,8 +60,9 @@ PRESETS = (
     Preset(
         "Fine-tune one body part on my corrections",
         "Minutes: the released branch of one part learns on, at a low rate; everything else stays "
-        "as released, byte for byte. Choose the part, the corrections, and beside them data with "
-        "enough of the part to choose on (validation).",
+        "as released, byte for byte, but for the part's second network, if it has one: it was "
+        "fitted to the branch before and is left out. Choose the part, the corrections, and beside "
+        "them data with enough of the part to choose on (validation).",
         {
             **_FINE,
             "only": "elbow",

@@ -17,7 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import CascadeError, of_disk
+from core.settings import Settings
 from training import status
+from training.data import confined
+from training.jobs.datasets import allowed
 from training.jobs.queue import LOCK_VARIABLE, Queue
 from training.jobs.record import Job
 
@@ -46,10 +49,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _work(folder: Path, job: Job, stop: threading.Event) -> int:
     """The boundary of a run: what happens is logged with its trace and said in one line."""
     try:
-        if job.task == "fit":
-            _fit(folder, job, stop)
-        else:
-            _evaluate(folder, job)
+        with confined(allowed(Settings.from_environment())):
+            if job.task == "fit":
+                _fit(folder, job, stop)
+            else:
+                _evaluate(folder, job)
     except status.Stopped as pause:
         log.info("%s", pause)
     except Exception as error:
@@ -71,12 +75,12 @@ def _fit(folder: Path, job: Job, stop: threading.Event) -> None:
 
 
 def _evaluate(folder: Path, job: Job) -> None:
-    """``calibrate`` where there is no candidate yet, then ``evaluate`` on the split of the task."""
+    """``calibrate`` where there is no whole candidate, then ``evaluate`` on the task's split."""
     from training import candidate
     from training.__main__ import execute
 
     split, writer = job.task.partition(":")[2], status.Status(folder)
-    if not (folder / "candidate" / "manifest.json").exists():
+    if not candidate.is_whole(folder):
         writer.write("running", 0.0, "calibration")
         candidate.build(folder, release_id(folder))
     writer.write("running", 0.5, f"evaluation on {split}")

@@ -1,0 +1,88 @@
+"""What a release has learned from, against the radiographs that it is measured on."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from training import provenance, terms
+from training.data import DataInvalid
+from training.duplicates import ROWS, names_taught
+
+log = logging.getLogger(__name__)
+
+
+def tell(
+    weights: Path, held: pd.DataFrame, split: str, training_data: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Warn where what is measured on is what was learned from, or nothing tells whether it is.
+
+    weights: the folder of the release; a candidate's lies in that of its run. held: the rows that
+    are measured on. training_data: the release's. Returns what the figures' record says of it, for
+    ``measured.caution``: ``learned`` (how many of the pictures) and ``untold`` (sources), each
+    where there are any.
+    """
+    said: dict[str, Any] = {}
+    run = weights.parent
+    if split == "test" and (count := taught(run, held)):
+        said["learned"] = count
+        log.warning("%d of these pictures are among those that the run has learned from", count)
+    if missing := untold(run, held, training_data):
+        said["untold"] = missing
+        log.warning(
+            "The release learned from pictures of %s, and without the %s of all runs behind it "
+            "nothing tells whether from these.", ", ".join(missing), ROWS,
+        )  # fmt: skip
+    return said
+
+
+def taught(run: Path, rows: pd.DataFrame) -> int:
+    """How many of the rows a run, or one that it began with, has learned from or chosen on, by
+    their lists."""
+    lists, _ = behind(run)
+    seen = {name for listed in lists for name in names_taught(listed)}
+    return sum(name in seen for name in zip(rows.source.astype(str), rows.id.astype(str)))
+
+
+def untold(run: Path, held: pd.DataFrame, training_data: Mapping[str, Any]) -> list[str]:
+    """The sources of the rows that were learned from where nothing tells from which pictures.
+
+    A release brings no list of its pictures, so neither does a run that began with one.
+    """
+    _, unlisted = behind(run)
+    known = terms.sources(training_data) if unlisted is None else unlisted
+    return sorted({*held.source.astype(str)} & known)
+
+
+def behind(run: Path) -> tuple[set[Path], set[str] | None]:
+    """The lists (ROWS) of a run and of all that it began with or learned from, and the sources of
+    what has no list; None where it is not known what all of that is."""
+    lists: set[Path] = set()
+    unlisted: set[str] = set()
+    known, left, looked = True, [run], set()
+    while left:
+        folder = left.pop()
+        if folder.resolve() in looked:
+            continue
+        looked.add(folder.resolve())
+        listed = (folder / ROWS).exists()
+        if listed:
+            lists.add(folder / ROWS)
+        record = provenance.record(folder)
+        if record is None:
+            # Weights from elsewhere, such as ImageNet's, are no run; a list shows that it was one.
+            known = known and folder != run and not listed
+            continue
+        try:
+            config = record[1]
+            if not listed and "runs" not in config:  # a mean has no pictures of its own
+                unlisted |= provenance.own_sources(folder, config)
+            unlisted |= provenance.released(folder, config)
+            left += provenance.runs_before(folder, config)
+        except (OSError, DataInvalid):
+            known = False
+    return lists, unlisted if known else None
