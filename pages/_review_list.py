@@ -3,21 +3,37 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from functools import partial
 from html import escape
+from typing import TYPE_CHECKING, TypeVar
 
 import streamlit as st
 
+from core.access import Role
 from core.agreement import Agreement, Figure, between_readers, of_release, with_readers
 from core.errors import CascadeError
 from core.manifest import Release
-from core.store import Entry, Query, Status, Store, StudyRecord, Verdict
-from core.store.export import to_csv, to_manifest
+from core.store import (
+    TELLING,
+    Entry,
+    Query,
+    Status,
+    Store,
+    StudyRecord,
+    Verdict,
+    has_decided,
+)
+from core.store.export import kept_from, to_csv, to_manifest
 from core.types import BodyPart
-from pages import _cascade, _mode, _reading, _worklist
+from pages import _access, _cascade, _kept, _mode, _reading, _worklist
 from pages._rows import Column, Row, finding, rows
 from pages._theme import html, notice
 
+if TYPE_CHECKING:
+    from streamlit.delta_generator import DeltaGenerator
+
+K = TypeVar("K")
 STUDY = "study"  # in the page's address
 GOING = "review-going"  # the study to be opened, until the browser has it in its address
 ORDER = "review-order"  # ids of the studies as they were listed last
@@ -62,7 +78,7 @@ def draw(store: Store) -> None:
     wanted = _filters()
     entries = store.worklist(wanted)
     st.session_state[ORDER] = [e.id for e in entries]
-    if not entries and wanted == Query():
+    if not entries and wanted == Query(asked_by=wanted.asked_by):
         html(f"<p class='lead'>{EMPTY}</p>")
         return
     with st.container(key="status", horizontal=True, vertical_alignment="center"):
@@ -77,7 +93,7 @@ def draw(store: Store) -> None:
             type="primary",
         )
     _table(entries)
-    _take_away(store, wanted)
+    _take_away(store, wanted, entries)
     if st.toggle("Figures of agreement", key="agreement"):
         _agreement(store)
 
@@ -122,34 +138,53 @@ def _address(study: str) -> None:
 
 
 def _filters() -> Query:
+    """What the reader wants to see; it is the same after a study or another page was open."""
     search, part, mine = st.columns([3, 1.5, 1.5], vertical_alignment="bottom")
     status, found = st.columns([4, 3])
-    text = search.text_input("Search", key="review-text", placeholder="Study or file")
-    chosen = status.pills(
-        "Status", list(STATUS), selection_mode="multi", format_func=STATUS.get, key="review-status"
+    text = search.text_input(
+        "Search", _kept.first("review-text", ""), key="review-text", placeholder="Study or file"
     )
-    findings = found.pills(
-        "Finding",
-        list(_reading.WORDS),
-        selection_mode="multi",
-        format_func=_reading.WORDS.get,
-        key="review-finding",
-    )
-    parts = part.selectbox(
+    chosen = _pills(status, "Status", STATUS, "review-status")
+    findings = _pills(found, "Finding", _reading.WORDS, "review-finding")
+    parts = [None, *_cascade.parts(), BodyPart.OTHER]
+    kept = _kept.first("review-part", None)
+    named = part.selectbox(
         "Body part",
-        [None, *_cascade.parts(), BodyPart.OTHER],
+        parts,
+        index=parts.index(kept) if kept in parts else 0,
         format_func=lambda p: p.words.capitalize() if p else "All",
         key="review-part",
     )
     reader = _worklist.reader()
-    undecided = mine.toggle("Not read by me", key="review-mine", disabled=not reader)
+    undecided = mine.toggle(
+        "Not read by me",
+        _kept.first("review-mine", False),
+        key="review-mine",
+        disabled=not reader,
+    )
+    _kept.keep("review-text", text)
+    _kept.keep("review-part", named)
+    _kept.keep("review-mine", undecided)
     return Query(
-        tuple(chosen or ()),
-        tuple(findings or ()),
-        (parts,) if parts else (),
+        tuple(chosen),
+        tuple(findings),
+        (named,) if named else (),
         text or "",
         reader if undecided else "",
+        asked_by=reader,
     )
+
+
+def _pills(place: DeltaGenerator, label: str, words: Mapping[K, str], key: str) -> list[K]:
+    chosen: list[K] = place.pills(
+        label,
+        list(words),
+        selection_mode="multi",
+        default=_kept.first(key, []),
+        format_func=words.get,
+        key=key,
+    )
+    return _kept.keep(key, chosen or [])
 
 
 def _table(entries: list[Entry]) -> None:
@@ -170,14 +205,11 @@ def _table(entries: list[Entry]) -> None:
 
 def status(of: Status, blind: bool) -> str:
     """In words. blind: for a reader who has still to decide without knowing what others say."""
-    told = of in (Status.AGREED, Status.DISAGREED)
-    return READ if blind and told else STATUS[of]
+    return READ if blind and of in TELLING else STATUS[of]
 
 
 def _row(entry: Entry) -> Row:
-    reader = _worklist.reader()
-    mine = [d.opinion for d in entry.decisions if d.reader == reader and d.opinion]
-    blind = bool(reader) and all(o.verdict is Verdict.DRAFT for o in mine)
+    blind = not has_decided(entry.decisions, _worklist.reader())
     cells = (
         finding(entry.finding),
         None if entry.probability is None else 100 * entry.probability,
@@ -191,8 +223,9 @@ def _row(entry: Entry) -> Row:
     return Row(entry.id, cells)
 
 
-def _take_away(store: Store, wanted: Query) -> None:
+def _take_away(store: Store, wanted: Query, entries: list[Entry]) -> None:
     """Downloads of what the filters leave; each is a line in the audit."""
+    asked_by = None if _sees_all() else wanted.asked_by
     with st.container(key="take-away", horizontal=True, vertical_alignment="center"):
         names = st.checkbox(
             "With names and comments",
@@ -202,7 +235,7 @@ def _take_away(store: Store, wanted: Query) -> None:
         reader = _worklist.reader() or "unnamed"
         st.download_button(
             "Decisions (CSV)",
-            data=partial(_csv, store, wanted, names, reader),
+            data=partial(_csv, store, wanted, names, reader, asked_by),
             file_name="worklist.csv",
             mime="text/csv",
             on_click="ignore",
@@ -218,12 +251,24 @@ def _take_away(store: Store, wanted: Query) -> None:
             help="For python -m training data --data manifest:corrections.csv, on this computer: "
             "the pictures stay where they are.",
         )
+    hidden = sum(kept_from(asked_by, e.decisions) for e in entries) if asked_by is not None else 0
+    if hidden:
+        noun = "study that is" if hidden == 1 else "studies that are"
+        html(
+            f"<p class='soft'>The CSV is without what others decided on {hidden} {noun} still to "
+            "be decided by you.</p>"
+        )
 
 
-def _csv(store: Store, wanted: Query, names: bool, reader: str) -> str:
+def _sees_all() -> bool:
+    """Whether who is signed in looks after the worklist; without a login everybody may read."""
+    return _access.actor() != _access.LOCAL and _access.role().covers(Role.ADMIN)
+
+
+def _csv(store: Store, wanted: Query, names: bool, reader: str, asked_by: str | None) -> str:
     records = store.studies(wanted)
     store.audit("export.made", reader, kind="csv", studies=len(records), names=names)
-    return to_csv(records, names)
+    return to_csv(records, names, asked_by)
 
 
 def _manifest(store: Store, wanted: Query, reader: str) -> str:

@@ -300,9 +300,9 @@ class StudyPage:
 
     @property
     def _blind(self) -> bool:
-        """Whether this reader has still to decide without knowing what others say."""
-        waits = _worklist.reader() and not self._own.decided
-        return bool(waits) and not self._record.purged
+        """Whether this reader, with a name or without, has still to decide not knowing what the
+        others say."""
+        return not self._own.decided and not self._record.purged
 
     def _asked(self) -> tuple[Reassessment, ...]:
         opinions = tuple(d.opinion for d in self._visible() if d.opinion)

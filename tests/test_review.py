@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import sqlite3
 import subprocess
@@ -24,10 +26,11 @@ from core.errors import StoreUnavailable
 from core.pipeline import diagnose
 from core.registry import Registry
 from core.settings import ROOT, Settings
-from core.store import Mark, Opinion, Status, Store, Verdict, tables
+from core.store import Mark, Opinion, Query, Status, Store, Verdict, tables
+from core.store.export import to_csv
 from core.study import combine
 from core.types import BodyPart, Finding, ImageResult
-from pages import _review_study, _worklist
+from pages import _access, _review_study, _worklist
 from pages._theme import percent
 from pages._viewer import Prepared
 from tests import worklist
@@ -573,12 +576,61 @@ def test_who_has_still_to_decide_does_not_see_what_others_decided(
     store.decide(three[1], "bob", Opinion(Verdict.DRAFT, comment="later"), 0)
     seen = list(lists(page("bob"))[0]["Status"])
     assert seen == ["Read by others", "Read by others", "Needs a second look"]
-    assert list(lists(page())[0]["Status"])[:2] == ["Agreed", "Disagreed"]
+    assert list(lists(page())[0]["Status"]) == seen  # who has no name yet may be any reader
+    app = page(study=three[1])
+    assert "Read by others." in text(app) and "It is shown when you have" in text(app)
+    for reader in ("bob", ""):  # nor does a filter tell
+        app = page(reader)
+        for status, titles in ((Status.AGREED, 2), (Status.DISAGREED, 2), (Status.NEW, 0)):
+            app.button_group("review-status").set_value([status]).run()
+            assert len(lists(app)[0] if lists(app) else []) == titles
+    assert len(store.worklist(Query((Status.AGREED,)))) == 1
+    app = page("ann")
+    app.button_group("review-status").set_value([Status.AGREED]).run()
+    assert list(lists(app)[0]["Study"]) == ["urgent"]
     app = page("bob", three[1])
     assert "Read by others." in text(app) and "Disagreed" not in text(app)
     press(app, "verdict-disagree")
     assert "Needs a second look." in text(app)  # what both say differs
     assert "Forearm" in app.selectbox[0].options
+
+
+def test_the_csv_keeps_from_a_reader_what_is_still_to_be_decided(
+    store: Store, three: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.decide(three[0], "ann", AGREE, 0)
+    store.decide(three[1], "ann", AGREE, 0)
+    store.decide(three[1], "bob", AGREE, 0)
+    store.decide(three[2], "ann", Opinion(Verdict.SECOND_LOOK), 0)
+    said = "without what others decided on 2 studies that are still to be decided by you"
+    assert said in text(page("bob"))
+    rows = list(csv.DictReader(io.StringIO(to_csv(store.studies(), True, "bob"))))
+    assert [(r["title"], r["reader"], r["status"]) for r in rows] == [
+        ("urgent", "", "read_by_others"),
+        ("doubtful", "ann", "agreed"),
+        ("doubtful", "bob", "agreed"),
+        ("calm", "", "second_look"),
+    ]
+    assert rows[0]["verdict"] == rows[0]["reader_finding"] == ""
+    assert to_csv(store.studies(), True).count(",ann,") == 3
+    monkeypatch.setattr(_access, "actor", lambda: "chief")  # signed in, and an administrator
+    assert "still to be decided by you" not in text(page())
+
+
+def test_the_filters_stay_while_a_study_is_open(store: Store, three: list[str]) -> None:
+    app = page("bob")
+    app.text_input(key="review-text").input("a").run()
+    app.button_group("review-finding").set_value([Finding.SUSPECTED]).run()
+    app.selectbox(key="review-part").select(BodyPart.HAND).run()
+    app.toggle(key="review-mine").set_value(True).run()
+    before = len(lists(app))
+    app.query_params["study"] = three[0]
+    app.run()
+    app.button("to-list").click().run()
+    assert app.text_input(key="review-text").value == "a" and app.toggle(key="review-mine").value
+    assert app.button_group("review-finding").value == [Finding.SUSPECTED]
+    assert app.selectbox(key="review-part").value == BodyPart.HAND
+    assert len(lists(app)) == before and not app.exception
 
 
 def test_a_part_alone_says_nothing_of_the_finding(store: Store, three: list[str]) -> None:

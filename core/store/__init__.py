@@ -2,6 +2,7 @@
 
 from core.store.audit import AuditLine, AuditReport
 from core.store.records import (
+    TELLING,
     Decision,
     Entry,
     Opinion,
@@ -10,6 +11,7 @@ from core.store.records import (
     Status,
     StudyRecord,
     Verdict,
+    has_decided,
 )
 from core.store.store import PROGRAM, PURGE_SECONDS, Store
 from core.study import Mark
@@ -17,6 +19,7 @@ from core.study import Mark
 __all__ = [
     "PROGRAM",
     "PURGE_SECONDS",
+    "TELLING",
     "AuditLine",
     "AuditReport",
     "Decision",
@@ -29,4 +32,5 @@ __all__ = [
     "Store",
     "StudyRecord",
     "Verdict",
+    "has_decided",
 ]

@@ -12,7 +12,7 @@ from typing import Any
 from core import film
 from core.batch.tables import harmless
 from core.store.pictures import Pictures
-from core.store.records import Decision, Opinion, StudyRecord, Verdict
+from core.store.records import TELLING, Decision, Opinion, StudyRecord, Verdict, has_decided
 from core.study import Mark, study_uid_of, without_patient
 from core.types import BodyPart, Finding, ImageResult
 
@@ -26,20 +26,35 @@ MANIFEST_COLUMNS = (
     "id", "source", "part", "positive", "positive_means", "group", "study", "boxes", "file",
 )  # fmt: skip
 SOURCE = "reviewed"
+HIDDEN = "read_by_others"  # in the place of a status that is kept from a reader
 _PATIENT = re.compile(r"patient\d+", re.IGNORECASE)
 _LABEL = {Finding.SUSPECTED: 1, Finding.NOT_SUSPECTED: 0}
 
 
-def to_csv(records: Iterable[StudyRecord], names: bool) -> str:
+def to_csv(records: Iterable[StudyRecord], names: bool, asked_by: str | None = None) -> str:
     """A line for each reader's decision in force, one for a study that nobody has decided.
 
     as_reader_…: what the fracture model of the body part that the reader named says, if asked.
     superseded_by: the study that came since in the place of this one, if any.
-    names: whether titles and comments are written; both may name a patient. Cells that a
-    spreadsheet would run as a formula get an apostrophe in front.
+    names: whether titles and comments are written; both may name a patient. asked_by: a reader, ""
+    without a name: of studies that this one has still to decide nothing is written of what the
+    others said, nor the status where that tells it; None for everything. Cells that a spreadsheet
+    would run as a formula get an apostrophe in front.
     """
-    rows = (_row(record, d, names) for record in records for d in record.decisions or (None,))
-    return _written(COLUMNS, rows)
+    return _written(COLUMNS, (row for r in records for row in _rows(r, names, asked_by)))
+
+
+def kept_from(reader: str, decisions: Sequence[Decision]) -> bool:
+    """Whether others decided a study that this reader has still to decide."""
+    return not has_decided(decisions, reader) and any(d.reader != reader for d in decisions)
+
+
+def _rows(record: StudyRecord, names: bool, asked_by: str | None) -> Iterator[dict[str, Any]]:
+    hidden = asked_by is not None and not record.purged and kept_from(asked_by, record.decisions)
+    told = [d for d in record.decisions if not hidden or d.reader == asked_by]
+    for decision in told or (None,):
+        row = _row(record, decision, names)
+        yield row | {"status": HIDDEN} if hidden and record.status in TELLING else row
 
 
 def to_manifest(records: Iterable[StudyRecord], pictures: Pictures) -> str:

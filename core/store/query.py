@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session, selectinload
 
 from core.store import tables as t
 from core.store.records import (
+    TELLING,
     Decision,
     Entry,
     Opinion,
@@ -21,7 +22,7 @@ from core.store.records import (
     Reassessment,
     Status,
     StudyRecord,
-    Verdict,
+    has_decided,
     unpack,
 )
 from core.study import StudyResult, study_uid_of
@@ -54,9 +55,7 @@ def entries(session: Session, wanted: Query) -> list[Entry]:
         )
         for study in session.scalars(_ordered(wanted))
     ]
-    if not wanted.undecided_by:
-        return found
-    return [e for e in found if not _decided(e.decisions, wanted.undecided_by)]
+    return [e for e in found if _fits(e, wanted)]
 
 
 def records(session: Session, wanted: Query) -> list[StudyRecord]:
@@ -64,9 +63,7 @@ def records(session: Session, wanted: Query) -> list[StudyRecord]:
     newer = _superseded(session)
     studies = session.scalars(_ordered(wanted).options(*WHOLE))
     found = [record(s, newer.get(s.id, "")) for s in studies]
-    if not wanted.undecided_by:
-        return found
-    return [r for r in found if not _decided(r.decisions, wanted.undecided_by)]
+    return [r for r in found if _fits(r, wanted)]
 
 
 def one(session: Session, study: t.Study) -> StudyRecord:
@@ -292,7 +289,7 @@ def _conditions(wanted: Query) -> list[ColumnElement[bool]]:
     if not wanted.with_purged:
         found.append(t.Study.purged.is_(None))
     if wanted.status:
-        found.append(t.Study.status.in_(wanted.status))
+        found.append(t.Study.status.in_(_asked_of(wanted)))
     if wanted.finding:
         found.append(t.Study.finding.in_(wanted.finding))
     if wanted.body_part:
@@ -305,6 +302,22 @@ def _conditions(wanted: Query) -> list[ColumnElement[bool]]:
         here = [c.icontains(text, autoescape=True) for c in (t.Study.title, t.Study.body_part)]
         found.append(or_(*here, t.Study.id.in_(names)))
     return found
+
+
+def _asked_of(wanted: Query) -> set[Status]:
+    """The statuses to look for; what is then told apart for whom says ``_fits``."""
+    asked = set(wanted.status)
+    return asked | TELLING if wanted.asked_by is not None and asked & TELLING else asked
+
+
+def _fits(found: Entry | StudyRecord, wanted: Query) -> bool:
+    """What depends on who decided: left to decide where that is asked for, and of the status asked
+    for unless that is kept from who asks."""
+    if wanted.undecided_by and has_decided(found.decisions, wanted.undecided_by):
+        return False
+    if not wanted.status or wanted.asked_by is None or found.status in wanted.status:
+        return True
+    return not found.purged and not has_decided(found.decisions, wanted.asked_by)
 
 
 def _entry(study: t.Study, views: int, decisions: tuple[Decision, ...], newer: str) -> Entry:
@@ -322,8 +335,3 @@ def _entry(study: t.Study, views: int, decisions: tuple[Decision, ...], newer: s
         newer=newer,
         received=study.received,
     )
-
-
-def _decided(decisions: Iterable[Decision], reader: str) -> bool:
-    mine = [d.opinion for d in decisions if d.reader == reader]
-    return any(o is not None and o.verdict is not Verdict.DRAFT for o in mine)

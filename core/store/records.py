@@ -45,6 +45,10 @@ class Status(StrEnum):
     SECOND_LOOK = "second_look"
 
 
+TELLING = frozenset({Status.AGREED, Status.DISAGREED})
+"""What tells who has still to decide what the others said."""
+
+
 @dataclass(frozen=True)
 class Opinion:
     """What a reader says of a study: the verdict, the right part and finding, where, and why.
@@ -171,7 +175,12 @@ class StudyRecord:
 
 @dataclass(frozen=True)
 class Query:
-    """Which studies to list; an empty field asks for all. undecided_by: not by this reader yet."""
+    """Which studies to list; an empty field asks for all. undecided_by: not by this reader yet.
+
+    asked_by: who asks, "" for nobody by name; None where nothing is kept from who asks. A study
+    that this reader has still to decide is found under a status that tells what the others said as
+    well as under its opposite.
+    """
 
     status: tuple[Status, ...] = ()
     finding: tuple[Finding, ...] = ()
@@ -179,6 +188,13 @@ class Query:
     text: str = ""
     undecided_by: str = ""
     with_purged: bool = False
+    asked_by: str | None = None
+
+
+def has_decided(decisions: Iterable[Decision], reader: str) -> bool:
+    """Whether this reader has decided, and so may know what the others said."""
+    mine = [d.opinion for d in decisions if d.reader == reader]
+    return any(o is not None and o.verdict is not Verdict.DRAFT for o in mine)
 
 
 def status_of(opinions: Iterable[Opinion]) -> Status:
