@@ -13,20 +13,27 @@ from core.cascade import Cascade
 from core.settings import ImageLimits
 from core.study import StudyResult, combine, group
 from core.types import Finding, ImageResult
-from pages import _access, _audit, _downloads, _reading, _sources, _theme
+from pages import _access, _audit, _downloads, _kept, _reading, _sources, _theme
 from pages._correct import Study
-from pages._rows import ROW, Column, Row, finding, rows
+from pages._rows import Column, Row, finding, height_of, rows
 from pages._scoring import Session
-from pages._sources import Source
+from pages._sources import MOST_FILES, Source
 from pages._study import StudyCard
 from pages._theme import html, style
 
-ROWS_SHOWN = 4
-ONE_ABOVE, MANY_ABOVE = 345, 470  # pixels that are not the picture's, with one study and a list
+ROWS_SHOWN, ROWS_LOW = 4, 2
+LOW_SCREEN = 820  # pixels; on one as low the list has ROWS_LOW rows
+LIST_PARTS = ("", ".stBidiComponent", ".stBidiComponent > div:last-child")  # each has its height
+ONE_ABOVE, MANY_ABOVE = 345, 434  # pixels that are not the picture's, with one study and a list
 STRIP = 40  # and where a study has several views
 AT_ONCE = 0.5  # seconds of scoring, before the page listens to the reader again
 POLL = 0.6
 NOT_YET = "Not read yet."
+TOO_MANY = (
+    "Only the first {} of {} files are read here. The page Batch takes more: a folder, or a ZIP "
+    "archive."
+)
+CUT = "{} not read here: the page takes no more files."
 SEVERAL = "Please check the views: by their Patient ID they are of {} patients."
 COLUMNS = (
     Column("Study"),
@@ -46,8 +53,13 @@ class Results:
     def __init__(
         self, sources: Sequence[Source], cascade: Cascade, limits: ImageLimits, memory: Session
     ) -> None:
+        known, drop = set(memory.drops), memory.drop
         memory.came(sources)
-        self._sources = memory.once(sources)
+        self._given = sources
+        once = memory.once(sources)
+        self._sources, self._rest = once[:MOST_FILES], once[MOST_FILES:]
+        if drop and memory.drop != drop:
+            self._go_to_new([s for s in sources if s.id not in known])
         self._cascade = cascade
         self._limits = limits
         self._memory = memory
@@ -57,8 +69,11 @@ class Results:
     def show(self) -> None:
         """The study that is looked at as soon as one view of it is scored, then all the others."""
         self._memory.forget_parts(self._cascade.release)
-        for source in self._sources:
+        if self._rest:
+            _theme.notice(TOO_MANY.format(MOST_FILES, MOST_FILES + len(self._rest)))
+        for source in (*self._sources, *self._rest):
             self._memory.peek(source, self._limits)
+        for source in self._sources:
             if self._memory.known(source, self._cascade):
                 self._score(source)
         studies = self._ordered(self._studies())
@@ -73,11 +88,9 @@ class Results:
         else:
             with st.container():
                 self._read(studies, position)
-        above = ONE_ABOVE + (STRIP if len(studies[position].sources) > 1 else 0)
         if len(studies) > 1:
-            above += MANY_ABOVE - ONE_ABOVE + ROW * min(len(studies), ROWS_SHOWN)
             self._pager(position, studies)
-        style(f".st-key-picture {{ --above: {above}px; }}")
+        _above(len(studies), len(studies[position].sources))
         others = {
             self._memory.study_of(study.sources[0]): f"{n + 1}: {study.name}"
             for n, study in enumerate(studies)
@@ -121,9 +134,11 @@ class Results:
     def _studies(self) -> list[Study]:
         """All files in their studies, with what is scored by now."""
         keys = [self._memory.study_of(s) for s in self._sources]
-        return [self._study(keys[views[0]], views) for views in group(keys)]
+        cut = Counter(self._memory.study_of(s) for s in self._rest)
+        return [self._study(keys[views[0]], views, cut[keys[views[0]]]) for views in group(keys)]
 
-    def _study(self, key: str, positions: Sequence[int]) -> Study:
+    def _study(self, key: str, positions: Sequence[int], cut: int) -> Study:
+        """cut: how many of its files are not among those that are read."""
         sources = tuple(self._sources[n] for n in positions)
         release = self._cascade.release
         known = [self._found[s.id] for s in sources if s.id in self._found]
@@ -135,6 +150,9 @@ class Results:
         result = combine(key, known, release) if known else StudyResult(key, views)
         if (patients := self._memory.patients(sources)) > 1:
             result = replace(result, notes=(SEVERAL.format(patients), *result.notes))
+        if cut:
+            one = "1 of its files was" if cut == 1 else f"{cut} of its files were"
+            result = replace(result, notes=(CUT.format(one), *result.notes))
         return Study(sources, replace(result, views=views), len(sources) - len(known))
 
     def _score(self, source: Source) -> None:
@@ -155,10 +173,10 @@ class Results:
         return len(self._sources) - len(self._found)
 
     def _position(self, studies: Sequence[Study]) -> int:
-        """Where the study stands that the reader looks at; it may have moved."""
-        shown = st.session_state.get("shown")
-        ids = [{s.id for s in study.sources} for study in studies]
-        position = next((n for n, views in enumerate(ids) if shown in views), 0)
+        """Where the study stands that the reader looks at; it may have moved, or lost a view."""
+        shown = st.session_state.get("shown", ())
+        at = {s.id: n for n, study in enumerate(studies) for s in study.sources}
+        position = next((at[view] for view in shown if view in at), 0)
         beyond = position + st.session_state.pop("beyond", 0)
         if 0 <= beyond < len(studies):
             position = beyond
@@ -166,12 +184,24 @@ class Results:
         return position
 
     def _go(self, study: Study) -> None:
-        st.session_state["shown"] = study.key
+        st.session_state["shown"] = tuple(s.id for s in study.sources)
+
+    def _go_to_new(self, new: Sequence[Source]) -> None:
+        """To what was dropped last: who drops the next patient must not go on seeing this one."""
+        there = (s.id for source in new for s in self._sources if _same(s, source))
+        if first := next(there, None):
+            st.session_state["shown"] = (first,)
+
+    def _remove(self, study: Study, neighbour: Study) -> None:
+        """Take a study from the page, with whatever was dropped a second time of it."""
+        gone = {s.id for s in self._given if any(_same(s, view) for view in study.sources)}
+        self._go(neighbour)
+        _sources.remove(gone)
 
     def _ordered(self, studies: list[Study]) -> list[Study]:
         """By finding and probability, as on the worklist, if the reader wants it: the parts have
         thresholds of their own."""
-        if st.session_state.get("order", ORDERS[0]) == ORDERS[0]:
+        if _kept.said("order", ORDERS[0]) == ORDERS[0]:
             return studies
 
         def urgency(study: Study) -> tuple[int, float]:
@@ -201,7 +231,9 @@ class Results:
         """Previous and next stay where they are, so that a pointer need not move."""
         total = len(studies)
         with st.container(key="pager"):
-            back, ahead, where, order = st.columns([1, 1, 3, 3], vertical_alignment="center")
+            back, ahead, where, away, order = st.columns(
+                [1, 1, 1.5, 1.5, 3], vertical_alignment="center"
+            )
         for place, label, step, key in ((back, "Previous", -1, "P"), (ahead, "Next", 1, "N")):
             there = position + step
             place.button(
@@ -215,16 +247,25 @@ class Results:
             )
         with where:
             html(f"<p class='tally'>Study <b>{position + 1}</b> of {total}</p>")
-        order.segmented_control(
+        neighbour = position + 1 if position + 1 < total else position - 1
+        away.button(
+            "Remove this study",
+            key=f"remove-{studies[position].key}",
+            on_click=self._remove,
+            args=(studies[position], studies[neighbour]),
+            type="tertiary",
+        )
+        said = order.segmented_control(
             "Order",
             ORDERS,
-            default=ORDERS[0],
+            default=_kept.first("order", ORDERS[0]),
             key="order",
             required=True,
             label_visibility="collapsed",
             on_change=st.session_state.pop,
             args=("shown", None),
         )
+        _kept.keep("order", said)
 
     def _finish(self, studies: Sequence[Study]) -> None:
         """Tally, grouping and downloads, in the place where the progress was."""
@@ -264,6 +305,30 @@ class Results:
 
 def _download(label: str, data: Callable[[], str], name: str, mime: str) -> None:
     st.download_button(label, data, name, mime, key=f"download-{name}", on_click="ignore")
+
+
+def _above(studies: int, views: int) -> None:
+    """What height is left to the picture below the list, which is lower on a low screen."""
+    strip = STRIP if views > 1 else 0
+    if studies == 1:
+        style(f".st-key-picture {{ --above: {ONE_ABOVE + strip}px; }}")
+        return
+    high, low = (height_of(studies, most) for most in (ROWS_SHOWN, ROWS_LOW))
+    parts = ", ".join(f".st-key-summary {inner}" for inner in LIST_PARTS)
+    style(
+        f".st-key-picture {{ --above: {MANY_ABOVE + strip + high}px; }} "
+        f"@media (max-height: {LOW_SCREEN}px) {{ {parts} {{ height: {low}px !important; }} "
+        f".st-key-summary {{ flex: none !important; --most: {low}px; }} "
+        f".st-key-picture {{ --above: {MANY_ABOVE + strip + low}px; }} }}"
+    )
+
+
+def _same(one: Source, other: Source) -> bool:
+    """Whether it is the same file, dropped once or again."""
+    if one.id == other.id:
+        return True
+    alike = one.name == other.name and one.size == other.size > 0
+    return alike and one.read() == other.read()
 
 
 def _row(study: Study) -> Row:

@@ -38,10 +38,14 @@ class Column:
 @dataclass(frozen=True)
 class Row:
     """A line, with a cell for each column: text and number as they are, a share in per cent or
-    None, a finding as ``finding`` makes it, a picture as a data URL or ""."""
+    None, a finding as ``finding`` makes it, a picture as a data URL or "".
+
+    below: a second line for the cell that opens the row, where no column that is ``aside`` is seen.
+    """
 
     id: str
     cells: tuple[Any, ...]
+    below: str = ""
 
 
 def finding(value: Finding | None, word: str = "Not assessed") -> dict[str, str]:
@@ -66,8 +70,8 @@ def rows(
 
     label: what the list is, for those who do not see it. opens: the column, of kind text, whose
     cell is the row's button; "" with on_open None. current: the id of a row that stands out, and at
-    which Tab stops first. most: so many rows are seen at once. The height is known
-    before the browser draws the list, so that nothing below it moves when it does.
+    which Tab stops first. most: so many rows are seen at once, see ``height_of``. The height is
+    known before the browser draws the list, so that nothing below it moves when it does.
     """
     tall = any(column.kind == "picture" for column in columns)
     known = {line.id for line in lines}
@@ -84,9 +88,16 @@ def rows(
         "opens": opens if on_open else "",
         "current": current,
         "tall": tall,
-        "height": (height := HEAD + (TALL if tall else ROW) * min(len(lines), most) + 2 * BORDER),
+        "height": (height := height_of(len(lines), most, tall)),
     }
     _component()(key=key, data=message, on_open_change=tell, height=height)
+
+
+def height_of(lines: int, most: int, tall: bool = False) -> int:
+    """Pixels of a list; where it has more than ``most`` lines the next one is seen by half, which
+    says that there are more."""
+    seen = lines if lines <= most else most + 0.5
+    return HEAD + round((TALL if tall else ROW) * seen) + 2 * BORDER
 
 
 @functools.cache

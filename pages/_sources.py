@@ -7,7 +7,7 @@ import functools
 import gc
 import io
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -18,6 +18,7 @@ from streamlit import runtime
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from core.settings import ROOT, ImageLimits
+from core.system_files import of_the_system
 from pages._theme import style
 
 log = logging.getLogger(__name__)
@@ -32,6 +33,7 @@ CAMERA_WIDTH = 480  # pixels
 SAMPLES_A_ROW = 6
 THUMBNAIL_SIDE = 440  # pixels: twice what is seen of it
 MOST_NAMED = 3  # of more files than these, the drop zone shows one line; the list has their names
+ARCHIVE = ".zip"
 DROP_ZONE = '.st-key-drop [data-testid="stFileUploaderDropzone"]'
 
 
@@ -114,13 +116,17 @@ def _mixed(rows: list[Sample]) -> list[Sample]:
 
 def drop_zone(limits: ImageLimits) -> list[Source]:
     """Draw the drop zone; the files that lie in it, after those that lay in it before the reader
-    looked at another page: Streamlit empties it then."""
+    looked at another page: Streamlit empties it then.
+
+    Without what is no view: the system's own files and archives, see ``left_out``.
+    """
     kind = st.session_state.get("kind", "Files")
     generation = st.session_state.setdefault("generation", 0)
     key = f"files-{'folder' if kind == 'Folder' else 'single'}-{generation}"
     if key not in st.session_state:
         _carry()
-    with st.container(key="drop", horizontal=True, vertical_alignment="center"):
+    beside = "top" if kind == CAMERA else "center"  # its picture is high: the choice stays above
+    with st.container(key="drop", horizontal=True, vertical_alignment=beside):
         if kind == CAMERA:
             _camera(generation)
             files = None
@@ -143,7 +149,19 @@ def drop_zone(limits: ImageLimits) -> list[Source]:
         )
     dropped = [Source(f.file_id, f.name, f.getvalue, size=f.size) for f in files or []]
     st.session_state["dropped"] = dropped
-    return [*st.session_state.get("carried", ()), *dropped]
+    given = [*st.session_state.get("carried", ()), *dropped]
+    return [s for s in given if not of_the_system(s.name) and not _is_archive(s)]
+
+
+def left_out() -> tuple[int, int]:
+    """How many of the files that were dropped are the system's own, and how many are archives."""
+    given = [s for key in ("carried", "dropped") for s in st.session_state.get(key, ())]
+    own = sum(of_the_system(s.name) for s in given)
+    return own, sum(_is_archive(s) and not of_the_system(s.name) for s in given)
+
+
+def _is_archive(source: Source) -> bool:
+    return source.name.lower().endswith(ARCHIVE)
 
 
 def _carry() -> None:
@@ -230,6 +248,24 @@ def give_back(ids: Iterable[str]) -> None:
     manager = runtime.get_instance().uploaded_file_mgr
     for one in ids:
         manager.remove_file(session_id=context.session_id, file_id=one)
+
+
+def remove(ids: Collection[str]) -> None:
+    """Take files and samples from the page.
+
+    The page cannot take a file out of its drop zone, so that one is emptied, and what else lay in
+    it is kept beside the new one.
+    """
+    st.session_state["generation"] = st.session_state.get("generation", 0) + 1
+    _carry()
+    for key in HELD:
+        held = st.session_state.get(key, ())
+        give_back(s.id for s in held if s.id in ids)
+        st.session_state[key] = [s for s in held if s.id not in ids]
+    tried = {s.id: s.source.id for s in samples()}
+    st.session_state["tried"] = [
+        one for one in st.session_state.get("tried", ()) if tried.get(one) not in ids
+    ]
 
 
 def clear() -> None:

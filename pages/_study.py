@@ -23,6 +23,7 @@ from pages import (
     _correct,
     _downloads,
     _film,
+    _kept,
     _mode,
     _operating,
     _reading,
@@ -274,14 +275,15 @@ def _methods(result: ImageResult) -> list[str]:
 
 def _method(result: ImageResult) -> str:
     """What was chosen, where this result has it: a member's map is there in one mode alone."""
-    chosen: str = st.session_state.get("method", CLOSED_FORM)
+    chosen = _kept.said("method", CLOSED_FORM)
     return chosen if chosen in _methods(result) else CLOSED_FORM
 
 
 def _choose_method(result: ImageResult) -> None:
     st.session_state["method"] = _method(result)
     slow = "All but Grad-CAM take seconds; Grad-CAM is shown until they are there."
-    st.selectbox("Heatmap method", _methods(result), key="method", help=slow)
+    said = st.selectbox("Heatmap method", _methods(result), key="method", help=slow)
+    _kept.keep("method", said)
 
 
 def _alone(result: ImageResult, method: str) -> str:

@@ -24,18 +24,27 @@ def body() -> None:
             f"{gone} of the files that were dropped are not here any more: all together they were "
             f"larger than {_sources.MOST_CARRIED // 2**20} MB. Please drop them again."
         )
+    _left_out()
     welcome = st.empty()  # stays in its place, so that what follows does not move when it goes
     if not sources:
         with welcome.container():
             _empty_state()
         return
     with st.container():
-        if len(sources) > _sources.MOST_FILES:
-            _theme.notice(
-                f"Only the first {_sources.MOST_FILES} of {len(sources)} files are read here. "
-                "The page Batch takes more: a folder, or a ZIP archive."
-            )
-        _results(sources[: _sources.MOST_FILES], loader)
+        _results(sources, loader)
+
+
+def _left_out() -> None:
+    """What of the drop is no view."""
+    own, archives = _sources.left_out()
+    if archives:
+        _theme.notice("A ZIP archive is not opened here: please drop it on the page Batch.")
+    if own:
+        files = "file" if own == 1 else "files"
+        _theme.html(
+            f"<p class='soft'>{own} {files} of the computer’s own left out: hidden ones, "
+            "Thumbs.db, desktop.ini, DICOMDIR.</p>"
+        )
 
 
 def _results(sources: list[Source], loader: _cascade.Loader) -> None:

@@ -289,7 +289,8 @@ def test_an_archive_is_read_and_never_unpacked(tmp_path):
             file.write(folder / name, f"../../{name}".replace("\udce9", "e"))
         file.writestr("/etc/passwd", b"root")
         file.writestr("folder/", b"")
-        file.writestr("__MACOSX/._a.png", b"hidden")
+        for own in ("__MACOSX/._a.png", "x/Thumbs.db", "desktop.ini", "DICOMDIR"):
+            file.writestr(own, b"no radiograph")
     score(archive, tmp_path / "out.csv", summary=tmp_path / "s.html")
     found = rows(tmp_path / "out.csv")
     assert len(found) == 11
@@ -491,7 +492,9 @@ def test_special_files_are_rows_with_a_reason(tmp_path):
     folder.mkdir()
     os.mkfifo(folder / "pipe.png")
     (folder / "dangling.png").symlink_to(folder / "nothing")
-    (folder / ".hidden.png").write_bytes(b"x")
+    (folder / "__MACOSX").mkdir()
+    for own in (".hidden.png", "__MACOSX/a.png", "Thumbs.db", "DICOMDIR"):
+        (folder / own).write_bytes(b"x")
     score(folder, tmp_path / "out.csv")
     assert [r["reason"] for r in rows(tmp_path / "out.csv")] == [
         "The file does not exist.",

@@ -225,6 +225,84 @@ def test_files_that_are_too_large_to_be_kept_are_told_of(
     assert "are not here any more" not in text(app) and not lists(app)
 
 
+def test_what_is_dropped_next_is_what_is_shown(
+    app: AppTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ids are those of a browser: what lies in the drop zone keeps its own."""
+    monkeypatch.setattr(_scoring, "ONE_DROP", 0)
+    given: list[_sources.Source] = []
+    monkeypatch.setattr(_sources, "drop_zone", lambda limits: list(given))
+
+    def dropped(id_: str, name: str, data: bytes) -> str:
+        given.append(_sources.Source(id_, name, lambda: data, size=len(data)))
+        return text(finished(app.run()))
+
+    assert "<b>a.png</b>" in dropped("1", "a.png", picture())
+    assert "<b>b.png</b>" in dropped("2", "b.png", picture(1))
+    assert "<b>c.png</b>" in dropped("3", "c.png", b"no picture")
+    assert "<b>a.png</b>" in dropped("4", "a.png", picture())  # it is asked for again
+    app.button("next").click().run()
+    assert "<b>b.png</b>" in text(app) and not app.exception
+
+
+def test_a_study_stays_on_the_page_when_its_first_view_is_taken_out(app: AppTest) -> None:
+    alone, views = ("a.png", picture()), [(f"s/{n}.png", picture(1 + n)) for n in range(2)]
+    upload(app, alone, *views)
+    app.button("next").click().run()
+    assert "s (2 views)" in text(app)
+    memory = app.session_state["scoring"]
+    gone = next(s for s in app.session_state["dropped"] if s.name == "s/0.png")
+    drop_zone = _sources.drop_zone
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            _sources, "drop_zone", lambda limits: [s for s in drop_zone(limits) if s.id != gone.id]
+        )
+        app.run()
+    assert "<b>s/1.png</b>" in text(app) and memory.drops and not app.exception
+
+
+def test_a_study_can_be_removed_whatever_it_was_dropped_with(app: AppTest) -> None:
+    files = [("a.png", picture()), ("b.png", picture(1)), ("b.png", picture(1)), ("c.png", b"no")]
+    upload(app, *files)
+    app.button("next").click().run()
+    (remove,) = [b for b in app.button if b.label == "Remove this study"]
+    remove.click().run()
+    assert list(lists(app)[0]["Study"]) == ["a.png", "c.png"] and "no picture" not in text(app)
+    assert "not a picture" in text(app)  # what came after it is looked at
+    (remove,) = [b for b in app.button if b.label == "Remove this study"]
+    remove.click().run()
+    assert "<b>a.png</b>" in text(app) and not lists(app) and not app.exception
+
+
+def test_the_computers_own_files_and_archives_are_no_views(app: AppTest) -> None:
+    own = ("x/.DS_Store", "x/Thumbs.db", "DICOMDIR", "__MACOSX/a.png")
+    upload(app, ("x/a.png", picture()), *[(name, b"no") for name in own], ("b.zip", b"PK"))
+    assert not lists(app) and "<b>x/a.png</b>" in text(app)
+    assert "4 files of the computer’s own left out" in text(app)
+    assert "please drop it on the page Batch" in text(app) and not app.exception
+
+
+def test_order_and_method_stay_while_another_page_is_looked_at(app: AppTest) -> None:
+    upload(app, *[(f"{n}.png", picture(n)) for n in range(2)], ("0.png", b"no picture"))
+    app.button_group("order").set_value("Most suspected first").run()
+    choice(app, "Heatmap method").select("Eigen-CAM").run()
+    before = list(lists(app)[0]["Note"])
+    app.switch_page("pages/metrics.py").run()
+    finished(app.switch_page("pages/diagnose.py").run())
+    assert app.button_group("order").value == "Most suspected first"
+    assert list(lists(app)[0]["Note"]) == before
+    assert choice(app, "Heatmap method").value == "Eigen-CAM"
+
+
+def test_a_study_that_the_limit_cuts_says_so(app: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pages import _results
+
+    monkeypatch.setattr(_results, "MOST_FILES", 2)
+    upload(app, *[(f"s/{n}.png", picture(n)) for n in range(3)], ("t/3.png", picture(3)))
+    assert "Only the first 2 of 4 files are read here" in text(app)
+    assert "1 of its files was not read here" in text(app) and not lists(app)
+
+
 def test_views_of_one_study_come_together_and_can_be_regrouped(app: AppTest) -> None:
     names = (
         "XR_HAND/patient1/study1_positive/image1.png",
@@ -271,7 +349,7 @@ def test_a_view_of_its_own_is_alone_whatever_was_moved_to_it(app: AppTest) -> No
     own, other = (k for k in memory.drops if k in memory.moved), list(memory.drops)
     one = next(own)
     memory.moved[next(k for k in other if k != one)] = memory.moved[one]
-    app.session_state["shown"] = one
+    app.session_state["shown"] = (one,)
     app.run()
     assert list(lists(app)[0]["Views"]) == [2, 1]
     choice(app, "View 1").select("A study of its own").run()

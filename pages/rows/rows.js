@@ -107,6 +107,7 @@ class Rows {
     const table = this.root.querySelector("table");
     table.setAttribute("aria-label", label);
     table.classList.toggle("tall", tall);
+    table.classList.toggle("narrow", !columns.some(({ aside }) => aside));
     this.root.style.setProperty("--height", `${height}px`);
     // Nothing in it takes the focus, so that it must itself, to be scrolled by key.
     this.root.toggleAttribute("tabindex", !opens);
@@ -117,7 +118,7 @@ class Rows {
       if (column.width) head.style.width = `${column.width}rem`;
       return head;
     }));
-    table.tBodies[0].replaceChildren(...rows.map(({ id, cells }) => {
+    table.tBodies[0].replaceChildren(...rows.map(({ id, cells, below }) => {
       const row = made("tr", opens ? "opens" : "");
       row.dataset.id = id;
       if (id === current) row.setAttribute("aria-current", "true");
@@ -132,7 +133,9 @@ class Rows {
         button.append(drawn);
         const result = columns.map((column, m) => words(column.kind, cells[m])).filter(Boolean);
         button.setAttribute("aria-label", [cells[n], ...result].join(", "));
-        return cell.append(button), cell;
+        cell.append(button);
+        if (below) cell.append(Object.assign(made("span", "below", below), { title: below }));
+        return cell;
       }));
       return row;
     }));

@@ -4,6 +4,7 @@ const TYPING = "textarea, select, [contenteditable=true], [role=grid], [role=lis
 const ARROWS_TAKEN = "input, [role=slider], [role=radiogroup], [role=tab], [role=radio]";
 const viewers = new WeakMap();
 const views = new Map(); // what was set for each radiograph, as long as the browser's page lives
+const ONCE = [" ", "i", "m", "1", "2", "3"]; // keys that do something once, however long they are held
 const EVENTS_KEPT = 20; // the server asks for those that it has not seen
 const events = []; // what the reader did, numbered: two keys in quick succession are both there
 const shared = { invert: false, overlay: true, outline: false, beside: false, opacity: 50, tool: "window",
@@ -312,7 +313,7 @@ class Viewer {
     } else if (this.header && !event.ctrlKey && !event.altKey && !event.metaKey && !taken(event, target)) {
       const key = event.key.toLowerCase();
       if (key === "o") this.peek(event.code);
-      else if (this.pressed(key, event.shiftKey)) event.preventDefault();
+      else if (this.pressed(key, event.shiftKey, event.repeat)) event.preventDefault();
     }
   }
 
@@ -322,10 +323,13 @@ class Viewer {
     if (this.header) this.redraw();
   }
 
-  // Whether the key means something here, and then it is done.
-  pressed(key, shift) {
+  // Whether the key means something here, and then it is done. held: whether the keyboard repeats it;
+  // zoom, window and pan go on, but nobody is led past radiographs that were not seen.
+  pressed(key, shift, held) {
     const step = { arrowleft: [-1, 0], arrowright: [1, 0], arrowup: [0, -1], arrowdown: [0, 1] }[key];
-    if (step?.[0] && !shift) this.emit({ kind: "go", step: step[0] });
+    const goes = step?.[0] && !shift;
+    if (held && (goes || ONCE.includes(key))) return goes || !this.root.hidden;
+    if (goes) this.emit({ kind: "go", step: step[0] });
     else if (this.root.hidden) return false;
     else if (step && shift) this.pan(step[0] / (20 * this.view.zoom), step[1] / (20 * this.view.zoom));
     else if (key === " ") this.act("overlay");

@@ -255,6 +255,42 @@ def test_a_drag_of_a_corner_ends_with_its_photograph(page) -> None:
     assert page.evaluate("window.sent") == []
 
 
+def test_a_key_that_is_held_goes_no_further_than_one_that_is_pressed(page) -> None:
+    viewer(page, phantom(100, 80), more={"marks": True, "digits": "1 agree"})
+    before = state(page)
+    for key in ("ArrowRight", "1", "m", " "):
+        for _ in range(3):  # the second and third are repeats
+            page.keyboard.down(key)
+        page.keyboard.up(key)
+    kinds = page.evaluate("window.sent.at(-1).map((e) => e.kind)")
+    assert kinds == ["go", "decision", "mark"]
+    for _ in range(2):
+        page.keyboard.down("+")
+    after = state(page, lambda s: float(s["zoom"]) > 1.5)
+    assert after["overlay"] != before["overlay"]
+
+
+def test_a_note_stands_below_its_file_where_its_column_is_left_out(page) -> None:
+    columns = [
+        {"name": n, "kind": "text", "width": 0, "aside": n == "Note"} for n in ("File", "Note")
+    ]
+    lines = [{"id": "a", "cells": ["a.png", "A photograph."], "below": "A photograph."}]
+    data = {"columns": columns, "rows": lines, "label": "", "opens": "File", "tall": True}
+    data |= {"height": 100, "current": ""}
+    placed(page, ROWS, [data, data | {"columns": columns[:1]}])
+    below, column = page.locator(".below"), page.locator("td.aside")
+    page.set_viewport_size({"width": 1400, "height": 700})
+    page.evaluate("void called(0)")
+    expect(column).to_be_visible()
+    expect(below).to_be_hidden()
+    page.set_viewport_size({"width": 1024, "height": 700})
+    expect(column).to_be_hidden()
+    expect(below).to_be_visible()
+    page.set_viewport_size({"width": 1400, "height": 700})
+    page.evaluate("void called(1)")  # a row is open, and the column not there
+    expect(below).to_be_visible()
+
+
 def test_the_list_scrolls_to_the_open_row_and_the_page_does_not(page) -> None:
     columns = [{"name": "Study", "kind": "text", "width": 0, "aside": False}]
     lines = [{"id": str(n), "cells": [f"Study {n}"]} for n in range(40)]
