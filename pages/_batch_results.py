@@ -256,15 +256,16 @@ def _row(
 ) -> Row:
     fracture, probability = record["fracture"], _probability(record)
     notes = notes_of(tables.result_of(record), seen.scored_by(record, settings))
+    note = " ".join(filter(None, (record["reason"], *notes)))
     cells = (
         _thumbnail(record, batch, seen, settings),
         finding(Finding(fracture["finding"]) if fracture else None),
         None if probability is None else 100 * probability,
         batch.short(record["file"]),
         record["body_part"]["label"].capitalize() if record["body_part"] else "",
-        " ".join(filter(None, (record["reason"], *notes))),
+        note,
     )
-    return Row(record["file"], cells[:columns])
+    return Row(record["file"], cells[:columns], below=note)
 
 
 def _thumbnail(record: dict[str, Any], batch: Batch, seen: _Seen, settings: Settings) -> str:

@@ -35,6 +35,7 @@ from training.jobs.process import Process
 TAIL = 4096
 TOGETHER = 16  # files scored and written at a time: somebody waits for the first results
 ONE_AT_A_TIME = "Another batch is running. It uses the whole computer, so please wait or stop it."
+ARCHIVE_ALONE = "A ZIP archive is taken alone: please take it out, or everything else."
 _ONE = threading.Lock()  # two tabs of one server neither begin at once nor delete what begins
 
 
@@ -213,6 +214,11 @@ def of_folder(path: str, settings: Settings) -> Batch:
     if not source.is_dir() and not zipfile.is_zipfile(source):
         raise BatchFailed("Please name a folder or a ZIP archive.")
     return _begin(settings.home, str(source), source)
+
+
+def is_mixed(names: Sequence[str]) -> bool:
+    """Whether there is an archive among other files, where it would be one file that is refused."""
+    return len(names) > 1 and any(name.lower().endswith(".zip") for name in names)
 
 
 def of_files(files: Sequence[tuple[str, bytes]], settings: Settings) -> Batch:

@@ -84,7 +84,7 @@ def _labels(batches: Iterable[Batch]) -> dict[str, str]:
     another one is deleted.
     """
     labels = {
-        b.folder.name: f"{time.strftime('%d %b %H:%M:%S', time.localtime(b.created))} · {b.title}"
+        b.folder.name: f"{time.strftime('%d %b %H:%M:%S UTC', time.gmtime(b.created))} · {b.title}"
         for b in batches
     }
     count = Counter(labels.values())
@@ -118,7 +118,10 @@ def _new(settings: Settings) -> None:
             max_upload_size=max(1, settings.limits.max_bytes // 2**20),
         )
         _theme.html("<p class='soft'>Dropped files are kept in the batch until it is deleted.</p>")
-        if st.button("Score the files", disabled=not files):
+        mixed = _batches.is_mixed([f.name for f in files])
+        if mixed:
+            _theme.notice(_batches.ARCHIVE_ALONE)
+        if st.button("Score the files", disabled=not files or mixed):
 
             def begin() -> Batch:
                 given = [(f.name, f.getvalue()) for f in files]

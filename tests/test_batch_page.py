@@ -114,6 +114,16 @@ def test_a_dropped_archive_is_kept_as_it_is(settings, quiet):
     assert batch.title == "pictures.zip"
 
 
+def test_an_archive_among_other_files_is_asked_for_alone(settings, quiet):
+    app = page()
+    app.file_uploader[0].set_value([("a.zip", b"PK", ""), ("b.png", b"x", "")]).run()
+    assert _batches.ARCHIVE_ALONE in text(app)
+    assert next(b for b in app.button if b.label == "Score the files").disabled
+    app.file_uploader[0].set_value([("a.zip", b"PK", "")]).run()
+    assert _batches.ARCHIVE_ALONE not in text(app)
+    assert not next(b for b in app.button if b.label == "Score the files").disabled
+
+
 def test_only_allowed_folders(settings, tmp_path, quiet):
     with pytest.raises(PathRefused):
         _batches.of_folder(str(tmp_path), settings)
@@ -142,6 +152,9 @@ def test_the_table_filters_and_sorts(settings, tmp_path, quiet):
     assert len(table) == 16
     assert table["Picture"].str.startswith("data:image/jpeg").sum() == 12
     assert (table["Finding"] == "Not assessed").sum() == 4
+    [told] = [e.proto for e in app.get("bidi_component") if e.proto.component_name == "rows"]
+    below = [row["below"] for row in json.loads(told.json)["rows"]]
+    assert below == list(table["Note"]) and sum(map(bool, below)) >= 4  # where it has no column
     app.selectbox(key="batch-order").select("Most suspected first").run()
     values = lists(app)[0]["Probability"].dropna()
     assert values.is_monotonic_decreasing
