@@ -138,12 +138,17 @@ class SignIns:
             self._sessions[session] = _sign_in(claims)
             self._click(_sign_in(claims), now)
 
-    def clicked(self, session: str, access: Access, now: float) -> None:
-        """Note what somebody did in a session; one that is idle already does not come back."""
+    def clicked(self, session: str, access: Access, now: float) -> bool:
+        """Note what somebody did in a session; False where its sign-in is over, as in ``is_over``:
+        it does not come back by a click."""
         with self._lock:
             found = self._sessions.get(session)
-            if found and not self._is_idle(found, access, now):
-                self._click(found, now)
+            if found is None:  # nobody was let in
+                return True
+            if is_stale({"iat": found[1]}, now) or self._is_idle(found, access, now):
+                return False
+            self._click(found, now)
+            return True
 
     def knows(self, session: str) -> bool:
         """Whether the session was let in, and its sign-in has not ended."""

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import secrets
 import threading
 import time
@@ -39,6 +40,7 @@ ENDED = "signed-out-elsewhere"
 _patching = threading.Lock()
 # Of the process; not in Streamlit's cache, which any browser may have cleared.
 _sign_ins = SignIns()
+_had_login = threading.Event()
 
 
 def enter(pages: Sequence[StreamlitPage]) -> list[StreamlitPage]:
@@ -111,7 +113,26 @@ def _rules() -> Access:
 
 
 def _has_login() -> bool:
-    return bool(secrets_singleton.load_if_toml_exists() and "auth" in secrets_singleton)
+    """Whether people sign in here; raises AccessRefused where that cannot be told any more.
+
+    To Streamlit a file of secrets with a slip in it is as good as none, and it reads them anew
+    while it serves: a login must not go with either.
+    """
+    why: Exception | None = None
+    try:
+        if "auth" in secrets_singleton:
+            _had_login.set()
+            return True
+    except (OSError, ValueError) as error:  # Streamlit's own is the first: no file, or a slip in it
+        why = error
+    there = any(os.path.lexists(place) for place in st.get_option("secrets.files"))
+    if _had_login.is_set() or (why and there):
+        log.error("The login cannot be read: %s", why or "secrets.toml has no [auth] any more")
+        raise AccessRefused(
+            "The login cannot be read from secrets.toml, so nothing is shown. The administrator "
+            "finds the reason in the log."
+        ) from why
+    return False
 
 
 def _proxied() -> bool:
@@ -164,10 +185,12 @@ def _session() -> str:
 
 
 def _hear_clicks() -> None:
-    """Note what somebody does in a session that was let in.
+    """Note what somebody does in a session that was let in, and let it be done in no other.
 
     Only the browser's message tells: a click that runs a fragment alone goes past ``enter``, and
-    what a page asks for by itself, or every few seconds, is nobody's click.
+    what a page asks for by itself, or every few seconds, is nobody's click. What a button does is
+    done before the script runs, so where the sign-in is over the message must say nothing of it:
+    then the whole script runs, and ``enter`` ends the session.
     """
     from streamlit.runtime.app_session import AppSession
 
@@ -178,8 +201,10 @@ def _hear_clicks() -> None:
 
         def handle_backmsg(session: AppSession, message: BackMsg) -> None:
             asked = message.WhichOneof("type") == "rerun_script"
-            if asked and not message.rerun_script.is_auto_rerun:
-                _sign_ins.clicked(session.id, _rules(), time.time())
+            click = asked and not message.rerun_script.is_auto_rerun
+            if click and not _sign_ins.clicked(session.id, _rules(), time.time()):
+                for what in ("widget_states", "fragment_id"):
+                    message.rerun_script.ClearField(what)
             handle(session, message)
 
         AppSession.handle_backmsg = handle_backmsg  # type: ignore[method-assign]
@@ -253,7 +278,7 @@ def _limit_uploads(access: Access) -> None:
         keep, most = manager.add_file, Settings.from_environment().limits.max_bytes
 
         def add_file(session_id: str, file: UploadedFileRec) -> None:
-            if _has_login() and not _sign_ins.knows(session_id):
+            if not _may_upload(session_id):
                 log.warning("An upload of somebody who is not signed in was refused.")
                 raise HTTPException(401, "Please sign in.")
             # Streamlit knows one limit for all uploads, that of a release, which is a ZIP archive.
@@ -273,6 +298,13 @@ def _limit_uploads(access: Access) -> None:
 
         manager.add_file = add_file  # type: ignore[method-assign]
         manager.limited = True  # type: ignore[attr-defined]
+
+
+def _may_upload(session_id: str) -> bool:
+    try:
+        return not _has_login() or _sign_ins.knows(session_id)
+    except AccessRefused:
+        return False
 
 
 def _kept(manager: Any) -> list[tuple[str, dict[str, UploadedFileRec]]]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -145,12 +147,12 @@ def test_time_runs_on_for_a_sign_in_whose_tab_was_closed() -> None:
     access, people = Access(idle_minutes=10), SignIns()
     me, later = {"sub": "1", "iat": 0}, {"sub": "1", "iat": 5000}
     people.let_in("a tab", me, 100)
-    people.clicked("a tab", access, 500)
+    assert people.clicked("a tab", access, 500)
     assert not people.is_over(me, access, 1100)  # as a reload asks, in a session of its own
     people.let_in("another tab", me, 1100)
-    people.clicked("a stranger's", access, 1600)
+    assert people.clicked("a stranger's", access, 1600)  # who was not let in may sign in
     assert people.is_over(me, access, 1701)
-    people.clicked("a tab", access, 1701)
+    assert not people.clicked("a tab", access, 1701)
     assert people.is_over(me, access, 1702)  # too late: it does not come back
     assert not people.is_over(later, access, 5100)  # who signs in anew
     people.end("another tab", me)
@@ -261,6 +263,61 @@ def test_a_foreign_origin_is_refused_and_nobody_on_the_internet_is_asked(monkeyp
     assert not asked
 
 
+AUTH = '[auth]\nredirect_uri = "https://x/oauth2callback"\ncookie_secret = "a"\n'
+SLIP = AUTH.replace('callback"', "callback")
+
+
+@pytest.fixture
+def secrets_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The path of secrets.toml, of which Streamlit has read nothing."""
+    file, secrets_singleton = tmp_path / "secrets.toml", _access.secrets_singleton
+    given = st.get_option
+    monkeypatch.setattr(
+        "streamlit.config.get_option", lambda k: [str(file)] if k == "secrets.files" else given(k)
+    )
+    monkeypatch.setattr(st, "get_option", lambda k: [str(file)] if "secrets" in k else given(k))
+    monkeypatch.setattr(_access, "_had_login", threading.Event())
+    secrets_singleton._reset()
+    yield file
+    secrets_singleton._reset()
+
+
+def changed(file: Path, text: str | bytes | None) -> None:
+    """Write a file of secrets, or remove it, and let Streamlit's watcher see that."""
+    if text is None:
+        file.unlink()
+    else:
+        file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with suppress(OSError, ValueError):
+        _access.secrets_singleton._on_secrets_changed(str(file))
+
+
+def test_a_login_that_was_seen_does_not_go(secrets_file: Path, caplog) -> None:
+    assert not _access._has_login()  # there is no file
+    changed(secrets_file, 'other = "x"')
+    assert not _access._has_login()
+    changed(secrets_file, AUTH)
+    assert _access._has_login()
+    for slip in (SLIP, "", 'other = "x"', b"\xff\xfe", None):
+        changed(secrets_file, slip)
+        with pytest.raises(AccessRefused, match=r"secrets\.toml"):
+            _access._has_login()
+        assert not _access._may_upload("anybody")
+        changed(secrets_file, AUTH)
+        assert _access._has_login()
+    assert "parsing secrets file" in caplog.text and "has no [auth] any more" in caplog.text
+
+
+@pytest.mark.parametrize("slip", [SLIP, b"\xff\xfe"])
+def test_a_slip_in_the_secrets_at_the_start_is_no_way_in(
+    secrets_file: Path, slip: str | bytes
+) -> None:
+    changed(secrets_file, slip)
+    app = AppTest.from_file(APP, default_timeout=180).run()
+    assert "The login cannot be read" in text(app) and not app.exception
+    assert not app.file_uploader and "role" not in app.session_state
+
+
 @pytest.fixture
 def login(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, float]]:
     """A login whose provider made everybody an admin; "now" is what the clock shows."""
@@ -367,6 +424,34 @@ def test_a_click_counts_in_a_fragment_and_a_poll_does_not(login: dict[str, float
     assert app.run().file_uploader  # a run that the page asks for itself
     login["now"] += 11 * 60
     assert not app.run().file_uploader
+
+
+@pytest.mark.parametrize("how", ["idle", "signed out elsewhere", "for too long", None])
+def test_no_button_works_once_the_sign_in_is_over(login: dict[str, float], how: str | None) -> None:
+    """Streamlit does what a button does before the script runs, which would end the session."""
+    from streamlit.proto.BackMsg_pb2 import BackMsg
+    from streamlit.runtime.app_session import AppSession
+
+    start, handled = login["now"], []
+    claims = {"sub": "1", "iat": start}
+    signed_in(start).run()
+    session = SimpleNamespace(id="test session id", _handle_rerun_script_request=handled.append)
+    if how == "idle":
+        login["now"] += 31 * 60
+    elif how == "signed out elsewhere":
+        _access._sign_ins.end("another tab", claims)
+    elif how == "for too long":
+        for _ in range(37):
+            login["now"] += 20 * 60
+            _access._sign_ins.clicked("test session id", Access(), login["now"])
+    message = BackMsg()
+    message.rerun_script.widget_states.widgets.add(id="agree", trigger_value=True)
+    message.rerun_script.fragment_id = "one part of the page"
+    message.rerun_script.page_script_hash = "review"
+    AppSession.handle_backmsg(session, message)
+    [asked] = handled
+    assert asked.page_script_hash == "review"
+    assert bool(asked.widget_states.widgets) is bool(asked.fragment_id) is (how is None)
 
 
 def test_who_is_not_signed_in_uploads_nothing(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import http.client
 import shutil
 import socket
@@ -157,3 +158,13 @@ def test_a_session_outlives_a_tablet_that_sleeps_but_no_idle_time():
     """What was dropped and read is in the session's memory alone."""
     server = tomllib.loads((ROOT / ".streamlit" / "config.toml").read_text())["server"]
     assert 600 <= server["disconnectedSessionTTL"] <= 60 * Access().idle_minutes
+
+
+@pytest.mark.parametrize("name", ["bone.service", "bone-listen.service"])
+def test_a_unit_starts_with_a_clock_that_is_right(name: str) -> None:
+    """Else what comes first is long past its time as soon as the clock is set."""
+    unit = configparser.RawConfigParser(strict=False)
+    unit.optionxform = str  # type: ignore[assignment, method-assign]
+    unit.read(ROOT / "deploy" / name)
+    for order in ("After", "Wants"):
+        assert "time-sync.target" in unit["Unit"][order].split()

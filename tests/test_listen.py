@@ -19,6 +19,7 @@ from core.pacs.inbox import Inbox
 from core.pacs.listener import Door
 from core.registry import Registry
 from core.settings import Settings
+from core.store import Store
 from core.types import Mode
 
 
@@ -97,3 +98,41 @@ def test_the_engine_is_that_of_the_settings(
     assert listen._cascade(settings) is cascade
     with pytest.raises(EngineUnavailable):  # as in predict and report: nothing was measured here
         listen._cascade(replace(settings, engine="openvino-int8"))
+
+
+def test_final_reports_are_looked_for_where_something_was_decided(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or is now due to be sent, or each minute: every study that was decided is gone through."""
+    clock, polled = [1000.0], []
+    monkeypatch.setattr(listen, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    store = Store.open(Settings(home=tmp_path))
+    look = listen._when_decided(store, lambda: polled.append(clock[0]), 20.0)
+
+    def at(seconds: float, *events: str) -> list[float]:
+        clock[0] = 1000.0 + seconds
+        for event in events:
+            store.audit(event, "ann")
+        polled.clear()
+        look()
+        return polled
+
+    assert at(0, "decision.made")  # whatever was decided before the start
+    assert not at(5, "study.added", "object.sent") and not at(10, "decision.made")
+    assert at(20)  # the first one is old enough by now
+    assert not at(25) and at(30) and not at(35)
+    for event in listen.DECIDED:
+        assert not at(40, event) and at(60) and not at(61)
+    store.close()
+
+
+def test_a_report_that_waits_is_tried_each_minute(tmp_path: Path, monkeypatch) -> None:
+    clock, polled = [1000.0], []
+    monkeypatch.setattr(listen, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    store = Store.open(Settings(home=tmp_path))
+    look = listen._when_decided(store, lambda: polled.append(1), 20.0)
+    for _ in range(25):
+        look()
+        clock[0] += 5.0
+    assert len(polled) == 3
+    store.close()

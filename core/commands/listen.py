@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 HELP = "take radiographs from a PACS or a folder and put the results on the worklist"
 FOLLOW, AGAIN = 5.0, 60.0  # seconds to the next look for a promotion; after one that failed
+DECIDED = frozenset(("decision.made", "decision.undone", "study.arrived"))
+"""What of the audit may make a study one that is to be reported."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -285,7 +287,27 @@ def _signing(
         release_of,
         options.sign_after,
     )
-    return every(5.0, signing.poll)
+    return every(5.0, _when_decided(scorer.store, signing.poll, options.sign_after))
+
+
+def _when_decided(store: Store, poll: Callable[[], object], wait: float) -> Callable[[], object]:
+    """``poll`` where something was decided ``wait`` seconds ago, and else each minute, for what
+    waits for a share or for weights: it goes through every study that was decided."""
+    newest, last = 0, -math.inf
+    due: list[float] = []
+
+    def look() -> None:
+        nonlocal newest, last
+        newest, events = store.events_since(newest)
+        now = time.monotonic()
+        if events & DECIDED:
+            due.append(now + wait)
+        if now - last >= AGAIN or (due and due[0] <= now):
+            poll()
+            last = now
+            due[:] = [then for then in due if then > now]
+
+    return look
 
 
 def _scorer(options: argparse.Namespace, settings: Settings, outbox: Outbox) -> Scorer:

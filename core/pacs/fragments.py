@@ -59,7 +59,7 @@ class Fragments:
                 raise OSError("a PDU that is too long")
             return receive(count)
 
-        socket.recv = recv  # type: ignore[method-assign]
+        socket.recv = recv  # type: ignore[method-assign, assignment]
 
     def received(self, event: Event) -> None:
         """EVT_PDU_RECV, before its fragments are added to the message."""
@@ -68,7 +68,7 @@ class Fragments:
         arriving = self._of(event.assoc)
         size = 0
         for item in event.pdu.presentation_data_value_items:
-            size = max(size, _count(arriving, item.presentation_data_value))
+            size = max(size, _count(arriving, item.presentation_data_value or bytes(1)))
         message = event.assoc.dimse.message
         if size > self._most and message is not None:
             message.data_set = io.BytesIO()

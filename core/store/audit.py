@@ -79,6 +79,13 @@ def lines(session: Session) -> list[AuditLine]:
     return [AuditLine(r.number, r.time, r.event, r.actor, r.facts) for r in rows]
 
 
+def events_since(session: Session, number: int) -> tuple[int, frozenset[str]]:
+    """(number of the newest line, the events of the lines after ``number``)."""
+    later = select(AuditEntry.number, AuditEntry.event).where(AuditEntry.number > number)
+    found = session.execute(later).all()
+    return max((n for n, _ in found), default=number), frozenset(event for _, event in found)
+
+
 def is_ahead(session: Session, now: datetime) -> bool:
     """Whether the newest line says that it was written after ``now``; both are UTC, as text."""
     last = select(AuditEntry.time).order_by(AuditEntry.number.desc()).limit(1)

@@ -223,6 +223,11 @@ class Store:
         with self._database.reading() as session:
             return audit.lines(session)
 
+    def events_since(self, number: int) -> tuple[int, frozenset[str]]:
+        """(number of the audit's newest line, what was done in the lines after ``number``)."""
+        with self._database.reading() as session:
+            return audit.events_since(session, number)
+
     def verify_audit(self) -> AuditReport:
         """Every edit and every removal in the audit, a sentence each."""
         with self._database.reading() as session:
