@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import re
@@ -88,6 +89,50 @@ def test_the_marker_is_nowhere(
     assert MARKER not in str(copy) and MARKER not in caplog.text
     assert MARKER not in repr(store.audit_lines()) and MARKER not in repr(store.worklist())
     store.close()
+
+
+@pytest.mark.parametrize("trouble", [OSError(28, "No space left", "x"), ValueError("Doe")])
+def test_a_copy_that_cannot_be_kept_costs_no_result(
+    cascade: Cascade, tmp_path: Path, monkeypatch, caplog, trouble: Exception
+) -> None:
+    inbox, store = Inbox(tmp_path / "inbox"), Store.open(Settings(home=tmp_path))
+    outbox = Outbox(tmp_path / "outbox")
+    copies = TrainingCopies(tmp_path / "copies", tmp_path / "key")
+    tried: list[tuple[int, int]] = []
+
+    def fails(*_: object) -> None:
+        tried.append((len(store.worklist()), len(outbox.waiting())))
+        raise trouble
+
+    monkeypatch.setattr(copies, "keep", fails)
+    scorer = Scorer(cascade, store, outbox, LIMITS, ["X@localhost:104"], copies)
+    for n in (1, 2):
+        inbox.put("1.2.3", f"{n}.dcm", picture(n))
+    [study] = inbox.due(0)
+    assert score_one(inbox, scorer, study) and not list(inbox.due(0))
+    assert len(tried) == 2 and tried[0] == (1, len(outbox.waiting())) and outbox.waiting()
+    assert caplog.text.count("could not be kept") == 2 and "Doe" not in caplog.text
+    store.close()
+
+
+def picture(number: int) -> bytes:
+    uids = {"StudyInstanceUID": "1.2.3", "SeriesInstanceUID": "1.2.3.4"}
+    grey = phantom(64, 56, bits=12, seed=number)
+    return part10(dataset(grey, BitsStored=12, SOPInstanceUID=f"1.2.3.4.{number}", **uids))
+
+
+def test_the_class_of_a_copy_is_that_of_its_file(tmp_path: Path) -> None:
+    copies = TrainingCopies(tmp_path / "copies", tmp_path / "key")
+    original = pydicom.dcmread(io.BytesIO(picture(1)))
+    kind = original.SOPClassUID
+    del original.SOPClassUID
+    assert original.file_meta.MediaStorageSOPClassUID == kind
+    file = io.BytesIO()
+    original.save_as(file)
+    path = copies.keep(file.getvalue(), LIMITS)
+    assert path is not None and pydicom.dcmread(path).SOPClassUID == kind
+    del original.file_meta.MediaStorageSOPClassUID
+    assert deidentified(original, b"key") is None
 
 
 @dcmtk

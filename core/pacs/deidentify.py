@@ -61,7 +61,10 @@ class TrainingCopies:
         self._key = key.read_bytes()
 
     def keep(self, data: bytes, limits: ImageLimits) -> Path | None:
-        """The copy of one DICOM file; None where it is none, or has text in its picture."""
+        """The copy of one DICOM file; None where it is none, has text in its picture or no class.
+
+        Raises OSError.
+        """
         try:
             original = imaging.dicom_header(data, limits, pixels=True)
         except ImageRejected:
@@ -77,14 +80,16 @@ class TrainingCopies:
 
 
 def deidentified(original: Dataset, key: bytes) -> Dataset | None:
-    """The picture of a data set and nothing that tells whose it is; None with burned-in text."""
+    """The picture of a data set and nothing that tells whose it is; None with burned-in text, and
+    where nothing says of what class it is."""
     described = header_of(original)
-    if described.burned_in or "PixelData" not in original:
+    kind = original.get("SOPClassUID") or original.file_meta.get("MediaStorageSOPClassUID")
+    if described.burned_in or "PixelData" not in original or not kind:
         return None
     copy = Dataset()
     for keyword in _EMPTY:
         setattr(copy, keyword, None)
-    copy.SOPClassUID = original.SOPClassUID
+    copy.SOPClassUID = kind
     for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"):
         setattr(copy, keyword, _uid(key, str(original.get(keyword) or "")))
     copy.PatientID = _digest(key, str(original.get("PatientID") or copy.StudyInstanceUID))

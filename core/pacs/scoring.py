@@ -20,7 +20,7 @@ from core.cascade import Cascade
 from core.dicom_out import reply
 from core.dicom_out.encoding import encoded
 from core.dicom_out.source import Assessment, View
-from core.errors import ImageRejected
+from core.errors import ImageRejected, where
 from core.imaging import sha256
 from core.pacs.deidentify import TrainingCopies
 from core.pacs.inbox import Arrived
@@ -66,7 +66,8 @@ class Scorer:
         Doing it twice, after a crash, leaves the same: the worklist and the outbox know what
         they have.
         """
-        patients = self._by_patient(study.contents())
+        contents = study.contents()
+        patients = self._by_patient(contents)
         if len(patients) > 1:
             log.error(
                 "A study came with radiographs of %d patients; each is assessed by itself, and the "
@@ -76,6 +77,20 @@ class Scorer:
         for number, (patient, files) in enumerate(sorted(patients.items()), 1):
             which = f", patient {number} of {len(patients)}" if len(patients) > 1 else ""
             self._score(study.key, patient, files, which)
+        for _, data in contents:
+            self._keep_copy(data)
+
+    def _keep_copy(self, data: bytes) -> None:
+        """The boundary of one copy for training: no result is lost for it, or assessed again."""
+        if self.copies is None:
+            return
+        try:
+            kept = self.copies.keep(data, self.limits)
+        except Exception as error:  # noqa: BLE001 - a full disk, or anything of a damaged data set
+            log.error("A copy for training could not be kept: %s", where(error))
+            return
+        if kept is None:
+            log.warning("No copy for training was kept: text in the picture, or no DICOM file.")
 
     def _by_patient(self, files: Sequence[tuple[str, bytes]]) -> dict[str, list[tuple[str, bytes]]]:
         """The files of each patient (``DicomHeader.patient``, "" where a header names none).
@@ -103,8 +118,6 @@ class Scorer:
             views += [v for v in seen if isinstance(v, View)]
             results += [v.result if isinstance(v, View) else v for v in seen]
             others += [left_out(v, reason) for v in seen if not isinstance(v, View)]
-            if self.copies is not None and self.copies.keep(data, self.limits) is None:
-                log.warning("No copy for training was kept: text in the picture, or no DICOM file.")
         combined = combine(key_of(key, key, patient), results, self.cascade.release)
         title = (f"Study {key[-16:]}" if views else key[-60:]) + which
         answer = Assessment(tuple(views), self.cascade.release, refused=tuple(others))
