@@ -10,10 +10,8 @@ from functools import partial
 
 import streamlit as st
 
-from core import report
-from core.errors import WeightsInvalid
+from core import registry, report
 from core.manifest import Release, Stage
-from core.registry import Registry
 from core.settings import Settings
 from core.store import Decision, Store, StudyRecord, Verdict
 from core.store.records import Reassessment
@@ -57,11 +55,8 @@ def buttons(store: Store, asked: Asked) -> None:
 
 def installed(record: StudyRecord) -> Release | None:
     """The release that assessed a study; None where it is gone."""
-    try:
-        found = Registry.open(Settings.from_environment().weights).releases.get(record.release)
-    except WeightsInvalid:
-        return None
-    return found.with_digest(record.release_sha256) if found is not None else None
+    weights = Settings.from_environment().weights
+    return registry.used(weights, record.release, record.release_sha256)
 
 
 def _remembered(record: StudyRecord) -> Release:
