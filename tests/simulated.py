@@ -31,6 +31,15 @@ def phantom(
     return (grey.clip(0, 1) * (2**bits - 1)).astype(np.uint8 if bits <= 8 else np.uint16)
 
 
+def blob(height: int, width: int, seed: int) -> NDArray[np.uint8]:
+    """HxW: a bright disc somewhere on a ramp. Of two seeds there are two pictures."""
+    rng = np.random.default_rng(seed)
+    ramp = np.linspace(0, 160, width)[None] * np.ones((height, 1))
+    y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j] - rng.uniform(-0.5, 0.5, (2, 1, 1))
+    disc = 90.0 * (np.hypot(y, x) < 0.4)
+    return (ramp + disc + rng.uniform(0, 20, (height, width))).clip(0, 255).astype(np.uint8)
+
+
 def encoded(pixels: NDArray[Any] | Image.Image, form: str, **options: Any) -> bytes:
     """A picture or an array as a PNG, JPEG, TIFF or WEBP file."""
     image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)

@@ -18,22 +18,14 @@ from core.stages import Activations
 from core.transforms import to_canvas, to_tensor
 from core.types import STRANGER, BodyPart, Finding, ImageResult, Radiograph
 from tests.conftest import random_release
+from tests.simulated import blob
 from training import release
 
 PARTS = ("elbow", "hand", "shoulder")
 
 
 def radiograph(seed: int, height: int = 120, width: int = 90) -> Radiograph:
-    rng = np.random.default_rng(seed)
-    ramp = np.linspace(0, 160, width)[None] * np.ones((height, 1))
-    blob = 90.0 * (
-        np.hypot(
-            *np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j] - rng.uniform(-0.5, 0.5, (2, 1, 1))
-        )
-        < 0.4
-    )
-    pixels = (ramp + blob + rng.uniform(0, 20, (height, width))).clip(0, 255).astype(np.uint8)
-    return Radiograph(pixels, f"{seed}.png", f"{seed:064x}", "PNG")
+    return Radiograph(blob(height, width, seed), f"{seed}.png", f"{seed:064x}", "PNG")
 
 
 RADIOGRAPHS = [radiograph(i, 100 + 7 * i % 60, 140 - 11 * i % 70) for i in range(32)]
