@@ -91,7 +91,9 @@ def _start() -> None:
         f.name: state.get(f"{preset.name}-{f.name}", _start_value(preset, f)) for f in _fields()
     }
     known = {d.name: d.specification for d in registered().all()}
-    settings["data"] = [known[n] for n in state[DATA] if n in known]
+    if away := [n for n in state[DATA] if n not in known]:
+        raise DataInvalid(f"{', '.join(away)}: away, or not in a folder that may be read here.")
+    settings["data"] = [known[n] for n in state[DATA]]
     if not settings["data"]:
         raise DataInvalid("A run needs a data set.")
     if wrong := [*presets.problems(settings), *_refusals(settings)]:

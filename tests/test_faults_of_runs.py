@@ -178,11 +178,24 @@ def test_a_killed_server_leaves_its_run_and_a_new_one_says_what_became_of_it(run
 
 
 @pytest.mark.usefixtures("small_in")
-def test_a_folder_that_goes_away_is_one_sentence(runs: Queue, manifest: Path) -> None:
+def test_a_folder_that_goes_away_is_one_sentence(
+    runs: Queue, manifest: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before the click nothing starts, not with the other data sets either; after it the run fails,
+    and can be resumed."""
     app = form()
     manifest.rename(manifest.with_name("elsewhere.csv"))
     press(app, "Start")
-    eventually(lambda: says(app, f"{manifest} cannot be read or written"))
+    assert "drawn: away, or not in a folder that may be read here." in text(app)
+    assert not runs.records()
+    manifest.with_name("elsewhere.csv").rename(manifest)
+    app = form()
+    with monkeypatch.context() as patch:
+        patch.setattr(Queue, "advance", lambda self: None)
+        press(app, "Start")
+    manifest.rename(manifest.with_name("elsewhere.csv"))
+    runs.advance()
+    eventually(lambda: says(app, f"manifest:{manifest}: This path is not inside a folder"))
     assert "Traceback" not in text(app) and labels(app) == {"Resume"}
     manifest.with_name("elsewhere.csv").rename(manifest)
     press(app, "Resume")
