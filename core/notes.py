@@ -47,6 +47,11 @@ def points_of(release: Release, part: BodyPart) -> tuple[OperatingPoint, ...]:
     return tuple(stage.operating_points) if stage else ()
 
 
+def probability_of(value: float, release: Release, part: BodyPart | None) -> str:
+    """A part's probability in per cent, told from the thresholds that it is compared with."""
+    return percent(value, [p.threshold for p in points_of(release, part)] if part else ())
+
+
 def cautions(views: Sequence[ImageResult]) -> list[str]:
     """What the files say that a reader must know before trusting a result."""
     by_text: dict[str, list[int]] = {}

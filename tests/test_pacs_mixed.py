@@ -136,7 +136,7 @@ def test_a_refused_view_is_of_the_same_patient_and_counted(parts, tmp_path, kind
     objects = {o.Modality: o for o in scored(parts, refused(kind), radiograph("1"))}
     [entry] = parts.store.worklist()
     assert entry.views == 2 and "patient" not in entry.title
-    assert "1 of 2 radiographs of the study could not be read." in objects["SR"].to_json()
+    assert "1 of 2 radiographs of the study are not in this result." in objects["SR"].to_json()
     assert objects["SR"].PatientID == "P-1"
 
 
@@ -174,7 +174,7 @@ def test_the_command_refuses_two_patients(cascade) -> None:
 
 def test_a_view_that_cannot_be_read_is_told_of_in_everything(cascade, parts, tmp_path) -> None:
     whole, half = radiograph("1"), radiograph("2", cut=True)
-    said = "1 of 2 radiographs of the study could not be read."
+    said = "1 of 2 radiographs of the study are not in this result."
     objects = {o.Modality: o for o in scored(parts, whole, half)}
     assert said in objects["SR"].to_json()
     [entry] = parts.store.worklist()
@@ -206,7 +206,7 @@ def test_an_assessed_view_that_nothing_can_be_put_beside_is_counted(
     whole, lone = radiograph("1"), radiograph("2", SeriesInstanceUID="")
     said_of(monkeypatch, {whole: 0.9, lone: 0.95})
     objects = {o.Modality: o for o in scored(parts, whole, lone)}
-    assert "1 of 2 radiographs of the study could not be read." in objects["SR"].to_json()
+    assert "1 of 2 radiographs of the study are not in this result." in objects["SR"].to_json()
     [entry] = parts.store.worklist()
     assert entry.finding == Finding.SUSPECTED and entry.probability == pytest.approx(0.925)
     assert scoring.NOT_SENT not in parts.store.study(entry.id).result.notes
@@ -252,7 +252,7 @@ def test_what_is_signed_is_what_was_decided(
     said = "its result would be another one"
     assert caplog.text.count(said) == 1 - signed
     if signed:
-        counted = "1 of 2 radiographs of the study could not be read."
+        counted = "1 of 2 radiographs of the study are not in this result."
         assert counted in objects["SR VERIFIED"].to_json()
     hospital.store.close()
 

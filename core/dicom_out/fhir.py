@@ -14,10 +14,10 @@ from core.dicom_out.source import (
     finding_words,
     performances,
 )
+from core.notes import probability_of
 from core.operating import Performance
-from core.study import SIDES, StudyResult, named
+from core.study import SIDES, named
 from core.types import BodyPart
-from core.words import percent
 
 _REPORT = {"system": "http://loinc.org", "code": "18748-4", "display": "Diagnostic imaging study"}
 _CATEGORY = {
@@ -44,9 +44,7 @@ def diagnostic_report(assessment: Assessment) -> dict[str, Any]:
         "imagingStudy": [{"identifier": _uid(assessment.study_uid)}],
         "result": [{"reference": f"#{o['id']}"} for o in observations],
         "conclusion": " ".join(
-            said
-            for said in (_conclusion(assessment.study), assessment.unread, *assessment.notes)
-            if said
+            said for said in (_conclusion(assessment), assessment.unread, *assessment.notes) if said
         ),
     }
     date = str(source.StudyDate)
@@ -139,10 +137,12 @@ def _number(meaning: str, value: float) -> dict[str, Any]:
     }
 
 
-def _conclusion(study: StudyResult) -> str:
+def _conclusion(assessment: Assessment) -> str:
+    study = assessment.study
     finding, probability = study.finding, study.probability
-    if finding is None or probability is None:
+    if finding is None or probability is None or study.body_part is None:
         return f"No view was assessed. {NOTICE}"
     words = finding.value.replace("_", " ")
     part = named(study).capitalize()
-    return f"{part}: finding {words}, probability {percent(probability)}. {NOTICE}"
+    share = probability_of(probability, assessment.release, study.body_part)
+    return f"{part}: finding {words}, probability {share}. {NOTICE}"

@@ -15,8 +15,7 @@ from core.dicom_out.series import SERIES, device, set_side
 from core.dicom_out.source import Assessment, View, finding_words
 from core.errors import where
 from core.lut import is_inverse
-from core.notes import contradiction, points_of
-from core.words import percent
+from core.notes import contradiction, points_of, probability_of
 
 log = logging.getLogger(__name__)
 _Outline: TypeAlias = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
@@ -88,9 +87,10 @@ def _is_grey(view: View) -> bool:
 
 def _annotation(view: View, assessment: Assessment, region: _Outline) -> pr.GraphicAnnotation:
     fracture, part = view.result.fracture, view.result.part
-    probability = fracture.probability if fracture else 0.0
-    said = [f"{finding_words(view.result).capitalize()}, {percent(probability)}."]
+    said = [f"{finding_words(view.result).capitalize()}."]
     if fracture and part:
+        share = probability_of(fracture.probability, assessment.release, part)
+        said = [f"{finding_words(view.result).capitalize()}, {share}."]
         said += contradiction(fracture.members, points_of(assessment.release, part))
     text = " ".join((*said, "Preliminary."))
     header = view.radiograph.header

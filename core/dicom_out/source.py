@@ -19,7 +19,7 @@ from pydicom.valuerep import DA, TM
 from core.errors import ImageRejected
 from core.lut import lut_data, numbers
 from core.manifest import Release
-from core.notes import notes_of
+from core.notes import notes_of, probability_of
 from core.operating import POINTS, Performance, performance
 from core.study import SIDES, StudyResult, combine
 from core.types import BodyPart, ImageResult, Radiograph
@@ -90,7 +90,7 @@ class Assessment:
     """The views of one study with the release that assessed them.
 
     signature: None until a reader signs; every object is preliminary until then. refused: files of
-    the study that could not be read, each with its reason.
+    the study that could not be read or put beside the others, each with its reason.
     """
 
     views: tuple[View, ...]
@@ -110,10 +110,10 @@ class Assessment:
 
     @property
     def unread(self) -> str:
-        """How many files could not be read, as a sentence; empty where all could."""
+        """How many files are left out, as a sentence; empty where none is."""
         total = len(self.views) + len(self.refused)
         count = len(self.refused)
-        return f"{count} of {total} radiographs of the study could not be read." * bool(count)
+        return f"{count} of {total} radiographs of the study are not in this result." * bool(count)
 
     @property
     def study_uid(self) -> str:
@@ -281,9 +281,10 @@ def sentences(view: View, assessment: Assessment) -> list[str]:
         part = result.part or result.body_part.label
         side = f", {SIDES[result.origin.side]}" if result.origin.side else ""
         seen = f"{part.words.capitalize()}{side} ({percent(result.body_part.probability)})"
-        share = percent(result.fracture.probability)
+        value = result.fracture.probability
+        share = probability_of(value, release, part)
         lines = [f"{seen}: {finding_words(result)}, probability {share}"]
-        lines += operating_lines(part, release)
+        lines += operating_lines(part, release, value)
     signed = assessment.signature
     state = "Signed by a reader." if signed else "Preliminary: not signed by a reader."
     unread = [assessment.unread] if assessment.unread else []
@@ -297,9 +298,10 @@ def performances(part: BodyPart, release: Release) -> list[Performance]:
     return [p for p in found if p is not None]
 
 
-def operating_lines(part: BodyPart, release: Release) -> list[str]:
+def operating_lines(part: BodyPart, release: Release, beside: float) -> list[str]:
+    """beside: the probability that stands with them."""
     return [
-        f"Operating point {p.point.name} (from {percent(p.point.threshold)} on): sensitivity "
-        f"{p.sensitivity}, specificity {p.specificity}, {p.n} {p.split} radiographs"
+        f"Operating point {p.point.name} (from {percent(p.point.threshold, [beside])} on): "
+        f"sensitivity {p.sensitivity}, specificity {p.specificity}, {p.n} {p.split} radiographs"
         for p in performances(part, release)
     ]

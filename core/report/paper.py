@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from core.display import to_8_bit
 from core.explain import on_picture, overlay
 from core.focus import inside
+from core.notes import probability_of
 from core.operating import Estimate, Performance, photographed
 from core.report.record import GONE, LIMITS, Decision, StudyReport, how_found
 from core.study import SIDES, Mark, StudyResult, named
@@ -222,8 +223,7 @@ class _Paper(FPDF):
 
     def _share(self, probability: float, part: BodyPart | None) -> str:
         """A probability, told from the thresholds of the part that it is near to."""
-        stage = self._report.release.stages.get(part or "")
-        return percent(probability, [p.threshold for p in stage.operating_points] if stage else ())
+        return probability_of(probability, self._report.release, part)
 
     def _row(self, places: list[tuple[int, bool]], height: float) -> None:
         """Pictures beside each other, (view, with heatmap), each with a line below it."""
