@@ -193,7 +193,7 @@ def test_files_stay_while_another_page_is_looked_at(visit: Visit, files: list[Pa
     expect(page.get_by_text("Study 1 of 2")).to_be_visible()
     ready(page)
     page.locator("input[type=file]").set_input_files(str(files[2]))  # and more come to them
-    expect(page.get_by_text("Study 1 of 3")).to_be_visible()
+    expect(page.get_by_text("Study 3 of 3")).to_be_visible()  # the newest is shown
     page.get_by_role("button", name="Clear all").click()
     expect(page.get_by_text("Study 1 of")).to_have_count(0)
     page.get_by_role("link", name="Metrics").click()
