@@ -28,9 +28,10 @@ from core.engines import Engine
 from core.engines.native import TorchEngine
 from core.errors import DeviceUnavailable, WeightsInvalid
 from core.explain import grad_cam
-from core.manifest import Release
+from core.manifest import BODY_PART, Release
 from core.network import Branch, Trunk
 from core.origin import Origin
+from core.passes import Passes
 from core.recovery import NoNumber, Recovery, failed
 from core.registry import Registry
 from core.transforms import Canvas, framed
@@ -191,13 +192,11 @@ class Cascade:
         return self._recovery.ask(question) if self._recovery else question(self)
 
     def _assess(self, canvases: Sequence[Canvas], part: BodyPart | None) -> list[Assessment]:
-        stacked = np.stack(canvases)
-        features: dict[str, torch.Tensor] = {}
-        first = self._run("body_part", stacked, features, range(len(stacked)))
-        if others := self._others("body_part", stacked, features, range(len(stacked))):
-            stage = self.release.stages["body_part"]
+        passes = self._passes(np.stack(canvases))
+        first = passes.own(BODY_PART)
+        if others := passes.members(BODY_PART):
             logits = [np.stack([a.logits for a in found]) for found in (first, *others)]
-            joined = members.first(stage, logits)
+            joined = members.first(self.release.stages[BODY_PART], logits)
             first = [replace(a, logits=values) for a, values in zip(first, joined, strict=True)]
         body_parts = [self._body_part(a) for a in first]
         if part is None:
@@ -208,15 +207,14 @@ class Cascade:
         second: dict[int, tuple[FracturePrediction, Heatmap]] = {}
         for name in dict.fromkeys(w for w in wanted if w):
             index = [i for i, w in enumerate(wanted) if w == name]
-            found = self._run(name, stacked, features, index)
-            others = self._others(name, stacked, features, index)
+            found, others = passes.own(name, index), passes.members(name, index)
             second |= {
                 i: self._fracture(name, a, *rest) for i, a, *rest in zip(index, found, *others)
             }
         return [
             Assessment(body, reason, fracture, heatmap, part)
             for body, reason, (fracture, heatmap) in zip(
-                body_parts, reasons, (second.get(i, (None, None)) for i in range(len(stacked)))
+                body_parts, reasons, (second.get(i, (None, None)) for i in range(len(canvases)))
             )
         ]
 
@@ -258,12 +256,10 @@ class Cascade:
         return self._ask(lambda cascade: cascade._explain(radiograph, part, method))
 
     def _explain(self, radiograph: Radiograph, part: BodyPart, method: str) -> Heatmap:
-        features: dict[str, torch.Tensor] = {}
-        one, crop = framed(radiograph.pixels, self.release.preprocessing)
-        canvas = one[None]
-        network = self._networks[part]
-        [activations] = self._run(part, canvas, features, [0])
-        rest = [found for [found] in self._others(part, canvas, features, [0])]
+        canvas, crop = framed(radiograph.pixels, self.release.preprocessing)
+        passes, network = self._passes(canvas[None]), self._networks[part]
+        [activations] = passes.own(part)
+        rest = [found for [found] in passes.members(part)]
         prediction, heatmap = self._fracture(part, activations, *rest)
         if method == heatmap.method:
             return replace(heatmap, crop=crop)
@@ -271,7 +267,7 @@ class Cascade:
         with self._cams_lock:
             if part not in self._cams:
                 self._cams[part] = LibraryCam(network.branch, network.weight, network.bias)
-        seen = features[network.stage.trunk][0].clone()
+        seen = passes.features(network)[0].clone()
         alone = prediction.members[0] if prediction.members else prediction  # the ResNet50
         found = self._cams[part].heatmap(seen, alone.probability, method)
         return replace(found, crop=crop)
@@ -302,78 +298,18 @@ class Cascade:
         stage: "body_part" or a part of the release. canvases: NxSxS uint8, N at least 1. member:
         the name of one beside the stage's own network, in any mode; KeyError for an unknown one.
         """
+        network = self._networks[stage]
         if member:
-            network = next((m for m in self._networks[stage].members if m.name == member), None)
-            if network is None:
-                raise KeyError(member)
-            found = self._ask(lambda c: c._pass(network, c._features(network, canvases)))
-        else:
-            found = self._ask(lambda c: c._run(stage, canvases, {}, range(len(canvases))))
+            named = {m.name: m for m in network.members}
+            network = named[member]
+        found = self._ask(lambda c: c._passes(canvases).of(network))
         return np.stack([a.logits for a in found]), np.stack([a.pooled for a in found])
 
-    def _others(
-        self,
-        name: str,
-        canvases: NDArray[np.uint8],
-        features: dict[str, torch.Tensor],
-        index: Sequence[int],
-    ) -> list[list[stages.Activations]]:
-        """Of each member beside the stage's own network, one for each canvas of ``index``; none in
-        mode fast. ``features`` keeps what a member's trunk gave of all canvases."""
-        if self.release.stages[name].ensemble is None:
-            return []
-        found = []
-        for member in self._networks[name].members:
-            key = member.stage.trunk
-            if key not in features and len(index) == len(canvases):
-                features[key] = self._features(member, canvases)
-            if key in features:
-                found.append(self._pass(member, features[key][:, list(index)]))
-            else:
-                found.append(self._pass(member, self._features(member, canvases[list(index)])))
-        return found
-
-    def _run(
-        self,
-        name: str,
-        canvases: NDArray[np.uint8],
-        features: dict[str, torch.Tensor],
-        index: Sequence[int],
-    ) -> list[stages.Activations]:
-        """One stage on the canvases of ``index``; ``features`` keeps each trunk's output."""
-        network = self._networks[name]
-        key = network.stage.trunk
-        if key not in features:
-            features[key] = self._features(network, canvases)
-        return self._pass(network, features[key][:, list(index)])
-
-    def _features(self, network: stages.Network, canvases: NDArray[np.uint8]) -> torch.Tensor:
-        """The trunk's output on N canvases: VxNxCxhxw, of V views (2 with the mirror image)."""
-        views = [canvases]
-        if self.release.flip_average:
-            views.append(canvases[:, :, ::-1])
-        return torch.stack([self._engine.trunk(network.stage.trunk, v) for v in views])
-
-    def _pass(self, network: stages.Network, features: torch.Tensor) -> list[stages.Activations]:
-        """From a trunk's output (VxNxCxhxw) to maps and logits of each of the N; raises NoNumber
-        where a logit is none."""
-        if network.branch is None:
-            maps = features.float().cpu().numpy()
-        else:
-            maps = np.stack([self._engine.branch(network.key, view) for view in features])
-        if self.release.flip_average:
-            maps[1] = maps[1, ..., ::-1].copy()
-        found = []
-        with np.errstate(over="ignore", invalid="ignore"):
-            for m in maps.mean(0):
-                logits = network.weight @ m.mean((1, 2)) + network.bias
-                if not np.isfinite(logits).all():
-                    raise NoNumber(f"{network.key} gave a logit that is no finite number.")
-                found.append(stages.Activations(logits, m))
-        return found
+    def _passes(self, canvases: NDArray[np.uint8]) -> Passes:
+        return Passes(self.release, self._networks, self._engine, canvases)
 
     def _body_part(self, activations: stages.Activations) -> BodyPartPrediction:
-        stage = self.release.stages["body_part"]
+        stage = self.release.stages[BODY_PART]
         return quality.body_part(activations.logits, stage, self.release.parts)
 
     def _refusal(self, part: BodyPartPrediction, activations: stages.Activations) -> str | None:
@@ -386,7 +322,7 @@ class Cascade:
     def _fracture(
         self, part: BodyPart, activations: stages.Activations, *rest: stages.Activations
     ) -> tuple[FracturePrediction, Heatmap]:
-        """rest: what ``_others`` gave."""
+        """rest: of the members."""
         network, stage = self._networks[part], self.release.stages[part]
         if rest:
             return members.combine(stage, network, (activations, *rest))
