@@ -57,7 +57,11 @@ class Stand:
     def release(self) -> SimpleNamespace:
         stages = dict.fromkeys(("elbow", "hand", "shoulder"), STAGE)
         return SimpleNamespace(
-            id="stand", sha256=self.sha256, preprocessing=Preprocessing(64), stages=stages
+            id="stand",
+            sha256=self.sha256,
+            preprocessing=Preprocessing(64),
+            stages=stages,
+            with_digest=lambda _: None,
         )
 
     def assess(self, canvases: Sequence[Canvas], part: BodyPart | None = None) -> list[Assessment]:

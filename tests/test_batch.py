@@ -527,7 +527,7 @@ def test_what_a_file_warns_of_stands_in_table_and_summary(tmp_path):
     fracture = {"probability": 0.9, "finding": "suspected"}
     whole = record | {"reason": None, "body_part": part, "fracture": fracture}
     unsure = "Please check the body part: the first stage is not sure of it (hand 60 %)."
-    figure = summary._figure(0.9, whole | {"photograph": {"corners": None}}, "")
+    figure = summary._figure(0.9, whole | {"photograph": {"corners": None}}, Stand().release, "")
     assert figure.endswith(
         f"<br>Raw &lt;data&gt;.<br>{said[1]}<br>This looks like a photograph, and was read as it "
         f"was taken.<br>{unsure}</figcaption></figure>"
