@@ -28,6 +28,7 @@ FOCUSED = f"{ARCHITECTURE}-focus"
 MOST_ABSENCES = 128  # choices of optional parts that are tried: all of them up to seven parts
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,39}")  # of a member: it is printed as it is
 BODY_PART = "body_part"  # the stage that says which part it is
+RESNET50 = "ResNet50"  # what the network of a stage is called beside its members
 _TURNED = {"sensitive": "specific", "specific": "sensitive"}
 _POINT = re.compile(r"\((sensitive|specific)\)")  # of which a figure is
 
@@ -111,6 +112,10 @@ class Stage:
     ensemble: Ensemble | None = None
     optional: bool = False
 
+    def point(self, name: str) -> OperatingPoint | None:
+        """The operating point of that name, such as "balanced"; None where the stage has none."""
+        return next((p for p in self.operating_points if p.name == name), None)
+
     def stranger_shifts(self) -> NDArray[np.float64]:
         """What is added to the logit of each class to tell the others from each other."""
         return np.array([(self.stranger_shift or 0.0) * (c == STRANGER) for c in self.classes])
@@ -162,7 +167,7 @@ class Release:
     def networks(self) -> str:
         """What answers in this mode, such as "ResNet50 and EfficientNet-Lite2"."""
         ensembles = [stage.ensemble for stage in self.stages.values() if stage.ensemble]
-        names = ["ResNet50", *(m.name for e in ensembles for m in e.members)]
+        names = [RESNET50, *(m.name for e in ensembles for m in e.members)]
         return " and ".join(dict.fromkeys(names))
 
     @property
@@ -309,7 +314,7 @@ def _figures(entry: Mapping[str, Any], default: bool) -> dict[str, Any]:
     metrics = dict(entry.get("metrics", {}))
     if not default and "figures" in metrics:
         joined = entry["stages"][BODY_PART].get("members")
-        shared = ("members",) if joined else ("body_part", "members")
+        shared = ("members",) if joined else (BODY_PART, "members")
         metrics["figures"] = [f for f in metrics["figures"] if f["stage"] in shared]
     elif "figures" in metrics:
         mode = _modes(entry)[0]
@@ -362,7 +367,7 @@ def _stage(entry: Mapping[str, Any], mode: Mode) -> Stage:
         if any(bool(m.classes) != bool(known) or not known.issuperset(m.classes) for m in made):
             raise ValueError("members of stage 1 have some of its classes, others one output")
         names = [m.name for m in ensemble.members]
-        if len({*names, "ResNet50"}) <= len(names) or not all(map(_NAME.fullmatch, names)):
+        if len({*names, RESNET50}) <= len(names) or not all(map(_NAME.fullmatch, names)):
             raise ValueError("each member has a short name of its own")
     return Stage(
         classes=tuple(entry["classes"]),

@@ -9,11 +9,9 @@ from numpy.typing import NDArray
 
 from core import quality
 from core.explain import grad_cam, joint_grad_cam
-from core.manifest import Stage
+from core.manifest import RESNET50, Stage
 from core.stages import Activations, Network
 from core.types import FracturePrediction, Heatmap, MemberPrediction
-
-RESNET50 = "ResNet50"  # what the network of a stage is called beside its members
 
 
 def first(stage: Stage, logits: Sequence[NDArray[np.floating]]) -> NDArray[np.float64]:

@@ -51,7 +51,7 @@ def performance(release: Release, part: BodyPart, name: str) -> Performance | No
     chose the threshold, and so better than they will be on others.
     """
     stage = release.stages.get(part)
-    point = next((p for p in stage.operating_points if p.name == name), None) if stage else None
+    point = stage.point(name) if stage else None
     if point is None:
         return None
     sensitivity = _figure(release, "fracture", part, f"sensitivity ({name})")
@@ -80,18 +80,23 @@ def predictive_values(
 
 
 def _predictive(hit: Estimate, other: Estimate, share: float) -> Estimate | None:
-    value = _bayes(hit.value, other.value, share)
+    value = bayes(hit.value, other.value, share)
     if value is None:
         return None
     hits, others = _limits(hit), _limits(other)
     if hits is None or others is None:
         return Estimate(value)
-    low, high = (_bayes(h, o, share) for h, o in zip(hits, others, strict=True))
+    low, high = (bayes(h, o, share) for h, o in zip(hits, others, strict=True))
     return Estimate(value, 0.0 if low is None else low, 1.0 if high is None else high)
 
 
-def _bayes(hit: float, other: float, share: float) -> float | None:
-    """The share of true ones among those called, of which ``share`` of all are."""
+def bayes(hit: float, other: float, share: float) -> float | None:
+    """The share of true ones among those called; None where nothing is called.
+
+    hit: share of the true ones that is called. other: share of the others that is not. share: of
+    the true ones among all. All in [0, 1]: the PPV of sensitivity, specificity and prevalence, and
+    the NPV of specificity, sensitivity and what is left of the prevalence.
+    """
     true, false = hit * share, (1 - other) * (1 - share)
     return true / (true + false) if true + false > 0 else None
 

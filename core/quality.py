@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,9 +78,17 @@ def body_part(
     return BodyPartPrediction(label, probabilities[label], probabilities, name)
 
 
-def sigmoid(logit: float, temperature: float = 1.0, bias: float = 0.0) -> float:
-    """Calibrated probability of one logit, in (0, 1)."""
-    return float(1.0 / (1.0 + np.exp(-(logit / temperature + bias))))
+@overload
+def sigmoid(logit: float, temperature: float = 1.0, bias: float = 0.0) -> float: ...
+@overload
+def sigmoid(logit: NDArray[np.floating], temperature: float = 1.0, bias: float = 0.0) -> Array: ...
+def sigmoid(
+    logit: float | NDArray[np.floating], temperature: float = 1.0, bias: float = 0.0
+) -> float | Array:
+    """Calibrated probability in (0, 1) of a logit, or of each in an array of any shape: float64."""
+    values = np.asarray(logit, np.float64) / temperature + bias
+    found: Array = 1.0 / (1.0 + np.exp(-values))
+    return found if found.ndim else float(found)
 
 
 def deciding(points: Sequence[OperatingPoint]) -> list[OperatingPoint]:

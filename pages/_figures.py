@@ -126,7 +126,7 @@ def _explore(rows: pd.DataFrame, stage: Stage, key: str) -> None:
     from training.evaluate import by_study
     from training.threshold import outcome
 
-    balanced = next((o for o in stage.operating_points if o.name == "balanced"), None)
+    balanced = stage.point("balanced")
     share = float(rows.positive.mean())
     left, middle, right = st.columns([3, 3, 2], vertical_alignment="bottom")
     start = 100 * (balanced.threshold if balanced else 0.5)

@@ -81,6 +81,8 @@ def test_without_test_figures_those_of_validation_are_named(cascade):
     assert (found.split, found.n, found.sensitivity.value) == ("validation", 40, 0.95)
     assert performance(cascade.release, BodyPart.OTHER, "sensitive") is None
     assert performance(cascade.release, BodyPart.HAND, "best") is None
+    stage = cascade.release.stages[BodyPart.HAND]
+    assert stage.point("sensitive") is found.point and stage.point("best") is None
 
 
 def turned(release: Release) -> dict[str, object]:

@@ -43,6 +43,16 @@ def test_softmax_and_sigmoid_are_stable():
     np.testing.assert_allclose(softmax(np.array([0.0, 2.0]), 2.0)[1], 1 / (1 + np.exp(-1)))
     assert sigmoid(0.0) == 0.5
     assert sigmoid(2.0, temperature=2.0, bias=-1.0) == 0.5
+    assert isinstance(sigmoid(np.float32(0.0)), float)
+
+
+def test_an_array_of_logits_has_the_probabilities_of_each_of_them():
+    """Calibration has arrays, a result one logit: a threshold must mean the same to both."""
+    logits = np.random.default_rng(0).normal(0, 4, (7, 9))
+    found = sigmoid(logits, 1.3, -0.2)
+    assert found.dtype == np.float64 and found.shape == (7, 9)
+    assert found.ravel().tolist() == [sigmoid(float(x), 1.3, -0.2) for x in logits.ravel()]
+    assert sigmoid(np.zeros(0)).shape == (0,)
 
 
 PARTS = (BodyPart.ELBOW, BodyPart.HAND, BodyPart.SHOULDER)

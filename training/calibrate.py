@@ -12,6 +12,7 @@ from scipy.optimize import minimize, minimize_scalar
 from scipy.special import logsumexp
 from scipy.stats import norm
 
+from core import quality
 from core.types import STRANGER, OperatingPoint
 from training import metrics
 
@@ -229,7 +230,7 @@ def _balanced(probability: Array, truth: Array) -> float:
     logit = np.log(probability) - np.log1p(-probability)
     grid = np.linspace(logit.min(), logit.max(), 513)
     positive, negative = (_tail(grid, logit[truth == label]) for label in (1, 0))
-    return float(1 / (1 + np.exp(-grid[np.argmax(positive - negative)])))
+    return quality.sigmoid(float(grid[np.argmax(positive - negative)]))
 
 
 def _tail(grid: Array, values: Array) -> Array:

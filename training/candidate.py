@@ -263,7 +263,7 @@ def calibrate_parts(
             del entry["stages"][part], logits[part], rows[part]
     truths = {p: r.positive.to_numpy() for p, r in rows.items()}
     for part, (temperature, bias) in calibrate.platt(logits, truths, share).items():
-        probability = np.array([quality.sigmoid(x, temperature, bias) for x in logits[part]])
+        probability = quality.sigmoid(logits[part], temperature, bias)
         entry["stages"][part] |= {
             "temperature": temperature,
             "bias": bias,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from core.manifest import Release
+from core.manifest import RESNET50, Release
 from core.types import Mode
 from training import terms
 from training.evaluate import positives
@@ -110,7 +110,7 @@ def _networks(release: Release) -> str:
     lines += ["| part | network | weight |", "|---|---|---|"]
     for part, stage in release.in_mode(Mode.ENSEMBLE).stages.items():
         if stage.ensemble is not None:
-            names = ("ResNet50", *(m.name for m in stage.ensemble.members))
+            names = (RESNET50, *(m.name for m in stage.ensemble.members))
             for name, weight in zip(names, stage.ensemble.weights, strict=True):
                 lines.append(f"| {part} | {name} | {weight:.2f} |")
     return "\n".join(lines)

@@ -18,6 +18,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
+from core import quality
 from core.network import channels_last
 from core.transforms import Preprocessing, to_tensor
 from training import calibrate, metrics, networks
@@ -25,6 +26,7 @@ from training.data import SIMULATED, DataInvalid, load_canvases, read_all
 from training.duplicates import settle
 from training.evaluate import levels, record
 from training.model import JointNetwork
+from training.phases import BODY_PART, JOINT
 from training.precision import autocast
 
 log = logging.getLogger(__name__)
@@ -39,12 +41,12 @@ def load(run: Path) -> tuple[JointNetwork, tuple[str, ...], Preprocessing]:
     """
     path = run / "checkpoint.pt"
     saved = torch.load(path, weights_only=True) if path.exists() else {"done": {}}
-    if "joint" not in saved["done"]:
+    if JOINT not in saved["done"]:
         raise DataInvalid(f"{run} has not finished its joint phase.")
     config = tomllib.loads((run / "config.toml").read_text())
     networks.refuse_member(config)
-    state = saved["done"]["joint"]
-    names = sorted({k.split(".")[1] for k in state if k.startswith("heads.")} - {"body_part"})
+    state = saved["done"][JOINT]
+    names = sorted({k.split(".")[1] for k in state if k.startswith("heads.")} - {BODY_PART})
     dense = any(k.startswith("cells.") for k in state)
     network = JointNetwork(names, kinds=saved["kinds"], dense=dense)
     network.load_state_dict(state)
@@ -64,7 +66,7 @@ def probabilities(
             answer = network(to_tensor(canvases[i : i + BATCH], spec))
         own = rows.part[i : i + BATCH]
         logits += [float(answer[part][k, 0]) for k, part in enumerate(own)]
-    return rows, 1 / (1 + np.exp(-np.array(logits)))
+    return rows, quality.sigmoid(np.array(logits))
 
 
 def measure(run: Path, data: list[str], split: str, draws: int = 1000) -> list[dict[str, Any]]:

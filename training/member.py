@@ -27,7 +27,7 @@ import core.settings
 from core import architectures, files, members, quality
 from core.cascade import Cascade
 from core.engines import choice
-from core.manifest import Ensemble, Member, Release
+from core.manifest import RESNET50, Ensemble, Member, Release
 from core.registry import Registry
 from core.transforms import Preprocessing
 from core.types import Mode
@@ -325,14 +325,14 @@ def _join(
         stage = entry["stages"][part]
         for member, weight in zip(stage["members"], weights[1:], strict=True):
             member["weight"] = float(weight)
-        probability = np.array([quality.sigmoid(x, temperature, bias) for x in average[part]])
+        probability = quality.sigmoid(average[part], temperature, bias)
         stage["ensemble"] = {
             "temperature": temperature,
             "bias": bias,
             "operating_points": calibrate.operating_points(probability, truth[part]),
         }
         for title, score in zip(
-            ("ResNet50", *(m["name"] for m in stage["members"]), "ensemble"),
+            (RESNET50, *(m["name"] for m in stage["members"]), "ensemble"),
             (*joined[part].T, average[part]),
         ):
             estimate = metrics.bootstrap(metrics.auroc, truth[part], score, patients[part])

@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from core import manifest
 from core.architectures import RESNET50
 from core.types import BodyPart
 
-BODY_PART = "body_part"
+BODY_PART = manifest.BODY_PART  # the phase has the name of its stage
 # Plain strings, as they stand in checkpoints, which hold nothing else.
 PARTS = tuple(str(p) for p in (BodyPart.ELBOW, BodyPart.HAND, BodyPart.SHOULDER))
 OTHER = str(BodyPart.OTHER)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from core.operating import bayes
 from training import metrics
 
 
@@ -35,17 +36,16 @@ def outcome(
     sensitive = metrics.sensitivity(truth, called)
     specific = metrics.specificity(truth, called)
     hits, alarms = prevalence * sensitive, (1 - prevalence) * (1 - specific)
-    misses, passed = prevalence * (1 - sensitive), (1 - prevalence) * specific
     return Outcome(
         threshold,
         prevalence,
         sensitive,
         specific,
-        _share(hits, alarms),
-        _share(passed, misses),
+        _or_nan(bayes(sensitive, specific, prevalence)),
+        _or_nan(bayes(specific, sensitive, 1 - prevalence)),
         hits + alarms,
     )
 
 
-def _share(part: float, rest: float) -> float:
-    return part / (part + rest) if part + rest > 0 else math.nan
+def _or_nan(value: float | None) -> float:
+    return math.nan if value is None else value
