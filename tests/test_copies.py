@@ -14,7 +14,7 @@ import pytest
 
 from core.transforms import Preprocessing
 from tests import tiny
-from training import baseline, duplicates, joint, measured, quantise, scoring, screen
+from training import baseline, duplicates, evaluation, joint, measured, quantise, screen
 from training.__main__ import main
 from training.data import DataInvalid, read_all
 
@@ -176,7 +176,7 @@ def test_the_figures_are_written_before_the_yardstick_is_measured(
         raise DataInvalid("nothing to fit it on")
 
     scored = read_all([data]).query("split == 'test' and part == 'hand'")
-    monkeypatch.setattr(scoring, "read_all", lambda _: scored)
+    monkeypatch.setattr(evaluation, "read_all", lambda _: scored)
     monkeypatch.setattr(baseline, "figures", broken)
     words = ["evaluate", "--data", data, "--split", "test", "--weights", str(weights)]
     words += ["--device", "cpu", "--draws", "5", "--baseline", "lite2"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -20,9 +21,11 @@ from core.types import (
 )
 from tests import scored
 from tests.test_data import write_mura
-from training import card, evaluate, memoriser, report
+from training import card, evaluate, evaluation, memoriser, report
 from training.__main__ import main
 from training.data import read_all
+from training.jobs import work
+from training.jobs.record import Job
 
 TRAIN = pd.DataFrame(
     [
@@ -288,3 +291,19 @@ def test_a_picture_of_the_word_other_is_no_supported_part():
     assert ("other", "accuracy") not in found
     assert (found["other", "refused"]["value"], found["other", "refused"]["n"]) == (0.5, 2)
     assert evaluate.confusion(both)["said"] == ["elbow", "hand", "rejected"]
+
+
+def test_a_run_of_the_page_is_evaluated_as_on_the_command_line(weights, tmp_path, monkeypatch):
+    asked: list[evaluation.Settings] = []
+    monkeypatch.setattr(evaluation, "run", lambda settings, tell: asked.append(settings))
+    monkeypatch.setenv("BONE_DEVICE", "cuda")  # the run says which, and which release
+    monkeypatch.setenv("BONE_RELEASE", "of the dashboard")
+    run = tmp_path / "run"
+    shutil.copytree(weights, run / "candidate")
+    settings = {"data": ["folder:a", "folder:b"], "device": "cpu"}
+    work._evaluate(run, Job("x", settings, task="evaluate:test"))
+    words = ["--data", "folder:a", "--data", "folder:b", "--split", "test", "--device", "cpu"]
+    where = ["--weights", str(run / "candidate"), "--out", str(run / "test")]
+    assert main(["evaluate", *words, *where, "--release", "champion"]) == 0
+    assert asked[0] == asked[1]
+    assert json.loads((run / "status.json").read_text())["state"] == "finished"

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
 import json
-import re
 from pathlib import Path
 
 import nbformat
@@ -13,7 +11,6 @@ from nbclient import NotebookClient
 from streamlit.testing.v1 import AppTest
 
 from tests import tiny
-from training import scoring
 from training.__main__ import main
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -80,17 +77,6 @@ def test_train(execute, tmp_path):
     assert json.loads((folder / "status.json").read_text())["state"] == "finished"
     manifest = json.loads((folder / "candidate" / "manifest.json").read_text())
     assert manifest["releases"][0]["id"] == "notebook-1"
-
-
-def test_evaluate_asks_for_the_figures_of_the_command():
-    """Of a release with one network a part, as of the test below, some of them are none."""
-    cells = nbformat.read(FOLDER / "evaluate.ipynb", as_version=4).cells
-    code = "\n".join(c.source for c in cells if c.cell_type == "code")
-    asked = set(re.findall(r"records \+?= (\w+\.figures)\(", inspect.getsource(scoring.run)))
-    assert {"evaluate.figures", "ensemble.figures"} < asked
-    assert asked - {"baseline.figures"} == set(re.findall(r"records \+?= (\w+\.figures)\(", code))
-    for both in ("learned.tell(", "write("):  # what is told of what was learned from, and kept
-        assert both in code and both in inspect.getsource(scoring.run)
 
 
 def test_evaluate(execute, weights, home, tmp_path):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from core.errors import CascadeError, of_disk
 from core.settings import Settings
+from core.types import Mode
 
 if TYPE_CHECKING:
     from core.cascade import Cascade
@@ -31,12 +32,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {of_disk(error)}", file=sys.stderr)
         return 1
     return code or 0
-
-
-def execute(arguments: Sequence[str]) -> int:
-    """A command within this process; what goes wrong is raised."""
-    options = _options(arguments)
-    return options.run(options) or 0
 
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
@@ -189,16 +184,28 @@ def _member(options: argparse.Namespace) -> None:
 
 
 def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
-    from training import scoring
-
-    scoring.add_arguments(parser)
+    parser.add_argument("--data", action="append", required=True, metavar="KIND:PATH")
+    parser.add_argument("--split", choices=("train", "val", "test"), default="val")
+    parser.add_argument("--weights", type=Path, default=Settings.from_environment().weights)
+    parser.add_argument("--release", default="champion")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--draws", type=int, default=1000, help="bootstrap draws (default: 1000)")
+    parser.add_argument(
+        "--copies",
+        action="store_true",
+        help="also give the figures without pictures that have a copy in the training split",
+    )
+    parser.add_argument(
+        "--mode", type=Mode, choices=[*Mode], help="as the release is used (default: as it says)"
+    )
+    parser.add_argument("--baseline", choices=("lite2",), help="measure the yardstick beside it")
+    parser.add_argument("--out", type=Path, help="folder for metrics.json, scores.csv, report.html")
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from training import scoring
+    from training import evaluation
 
-    for text in scoring.run(options):
-        print(text)
+    evaluation.run(_collect(options, evaluation.Settings), print)
 
 
 def _heatmaps_arguments(parser: argparse.ArgumentParser) -> None:

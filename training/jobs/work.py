@@ -76,17 +76,21 @@ def _fit(folder: Path, job: Job, stop: threading.Event) -> None:
 
 def _evaluate(folder: Path, job: Job) -> None:
     """``calibrate`` where there is no whole candidate, then ``evaluate`` on the task's split."""
-    from training import candidate
-    from training.__main__ import execute
+    from training import candidate, evaluation
 
     split, writer = job.task.partition(":")[2], status.Status(folder)
     if not candidate.is_whole(folder):
         writer.write("running", 0.0, "calibration")
         candidate.build(folder, release_id(folder))
     writer.write("running", 0.5, f"evaluation on {split}")
-    words = ["--weights", str(folder / "candidate"), "--split", split, "--out", str(folder / split)]
-    data = [w for d in job.settings["data"] for w in ("--data", d)]
-    execute(["evaluate", *data, *words, "--device", str(job.settings.get("device", "auto"))])
+    settings = evaluation.Settings(
+        data=tuple(job.settings["data"]),
+        weights=folder / "candidate",
+        split=split,
+        device=str(job.settings.get("device", "auto")),
+        out=folder / split,
+    )
+    evaluation.run(settings, print)
     writer.write("finished", 1.0)
 
 
