@@ -20,6 +20,7 @@ def eventually(
     """
     end = time.monotonic() + seconds
     while True:
+        began = time.monotonic()
         try:
             found = check()
             if found:
@@ -27,6 +28,7 @@ def eventually(
             failure = AssertionError(f"It was not so within {seconds:.0f} s: {found!r}")
         except AssertionError as error:
             failure = error
-        if time.monotonic() > end:
+        now = time.monotonic()
+        if now > end:
             raise failure
-        pause(0.05)
+        pause(max(0.05, 2 * (now - began)))  # what is waited for needs the processor more
