@@ -169,6 +169,25 @@ def in_photograph(box: Box, given: Corners) -> Box:
     return float(left), float(top), float(right), float(bottom)
 
 
+def on_film(box: Box, given: Corners) -> Box | None:
+    """What encloses, on the film that was cut out between its corners, a box on the photograph.
+
+    Both as ``in_photograph`` has them. What of the box lies beside the film is left out; None where
+    that is all of it.
+    """
+    x0, y0, x1, y1 = box
+    edges = np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]], np.float32)
+    film = np.array(given, np.float32)
+    # Cut first: what lies far beside the film may have no place on its plane.
+    shared, points = cv2.intersectConvexConvex(edges, film)
+    if shared <= 0 or points is None:
+        return None
+    way = cv2.getPerspectiveTransform(film, _target(1, 1))
+    seen = np.clip(cv2.perspectiveTransform(points.reshape(1, -1, 2), way)[0], 0, 1)
+    (left, top), (right, bottom) = seen.min(0), seen.max(0)
+    return float(left), float(top), float(right), float(bottom)
+
+
 def checked(values: Any) -> Corners | None:
     """Corners that somebody gave, of any type; None where they are none or cross each other."""
     try:

@@ -12,8 +12,12 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
+from core import film, imaging
+from core.pipeline import read_and_diagnose
+from core.settings import ROOT, ImageLimits
+from core.transforms import framed
 from tests import simulated, small, tiny
-from training import data, duplicates, fit, sources
+from training import camera, data, duplicates, evaluate, fit, sources
 from training.__main__ import main
 from training.sources import split_of
 
@@ -37,6 +41,67 @@ def save(path: Path, pixels: NDArray[np.uint8] | bytes) -> Path:
     else:
         assert cv2.imwrite(str(path), pixels)
     return path
+
+
+# --- pictures ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A radiograph, and a photograph of its film whose box is that of the radiograph."""
+    folder = tmp_path_factory.mktemp("films")
+    grey = imaging.read(ROOT / "samples" / "hand_pa_008.png", ImageLimits()).pixels
+    save(folder / "plain.png", grey)
+    easy = camera.Settings(side=900, exif=1.0)
+    taken = camera.photograph(grey, camera.Carrier.FILM, 1, easy)
+    save(folder / "taken.jpg", taken.data)
+    corners = tuple(map(tuple, taken.corners / taken.size[::-1]))
+    box = film.in_photograph((0.4, 0.3, 0.6, 0.5), corners)
+    there = " ".join(f"{v:.4f}" for v in box)
+    lines = ["id,source,part,positive,boxes,file", "a,s,hand,1,0.4 0.3 0.6 0.5,plain.png"]
+    lines += [f"b,s,hand,1,{there};0 0 0.01 0.01,taken.jpg"]
+    (folder / "own.csv").write_text("\n".join(lines))
+    return folder
+
+
+def test_of_a_photograph_the_film_is_seen_and_a_radiograph_stays_as_it_is(films):
+    """As `predict` and the page have them; figures were those of photographs as a whole."""
+    spec, limits = fit.Preprocessing(size=96), ImageLimits()
+    rows = data.read(f"manifest:{films / 'own.csv'}")
+    kept, canvases = data.load_canvases(rows, spec)
+    plain, whole = (imaging.read(p, limits) for p in rows.path)
+    assert np.array_equal(data.read_picture(rows.path[0], limits).pixels, plain.pixels)
+    assert np.array_equal(canvases[0], framed(plain.pixels, spec)[0])
+    seen = film.as_seen(whole)
+    assert seen.photograph.corners and np.array_equal(canvases[1], framed(seen.pixels, spec)[0])
+    assert (kept.height[1], kept.width[1]) == seen.pixels.shape != whole.pixels.shape
+    assert kept.boxes[0] == rows.boxes[0]
+    box = [float(v) for v in kept.boxes[1].split()]  # one of two: the other lies beside the film
+    assert box == pytest.approx([0.4, 0.3, 0.6, 0.5], abs=0.04)
+    first, second = data.radiographs(rows, film.Wish.AS_TAKEN)
+    assert np.array_equal(second[1].pixels, whole.pixels) and second[0].boxes == rows.boxes[1]
+    assert np.array_equal(first[1].pixels, plain.pixels)
+    prints = duplicates.look(rows.path.tolist())
+    small = cv2.resize(seen.pixels, (64, 64), interpolation=cv2.INTER_AREA)
+    assert np.array_equal(prints.bits[1], duplicates.difference_hash(duplicates._stretched(small)))
+
+
+def test_a_photograph_is_measured_as_it_is_diagnosed(films, cascade):
+    rows = data.read(f"manifest:{films / 'own.csv'}")
+    rows = pd.concat([rows, rows.head(1).assign(path=str(films / "away.png"), id="c")])
+    scored = evaluate.predict(cascade, rows)
+    assert scored.id.tolist() == ["a", "b"]  # what cannot be read is left out
+    for row in scored.itertuples():
+        _, result = read_and_diagnose(cascade, Path(row.path), ImageLimits())
+        assert (row.named, row.sureness) == (result.body_part.label, result.body_part.probability)
+
+
+def test_the_limits_of_the_program_are_those_of_training(films, monkeypatch, caplog):
+    monkeypatch.setenv("BONE_MAX_SIDE", "200")
+    rows = data.read(f"manifest:{films / 'own.csv'}")
+    assert list(data.radiographs(rows)) == [] and caplog.text.count("left out") == 2
+    assert len(data.load_canvases(rows, fit.Preprocessing(size=32))[0]) == 0
+    assert (duplicates.look(rows.path.tolist()).reason != "").all()
 
 
 # --- MURA --------------------------------------------------------------------------------------

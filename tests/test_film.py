@@ -70,6 +70,21 @@ def test_a_box_on_the_film_is_found_again_in_the_photograph():
     )
 
 
+def test_a_box_on_the_photograph_is_found_again_on_the_film():
+    given = ((0.1, 0.15), (0.9, 0.05), (0.8, 0.95), (0.2, 0.8))
+    for there in ((0.3, 0.2, 0.5, 0.6), (0.0, 0.0, 0.2, 0.1), (0.95, 0.9, 1.0, 1.0)):
+        left, top, right, bottom = film.on_film(film.in_photograph(there, given), given)
+        assert left <= there[0] + 0.005 and top <= there[1] + 0.005
+        assert right >= there[2] - 0.005 and bottom >= there[3] - 0.005
+        assert (right - left) * (bottom - top) < 2 * (there[2] - there[0]) * (there[3] - there[1])
+    assert film.on_film((0, 0, 1, 1), given) == pytest.approx((0, 0, 1, 1), abs=0.01)
+    assert film.on_film((0.85, 0.96, 1, 1), given) is None  # beside the film
+    # half of it beside the film, of a camera that was held steeply
+    steep = ((0.4, 0.1), (0.6, 0.1), (0.95, 0.9), (0.05, 0.9))
+    left, top, right, bottom = film.on_film((0.5, 0.0, 1.0, 0.5), steep)
+    assert (top, right) == (0, 1) and left == pytest.approx(0.5, abs=0.01) and bottom < 0.95
+
+
 @pytest.mark.parametrize("name", SAMPLES)
 def test_the_corners_of_a_film_are_found_and_it_is_straightened(taken, name):
     seen = film.as_seen(decoded(taken[name].data))

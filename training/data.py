@@ -33,9 +33,9 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from core import imaging, roots
+from core import film, imaging, roots
 from core.errors import ImageRejected, PathRefused
-from core.settings import ImageLimits
+from core.settings import ImageLimits, Settings
 from core.transforms import Preprocessing, framed
 from core.types import Crop, Radiograph
 from training.phases import OTHER
@@ -44,8 +44,8 @@ from training.sources import READERS, SPLITS, DataInvalid, read_manifest, split_
 
 __all__ = [
     "AMBIGUOUS", "COLUMNS", "FOCUS", "SIMULATED", "DataInvalid", "confined", "gather", "kinds_of",
-    "load_canvases", "radiographs", "read", "read_all", "read_manifest", "refuse_leaks",
-    "split_hash", "stage1_class",
+    "load_canvases", "radiographs", "read", "read_all", "read_manifest", "read_picture",
+    "refuse_leaks", "split_hash", "stage1_class",
 ]  # fmt: skip
 
 log = logging.getLogger(__name__)
@@ -203,46 +203,74 @@ def kinds_of(parts: Iterable[str]) -> tuple[str, ...]:
     return (*FOCUS, *named, OTHER)
 
 
-def radiographs(rows: pd.DataFrame) -> Iterator[tuple[Any, Radiograph]]:
+def read_picture(
+    path: str | Path, limits: ImageLimits, way: film.Way = film.Wish.AUTOMATIC
+) -> Radiograph:
+    """A picture as it is assessed (``core.pipeline``): of a photograph the film in it.
+
+    Raises ImageRejected.
+    """
+    return film.as_seen(imaging.read(Path(path), limits), way)
+
+
+def radiographs(
+    rows: pd.DataFrame, way: film.Way = film.Wish.AUTOMATIC, silent: bool = False
+) -> Iterator[tuple[Any, Radiograph]]:
     """Each row that can be read, as a named tuple, and its radiograph; with a bar of progress.
 
-    A picture that cannot be read is logged and left out.
+    Where the film was cut out of a photograph, the boxes of the row are those on the film, and
+    missing where all lie beside it. The limits are those of the program (BONE_MAX_*): a picture
+    that cannot be read is logged and left out. way: see ``core.film``. silent: without the bar.
     """
-    for row in tqdm(list(rows.itertuples()), unit="img", mininterval=5):
+    limits = Settings.from_environment().limits
+    for row in tqdm(list(rows.itertuples()), unit="img", mininterval=5, disable=silent):
         try:
-            radiograph = imaging.read(Path(row.path), ImageLimits())
+            radiograph = read_picture(row.path, limits, way)
         except ImageRejected as error:
             log.warning("left out %s: %s", row.path, error.reason)
             continue
-        yield row, radiograph
+        yield _on_film(row, radiograph), radiograph
+
+
+def _on_film(row: Any, radiograph: Radiograph) -> Any:
+    """The row with its boxes where they lie in what is seen of the picture."""
+    given = radiograph.photograph.corners if radiograph.photograph else None
+    if given is None or pd.isna(getattr(row, "boxes", None)):
+        return row
+    found = []
+    for box in row.boxes.split(";"):
+        x0, y0, x1, y1 = (float(v) for v in box.split())
+        found.append(film.on_film((x0, y0, x1, y1), given))
+    there = [" ".join(f"{v:.4f}" for v in box) for box in found if box]
+    return row._replace(boxes=";".join(there) or None)
 
 
 def load_canvases(rows: pd.DataFrame, spec: Preprocessing) -> tuple[pd.DataFrame, np.ndarray]:
     """The rows that can be read, and their pictures as NxSxS uint8.
 
-    The rows get ``height`` and ``width``, the size of the picture in the file, in pixels, and
-    ``crop``, the part of it that is on the canvas (``core.types.Crop``).
-    A picture that cannot be read is logged, counted and left out. The way is the one of inference:
-    decode boundary, then ``framed``.
+    The rows get ``height`` and ``width``, the size in pixels of the picture as it is seen (of a
+    photograph, of the film in it), and ``crop``, the part of that on the canvas
+    (``core.types.Crop``); their boxes are those of ``radiographs``. A picture that cannot be read
+    is logged, counted and left out. The way is the one of inference: ``read_picture``, then
+    ``framed``.
     """
-    limits = ImageLimits()
+    numbered = rows.reset_index(drop=True)
     kept: list[int] = []
+    boxes: list[str | None] = []
     sizes: list[tuple[int, ...]] = []
     crops: list[Crop] = []
     canvases = np.zeros((len(rows), spec.size, spec.size), np.uint8)
-    for position, path in enumerate(rows.path):
-        try:
-            radiograph = imaging.read(Path(path), limits)
-        except ImageRejected as error:
-            log.warning("left out %s: %s", path, error.reason)
-            continue
+    for row, radiograph in radiographs(numbered, silent=True):
         canvases[len(kept)], crop = framed(radiograph.pixels, spec)
-        kept.append(position)
+        kept.append(row.Index)
+        boxes.append(getattr(row, "boxes", None))
         crops.append(crop)
         sizes.append(radiograph.pixels.shape)
     if len(kept) < len(rows):
         log.warning("%d of %d pictures could not be read", len(rows) - len(kept), len(rows))
-    read = rows.iloc[kept].reset_index(drop=True)
+    read = numbered.iloc[kept].reset_index(drop=True)
+    if "boxes" in read:
+        read["boxes"] = boxes
     read[["height", "width"]] = np.array(sizes, dtype=np.int64).reshape(-1, 2)
     read["crop"] = crops
     return read, canvases[: len(kept)]

@@ -1,6 +1,6 @@
 """Score a release on one split, the way a user would, and say how good it is.
 
-Every picture goes through the decode boundary and ``Cascade.predict``. Fracture figures are those
+Every picture goes through ``data.read_picture`` and ``Cascade.predict``. Fracture figures are those
 of the picture's own part ("given the part"), so that stage 1's mistakes are not mixed in; the
 end-to-end figures count a wrong body part or a refusal as a wrong answer. Intervals are 95 %,
 from resampling patients. Where a data set tells studies, figures come by image and by study; the
@@ -22,15 +22,12 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
-from core import files, imaging
+from core import files
 from core.cascade import Cascade
-from core.errors import ImageRejected
 from core.manifest import Stage
 from core.origin import Origin
 from core.quality import finding_of
-from core.settings import ImageLimits
 from core.study import SIDES, counting, part_of
 from core.types import (
     SURE,
@@ -39,9 +36,10 @@ from core.types import (
     FracturePrediction,
     ImageResult,
     OperatingPoint,
+    Radiograph,
 )
 from training import metrics
-from training.data import AMBIGUOUS, SIMULATED, split_hash, stage1_class
+from training.data import AMBIGUOUS, SIMULATED, radiographs, split_hash, stage1_class
 from training.phases import BODY_PART
 
 log = logging.getLogger(__name__)
@@ -53,9 +51,9 @@ FEWEST_OF_A_KIND = 10  # patients; fewer tell nothing of a view or of a body par
 
 
 def predict(cascade: Cascade, rows: pd.DataFrame) -> pd.DataFrame:
-    """``rows`` with what the cascade said of each.
+    """``rows`` with what the cascade said of each, without those that cannot be read.
 
-    Added columns: ``said`` (body part, "rejected" or "unreadable"), ``truth`` (its class),
+    Added columns: ``said`` (body part, or "rejected"), ``truth`` (its class),
     ``named`` (the most probable body part, refused or not), ``sureness`` (its probability),
     ``looks_like`` (what an "other" was named, "" if nothing), ``side`` ("L", "R" or "", as the file
     says), ``probability`` (positive, given the
@@ -64,28 +62,25 @@ def predict(cascade: Cascade, rows: pd.DataFrame) -> pd.DataFrame:
     is used in, also what each network says (MEMBER and its name) and what they say together
     (ENSEMBLE).
     """
-    bar = tqdm(zip(rows.path, rows.part), total=len(rows), unit="img", mininterval=5)
     columns = [
         *("said", "named", "sureness", "looks_like", "side", "probability", "finding", "shown")
     ]
-    scored = [_score(cascade, path, part) for path, part in bar]
+    positions, scored = [], []
+    for row, radiograph in radiographs(rows.reset_index(drop=True)):
+        positions.append(row.Index)
+        scored.append(_score(cascade, radiograph, row.part))
     said = pd.DataFrame([s[:-1] for s in scored], columns=columns)
     members = pd.DataFrame([s[-1] for s in scored], index=said.index, dtype=float)
-    out = rows.reset_index(drop=True).join(said).join(members)
+    out = rows.iloc[positions].reset_index(drop=True).join(said).join(members)
     out["truth"] = [stage1_class(p, cascade.release.parts) for p in out.part]
-    return out[out.said != "unreadable"].reset_index(drop=True)
+    return out
 
 
 def _score(
-    cascade: Cascade, path: str, part: str
+    cascade: Cascade, radiograph: Radiograph, part: str
 ) -> tuple[str, str, float, str, str, float, str, float, dict[str, float]]:
     """What ``predict`` adds to one picture whose true part is ``part``, in the same order."""
     whole = cascade.in_mode(cascade.release.largest_mode)
-    try:
-        radiograph = imaging.read(path, ImageLimits())
-    except ImageRejected as error:
-        log.warning("left out %s: %s", path, error.reason)
-        return "unreadable", "", math.nan, "", "", math.nan, "", math.nan, {}
     stage1 = cascade if whole.release.stages[BODY_PART].ensemble else whole
     [result] = stage1.predict([radiograph])
     assert result.body_part is not None, result.reason
@@ -394,7 +389,8 @@ def _end_to_end(
 
 
 def _balanced(stage: Stage) -> float:
-    return next((o.threshold for o in stage.operating_points if o.name == "balanced"), 0.5)
+    point = stage.point("balanced")
+    return point.threshold if point else 0.5
 
 
 def table(records: list[dict[str, Any]]) -> str:

@@ -64,7 +64,7 @@ def false_alarms(rows: pd.DataFrame, draws: int = 1000) -> list[dict[str, Any]]:
     not taken for one are always asked about."""
     plain_ones: list[dict[str, Any]] = []
     tinted_ones: list[dict[str, Any]] = []
-    for row, radiograph in radiographs(rows):
+    for row, radiograph in radiographs(rows, film.Wish.AS_TAKEN):  # whatever it is taken for
         line: dict[str, Any] = {"patient": str(row.patient), "carrier": "radiograph"}
         taken = film.is_photograph(radiograph)
         asked = not taken and film.suspected(radiograph)
