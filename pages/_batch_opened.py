@@ -14,13 +14,13 @@ import streamlit as st
 
 from core import film, imaging
 from core.batch import tables
+from core.batch.kept import Batch
 from core.errors import ImageRejected
 from core.manifest import Release
 from core.notes import notes_of
 from core.settings import Settings
 from core.types import BodyPart, Finding, ImageResult
 from pages import _access, _audit, _cascade, _downloads, _theme
-from pages._batches import Batch
 from pages._reading import badge
 from pages._viewer import Event, Prepared, keys, viewer
 

@@ -14,6 +14,7 @@ import streamlit as st
 
 from core import imaging, registry
 from core.batch import tables
+from core.batch.kept import Batch
 from core.batch.summary import WORDS, thumbnail
 from core.errors import ImageRejected
 from core.manifest import Release
@@ -22,7 +23,6 @@ from core.settings import Settings
 from core.types import Finding
 from pages import _access, _audit, _reading, _theme
 from pages._batch_opened import CHANGED, Opened
-from pages._batches import Batch
 from pages._downloads import as_csv
 from pages._rows import Column, Row, finding, rows
 

@@ -6,13 +6,8 @@ import contextlib
 import logging
 import threading
 import time
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from core.settings import Settings
-
-if TYPE_CHECKING:
-    from core.store import Store
 
 log = logging.getLogger(__name__)
 _once = threading.Lock()  # of the process, and never given back
@@ -37,29 +32,13 @@ def purge(settings: Settings) -> None:
 
     The boundary of the thread: what goes wrong is in the log, and is tried again an hour later.
     """
+    from core.batch import kept
     from core.store import Store
 
     if settings.retention_days is None:
         return
     try:
         with contextlib.closing(Store.open(settings)) as store:  # removes old studies as it opens
-            _batches_of(settings.home, settings.retention_days, store)
+            kept.purge(settings.home, settings.retention_days, store)
     except Exception:
         log.exception("What is past its time could not be removed.")
-
-
-def _batches_of(home: Path, days: int, store: Store) -> None:
-    """Remove old batches; where the audit cannot be written, they stay."""
-    from core.errors import BatchFailed
-    from core.store import PROGRAM
-    from pages import _batches
-
-    if not (old := _batches.past(home, days)):
-        return
-    store.audit("batches.purged", PROGRAM, batches=len(old))
-    for batch in old:
-        with contextlib.suppress(BatchFailed):  # it runs again
-            batch.remove()
-    stay = sum(batch.folder.exists() for batch in old)
-    level = logging.WARNING if stay else logging.INFO
-    log.log(level, "%d batches were past their time; %d of them stay.", len(old), stay)

@@ -9,11 +9,12 @@ from html import escape
 
 import streamlit as st
 
+from core.batch import kept
+from core.batch.kept import Batch
 from core.batch.progress import duration
 from core.errors import CascadeError
 from core.settings import Settings
-from pages import _access, _audit, _batches, _sources, _theme
-from pages._batches import Batch
+from pages import _access, _audit, _sources, _theme
 
 NO_FOLDERS = (
     "No folder of this computer may be read here yet: whoever set it up names them in BONE_ROOTS."
@@ -29,7 +30,7 @@ GONE = "The batch that was shown here has been deleted. Please choose another on
 
 def body() -> None:
     settings = Settings.from_environment()
-    batches = _batches.all_batches(settings.home)
+    batches = kept.all_batches(settings.home)
     with st.expander("New batch", expanded=not batches):
         _new(settings)
     if not batches:
@@ -108,7 +109,7 @@ def _new(settings: Settings) -> None:
         said = f"Inside of: {roots}" if roots else NO_FOLDERS
         _theme.html(f"<p class='soft'>{escape(said)}</p>")
         if st.button("Score the folder", disabled=not settings.roots or not path.strip()):
-            _started(lambda: _batches.of_folder(path, settings))
+            _started(lambda: kept.of_folder(path, settings))
     with right:
         generation = st.session_state.setdefault("batch-generation", 0)
         files = st.file_uploader(
@@ -118,14 +119,14 @@ def _new(settings: Settings) -> None:
             max_upload_size=max(1, settings.limits.max_bytes // 2**20),
         )
         _theme.html("<p class='soft'>Dropped files are kept in the batch until it is deleted.</p>")
-        mixed = _batches.is_mixed([f.name for f in files])
+        mixed = kept.is_mixed([f.name for f in files])
         if mixed:
-            _theme.notice(_batches.ARCHIVE_ALONE)
+            _theme.notice(kept.ARCHIVE_ALONE)
         if st.button("Score the files", disabled=not files or mixed):
 
             def begin() -> Batch:
                 given = [(f.name, f.getvalue()) for f in files]
-                batch = _batches.of_files(given, settings)
+                batch = kept.of_files(given, settings)
                 st.session_state["batch-generation"] = generation + 1  # where refused, they stay
                 _sources.give_back(f.file_id for f in files)
                 return batch
@@ -211,7 +212,7 @@ def _delete(batch: Batch) -> None:
         )
 
 
-def _progress_text(progress: _batches.Progress) -> str:
+def _progress_text(progress: kept.Progress) -> str:
     if not progress.total:
         return "Loading the model and listing the files"
     text = f"{progress.done} of {progress.total}"
@@ -224,7 +225,7 @@ def _progress_text(progress: _batches.Progress) -> str:
     return text
 
 
-def _ending(batch: Batch, progress: _batches.Progress) -> str:
+def _ending(batch: Batch, progress: kept.Progress) -> str:
     files = "file" if progress.total == 1 else "files"
     if batch.finished:
         return f"<b>{progress.total}</b> {files}, <b>{progress.rejected}</b> not assessed."

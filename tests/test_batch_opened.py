@@ -11,6 +11,7 @@ from streamlit.testing.v1 import AppTest
 
 from core import imaging
 from core.batch import tables
+from core.batch.kept import Batch
 from core.errors import StoreUnavailable
 from core.manifest import Release
 from core.notes import notes_of
@@ -20,7 +21,6 @@ from core.store import Store
 from core.types import Mode, Photograph
 from pages import _batch_opened, _theme
 from pages._batch_opened import Opened
-from pages._batches import Batch
 from tests.ensembles import with_members
 from tests.listed import keys, lists, viewers
 from tests.test_batch_page import finished, page, quiet, settings, text  # noqa: F401  (fixtures)

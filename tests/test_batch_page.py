@@ -17,14 +17,17 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
+from core import locks
+from core.batch import kept
 from core.batch.inputs import Archive, Folder
 from core.batch.journal import folder_of
+from core.batch.kept import Batch
 from core.batch.run import Order, run
 from core.errors import BatchFailed, ImageRejected, PathRefused, StoreUnavailable
+from core.process import Process
 from core.settings import ROOT, Settings
 from core.store import Store
-from pages import _batch_results, _batches, _retention, _theme
-from pages._batches import Batch
+from pages import _batch_results, _retention, _theme
 from tests.batches import Stand, fill, scorer
 from tests.listed import lists, viewers
 from tests.waiting import eventually
@@ -47,13 +50,13 @@ def settings(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.fixture
 def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     """Batches are ordered and no process is started."""
-    monkeypatch.setattr(_batches.Batch, "_start", lambda self: None)
+    monkeypatch.setattr(kept.Batch, "_start", lambda self: None)
 
 
-def finished(settings: Settings, tmp_path: Path) -> _batches.Batch:
+def finished(settings: Settings, tmp_path: Path) -> kept.Batch:
     """A batch as its process leaves it behind."""
     folder = fill(tmp_path / "radiographs" / "in", 12, 4)
-    batch = _batches.of_folder(str(folder), settings)
+    batch = kept.of_folder(str(folder), settings)
     log = io.StringIO()
     run(Order(folder, batch.out), scorer(Stand()), threading.Event(), log)
     (batch.folder / "log").write_text(log.getvalue())
@@ -78,27 +81,49 @@ def text(app: AppTest) -> str:
 def test_a_dropped_batch_runs_to_its_end_in_a_process_of_its_own(settings, tmp_path):
     folder = fill(tmp_path / "in", 2, 1)
     files = [(p.name, p.read_bytes()) for p in sorted(folder.rglob("*.png"))]
-    batch = _batches.of_files(files, settings)
+    batch = kept.of_files(files, settings)
     assert batch.running
     with pytest.raises(BatchFailed, match="Another batch"):
-        _batches.of_files(files, settings)
+        kept.of_files(files, settings)
     eventually(lambda: not batch.running)
     assert batch.finished, (batch.folder / "log").read_text()
-    assert os.getpgid(os.getpid()) != _batches.Process.read(batch.folder).pid
+    assert os.getpgid(os.getpid()) != Process.read(batch.folder).pid
     found = [r for _, r in batch.records()]
     assert [r["file"] for r in found] == [name for name, _ in files]
     assert batch.progress().done == batch.progress().total == 3
     assert batch.bytes_of(files[0][0], settings) == files[0][1]
     batch.remove()
     assert not batch.folder.exists()
-    assert _batches.all_batches(settings.home) == []
+    assert kept.all_batches(settings.home) == []
+
+
+def test_two_servers_begin_one_batch_after_the_other(settings, tmp_path, monkeypatch):
+    """Another open file is to the lock what another process is."""
+    begun, refused = [], []
+    monkeypatch.setattr(Batch, "_start", begun.append)
+    other = put(settings, "other", "a.png", 1000.0, "a.png")
+
+    def begin() -> None:
+        with pytest.raises(BatchFailed, match="Another batch") as caught:
+            kept.of_folder(str(tmp_path / "radiographs"), settings)
+        refused.append(caught)
+
+    ours = threading.Thread(target=begin)
+    with (other.folder.parent / ".claims").open("w") as file:
+        locks.take(file)  # the other server looks, and then begins
+        ours.start()
+        ours.join(0.2)
+        assert ours.is_alive() and not begun
+        Process.of(os.getpid()).write(other.folder)
+    ours.join()
+    assert refused and not begun and kept.all_batches(settings.home) == [other]
 
 
 def test_names_of_dropped_files_decide_no_path(settings, tmp_path, quiet):
     files = [("../../evil.png", b"a"), ("../../evil.png", b"b"), ("/etc/passwd", b"c")]
-    batch = _batches.of_files(files, settings)
+    batch = kept.of_files(files, settings)
     everything = {p for p in tmp_path.rglob("*") if p.is_file() and "home" in p.parts}
-    assert {p.name for p in everything} == {"dropped.zip", "order.json"}
+    assert {p.name for p in everything} == {".claims", "dropped.zip", "order.json"}
     with Archive(batch.source).opened():
         assert len([*Archive(batch.source).names()]) == 3
     with pytest.raises(ImageRejected, match="no longer"):
@@ -109,7 +134,7 @@ def test_a_dropped_archive_is_kept_as_it_is(settings, quiet):
     data = io.BytesIO()
     with zipfile.ZipFile(data, "w") as archive:
         archive.writestr("a.png", b"x")
-    batch = _batches.of_files([("pictures.zip", data.getvalue())], settings)
+    batch = kept.of_files([("pictures.zip", data.getvalue())], settings)
     assert batch.source.read_bytes() == data.getvalue()
     assert batch.title == "pictures.zip"
 
@@ -117,23 +142,23 @@ def test_a_dropped_archive_is_kept_as_it_is(settings, quiet):
 def test_an_archive_among_other_files_is_asked_for_alone(settings, quiet):
     app = page()
     app.file_uploader[0].set_value([("a.zip", b"PK", ""), ("b.png", b"x", "")]).run()
-    assert _batches.ARCHIVE_ALONE in text(app)
+    assert kept.ARCHIVE_ALONE in text(app)
     assert next(b for b in app.button if b.label == "Score the files").disabled
     app.file_uploader[0].set_value([("a.zip", b"PK", "")]).run()
-    assert _batches.ARCHIVE_ALONE not in text(app)
+    assert kept.ARCHIVE_ALONE not in text(app)
     assert not next(b for b in app.button if b.label == "Score the files").disabled
 
 
 def test_only_allowed_folders(settings, tmp_path, quiet):
     with pytest.raises(PathRefused):
-        _batches.of_folder(str(tmp_path), settings)
+        kept.of_folder(str(tmp_path), settings)
     with pytest.raises(PathRefused):
-        _batches.of_folder("/etc", settings)
+        kept.of_folder("/etc", settings)
     inside = tmp_path / "radiographs" / "a.txt"
     inside.write_text("x")
     with pytest.raises(BatchFailed, match="folder or a ZIP"):
-        _batches.of_folder(str(inside), settings)
-    assert _batches.all_batches(settings.home) == []
+        kept.of_folder(str(inside), settings)
+    assert kept.all_batches(settings.home) == []
 
 
 def test_empty_page(settings):
@@ -210,7 +235,7 @@ def test_an_archive_inside_the_roots_is_opened_as_one(settings, tmp_path, quiet)
     with zipfile.ZipFile(archive, "w") as file:
         for name in Folder(folder).names():
             file.write(folder / name, name)
-    batch = _batches.of_folder(str(archive), settings)
+    batch = kept.of_folder(str(archive), settings)
     run(Order(archive, batch.out), scorer(Stand()), threading.Event(), io.StringIO())
     records = [record for _, record in batch.records()]
     assert len(records) == 3
@@ -224,7 +249,7 @@ def test_an_archive_inside_the_roots_is_opened_as_one(settings, tmp_path, quiet)
 
 def test_a_stopped_batch_can_go_on_and_says_why_it_failed(settings, tmp_path, quiet):
     folder = fill(tmp_path / "radiographs" / "in", 3)
-    batch = _batches.of_folder(str(folder), settings)
+    batch = kept.of_folder(str(folder), settings)
     (batch.folder / "log").write_text(
         '{"done": 1, "total": 3, "rejected": 0, "per_second": 2.0, "seconds_left": 1.0}\n'
         "error: The disk is full.\n"
@@ -247,8 +272,8 @@ def test_the_most_suspected_are_those_of_the_most_urgent_finding(settings, tmp_p
         assessed, ("doubtful", "suspected", "not_suspected"), (0.5, 0.4, 0.45), strict=False
     ):
         record["fracture"] |= {"finding": found, "probability": share}
-    kept = [*assessed[:3], next(r for r in records if not r["fracture"])]
-    batch.out.write_text("".join(json.dumps(r) + "\n" for r in kept))
+    some = [*assessed[:3], next(r for r in records if not r["fracture"])]
+    batch.out.write_text("".join(json.dumps(r) + "\n" for r in some))
     app = page()
     for order, expected in (
         ("Most suspected first", ["Suspected", "Doubtful", "Not suspected", "Not assessed"]),
@@ -262,7 +287,7 @@ def test_what_another_tab_began_is_neither_begun_again_nor_deleted(
     settings, tmp_path, quiet, monkeypatch
 ):
     folder = fill(tmp_path / "radiographs" / "in", 3)
-    batch = _batches.of_folder(str(folder), settings)
+    batch = kept.of_folder(str(folder), settings)
     other = replace(batch, folder=tmp_path / "home" / "batches" / "another")
     monkeypatch.setattr(Batch, "running", property(lambda self: self.folder == batch.folder))
     begun: list[Batch] = []
@@ -282,7 +307,7 @@ def test_what_another_tab_began_is_neither_begun_again_nor_deleted(
 
 def test_a_damaged_archive_is_refused_by_its_name(settings):
     with pytest.raises(BatchFailed, match=r"The archive bad\.zip is damaged"):
-        _batches.of_files([("bad.zip", b"PK\x03\x04 and no end")], settings)
+        kept.of_files([("bad.zip", b"PK\x03\x04 and no end")], settings)
     assert not list((settings.home / "batches").iterdir())
 
 
@@ -352,7 +377,7 @@ def test_a_download_of_more_than_the_table_reads_has_the_true_number(
     assert len(list(csv.DictReader(io.StringIO(data)))) == 4
 
 
-def kept(settings: Settings, name: str, title: str, created: float, file: str) -> Batch:
+def put(settings: Settings, name: str, title: str, created: float, file: str) -> Batch:
     """A finished batch of one file that was refused."""
     folder = settings.home / "batches" / name
     folder.mkdir(parents=True)
@@ -373,9 +398,9 @@ def shown(app: AppTest) -> str:
 
 def test_two_batches_of_one_second_and_name_are_told_apart(settings):
     """A browser sends the label of a choice back, and of two alike the last one would be meant."""
-    kept(settings, "a", "IM0001.dcm", 1000.25, "of-ann.dcm")
-    kept(settings, "b", "IM0001.dcm", 1000.5, "of-bob.dcm")
-    kept(settings, "c", "IM0001.dcm", 1035.0, "of-cid.dcm")
+    put(settings, "a", "IM0001.dcm", 1000.25, "of-ann.dcm")
+    put(settings, "b", "IM0001.dcm", 1000.5, "of-bob.dcm")
+    put(settings, "c", "IM0001.dcm", 1035.0, "of-cid.dcm")
     app = page()
     choice = app.selectbox(key="batch-choice")
     assert len(set(choice.options)) == 3 and shown(app) == "of-cid.dcm"
@@ -387,15 +412,15 @@ def test_two_batches_of_one_second_and_name_are_told_apart(settings):
 
 
 def test_the_batch_that_is_shown_stays_until_the_reader_chooses(settings):
-    kept(settings, "a", "a.dcm", 1000.0, "of-ann.dcm")
-    kept(settings, "b", "b.dcm", 2000.0, "of-bob.dcm")
+    put(settings, "a", "a.dcm", 1000.0, "of-ann.dcm")
+    put(settings, "b", "b.dcm", 2000.0, "of-bob.dcm")
     app = page()
     assert shown(app) == "of-bob.dcm"
-    kept(settings, "c", "c.dcm", 3000.0, "of-cid.dcm")  # a colleague's
+    put(settings, "c", "c.dcm", 3000.0, "of-cid.dcm")  # a colleague's
     assert shown(app.run()) == "of-bob.dcm"
     app.selectbox(key="batch-choice").select_index(2).run()
     assert shown(app) == "of-ann.dcm"
-    kept(settings, "d", "d.dcm", 4000.0, "of-dan.dcm")
+    put(settings, "d", "d.dcm", 4000.0, "of-dan.dcm")
     assert shown(app.run()) == "of-ann.dcm"
     app.switch_page("pages/diagnose.py").run()
     app.switch_page("pages/batch.py").run()
@@ -403,8 +428,8 @@ def test_the_batch_that_is_shown_stays_until_the_reader_chooses(settings):
 
 
 def test_a_deleted_batch_is_said_to_be_gone_and_no_other_stands_in_its_place(settings):
-    kept(settings, "a", "a.dcm", 1000.0, "of-ann.dcm")
-    other = kept(settings, "b", "b.dcm", 2000.0, "of-bob.dcm")
+    put(settings, "a", "a.dcm", 1000.0, "of-ann.dcm")
+    other = put(settings, "b", "b.dcm", 2000.0, "of-bob.dcm")
     app = page()
     app.button(key="deleted-b").click().run()
     assert not other.folder.exists() and shown(app) == "" and "has been deleted" in text(app)
@@ -415,8 +440,8 @@ def test_a_deleted_batch_is_said_to_be_gone_and_no_other_stands_in_its_place(set
 
 
 def test_the_question_before_a_deletion_names_the_batch_and_is_its_own(settings):
-    one = kept(settings, "a", "a.dcm", 1000.0, "of-ann.dcm")
-    two = kept(settings, "b", "b.dcm", 2000.0, "of-bob.dcm")
+    one = put(settings, "a", "a.dcm", 1000.0, "of-ann.dcm")
+    two = put(settings, "b", "b.dcm", 2000.0, "of-bob.dcm")
     app = page()
     asked = app.button(key="deleted-b")
     assert "<b>b.dcm</b>" in text(app)
@@ -428,7 +453,7 @@ def test_the_question_before_a_deletion_names_the_batch_and_is_its_own(settings)
 
 def test_a_session_keeps_only_the_batch_that_is_shown(settings):
     for number in range(3):
-        kept(settings, f"{number}", f"{number}.dcm", 1000.0 * number, f"of-{number}.dcm")
+        put(settings, f"{number}", f"{number}.dcm", 1000.0 * number, f"of-{number}.dcm")
     app = page()
     for number in range(3):
         app.selectbox(key="batch-choice").select_index(number).run()
@@ -440,10 +465,10 @@ def test_a_session_keeps_only_the_batch_that_is_shown(settings):
 
 def test_a_damaged_archives_name_is_shown_and_not_logged(settings, caplog):
     with pytest.raises(BatchFailed) as caught:
-        _batches.of_files([("MUSTERMANN_MAX_1950.zip", b"PK\x03\x04 and no more")], settings)
+        kept.of_files([("MUSTERMANN_MAX_1950.zip", b"PK\x03\x04 and no more")], settings)
     said = _theme.sentence(caught.value)
     assert said == "The archive MUSTERMANN_MAX_1950.zip is damaged or incomplete."
-    assert "MUSTERMANN" not in caplog.text and "BatchFailed at _batches.py:" in caplog.text
+    assert "MUSTERMANN" not in caplog.text and "BatchFailed at kept.py:" in caplog.text
     assert "Shown to the reader: BatchFailed" in caplog.text
 
 
@@ -452,9 +477,9 @@ def no_audit(*_: object, **__: object) -> None:
 
 
 def test_dropped_files_are_private_and_go_when_their_time_is_over(settings, quiet, monkeypatch):
-    monkeypatch.setattr(_batches.time, "strftime", lambda _: "then")
-    old = _batches.of_files([("Doe_Jane.dcm", b"x")], settings)
-    new, crashed = _batches.of_files([("b.dcm", b"x")], settings), settings.home / "batches" / "x"
+    monkeypatch.setattr(kept.time, "strftime", lambda _: "then")
+    old = kept.of_files([("Doe_Jane.dcm", b"x")], settings)
+    new, crashed = kept.of_files([("b.dcm", b"x")], settings), settings.home / "batches" / "x"
     crashed.mkdir()
     (crashed / "dropped.zip").write_bytes(b"x")  # and then the power failed
     assert old.source.stat().st_mode & 0o777 == 0o600
@@ -466,7 +491,7 @@ def test_dropped_files_are_private_and_go_when_their_time_is_over(settings, quie
     at_work = Batch.read(old.folder)
     with monkeypatch.context() as patch:
         patch.setattr(Batch, "running", property(lambda self: self.folder == at_work.folder))
-        assert [b.folder for b in _batches.past(settings.home, 30)] == [crashed]
+        assert [b.folder for b in kept.past(settings.home, 30)] == [crashed]
     _retention.purge(settings)  # nothing has an end
     assert old.folder.exists()
     with monkeypatch.context() as patch:
@@ -475,7 +500,7 @@ def test_dropped_files_are_private_and_go_when_their_time_is_over(settings, quie
     assert old.folder.exists()  # where the audit cannot be written, nothing is deleted
     _retention.purge(replace(settings, retention_days=30))
     assert not old.folder.exists() and not crashed.exists()
-    assert [b.folder for b in _batches.all_batches(settings.home)] == [new.folder]
+    assert [b.folder for b in kept.all_batches(settings.home)] == [new.folder]
 
 
 def test_one_thread_removes_what_is_past_its_time_and_survives_what_goes_wrong(

@@ -14,11 +14,12 @@ from typing import Any
 
 import pytest
 
+from core.process import Process
 from core.settings import ROOT
 from tests import tiny
 from tests.waiting import eventually
 from training import fit, status
-from training.jobs import Job, JobRefused, Process, Queue, Record, State, queue, work
+from training.jobs import Job, JobRefused, Queue, Record, State, queue, work
 from training.jobs.record import log_tail
 
 WAIT = 120.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -88,6 +89,25 @@ def test_an_object_that_is_not_understood_leaves_its_trace_and_no_value(
     assert listener._store(Damaged(), door, Inbox(tmp_path), tmp_path) == 0xC000
     assert "ValueError" in caplog.text and "in encoded_dataset" in caplog.text
     assert "Doe" not in caplog.text
+
+
+def test_batches_past_their_time_go_without_a_visitor_of_the_app(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path, retention_days=30)
+    made = {}
+    for name, created in (("old", 0.0), ("new", time.time())):
+        made[name] = tmp_path / "batches" / name
+        made[name].mkdir(parents=True)
+        order = {"title": "Doe_Jane.dcm", "source": "/in", "created": created}
+        (made[name] / "order.json").write_text(json.dumps(order))
+    store = Store.open(settings)
+    listen._purge(store, replace(settings, retention_days=None))  # nothing has an end
+    assert made["old"].exists()
+    for _ in range(2):
+        listen._purge(store, settings)
+        assert made["new"].exists() and not made["old"].exists()
+        told = [e for e in store.audit_lines() if e.event == "batches.purged"]
+        assert len(told) == 1
+    store.close()
 
 
 def test_the_engine_is_that_of_the_settings(

@@ -15,6 +15,7 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from core.errors import StoreUnavailable
+from core.process import Process
 from core.settings import ROOT, Settings
 from core.store import Store, export
 from core.transforms import Preprocessing
@@ -122,8 +123,6 @@ def test_buttons_follow_the_truth_on_the_disk(home: Path) -> None:
 
     running = {"state": "running", "phase": "joint", "seen": 40, "speed": 10.0}
     assert labels(running) == {"Resume"}  # its process is gone: interrupted
-    from training.jobs import Process
-
     Process.of(__import__("os").getpid()).write(folder)
     assert labels(running) == {"Pause", "Cancel"}
     assert labels(running, wanted="pause") == {"Cancel"}

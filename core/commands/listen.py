@@ -203,7 +203,7 @@ def _run(
                 name,
             )
     polls.append(_following(scorer, settings))
-    polls.append(every(PURGE_SECONDS, partial(_purge, scorer.store)))
+    polls.append(every(PURGE_SECONDS, partial(_purge, scorer.store, settings)))
     sending = threading.Thread(
         target=service.keep_sending, args=(outbox, send, stop, teller(scorer.store)), daemon=True
     )
@@ -244,10 +244,14 @@ def _follow(scorer: Scorer, settings: Settings) -> bool:
     return True
 
 
-def _purge(store: Store) -> None:
+def _purge(store: Store, settings: Settings) -> None:
     """Remove what is past its time; where that fails, studies are assessed all the same."""
+    from core.batch import kept
+
     try:
         store.purge()
+        if settings.retention_days is not None:
+            kept.purge(settings.home, settings.retention_days, store)
     except (OSError, StoreUnavailable) as error:
         log.error("What is past its time could not be removed: %s", type(error).__name__)
 

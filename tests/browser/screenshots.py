@@ -19,13 +19,13 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import Page, expect, sync_playwright
 
+from core.batch import kept
 from core.cascade import Cascade
 from core.pipeline import read_and_diagnose
 from core.settings import ROOT, Settings
 from core.store import Mark, Opinion, Store, Verdict
 from core.study import combine
 from core.types import BodyPart, Finding
-from pages import _batches
 from tests.browser.conftest import serving
 from tests.browser.test_diagnose import ready, settled
 from tests.chromium import CHROMIUM, FLAGS, WAIT
@@ -91,7 +91,7 @@ def batch(home: Path, files: list[Path]) -> None:
     """A finished batch of some samples."""
     os.environ |= {"BONE_HOME": str(home), "BONE_DEVICE": "cpu"}
     given = [(f.name, f.read_bytes()) for f in files]
-    begun = _batches.of_files(given, Settings.from_environment())
+    begun = kept.of_files(given, Settings.from_environment())
     while begun.running:
         time.sleep(0.5)
 

@@ -4,8 +4,7 @@ A run's folder holds, beside what ``training.fit`` writes, ``job.json`` (what is
 ``process.json`` (which process works on it) and ``log.txt``. Nothing here imports torch.
 """
 
-from training.jobs.process import Process
 from training.jobs.queue import JobRefused, Queue
 from training.jobs.record import Job, Record, State
 
-__all__ = ["Job", "JobRefused", "Process", "Queue", "Record", "State"]
+__all__ = ["Job", "JobRefused", "Queue", "Record", "State"]

@@ -23,8 +23,8 @@ from typing import Any
 
 from core import files, locks
 from core.errors import CascadeError
+from core.process import Process
 from core.settings import ROOT
-from training.jobs.process import Process
 from training.jobs.record import Job, Record, State
 
 LOCK_VARIABLE = "BONE_RUN_LOCK"

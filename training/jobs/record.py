@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from core import files
+from core.process import Process
 from training import phases
-from training.jobs.process import Process
 
 FILE = "job.json"
 SILENT_SECONDS = 120.0

@@ -1,14 +1,18 @@
-"""Batches that the page starts: each a process of its own, and a folder that tells how it goes.
+"""Batches that a page starts: each a process of its own, and a folder that tells how it goes.
 
 ``BONE_HOME/batches/<id>/``: order.json (what was asked for), process.json (who works on it), log
 (progress as lines of JSON), dropped.zip (files that came through the browser), results.jsonl and,
 until it is there, results.jsonl.run/. The process goes on when the browser or the server has gone.
+
+Who starts or deletes one holds the lock of the kernel on ``batches/.claims`` meanwhile: several
+servers and the listener may have one home.
 """
 
 from __future__ import annotations
 
 import io
 import json
+import logging
 import os
 import secrets
 import shutil
@@ -19,24 +23,30 @@ import threading
 import time
 import zipfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from core import locks
 from core.batch.inputs import Archive
 from core.batch.journal import folder_of
 from core.errors import BatchFailed, ImageRejected, PathRefused
 from core.files import make_private, write_atomically, write_json
 from core.imaging import load
+from core.process import Process
 from core.roots import resolve
 from core.settings import ROOT, Settings
-from training.jobs.process import Process
+
+if TYPE_CHECKING:
+    from core.store import Store
+
+log = logging.getLogger(__name__)
 
 TAIL = 4096
 TOGETHER = 16  # files scored and written at a time: somebody waits for the first results
 ONE_AT_A_TIME = "Another batch is running. It uses the whole computer, so please wait or stop it."
 ARCHIVE_ALONE = "A ZIP archive is taken alone: please take it out, or everything else."
-_ONE = threading.Lock()  # two tabs of one server neither begin at once nor delete what begins
 
 
 @dataclass(frozen=True)
@@ -116,7 +126,7 @@ class Batch:
         Raises BatchFailed while another batch runs. Where this one does, or has ended meanwhile, as
         a page that was drawn earlier may not know, it is left alone, its log too.
         """
-        with _ONE:
+        with _claims(self.folder.parent):
             if self.running or self.finished:
                 return
             if any(other.running for other in all_batches(self.folder.parent.parent)):
@@ -150,7 +160,7 @@ class Batch:
 
         Raises BatchFailed while it runs.
         """
-        with _ONE:
+        with _claims(self.folder.parent):
             if self.running:
                 raise BatchFailed("This batch is running; stop it first.")
             shutil.rmtree(self.folder, ignore_errors=True)
@@ -180,6 +190,14 @@ class Batch:
             return []
 
 
+@contextmanager
+def _claims(batches: Path) -> Iterator[None]:
+    """Nobody else starts a batch here, or deletes one, until this is left."""
+    with (batches / ".claims").open("w") as file:
+        locks.take(file, wait=True)
+        yield
+
+
 def all_batches(home: Path) -> list[Batch]:
     """The batches that are kept, the last one first."""
     found = []
@@ -206,6 +224,27 @@ def past(home: Path, days: int, now: float | None = None) -> list[Batch]:
         if batch.created < limit and not batch.running:
             found.append(batch)
     return found
+
+
+def purge(home: Path, days: int, store: Store) -> None:
+    """Remove the batches of ``past``; where the audit cannot be written, they stay.
+
+    Raises StoreUnavailable and OSError.
+    """
+    from core.store import PROGRAM
+
+    if not past(home, days):
+        return
+    with _claims(home / "batches"):
+        old = past(home, days)  # again: one may have gone on, and another process removes them, too
+        if not old:
+            return
+        store.audit("batches.purged", PROGRAM, batches=len(old))
+        for batch in old:
+            shutil.rmtree(batch.folder, ignore_errors=True)
+    stay = sum(batch.folder.exists() for batch in old)
+    level = logging.WARNING if stay else logging.INFO
+    log.log(level, "%d batches were past their time; %d of them stay.", len(old), stay)
 
 
 def of_folder(path: str, settings: Settings) -> Batch:

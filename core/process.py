@@ -1,4 +1,4 @@
-"""Which process works on a run, told apart from a later one that got the same number."""
+"""Which process works on a run or a batch, told apart from a later one that got the same number."""
 
 from __future__ import annotations
 
