@@ -9,13 +9,16 @@
     ├── EngineUnavailable         the requested engine is not installed or cannot be trusted here
     ├── PathRefused               a path outside of the folders that may be read
     ├── AccessRefused             nobody signed in, or not somebody who may do this
-    ├── SettingsInvalid           a setting in the environment has no meaning
+    ├── SettingsInvalid           a setting, of the environment or a command, has no meaning
     ├── BatchFailed               a batch cannot begin or go on
     ├── NotWritable               a file that was asked for cannot be written
     └── StoreUnavailable          the worklist or a picture of it cannot be read or written
         ├── NotStorable           the database refuses what it is given, now and later
         ├── StudyNotFound         there is no such study (any more)
         └── DecisionConflict      the reader decided this study elsewhere in the meantime
+
+Training adds DataInvalid (``training.sources``), FiguresInvalid (``training.measured``),
+ReleaseRefused (``training.catalogue``, a WeightsInvalid) and JobRefused (``training.jobs``).
 
 ``str(error)`` is one plain sentence for the user. The cause is chained (``raise ... from``) and
 goes to the log.
@@ -71,7 +74,7 @@ class AccessRefused(CascadeError):
 
 
 class SettingsInvalid(CascadeError):
-    """A setting in the environment has no meaning."""
+    """A setting, in the environment or given to a command, has no meaning."""
 
 
 class NotWritable(CascadeError):

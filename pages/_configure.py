@@ -74,7 +74,7 @@ def _refusals(settings: dict[str, Any]) -> list[str]:
         made = fit.Settings(**{**settings, "data": tuple(settings["data"])}, out="")
         if not made.joint_passes or made.only:
             initial.fixed(made.init, Preprocessing(size=made.size), made.only)
-    except ValueError as error:  # DataInvalid too: one sentence
+    except (DataInvalid, ValueError) as error:  # ValueError: of the settings themselves
         return [str(error)]
     return []
 
@@ -113,7 +113,7 @@ def _data(chosen: list[DataSet], only: str) -> bool:
     with _theme.boundary():
         try:
             found = _overview(tuple(chosen))
-        except ValueError as error:  # DataInvalid: one sentence
+        except DataInvalid as error:
             _theme.notice(str(error))
             return False
         problems = found.problems(only)
@@ -219,7 +219,7 @@ def _estimate(settings: dict[str, Any], disabled: bool) -> None:
         with st.spinner("Timing a few steps on this machine."), _theme.boundary():
             try:
                 speeds = estimate.ask(settings)
-            except ValueError as error:
+            except DataInvalid as error:
                 _theme.notice(str(error))
                 return
             st.session_state["speeds"] = (speeds, settings["size"], settings["batch"])
@@ -253,10 +253,7 @@ def data_sets() -> None:
         )
         if st.form_submit_button("Register", disabled=not settings.roots):
             with _theme.boundary():
-                try:
-                    known.add(*given)
-                except ValueError as error:
-                    _theme.notice(str(error))
+                known.add(*given)
     st.button("Register the corrections of the worklist", on_click=_theme.ask, args=(_corrections,))
     roots = ", ".join(str(r) for r in settings.roots)
     if roots:

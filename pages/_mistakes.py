@@ -109,11 +109,11 @@ def _together(specifications: list[str]) -> dict[tuple[str, str], str]:
 @st.cache_data(ttl=600, max_entries=4, show_spinner="Looking for the pictures.")
 def _listed(specification: str) -> dict[tuple[str, str], str]:
     """Paths of one data set; empty where it is not here any more."""
-    from training.data import gather
+    from training.data import DataInvalid, gather
 
     try:
         rows = gather([specification])
-    except (OSError, ValueError):
+    except (OSError, DataInvalid):
         return {}
     known = zip(rows.source, rows.id, rows.path)
     return named({(str(s), str(i)): str(Path(p).absolute()) for s, i, p in known})

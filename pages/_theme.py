@@ -99,8 +99,6 @@ def ask(action: Callable[..., object], *arguments: object) -> None:
         action(*arguments)
     except (CascadeError, OSError) as error:
         st.session_state[REFUSED] = sentence(error)
-    except ValueError as error:
-        st.session_state[REFUSED] = str(error)
 
 
 def refused() -> None:

@@ -14,6 +14,7 @@ from torch import nn
 from core import architectures
 from core.architectures import lite2, vit
 from core.compat import import_torchvision
+from core.errors import SettingsInvalid
 from core.explain import grad_cam
 from core.network import fold
 from core.transforms import Preprocessing, to_canvas, to_tensor
@@ -99,7 +100,7 @@ def test_a_transformer_gives_the_maps_of_timm():
 
 
 def test_a_transformer_refuses_a_side_that_its_patches_do_not_fill():
-    with pytest.raises(ValueError, match="multiple of 16"):
+    with pytest.raises(SettingsInvalid, match="multiple of 16"):
         vit.VisionTransformer(100, 192, 3)
 
 

@@ -126,7 +126,7 @@ def test_figures_of_pictures_that_a_run_has_learned_from_are_no_test(data, tmp_p
     assert measured.of_candidate(run, release) == figures
     moved = rows.id.isin(["train_hand_1_0", "train_hand_1_1", "val_hand_1_1"])
     pd.concat([held, rows[moved]]).to_csv(run / "test" / measured.SCORES, index=False)
-    with pytest.raises(ValueError, match="2 pictures that the run has learned from"):
+    with pytest.raises(measured.FiguresInvalid, match="2 pictures that the run has learned from"):
         measured.of_candidate(run, release)  # the third is a copy, which it has left out
 
 

@@ -252,7 +252,7 @@ def test_an_alias_that_moves_does_not_move_the_run(
 def test_what_cannot_be_fine_tuned_is_one_sentence(
     settings: fit.Settings, changed: dict[str, object], words: str
 ) -> None:
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises((DataInvalid, ValueError), match=words):
         fit.Run(replace(settings, **changed))
 
 

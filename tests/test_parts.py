@@ -135,7 +135,7 @@ def test_an_optional_part_is_there_when_its_file_is(
     measured = {"release_sha256": whole.sha256, "split": "test", "figures": []}
     (run / "test").mkdir()
     (run / "test" / "metrics.json").write_text(json.dumps(measured))
-    with pytest.raises(ValueError, match="no part 'foot'"):
+    with pytest.raises(catalogue.ReleaseRefused, match="no part 'foot'"):
         release.promote(run, shelf, "champion", ("foot",))
     assert training(["release", str(run), "--weights", str(shelf), "--optional", "leg"]) == 0
     released = Registry.open(shelf).find("more")

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core.errors import CascadeError, of_disk
+from core.errors import CascadeError, SettingsInvalid, of_disk
 from core.settings import Settings
 from core.types import Mode
 
@@ -19,16 +19,15 @@ if TYPE_CHECKING:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    options = _options(sys.argv[1:] if arguments is None else arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
-    from training.data import DataInvalid
-
     try:
+        options = _options(sys.argv[1:] if arguments is None else arguments)
         code = options.run(options)
-    except (CascadeError, DataInvalid, ValueError) as error:
+    except CascadeError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except OSError as error:
+        logging.getLogger(__name__).debug("A file or folder refused.", exc_info=True)
         print(f"error: {of_disk(error)}", file=sys.stderr)
         return 1
     return code or 0
@@ -71,6 +70,8 @@ def _parser(wanted: str) -> argparse.ArgumentParser:
 
 def _settings_arguments(parser: argparse.ArgumentParser, settings: type[Any]) -> None:
     """An option for each field of a settings class."""
+    from training.jobs import presets
+
     for field in dataclasses.fields(settings):
         flag = "--" + field.name.replace("_", "-")
         required = field.default is dataclasses.MISSING
@@ -80,12 +81,19 @@ def _settings_arguments(parser: argparse.ArgumentParser, settings: type[Any]) ->
         kind = {"int": int, "float": float, "str": str}[str(field.type)]
         default = None if required else field.default
         note = None if required else f"default: {default}"
-        parser.add_argument(flag, type=kind, required=required, default=default, help=note)
+        known = presets.CHOICES.get(field.name) if field.name in ("device", "duplicates") else None
+        parser.add_argument(
+            flag, type=kind, required=required, default=default, help=note, choices=known
+        )
 
 
 def _collect(options: argparse.Namespace, settings: type[Any]) -> Any:
+    """The settings that the options say; raises SettingsInvalid for what they refuse."""
     values = {f.name: getattr(options, f.name) for f in dataclasses.fields(settings)}
-    return settings(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+    try:
+        return settings(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+    except ValueError as error:
+        raise SettingsInvalid(str(error)) from error
 
 
 def _data_arguments(parser: argparse.ArgumentParser) -> None:

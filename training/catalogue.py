@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from core import files, locks
-from core.errors import WeightsInvalid
+from core.errors import SettingsInvalid, WeightsInvalid
 from core.manifest import BODY_PART, Release
 from core.registry import FORMAT, Registry, read_entry
 from core.types import BodyPart
@@ -103,7 +103,7 @@ def load(weights: Path, release: str) -> None:
 
     try:
         Cascade.load(weights, release, "cpu")
-    except (KeyError, ValueError, RuntimeError) as error:
+    except (KeyError, ValueError, RuntimeError, SettingsInvalid) as error:
         raise WeightsInvalid(f"Release {release} does not fit this version.") from error
 
 
@@ -118,7 +118,7 @@ def add_run(run: Path, weights: Path) -> str:
     refuse_unfit(found)
     try:
         figures = measured.of_candidate(run, found)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, measured.FiguresInvalid):
         figures = {}
     entry = {**found.raw, "metrics": figures}
     with locked(weights):

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from core import files
-from core.errors import WeightsInvalid
+from core.errors import CascadeError, WeightsInvalid
 from core.manifest import Release
 from core.registry import Registry
 
@@ -26,6 +26,10 @@ SHIPPED = (
 )  # fmt: skip
 """The columns of ``scores.csv`` that go out with a release, as far as there are any."""
 CODED = "#"
+
+
+class FiguresInvalid(CascadeError):
+    """The figures of a candidate are missing, damaged or of something else."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,7 @@ def caution(metrics: Mapping[str, Any]) -> str:
 def of_candidate(run: Path, release: Release) -> dict[str, Any]:
     """The figures of ``run/test`` and what other commands wrote beside them (COMPANIONS).
 
-    Raises ValueError where they are missing or damaged, or of another release than the run's
+    Raises FiguresInvalid where they are missing or damaged, or of another release than the run's
     candidate, or of another split: of its name, or with pictures that the run, or one that it
     began with, has learned from.
     The hash of the split does not tell, as what is evaluated need not be all that was trained on.
@@ -86,22 +90,36 @@ def of_candidate(run: Path, release: Release) -> dict[str, Any]:
 
     path = run / "test" / "metrics.json"
     if not path.exists():
-        raise ValueError(f"{path} is missing: evaluate the candidate on the test split first.")
-    measured: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    if measured["release_sha256"] != release.sha256 or measured["split"] != "test":
-        raise ValueError(f"{path} holds figures of another release or split.")
+        raise FiguresInvalid(f"{path} is missing: evaluate the candidate on the test split first.")
+    measured = _of_test(path, release)
     scores = path.with_name(SCORES)
-    if scores.exists() and (count := learned.taught(run, read_scores(scores))):
-        raise ValueError(f"{path} holds figures of {count} pictures that the run has learned from.")
+    if scores.exists():
+        try:
+            rows = read_scores(scores)
+        except ValueError as error:
+            raise FiguresInvalid(f"{scores} is damaged.") from error
+        if count := learned.taught(run, rows):
+            raise FiguresInvalid(
+                f"{path} holds figures of {count} pictures that the run has learned from."
+            )
     for other in (path.with_name(name) for name in COMPANIONS):
-        if not other.exists():
-            continue
-        beside = json.loads(other.read_text(encoding="utf-8"))
-        of_split = beside.get("split", measured["split"])
-        if beside["release_sha256"] != release.sha256 or of_split != measured["split"]:
-            raise ValueError(f"{other} holds figures of another release or split.")
-        measured["figures"] += beside["figures"]
+        if other.exists():
+            measured["figures"] += _of_test(other, release, told=False)["figures"]
     return measured
+
+
+def _of_test(path: Path, release: Release, told: bool = True) -> dict[str, Any]:
+    """What a command wrote; told: it has to name its split, as what belongs to none does not."""
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        split = found["split"] if told else found.get("split", "test")
+        mine = found["release_sha256"] == release.sha256 and split == "test"
+        found["figures"] = [*found["figures"]]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise FiguresInvalid(f"{path} is damaged.") from error
+    if not mine:
+        raise FiguresInvalid(f"{path} holds figures of another release or split.")
+    return found
 
 
 def ship(run: Path, folder: Path) -> None:

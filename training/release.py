@@ -47,13 +47,13 @@ def write(
     """Write the files of one release, then the manifest that names them; returns the id.
 
     entry: the manifest entry without ``files`` and ``architecture``. tensors: state dicts by path
-    relative to ``weights``. Raises ValueError where a file or the release, without what only its
-    optional parts need, is too large.
+    relative to ``weights``. Raises ReleaseRefused where a file or the release, without what only
+    its optional parts need, is too large.
     """
     encoded = {path: save(dict(t)) for path, t in tensors.items()}
     sizes = {path: len(data) for path, data in encoded.items()}
     if max(sizes.values()) > MAX_FILE_BYTES or needed_bytes(entry, sizes) > MAX_RELEASE_BYTES:
-        raise ValueError(f"The release is too large: {sizes}")
+        raise catalogue.ReleaseRefused(f"The release is too large: {sizes}")
     for path, data in encoded.items():
         files.write_atomically(weights / path, partial(Path.write_bytes, data=data))
     complete = {**entry, "architecture": architecture_of(entry)}
@@ -79,9 +79,9 @@ def promote(run: Path, weights: Path, alias: str, optional: Sequence[str] = ()) 
     with them (``measured.ship``). The old champion stays as ``previous``, so that rolling back is
     one step; what ``previous`` (or another alias) named before is removed where no alias names it
     any more. optional: parts without whose files the release is used too. Returns the id; raises
-    WeightsInvalid for a damaged candidate, ReleaseRefused where there is a release of its id and
-    where it has no fracture model or one that is not calibrated, and ValueError for figures that
-    are missing or of another release, and for a part that it does not have.
+    WeightsInvalid for a damaged candidate, ReleaseRefused where there is a release of its id, where
+    it has no fracture model or one that is not calibrated and for a part that it does not have, and
+    FiguresInvalid for figures that are missing or of another release.
     """
     source = Registry.open(run / "candidate")
     found = source.find("champion")
@@ -90,7 +90,7 @@ def promote(run: Path, weights: Path, alias: str, optional: Sequence[str] = ()) 
     entry["metrics"] = measured.of_candidate(run, found)
     for part in optional:
         if part not in found.parts:
-            raise ValueError(f"Release {found.id} has no part {part!r}.")
+            raise catalogue.ReleaseRefused(f"Release {found.id} has no part {part!r}.")
         entry["stages"][part] = entry["stages"][part] | {"optional": True}
     tensors = {p: load(source.read(f)) for p, f in found.files.items()}
     with catalogue.locked(weights):

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from core.errors import where
+from core.errors import CascadeError, where
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ SPLITS = ("train", "val", "test")
 PART_OF = {"finger": "hand", "fingers": "hand", "wrist": "hand"}
 
 
-class DataInvalid(ValueError):
+class DataInvalid(CascadeError):
     """A data set that cannot be trained on; the message says why."""
 
 
@@ -47,6 +47,14 @@ def _columns(table: pd.DataFrame, needed: tuple[str, ...], path: Path) -> None:
     missing = [c for c in needed if c not in table.columns]
     if missing:
         raise DataInvalid(f"{path}: the columns {missing} are missing.")
+
+
+def _table(path: Path, **how: Any) -> pd.DataFrame:
+    """A CSV file; raises DataInvalid for one that is no table (empty, ragged, not UTF-8)."""
+    try:
+        return pd.read_csv(path, **how)
+    except ValueError as error:  # that of pandas, and UnicodeDecodeError
+        raise DataInvalid(f"{path} cannot be read as a table ({str(error).strip()}).") from error
 
 
 _TEXT = ("id", "source", "part", "file", "group", "study", "view", "split")
@@ -68,7 +76,7 @@ def read_manifest(path: Path) -> pd.DataFrame:
     left out. Raises DataInvalid where a row has no id, source, part or file.
     """
     text = dict.fromkeys(_TEXT, str)
-    rows = pd.read_csv(path, dtype=text, keep_default_na=False, na_values=_MISSING)
+    rows = _table(path, dtype=text, keep_default_na=False, na_values=_MISSING)
     _columns(rows, ("id", "source", "part"), path)
     if rows.empty:
         raise DataInvalid(f"{path} has no rows.")
@@ -131,11 +139,13 @@ def _mura_set(folder: Path, name: str) -> pd.DataFrame:
     for path in (listed, labelled):
         if not path.exists():
             raise DataInvalid(f"{path} is missing: is {folder} the folder MURA-v1.1?")
-    paths = pd.read_csv(listed, header=None, names=["path"], dtype=str).path
+    paths = _table(listed, header=None, names=["path"], dtype=str).path
+    if paths.empty:
+        raise DataInvalid(f"{listed} has no rows.")
     rows = paths.str.extract(_MURA.pattern)
     if rows.id.isna().any():
         raise DataInvalid(f"{listed}: {rows.id.isna().sum()} lines are not paths of MURA.")
-    studies = pd.read_csv(labelled, header=None, names=["path", "label"])
+    studies = _table(labelled, header=None, names=["path", "label"])
     labels = dict(zip(studies.path.str.strip("/"), studies.label.astype(float)))
     rows["positive"] = paths.str.rpartition("/")[0].map(labels)
     if rows.positive.isna().any():
@@ -172,7 +182,7 @@ def read_fracatlas(folder: Path) -> pd.DataFrame:
     path = folder / "dataset.csv"
     if not path.exists():
         raise DataInvalid(f"{path} is missing: is {folder} the folder FracAtlas?")
-    table = pd.read_csv(path, dtype={"image_id": str})
+    table = _table(path, dtype={"image_id": str})
     _columns(table, ("image_id", *_FRACATLAS_REGIONS, "fractured"), path)
     table = table.sort_values("image_id", ignore_index=True)
     region = _flags(table, _FRACATLAS_REGIONS)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu, interpolate, scaled_dot_product_attention
 
 from core.architectures import VIT_SMALL, VIT_TINY
+from core.errors import SettingsInvalid
 
 PATCH = 16
 DEPTH = 12
@@ -83,7 +84,9 @@ class VisionTransformer(nn.Module):
     def __init__(self, size: int, width: int, heads: int, depth: int = DEPTH) -> None:
         super().__init__()
         if size % PATCH:
-            raise ValueError(f"a Vision Transformer needs a side that is a multiple of {PATCH}")
+            raise SettingsInvalid(
+                f"A Vision Transformer needs a side that is a multiple of {PATCH}, not {size}."
+            )
         self.side = size // PATCH
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + self.side**2, width))

@@ -97,7 +97,7 @@ def read(sets: Sequence[DataSet]) -> pd.DataFrame:
     """The rows of all of them, leaks and all; raises DataInvalid with one sentence."""
     try:
         return gather([d.specification for d in sets])
-    except (OSError, UnicodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+    except OSError as error:
         raise DataInvalid(f"The data set cannot be read: {error}.") from error
 
 

@@ -108,7 +108,7 @@ def sentence(error: BaseException) -> str:
         return "There was not enough memory; a smaller batch or input side needs less."
     if isinstance(error, OSError) and error.filename:
         return of_disk(error)
-    if isinstance(error, CascadeError | ValueError | FloatingPointError):
+    if isinstance(error, CascadeError | FloatingPointError):
         return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return f"It ended with an error that was not expected ({type(error).__name__}); see the log."
 
