@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Mapping
+from dataclasses import field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -14,11 +15,25 @@ from core import files
 from training.data import DataInvalid
 from training.phases import SETTINGS, passes
 
+T = TypeVar("T")
+
 NAME = "config.toml"
+HELP = "help"
+"""Where a field of a settings class has its meaning, for the command's ``--help``."""
+DATA = {
+    HELP: "mura:DIR, fracatlas:DIR, manifest:FILE.csv or folder:DIR; may be given several times"
+}
+OUT = {HELP: "folder of the run"}
+"""The meaning of fields that several settings classes have."""
 KEPT = ("arch", "init", "only", "size", "focus", "split_sha256")
 """What a run that goes on has as it began, whatever it has done so far."""
 FREE = ("data", "out", "device", "minutes_between_checkpoints")
 """What is no part of what comes out: where things lie (KEPT has the split) and who computes."""
+
+
+def option(default: T, meaning: str) -> T:
+    """A field of a settings class (a dataclass) with a default and its meaning."""
+    return field(default=default, metadata={HELP: meaning})
 
 
 def refuse_another(folder: Path, made: Mapping[str, Any]) -> None:

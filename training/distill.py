@@ -15,7 +15,7 @@ import json
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from core.network import Branch, Trunk, channels_last, split_state_dict
 from core.transforms import Preprocessing, to_tensor
 from training import initial, probe
 from training.augment import expose
+from training.config import DATA, OUT, option
 from training.data import FOCUS, SIMULATED, DataInvalid, load_canvases, read_all
 from training.duplicates import ROWS, settle_once
 from training.model import FrozenStages
@@ -51,33 +52,32 @@ FREE = ("data", "out", "passes", "minutes_between_checkpoints")  # may change wh
 class Settings:
     """What a run is made from; written beside it.
 
-    passes: pictures seen. size, teacher_size: sides in pixels of what the student and the teacher
-    see (0: the same). teacher: a run of ``fit --arch efficientnet-lite2`` that has trained it;
-    empty: as ImageNet left it. soft: share of the teacher's answer in the label of a finding, in
-    [0, 1]. init: empty, ``checkpoint.pt`` of another run, or what ``fit --init`` takes. freeze:
-    keep the first 0, 1 or 2 stages of the trunk as they are in ``init``; a step is then half as
-    long again as fast, as the early layers are the ones with the large maps. focus: 1 to cut each
-    picture to its limb first (``core.focus``).
+    With ``freeze`` a step is half as long again as fast, as the early layers are the ones with the
+    large maps.
     """
 
-    data: tuple[str, ...]
-    out: str
-    size: int = 128
-    teacher_size: int = 0
-    teacher: str = ""
-    soft: float = 0.5
-    passes: int = 60_000
-    batch: int = 64
-    views: int = 4
-    learning_rate: float = 1e-3
-    final_learning_rate: float = 0.0
-    warmup: int = 2_000
-    weight_decay: float = 0.05
-    seed: int = 0
-    init: str = ""
-    freeze: int = 0
-    focus: int = 0
-    minutes_between_checkpoints: float = 3.0
+    data: tuple[str, ...] = field(metadata=DATA)
+    out: str = field(metadata=OUT)
+    size: int = option(128, "side of the square that the student sees, in pixels")
+    teacher_size: int = option(0, "and that the teacher sees; 0: the same")
+    teacher: str = option(
+        "",
+        "a run of fit --arch efficientnet-lite2 that has trained the teacher; without one it is as "
+        "ImageNet left it",
+    )
+    soft: float = option(0.5, "share of the teacher's answer in the label of a finding, 0 to 1")
+    passes: int = option(60_000, "pictures seen")
+    batch: int = option(64, "pictures a step")
+    views: int = option(4, "augmented views of each picture, which are computed once")
+    learning_rate: float = option(1e-3, "the peak")
+    final_learning_rate: float = option(0.0, "at the end")
+    warmup: int = option(2_000, "pictures until the peak learning rate")
+    weight_decay: float = option(0.05, "pull of the weights towards zero (AdamW)")
+    seed: int = option(0, "of all that is drawn")
+    init: str = option("", "the checkpoint.pt of another run, or what fit --init takes")
+    freeze: int = option(0, "so many first stages of the trunk stay as in --init, 0 to 2")
+    focus: int = option(0, "1: each picture is cut to its limb first")
+    minutes_between_checkpoints: float = option(3.0, "how much of a run can be lost")
 
 
 class Student(FrozenStages):

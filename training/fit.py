@@ -14,7 +14,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -24,18 +24,18 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from core import architectures, files
 from core import device as devices
+from core import files
 from core.network import Branch, channels_last
 from core.transforms import Preprocessing
-from core.types import BodyPart
 from training import config, curves, distributed, initial, precision, sampling, strangers
 from training.augment import vary
 from training.data import FOCUS, DataInvalid, kinds_of, read_all, split_hash
 from training.duplicates import ROWS, settle_once
+from training.fit_settings import Settings
 from training.model import Joint, JointNetwork
 from training.phase import Phase, PhaseState, Sampler, rate
-from training.phases import AUTO, BODY_PART, JOINT, PRECISIONS, needed, passes
+from training.phases import BODY_PART, JOINT, needed, passes
 from training.pictures import (
     Answer,
     Logits,
@@ -48,80 +48,11 @@ from training.pictures import (
 from training.status import Status, Stopped
 from training.validate import Validation
 
+__all__ = ["Run", "Settings", "evidence"]
+
 log = logging.getLogger(__name__)
 
 _OTHERWISE = 0x2545F491  # makes of a view's seed that of another view of the same picture
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What a run is made from. passes: pictures seen, not epochs, as the draws are balanced.
-
-    arch: one of ``core.architectures``. A ResNet50 is a cascade; anything else is one network for
-    all parts with a joint phase alone (``training.fit_member``), from "scratch", "imagenet", a
-    safetensors file, or a release that has such a network. init: see ``initial.load``. freeze: so
-    many first stages of the trunk stay as they are (0 to 2). strangers: so many drawn pictures that
-    are no radiographs. pointing: weight of the loss that asks the evidence to lie in the annotated
-    boxes. dense: weight of the loss that asks each cell of layer3 in the joint phase whether a
-    finding lies in it (``model.Cells``); half of the draws are simulated then, where there is any.
-    steady: weight of the loss that asks two views of a picture to have one answer; a quarter of the
-    pictures is seen twice for it. focus: 1 to cut each picture to its limb first (``core.focus``).
-    batch: of all processes together. patience: a phase ends after so many validations without a
-    better score; 0: never early. precision: one of ``phases.PRECISIONS``. A phase of 0 passes is
-    skipped.
-
-    A release as ``init`` gives the trunk, and without a joint phase, which would change what the
-    branches see, its own branches too. only: the one branch of such a release that is trained,
-    "body_part" or a part; everything else stays as released. A part that the release has no branch
-    for is added to it: its branch starts from stage 1's, which has seen radiographs of all parts.
-    """
-
-    data: tuple[str, ...]
-    out: str
-    arch: str = architectures.RESNET50
-    init: str = "scratch"
-    only: str = ""
-    duplicates: str = "drop"
-    freeze: int = 0
-    strangers: int = 0
-    pointing: float = 0.0
-    dense: float = 0.0
-    steady: float = 0.0
-    size: int = 224
-    focus: int = 0
-    joint_passes: int = 40_000
-    branch_passes: int = 8_000
-    body_part_passes: int = 12_000
-    batch: int = 32
-    joint_rate: float = 3e-4
-    branch_rate: float = 1e-4
-    body_part_rate: float = 2e-4
-    weight_decay: float = 0.05
-    smoothing: float = 0.05
-    ema: float = 0.99
-    warmup: float = 0.05
-    validations: int = 8
-    patience: int = 0
-    seed: int = 0
-    device: str = "auto"
-    precision: str = AUTO
-    minutes_between_checkpoints: float = 3.0
-
-    def __post_init__(self) -> None:
-        if self.arch not in architectures.NAMES:
-            raise ValueError(f"There is no architecture {self.arch!r}.")
-        if self.arch != architectures.RESNET50 and (self.only or self.dense):
-            raise ValueError("--only and --dense are for a ResNet50 cascade.")
-        if self.precision not in PRECISIONS:
-            names = ", ".join(PRECISIONS)
-            raise ValueError(f"The precision must be one of {names}, not {self.precision!r}.")
-        if self.only:
-            BodyPart(self.only)  # a ValueError that says so where it is no name
-        if self.only and self.init in ("scratch", "imagenet"):
-            raise ValueError("A branch is fine-tuned from a release: name one as --init.")
-        asked = passes(asdict(self)).values()
-        if min(asked) < 0 or not any(asked):
-            raise ValueError("At least one phase needs pictures, and none less than 0.")
 
 
 class Run:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import re
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,7 @@ from training import (
     terms,
 )
 from training.augment import vary
+from training.config import DATA, HELP, option
 from training.data import (
     AMBIGUOUS,
     SIMULATED,
@@ -67,27 +68,30 @@ BATCH = 64
 class Settings:
     """What a member is made from.
 
-    base: a run folder with a candidate, or a folder with a manifest. release: which of its
-    releases. out: the run folder whose ``candidate`` is written. id: of the new release; empty: the
-    base's own. arch: one of ``core.architectures``. init: the folder of a run of ``fit --arch``, or
-    a safetensors file with the state dict of the feature extractor by the names of
-    ``core.architectures`` (timm's for a transformer), for inputs as the release normalises them;
-    empty: ImageNet's EfficientNet-Lite2. views: of each training picture: as it is, mirrored, then
-    varied. default: the mode that the release is used in where nobody says which.
+    A safetensors file as ``init`` has the state dict of the feature extractor by the names of
+    ``core.architectures`` (timm's for a transformer), for inputs as the release normalises them.
     """
 
-    base: str
-    data: tuple[str, ...]
-    out: str
-    arch: str = architectures.LITE2
-    init: str = ""
-    release: str = "champion"
-    id: str = ""
-    name: str = ""
-    duplicates: str = "drop"
-    views: int = 4
-    default: str = Mode.FAST
-    seed: int = 0
+    base: str = field(metadata={HELP: "a run with a candidate, or a folder with a manifest.json"})
+    data: tuple[str, ...] = field(metadata=DATA)
+    out: str = field(metadata={HELP: "folder of the run whose candidate is written"})
+    arch: str = option(
+        architectures.LITE2, f"the new network: {', '.join(architectures.NAMES[1:])}"
+    )
+    init: str = option(
+        "",
+        "a run of fit --arch that has trained it, or a safetensors file with its features; without "
+        "one ImageNet's EfficientNet-Lite2",
+    )
+    release: str = option("champion", "which release of --base")
+    id: str = option("", "of the new release; without one that of the base")
+    name: str = option("", "of the member; without one that of the architecture")
+    duplicates: str = option("drop", "what becomes of pictures with a copy in another split")
+    views: int = option(4, "of each training picture: as it is, mirrored, then varied")
+    default: str = option(
+        Mode.FAST, f"the mode of the release where nobody says which: {' or '.join(Mode)}"
+    )
+    seed: int = option(0, "of the varied views")
 
     def __post_init__(self) -> None:
         if self.arch not in architectures.NAMES or self.arch == architectures.RESNET50:

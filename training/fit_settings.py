@@ -1,0 +1,93 @@
+"""What a run of ``fit`` is made from; each setting says its meaning in ``--help``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+
+from core import architectures
+from core.types import BodyPart
+from training.config import DATA, OUT, option
+from training.phases import AUTO, PRECISIONS, passes
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a run is made from. Passes are pictures seen, not epochs, as the draws are balanced.
+
+    An architecture that is no ResNet50 is trained from "scratch", "imagenet", a safetensors file,
+    or a release that has such a network (``training.fit_member``); see ``initial.load`` for the
+    ResNet50. A release as ``init`` gives the trunk, and without a joint phase, which would change
+    what the branches see, its own branches too. A part as ``only`` that the release has no branch
+    for is added to it: its branch starts from stage 1's, which has seen radiographs of all parts.
+    With ``dense``, half of the draws are simulated, where there is any; with ``steady``, a quarter
+    of the pictures is seen twice.
+    """
+
+    data: tuple[str, ...] = field(metadata=DATA)
+    out: str = field(metadata=OUT)
+    arch: str = option(
+        architectures.RESNET50,
+        "what is trained: resnet50, a cascade; any other network is one for all parts, with a "
+        f"joint phase alone ({', '.join(architectures.NAMES[1:])})",
+    )
+    init: str = option(
+        "scratch",
+        "the weights to start from: scratch, imagenet, a file of weights, the checkpoint.pt of "
+        "distill, or a release by id or alias",
+    )
+    only: str = option(
+        "",
+        "the one branch of the release in --init that is trained, body_part or a part; everything "
+        "else stays as released",
+    )
+    duplicates: str = option("drop", "what becomes of pictures with a copy in another split")
+    freeze: int = option(0, "so many first stages of the trunk stay as they start, 0 to 2")
+    strangers: int = option(0, "so many drawn pictures that are no radiographs, for stage 1")
+    pointing: float = option(
+        0.0, "weight of the loss that asks the evidence to lie in the annotated boxes"
+    )
+    dense: float = option(
+        0.0,
+        "weight of the loss that asks each cell of layer3, in the joint phase, whether a finding "
+        "lies in it",
+    )
+    steady: float = option(
+        0.0, "weight of the loss that asks two views of a picture to have one answer"
+    )
+    size: int = option(224, "side of the square that the network sees, in pixels")
+    focus: int = option(0, "1: each picture is cut to its limb first")
+    joint_passes: int = option(40_000, "pictures that the joint phase sees; 0: none")
+    branch_passes: int = option(8_000, "pictures that each part's branch sees; 0: none")
+    body_part_passes: int = option(12_000, "pictures that the branch of stage 1 sees; 0: none")
+    batch: int = option(32, "pictures a step, of all processes together")
+    joint_rate: float = option(3e-4, "peak learning rate of the joint phase")
+    branch_rate: float = option(1e-4, "peak learning rate of each part's branch")
+    body_part_rate: float = option(2e-4, "peak learning rate of the branch of stage 1")
+    weight_decay: float = option(0.05, "pull of the weights towards zero (AdamW)")
+    smoothing: float = option(0.05, "label smoothing, a share; 0: labels as they are")
+    ema: float = option(0.99, "decay of the averaged weights, a step")
+    warmup: float = option(0.05, "share of a phase until the peak learning rate")
+    validations: int = option(8, "how often a phase is scored")
+    patience: int = option(
+        0, "a phase ends after so many validations without a better score; 0: never early"
+    )
+    seed: int = option(0, "of all that is drawn")
+    device: str = option("auto", "what trains")
+    precision: str = option(AUTO, f"of the numbers in a step: {', '.join(PRECISIONS)}")
+    minutes_between_checkpoints: float = option(3.0, "how much of a run can be lost")
+
+    def __post_init__(self) -> None:
+        if self.arch not in architectures.NAMES:
+            raise ValueError(f"There is no architecture {self.arch!r}.")
+        if self.arch != architectures.RESNET50 and (self.only or self.dense):
+            raise ValueError("--only and --dense are for a ResNet50 cascade.")
+        if self.precision not in PRECISIONS:
+            names = ", ".join(PRECISIONS)
+            raise ValueError(f"The precision must be one of {names}, not {self.precision!r}.")
+        if self.only:
+            BodyPart(self.only)  # a ValueError that says so where it is no name
+        if self.only and self.init in ("scratch", "imagenet"):
+            raise ValueError("A branch is fine-tuned from a release: name one as --init.")
+        asked = passes(asdict(self)).values()
+        if min(asked) < 0 or not any(asked):
+            raise ValueError("At least one phase needs pictures, and none less than 0.")
