@@ -61,11 +61,14 @@ def test_a_file_that_the_inbox_cannot_keep_stops_no_other(
 
 def test_a_poll_that_fails_holds_up_no_study(tmp_path: Path, monkeypatch, caplog) -> None:
     monkeypatch.setattr(service, "TROUBLE", 0.001)
-    inbox, stop, scored, polled = Inbox(tmp_path), threading.Event(), [], []
+    inbox, stop, scored, polled, failed = Inbox(tmp_path), threading.Event(), [], [], []
     name = "_".join(("Jane", "Doe"))  # what a message quotes
     inbox.put("1.2.3", "a.dcm", b"a")
 
     def fails() -> None:
+        failed.append(1)
+        if len(failed) == 3:  # else this would never end where a poll holds up what comes after it
+            stop.set()
         raise OSError(5, "Input/output error", name)
 
     def other() -> None:
