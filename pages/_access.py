@@ -199,13 +199,13 @@ def _hear_clicks() -> None:
             return
         handle = AppSession.handle_backmsg
 
-        def handle_backmsg(session: AppSession, message: BackMsg) -> None:
-            asked = message.WhichOneof("type") == "rerun_script"
-            click = asked and not message.rerun_script.is_auto_rerun
-            if click and not _sign_ins.clicked(session.id, _rules(), time.time()):
+        def handle_backmsg(self: AppSession, msg: BackMsg) -> None:
+            asked = msg.WhichOneof("type") == "rerun_script"
+            click = asked and not msg.rerun_script.is_auto_rerun
+            if click and not _sign_ins.clicked(self.id, _rules(), time.time()):
                 for what in ("widget_states", "fragment_id"):
-                    message.rerun_script.ClearField(what)
-            handle(session, message)
+                    msg.rerun_script.ClearField(what)
+            handle(self, msg)
 
         AppSession.handle_backmsg = handle_backmsg  # type: ignore[method-assign]
         AppSession.hears_clicks = True  # type: ignore[attr-defined]

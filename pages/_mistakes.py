@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from html import escape
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -52,7 +53,8 @@ def gallery(chosen: Evaluation) -> None:
         st.dataframe(shown, hide_index=True, width="stretch")
 
 
-def _tile(row: object, path: str | None) -> None:
+def _tile(row: Any, path: str | None) -> None:
+    """row: of ``itertuples``, with the columns of ``Evaluation.scores``."""
     with st.container(key=f"mistake-{row.source}-{row.id}"):
         if not path:
             why = "Not on this machine" if path is None else "Two data sets have a picture so named"

@@ -50,7 +50,7 @@ def choose(release: Release) -> None:
         default=release.mode,
         key="mode",
         required=True,
-        format_func=LABELS.get,
+        format_func=LABELS.__getitem__,
         help="Fast asks one network for a finding. The ensemble asks all that the release has and "
         "averages them, which takes longer.",
     )

@@ -130,7 +130,7 @@ class OwnDecision:
         st.segmented_control(
             "Finding",
             list(_reading.WORDS),
-            format_func=_reading.WORDS.get,
+            format_func=_reading.WORDS.__getitem__,
             key=finding,
             on_change=self._from_field,
             args=("finding",),
@@ -191,8 +191,11 @@ class OwnDecision:
         st.button(
             f"Remove the mark (view {views})",
             key=f"unmark-{self._record.id}",
-            on_click=lambda: self._save(replace(self.opinion, marks=())),
+            on_click=self._unmark,
         )
+
+    def _unmark(self) -> None:
+        self._save(replace(self.opinion, marks=()))
 
     def _saved(self) -> str:
         if self._unsaved() is not None:

@@ -181,7 +181,7 @@ def _pills(place: DeltaGenerator, label: str, words: Mapping[K, str], key: str) 
         list(words),
         selection_mode="multi",
         default=_kept.first(key, []),
-        format_func=words.get,
+        format_func=words.__getitem__,
         key=key,
     )
     return _kept.keep(key, chosen or [])

@@ -62,7 +62,9 @@ def installed(record: StudyRecord) -> Release | None:
 def _remembered(record: StudyRecord) -> Release:
     """What the record knows of a release that is gone."""
     part = record.result.body_part
-    stages = {part: Stage("", "", (), label_means=record.label_means)} if part else {}
+    stages: dict[str, Stage] = (
+        {part: Stage("", "", (), label_means=record.label_means)} if part else {}
+    )
     return Release(
         record.release,
         "unknown date",

@@ -333,4 +333,4 @@ def _radiograph(store: Store, view: ImageResult) -> Radiograph:
 
 def _radiographs(store: Store, views: list[ImageResult | None]) -> tuple[Radiograph | None, ...]:
     """The pictures of a study, None where one is not there."""
-    return tuple(view and _radiograph(store, view) for view in views)
+    return tuple(None if v is None else _radiograph(store, v) for v in views)

@@ -102,6 +102,8 @@ def height_of(lines: int, most: int, tall: bool = False) -> int:
 
 @functools.cache
 def _component() -> Any:
-    parts = {k: (FOLDER / f"rows.{k}").read_text(encoding="utf-8") for k in ("html", "css", "js")}
-    parts["js"] = (VIEWER / "calls.js").read_text(encoding="utf-8") + parts["js"]
-    return st.components.v2.component("rows", **parts)
+    html, css, js = (
+        (FOLDER / f"rows.{kind}").read_text(encoding="utf-8") for kind in ("html", "css", "js")
+    )
+    js = (VIEWER / "calls.js").read_text(encoding="utf-8") + js
+    return st.components.v2.component("rows", html=html, css=css, js=js)

@@ -11,10 +11,12 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
+from typing import Literal
 
 import streamlit as st
 from PIL import Image
 from streamlit import runtime
+from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from core.settings import ROOT, ImageLimits
@@ -125,7 +127,8 @@ def drop_zone(limits: ImageLimits) -> list[Source]:
     key = f"files-{'folder' if kind == 'Folder' else 'single'}-{generation}"
     if key not in st.session_state:
         _carry()
-    beside = "top" if kind == CAMERA else "center"  # its picture is high: the choice stays above
+    # the camera's picture is high: the choice stays above it
+    beside: Literal["top", "center"] = "top" if kind == CAMERA else "center"
     with st.container(key="drop", horizontal=True, vertical_alignment=beside):
         if kind == CAMERA:
             _camera(generation)
@@ -246,6 +249,8 @@ def give_back(ids: Iterable[str]) -> None:
     if not runtime.exists() or context is None:
         return
     manager = runtime.get_instance().uploaded_file_mgr
+    if not isinstance(manager, MemoryUploadedFileManager):  # the one that can let a file go
+        return
     for one in ids:
         manager.remove_file(session_id=context.session_id, file_id=one)
 

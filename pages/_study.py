@@ -252,7 +252,7 @@ class StudyCard:
         pictures = [self._prepared(n) for n in range(len(self._study.sources))]
         made = report.StudyReport(
             replace(self._study.result, id=_name(self._study)),
-            tuple(p and p.radiograph for p in pictures),
+            tuple(None if p is None else p.radiograph for p in pictures),
             self._cascade.release,
             datetime.now(UTC),
             point,

@@ -252,10 +252,12 @@ def _heat(
     height, width = (max(1, round(n * scale)) for n in prepared.size)
     heat = on_picture(heatmap, height, width)
     found = hottest(heat)
-    region = found and {
-        "outline": np.round(found.outline, 4).tolist(),
-        "label": region_size(prepared, found.width, found.height),
-    }
+    region = None
+    if found is not None:
+        region = {
+            "outline": np.round(found.outline, 4).tolist(),
+            "label": region_size(prepared, found.width, found.height),
+        }
     return np.rint(heat * 255).astype(np.uint8), region, ""
 
 

@@ -11,8 +11,8 @@ from pages import _theme
 
 def position(study: str, positions: Sequence[int]) -> int:
     """The view that is looked at: one of the positions, the first of them at first."""
-    chosen = st.session_state.get(f"view-{study}")
-    return chosen if chosen in positions else positions[0]
+    chosen: int | None = st.session_state.get(f"view-{study}")
+    return chosen if chosen is not None and chosen in positions else positions[0]
 
 
 def go(study: str, there: int) -> None:

@@ -6,7 +6,7 @@ from collections import Counter
 
 import streamlit as st
 
-from pages import _configure, _curves, _runs, _theme
+from pages import _configure, _curves, _plot, _runs, _theme
 
 LEAD = "Retrain the cascade: each run is a process of its own and outlives this page."
 VIEWS = ("Runs", "New run", "Compare", "Data sets")
@@ -47,7 +47,9 @@ def _compare() -> None:
         _theme.html("<p class='lead'>No run has been scored yet.</p>")
         return
     which, what, how = st.columns([4, 2, 2])
-    chosen = which.multiselect("Runs", list(names), list(names)[:3], format_func=names.get)
+    chosen = which.multiselect(
+        "Runs", list(names), list(names)[:3], format_func=lambda run: names.get(run, run)
+    )
     found = {names[i]: t for i in chosen if (t := tables[i]) is not None}
     columns = list(dict.fromkeys(h for t in found.values() for h in _curves.heads(t)))
     figure = what.selectbox("Figure", [_curves.SCORE, _curves.LOSS, _curves.RATE, *columns])
@@ -56,7 +58,7 @@ def _compare() -> None:
         return
     drawn = _curves.overlay(found, figure, smoothing)
     drawn.update_layout(height=460)
-    st.plotly_chart(drawn, key="overlay", config=_curves.CONFIG, theme=None)
+    st.plotly_chart(drawn, key="overlay", config=_plot.CONFIG, theme=None)
     import pandas as pd
 
     from core.batch.tables import harmless  # a run's name is a person's words
