@@ -122,7 +122,7 @@ def _row(record: Record) -> dict[str, object]:
         "State": SHAPES[record.state],
         "Progress": done,
         "Best score": f"{best:.3f}" if isinstance(best := event.get("best"), float) else "",
-        "Started": time.strftime("%Y-%m-%d %H:%M", time.localtime(record.job.created)),
+        "Started (UTC)": time.strftime("%Y-%m-%d %H:%M", time.gmtime(record.job.created)),
         "Note": record.job.note,
     }
 

@@ -146,6 +146,18 @@ def test_time_left_is_counted_over_all_phases(tmp_path: Path) -> None:
     assert _runs.time_left(late) == pytest.approx(150)
 
 
+def test_the_list_of_runs_has_its_times_in_utc(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = Record(tmp_path, Job("a", SETTINGS, created=0.0), {}, None, False)
+    with monkeypatch.context() as abroad:
+        abroad.setenv("TZ", "JST-9")
+        time.tzset()
+        row = _runs._row(record)
+    time.tzset()
+    assert row["Started (UTC)"] == "1970-01-01 00:00"
+
+
 def test_a_data_set_is_registered_only_from_an_allowed_folder(home: Path, tmp_path: Path) -> None:
     data = tiny.write(tmp_path / "data", each=2)
     app = page("training", "Data sets")
