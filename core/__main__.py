@@ -11,11 +11,10 @@ import importlib
 import logging
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from core.errors import CascadeError, of_disk
-from core.settings import Settings
+from core.settings import of_command
 from core.types import Mode
 
 COMMANDS = (
@@ -34,8 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
     try:
-        settings = _settings(options)
-        return int(options.run(options, settings))
+        return int(options.run(options, of_command(vars(options))))
     except CascadeError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -63,12 +61,6 @@ def _parser() -> argparse.ArgumentParser:
         module.add_arguments(command)
         command.set_defaults(run=module.run)
     return parser
-
-
-def _settings(options: argparse.Namespace) -> Settings:
-    names = ("weights", "release", "mode", "device", "engine")
-    given = {k: getattr(options, k, None) for k in names}
-    return replace(Settings.from_environment(), **{k: v for k, v in given.items() if v})
 
 
 if __name__ == "__main__":

@@ -1,11 +1,16 @@
-"""Settings of the program, read once from the environment. Every variable starts with BONE_."""
+"""Settings of the program, from the environment: read once by a command, by a page as it runs.
+
+Every variable starts with BONE_, but for DATABASE_URL, which is what others call it. The login has
+settings of its own (``core.access``).
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from core.errors import SettingsInvalid
 from core.types import Mode
@@ -13,6 +18,7 @@ from core.types import Mode
 ROOT = Path(__file__).resolve().parent.parent
 
 
+DEVICES = ("auto", "cpu", "cuda")
 ENGINES = ("auto", "torch", "openvino", "openvino-int8")
 MOST_DAYS = 36_500  # a hundred years: beyond that no calendar reaches back
 
@@ -58,7 +64,7 @@ class Settings:
         """Read and validate; raises SettingsInvalid with the variable's name."""
         environment = given(environment)
         device = environment.get("BONE_DEVICE", "auto")
-        if device not in ("auto", "cpu", "cuda"):
+        if device not in DEVICES:
             raise SettingsInvalid(f"BONE_DEVICE must be auto, cpu or cuda, not {device!r}.")
         engine = environment.get("BONE_ENGINE", "auto")
         if engine not in ENGINES:
@@ -84,6 +90,16 @@ class Settings:
             database_url=environment.get("DATABASE_URL", ""),
             retention_days=_days(environment, "BONE_RETENTION_DAYS"),
         )
+
+
+def of_command(options: Mapping[str, Any]) -> Settings:
+    """Those of the environment, but for what the options of a command say; raises SettingsInvalid.
+
+    options: by name; one that is empty was not given.
+    """
+    names = ("weights", "release", "mode", "device", "engine")
+    said = {name: options[name] for name in names if options.get(name)}
+    return replace(Settings.from_environment(), **said)
 
 
 def given(environment: Mapping[str, str]) -> dict[str, str]:

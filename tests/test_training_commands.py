@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from core.cascade import Cascade
 from core.errors import CascadeError
+from core.types import Mode
 from tests import scored
-from training import inspect_data, measured
-from training.__main__ import main
+from training import evaluation, fit, inspect_data, measured, quantise
+from training.__main__ import COMMANDS, main
 from training.jobs import work
 from training.sources import DataInvalid, read_fracatlas, read_manifest, read_mura
 
@@ -89,3 +92,62 @@ def test_damaged_figures_are_one_sentence(name: str, damaged: str, tmp_path: Pat
     (test / name).write_text(damaged)
     with pytest.raises(CascadeError, match=f"{name} is damaged"):
         measured.of_candidate(tmp_path, release)
+
+
+class Asked(CascadeError):
+    """What a command asked for; nothing is done."""
+
+
+@pytest.mark.parametrize(
+    "command", ["evaluate", "heatmaps", "robustness", "strangers", "photographs", "quantise"]
+)
+def test_the_variables_of_the_program_are_those_of_training_too(
+    command: str, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(folder: Path, release: str, device: str) -> Any:
+        asked.append((folder, release, device))
+        return stand_in
+
+    def in_mode(mode: Mode | None) -> None:
+        asked.append(mode)
+        raise Asked
+
+    asked: list[Any] = []
+    stand_in = SimpleNamespace(in_mode=in_mode)
+    monkeypatch.setattr(Cascade, "load", load)
+    monkeypatch.setattr("training.data.read_all", lambda _: None)
+    monkeypatch.setattr(evaluation, "read_all", lambda _: None)
+    monkeypatch.setattr(quantise, "run", lambda *_: asked.append(None))
+    variables = {"WEIGHTS": str(weights), "RELEASE": "of", "DEVICE": "cpu", "MODE": "ensemble"}
+    for name, value in variables.items():
+        monkeypatch.setenv(f"BONE_{name}", value)
+    words = [command] if command == "strangers" else [command, "--data", "folder:a"]
+    main(words)
+    of_modes = command == "quantise"  # which has them all, on the CPU
+    assert asked == [(weights, "of", "cpu"), None if of_modes else Mode.ENSEMBLE]
+    asked.clear()
+    said = ["--weights", "w", "--release", "r"]
+    main([*words, *said, *([] if of_modes else ["--device", "cuda", "--mode", "fast"])])
+    device = "cpu" if of_modes else "cuda"
+    assert asked == [(Path("w"), "r", device), None if of_modes else Mode.FAST]
+
+
+def test_a_run_trains_on_the_device_of_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(settings: fit.Settings, *_: Any) -> None:
+        asked.append(settings)
+        raise Asked
+
+    asked: list[fit.Settings] = []
+    monkeypatch.setattr(fit, "Run", run)
+    monkeypatch.setenv("BONE_DEVICE", "cpu")
+    words = ["fit", "--data", "folder:a", "--out", "b", "--size", "64"]
+    assert main(words) == 1 and main([*words, "--device", "auto"]) == 1
+    assert [a.device for a in asked] == ["cpu", "auto"]
+    assert asked[1] == fit.Settings(("folder:a",), "b", size=64)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_is_told_and_reads_its_options(name: str, capsys: Said) -> None:
+    with pytest.raises(SystemExit) as left:
+        main([name, "--help"])
+    assert left.value.code == 0 and "usage: python -m training" in capsys.readouterr().out

@@ -1,0 +1,27 @@
+"""``python -m training release``: a run's candidate becomes a release."""
+
+from __future__ import annotations
+
+import argparse
+
+from core.settings import Settings
+from training.commands import _options
+
+HELP = "put a candidate into weights/"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    _options.run_folder(parser)
+    _options.weights(parser)
+    parser.add_argument("--alias", default="champion")
+    parser.add_argument(
+        "--optional", action="append", default=[], metavar="PART",
+        help="a part whose files need not be installed; may be given several times",
+    )  # fmt: skip
+
+
+def run(options: argparse.Namespace, settings: Settings) -> int:
+    from training import release
+
+    print(release.promote(options.run_folder, settings.weights, options.alias, options.optional))
+    return 0

@@ -1,0 +1,25 @@
+"""``python -m training screen``: networks side by side, before a candidate is made of one."""
+
+from __future__ import annotations
+
+import argparse
+
+from core.settings import Settings
+from training.commands import _options
+
+HELP = "which networks of fit --arch are worth it"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "networks", nargs="+", metavar="RUN", help="or a release, or several joined by + (the mean)"
+    )
+    _options.data(parser)
+    _options.draws(parser)
+
+
+def run(options: argparse.Namespace, settings: Settings) -> int:
+    from training import evaluate, screen
+
+    print(evaluate.table(screen.measure(options.networks, options.data, draws=options.draws)))
+    return 0
