@@ -265,12 +265,17 @@ def _limit_uploads(access: Access) -> None:
     session, that of the sign-in page too; so the check stands where its upload endpoint stores one.
     """
     from starlette.exceptions import HTTPException
-    from streamlit.runtime import get_instance
+    from streamlit.runtime import Runtime, get_instance
     from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
 
-    manager = get_instance().uploaded_file_mgr
-    if not isinstance(manager, MemoryUploadedFileManager):  # AppTest has none
-        log.warning("Uploads are only limited by file: they are kept in an unknown way.")
+    runtime = get_instance()
+    manager = runtime.uploaded_file_mgr
+    if not isinstance(manager, MemoryUploadedFileManager):
+        if type(runtime) is Runtime:  # a server's, not the stand-in that AppTest has
+            raise AccessRefused(
+                "This version of Streamlit keeps uploads in a way that cannot be guarded here; see "
+                "requirements.txt for one that does not."
+            )
         return
     with _patching:
         if hasattr(manager, "limited"):

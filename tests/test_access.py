@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import streamlit as st
 from starlette.exceptions import HTTPException
+from streamlit.runtime import Runtime
 from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
 from streamlit.runtime.uploaded_file_manager import UploadedFileRec
 from streamlit.testing.v1 import AppTest
@@ -470,6 +471,17 @@ def test_who_is_not_signed_in_uploads_nothing(
     assert list(manager.file_storage) == ["of a reader"]
     monkeypatch.setattr(_access, "_has_login", lambda: False)
     manager.add_file("where there is no login", file)
+
+
+def test_a_server_whose_uploads_cannot_be_guarded_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A newer Streamlit may keep them otherwise: without the guard anybody could fill the memory."""
+    server = object.__new__(Runtime)
+    server._uploaded_file_mgr = SimpleNamespace(file_storage={})
+    monkeypatch.setattr("streamlit.runtime.get_instance", lambda: server)
+    with pytest.raises(AccessRefused, match="keeps uploads in a way that cannot be guarded"):
+        _access._limit_uploads(Access())
 
 
 def test_a_picture_has_a_limit_of_its_own_and_a_release_is_larger(
