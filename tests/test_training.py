@@ -21,9 +21,11 @@ from training import (
     catalogue,
     config,
     data,
+    distill,
     fit,
     fit_member,
     measured,
+    member,
     metrics,
     sampling,
     strangers,
@@ -76,6 +78,21 @@ def test_a_run_leaves_what_others_read(run):
     assert networks.keys() == {"trunk", "body_part", "elbow", "hand", "shoulder"}
     assert networks["body_part"]["fc.weight"].shape == (6, 32 * network.WIDTH)
     assert networks["hand"]["fc.weight"].shape == (1, 32 * network.WIDTH)
+
+
+@pytest.mark.parametrize("kind", [distill, fit, member])
+def test_help_says_what_each_setting_means(kind, capsys, monkeypatch):
+    """Thirty options said "default: 0.0" and no more."""
+    monkeypatch.setenv("COLUMNS", "1000")
+    with pytest.raises(SystemExit) as ended:
+        main([kind.__name__.removeprefix("training."), "--help"])
+    assert ended.value.code == 0
+    told = [" ".join(one.split()) for one in capsys.readouterr().out.split("\n  --")]
+    for field in dataclasses.fields(kind.Settings):
+        [said] = [one for one in told if one.startswith(f"{field.name.replace('_', '-')} ")]
+        assert len(field.metadata[config.HELP]) > 8 and field.metadata[config.HELP] in said
+        given = field.default not in (dataclasses.MISSING, "")
+        assert f"(default: {field.default})" in said if given else "default" not in said
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ class Settings:
     data: tuple[str, ...] = field(metadata=DATA)
     out: str = field(metadata=OUT)
     size: int = option(128, "side of the square that the student sees, in pixels")
-    teacher_size: int = option(0, "and that the teacher sees; 0: the same")
+    teacher_size: int = option(0, "side of the square that the teacher sees, 0 for the same")
     teacher: str = option(
         "",
         "a run of fit --arch efficientnet-lite2 that has trained the teacher; without one it is as "
@@ -69,15 +69,15 @@ class Settings:
     passes: int = option(60_000, "pictures seen")
     batch: int = option(64, "pictures a step")
     views: int = option(4, "augmented views of each picture, which are computed once")
-    learning_rate: float = option(1e-3, "the peak")
-    final_learning_rate: float = option(0.0, "at the end")
+    learning_rate: float = option(1e-3, "peak learning rate")
+    final_learning_rate: float = option(0.0, "learning rate at the end")
     warmup: int = option(2_000, "pictures until the peak learning rate")
     weight_decay: float = option(0.05, "pull of the weights towards zero (AdamW)")
     seed: int = option(0, "of all that is drawn")
     init: str = option("", "the checkpoint.pt of another run, or what fit --init takes")
     freeze: int = option(0, "so many first stages of the trunk stay as in --init, 0 to 2")
-    focus: int = option(0, "1: each picture is cut to its limb first")
-    minutes_between_checkpoints: float = option(3.0, "how much of a run can be lost")
+    focus: int = option(0, "1 to cut each picture to its limb first")
+    minutes_between_checkpoints: float = option(3.0, "so much of a run can be lost")
 
 
 class Student(FrozenStages):

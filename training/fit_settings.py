@@ -42,7 +42,9 @@ class Settings:
     )
     duplicates: str = option("drop", "what becomes of pictures with a copy in another split")
     freeze: int = option(0, "so many first stages of the trunk stay as they start, 0 to 2")
-    strangers: int = option(0, "so many drawn pictures that are no radiographs, for stage 1")
+    strangers: int = option(
+        0, "so many drawn pictures that are no radiographs, for stage 1 to refuse"
+    )
     pointing: float = option(
         0.0, "weight of the loss that asks the evidence to lie in the annotated boxes"
     )
@@ -55,26 +57,26 @@ class Settings:
         0.0, "weight of the loss that asks two views of a picture to have one answer"
     )
     size: int = option(224, "side of the square that the network sees, in pixels")
-    focus: int = option(0, "1: each picture is cut to its limb first")
-    joint_passes: int = option(40_000, "pictures that the joint phase sees; 0: none")
-    branch_passes: int = option(8_000, "pictures that each part's branch sees; 0: none")
-    body_part_passes: int = option(12_000, "pictures that the branch of stage 1 sees; 0: none")
+    focus: int = option(0, "1 to cut each picture to its limb first")
+    joint_passes: int = option(40_000, "pictures that the joint phase sees, 0 for no such phase")
+    branch_passes: int = option(8_000, "pictures that each part's branch sees, 0 for none")
+    body_part_passes: int = option(12_000, "pictures that the branch of stage 1 sees, 0 for none")
     batch: int = option(32, "pictures a step, of all processes together")
     joint_rate: float = option(3e-4, "peak learning rate of the joint phase")
     branch_rate: float = option(1e-4, "peak learning rate of each part's branch")
     body_part_rate: float = option(2e-4, "peak learning rate of the branch of stage 1")
     weight_decay: float = option(0.05, "pull of the weights towards zero (AdamW)")
-    smoothing: float = option(0.05, "label smoothing, a share; 0: labels as they are")
+    smoothing: float = option(0.05, "label smoothing, a share, 0 for labels as they are")
     ema: float = option(0.99, "decay of the averaged weights, a step")
     warmup: float = option(0.05, "share of a phase until the peak learning rate")
     validations: int = option(8, "how often a phase is scored")
     patience: int = option(
-        0, "a phase ends after so many validations without a better score; 0: never early"
+        0, "a phase ends after so many validations without a better score, 0 for never early"
     )
     seed: int = option(0, "of all that is drawn")
-    device: str = option("auto", "what trains")
+    device: str = option("auto", "where it is trained")
     precision: str = option(AUTO, f"of the numbers in a step: {', '.join(PRECISIONS)}")
-    minutes_between_checkpoints: float = option(3.0, "how much of a run can be lost")
+    minutes_between_checkpoints: float = option(3.0, "so much of a run can be lost")
 
     def __post_init__(self) -> None:
         if self.arch not in architectures.NAMES:
