@@ -46,6 +46,7 @@ class Settings:
     batches, and pictures, names and comments of a study on the worklist are removed; None keeps
     them.
     BONE_MAX_MEGABYTES, BONE_MAX_SIDE, BONE_MAX_MEGAPIXELS: limits of one file.
+    BONE_STOW_AUTHORIZATION: the header that STOW-RS is sent with.
     """
 
     device: str = "auto"
@@ -58,6 +59,7 @@ class Settings:
     limits: ImageLimits = field(default_factory=ImageLimits)
     database_url: str = field(default="", repr=False)  # may hold a password
     retention_days: int | None = None
+    stow_authorization: str = field(default="", repr=False)
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
@@ -89,6 +91,7 @@ class Settings:
             limits=limits,
             database_url=environment.get("DATABASE_URL", ""),
             retention_days=_days(environment, "BONE_RETENTION_DAYS"),
+            stow_authorization=environment.get("BONE_STOW_AUTHORIZATION", ""),
         )
 
 

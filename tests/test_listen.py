@@ -7,10 +7,12 @@ import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from pydicom.uid import DigitalXRayImageStorageForPresentation
 
+from core.__main__ import main as command
 from core.cascade import Cascade
 from core.commands import listen
 from core.engines import choice
@@ -156,3 +158,20 @@ def test_a_report_that_waits_is_tried_each_minute(tmp_path: Path, monkeypatch) -
         clock[0] += 5.0
     assert len(polled) == 3
     store.close()
+
+
+def test_stow_is_sent_with_the_header_of_the_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(*begun: Any) -> int:
+        sends.append(begun[4])
+        return 0
+
+    sends: list[Any] = []
+    for name in ("_on_signal", "_keep_values_out_of_the_log"):
+        monkeypatch.setattr(listen, name, lambda *_: None)
+    monkeypatch.setattr(listen, "_run", run)
+    monkeypatch.setenv("BONE_STOW_AUTHORIZATION", "Bearer word")
+    assert command(["listen", "--folder", str(tmp_path)]) == 0
+    assert sends[0].keywords["authorization"] == "Bearer word"
+    assert "word" not in repr(Settings.from_environment())

@@ -553,14 +553,14 @@ class Web:
             thread.join()
 
 
-def test_stow_sends_multipart(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(sender.AUTHORIZATION, "Bearer word")
+def test_stow_sends_multipart() -> None:
     stored = (
         b'{"00081198": {"vr": "SQ"}, "00081199": {"vr": "SQ", "Value": [{}]}}'  # as Orthanc does
     )
     web = Web(b"HTTP/1.0 200 OK\r\n\r\n" + stored, b"HTTP/1.0 409 Conflict\r\n\r\n")
     with web.running() as url:
-        assert sender.send(url, [b"DICM-1", b"DICM-2"]) == [True, False]
+        sent = sender.send(url, [b"DICM-1", b"DICM-2"], authorization="Bearer word")
+        assert sent == [True, False]
     headers, body = web.got[0]
     kind = headers["Content-Type"]
     boundary = kind.partition("boundary=")[2].encode()

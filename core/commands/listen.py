@@ -87,7 +87,12 @@ def run(options: argparse.Namespace, settings: Settings) -> int:
     with alone(home):
         kept = min(KEEP_SECONDS, 86400.0 * (settings.retention_days or math.inf))
         inbox, outbox = Inbox(home / "inbox", kept), Outbox(home / "outbox")
-        send = partial(sender.send, calling=options.aet, tls=encryption.calling)
+        send = partial(
+            sender.send,
+            calling=options.aet,
+            tls=encryption.calling,
+            authorization=settings.stow_authorization,
+        )
         if options.folder:
             return _run(options, settings, inbox, outbox, send, stop)
         server = _listen(options, settings, inbox, encryption.listening)

@@ -9,7 +9,6 @@ import http.client
 import io
 import json
 import logging
-import os
 import re
 import ssl
 import urllib.error
@@ -55,8 +54,6 @@ _DUPLICATE = 0x0111
 # Coerced elements, elements ignored: stored all the same (PS3.4 table B.2-1).
 _STORED = (0x0000, 0xB000, 0xB006, 0xB007, _DUPLICATE)
 
-AUTHORIZATION = "BONE_STOW_AUTHORIZATION"
-"""Variable of the environment: the header that STOW-RS is sent with, such as ``Bearer …``."""
 # PS3.18 section 10.5.3: in the answer, what was not stored, and why.
 _FAILED_SOP_SEQUENCE, _FAILURE_REASON = "00081198", "00081197"
 
@@ -89,7 +86,8 @@ def _checked_url(url: str) -> None:
         parts = urllib.parse.urlsplit("")
     if parts.username or parts.password or parts.query:
         raise SettingsInvalid(
-            f"A URL to send to holds no password and no query; put the header into {AUTHORIZATION}."
+            "A URL to send to holds no password and no query; put the header into "
+            "BONE_STOW_AUTHORIZATION."
         )
     if not usable:
         raise SettingsInvalid("The URL to send to has no valid host and port.")
@@ -100,16 +98,18 @@ def send(
     items: Sequence[bytes],
     calling: str = "BONE",
     tls: ssl.SSLContext | None = None,
+    authorization: str = "",
 ) -> list[bool | None]:
     """Which of the objects arrived; None for those that were not tried, behind one that ended the
     association or had no answer. Never raises for what the network or the peer does.
 
     tls: for destinations that ask for it, and for an ``https://`` URL, whose certificate is
-    otherwise one that this computer trusts.
+    otherwise one that this computer trusts. authorization: the header that STOW-RS is sent with,
+    such as ``Bearer …``; "" for none.
     """
     to = peer(destination)
     if to is None:
-        return _stow_all(destination, items, tls)
+        return _stow_all(destination, items, tls, authorization)
     return _store(to, items, calling, tls)
 
 
@@ -210,10 +210,12 @@ def _is_there(status: int, answer: bytes) -> bool:
     return status in (200, 202)
 
 
-def _stow_all(url: str, items: Sequence[bytes], tls: ssl.SSLContext | None) -> list[bool | None]:
+def _stow_all(
+    url: str, items: Sequence[bytes], tls: ssl.SSLContext | None, authorization: str
+) -> list[bool | None]:
     handlers = [_NoRedirect(), *([urllib.request.HTTPSHandler(context=tls)] if tls else [])]
     opener = urllib.request.build_opener(*handlers)
-    return _in_turn(items, lambda data: _stow(opener, url, data))
+    return _in_turn(items, lambda data: _stow(opener, url, data, authorization))
 
 
 def _body(error: Exception) -> bytes:
@@ -226,15 +228,17 @@ def _body(error: Exception) -> bytes:
         return b""
 
 
-def _stow(opener: urllib.request.OpenerDirector, url: str, data: bytes) -> bool | None:
+def _stow(
+    opener: urllib.request.OpenerDirector, url: str, data: bytes, authorization: str
+) -> bool | None:
     """One object by STOW-RS (PS3.18 section 10.5); None where there was no answer."""
     boundary = uuid.uuid4().hex
     head = f"--{boundary}\r\nContent-Type: application/dicom\r\n\r\n".encode()
     body = io.BytesIO(head + data + f"\r\n--{boundary}--\r\n".encode()).getvalue()
     kind = f'multipart/related; type="application/dicom"; boundary={boundary}'
     headers = {"Content-Type": kind, "Accept": "application/dicom+json"}
-    if os.environ.get(AUTHORIZATION):
-        headers["Authorization"] = os.environ[AUTHORIZATION]
+    if authorization:
+        headers["Authorization"] = authorization
     request = urllib.request.Request(url, body, headers, method="POST")
     try:
         with opener.open(request, timeout=TIMEOUT) as answer:
