@@ -70,13 +70,14 @@ def _tile(row: Any, path: str | None) -> None:
 
 def _picture(path: str) -> None:
     """Through the decode boundary, and only from a folder that may be read."""
-    from core import imaging, roots
+    from core import roots
     from core.transforms import Preprocessing, to_canvas
+    from training.data import read_picture
 
     settings = Settings.from_environment()
     try:
         found = roots.resolve(path, (*settings.roots, settings.home / "images"))
-        radiograph = imaging.read(found, settings.limits)
+        radiograph = read_picture(found, settings.limits)
     except CascadeError as error:
         _theme.html(f"<div class='thumb'>{escape(str(error))}</div>")
         return
