@@ -119,6 +119,7 @@ class SignIns:
         self._most = most
         self._last: dict[_SignIn, float] = {}
         self._sessions: dict[str, _SignIn] = {}
+        self._ended: dict[str, None] = {}  # sessions, in their order
         self._lock = threading.Lock()
 
     def is_over(self, claims: Mapping[str, Any], access: Access, now: float) -> bool:
@@ -136,15 +137,16 @@ class SignIns:
                 return
             _make_room(self._sessions, self._most)
             self._sessions[session] = _sign_in(claims)
+            self._ended.pop(session, None)
             self._click(_sign_in(claims), now)
 
     def clicked(self, session: str, access: Access, now: float) -> bool:
-        """Note what somebody did in a session; False where its sign-in is over, as in ``is_over``:
-        it does not come back by a click."""
+        """Note what somebody did in a session; False where it has ended, or its sign-in is over, as
+        in ``is_over``: it does not come back by a click."""
         with self._lock:
             found = self._sessions.get(session)
-            if found is None:  # nobody was let in
-                return True
+            if found is None:  # nobody was let in, or not any more
+                return session not in self._ended
             if is_stale({"iat": found[1]}, now) or self._is_idle(found, access, now):
                 return False
             self._click(found, now)
@@ -162,9 +164,12 @@ class SignIns:
             return self._last.get(_sign_in(claims)) == -math.inf
 
     def end(self, session: str, claims: Mapping[str, Any]) -> None:
-        """Forget a session, and end its sign-in in all other tabs."""
+        """End a session, and its sign-in in all other tabs."""
         with self._lock:
             found = self._sessions.pop(session, None) or _sign_in(claims)
+            self._ended.pop(session, None)
+            _make_room(self._ended, self._most)
+            self._ended[session] = None  # the tab may send what was clicked until it hears of it
             if found[1] is None:  # else this person could never come back
                 self._last.pop(found, None)
             else:

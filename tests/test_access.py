@@ -176,6 +176,12 @@ def test_the_memory_of_sign_ins_is_bounded_and_nobody_is_locked_out() -> None:
     assert people.is_over(dateless, access, 1000)
     people.end("dateless", dateless)
     assert not people.is_over(dateless, access, 1001)  # has signed in again
+    assert not people.clicked("dateless", access, 1001)
+    people.let_in("dateless", dateless, 1002)
+    assert people.clicked("dateless", access, 1003)
+    for n in range(5):
+        people.end(f"gone {n}", {"sub": "1", "iat": 0})
+    assert len(people._ended) == 3
 
 
 def test_an_unverified_address_signs_nothing() -> None:
@@ -427,7 +433,9 @@ def test_a_click_counts_in_a_fragment_and_a_poll_does_not(login: dict[str, float
     assert not app.run().file_uploader
 
 
-@pytest.mark.parametrize("how", ["idle", "signed out elsewhere", "for too long", None])
+@pytest.mark.parametrize(
+    "how", ["idle", "signed out elsewhere", "signed out here", "for too long", None]
+)
 def test_no_button_works_once_the_sign_in_is_over(login: dict[str, float], how: str | None) -> None:
     """Streamlit does what a button does before the script runs, which would end the session."""
     from streamlit.proto.BackMsg_pb2 import BackMsg
@@ -441,6 +449,8 @@ def test_no_button_works_once_the_sign_in_is_over(login: dict[str, float], how: 
         login["now"] += 31 * 60
     elif how == "signed out elsewhere":
         _access._sign_ins.end("another tab", claims)
+    elif how == "signed out here":
+        _access._sign_ins.end("test session id", claims)
     elif how == "for too long":
         for _ in range(37):
             login["now"] += 20 * 60
@@ -476,7 +486,7 @@ def test_who_is_not_signed_in_uploads_nothing(
 def test_a_server_whose_uploads_cannot_be_guarded_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A newer Streamlit may keep them otherwise: without the guard anybody could fill the memory."""
+    """A newer Streamlit may keep them otherwise: unguarded, anybody could fill the memory."""
     server = object.__new__(Runtime)
     server._uploaded_file_mgr = SimpleNamespace(file_storage={})
     monkeypatch.setattr("streamlit.runtime.get_instance", lambda: server)
