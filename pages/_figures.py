@@ -123,7 +123,7 @@ def threshold_explorer(chosen: Evaluation) -> None:
 
 def _explore(rows: pd.DataFrame, stage: Stage, key: str) -> None:
     """key: of part and evaluation, each of which begins at its own threshold and share."""
-    from training.evaluate import by_study
+    from training.by_study import by_study
     from training.threshold import outcome
 
     balanced = stage.point("balanced")

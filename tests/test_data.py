@@ -17,7 +17,7 @@ from core.pipeline import read_and_diagnose
 from core.settings import ROOT, ImageLimits
 from core.transforms import framed
 from tests import simulated, small, tiny
-from training import camera, data, duplicates, evaluate, fit, sources
+from training import camera, data, duplicates, fit, scoring, sources
 from training.__main__ import main
 from training.sources import split_of
 
@@ -89,7 +89,7 @@ def test_of_a_photograph_the_film_is_seen_and_a_radiograph_stays_as_it_is(films)
 def test_a_photograph_is_measured_as_it_is_diagnosed(films, cascade):
     rows = data.read(f"manifest:{films / 'own.csv'}")
     rows = pd.concat([rows, rows.head(1).assign(path=str(films / "away.png"), id="c")])
-    scored = evaluate.predict(cascade, rows)
+    scored = scoring.predict(cascade, rows)
     assert scored.id.tolist() == ["a", "b"]  # what cannot be read is left out
     for row in scored.itertuples():
         _, result = read_and_diagnose(cascade, Path(row.path), ImageLimits())

@@ -21,11 +21,16 @@ from core.types import (
 )
 from tests import scored
 from tests.test_data import write_mura
-from training import card, evaluate, evaluation, memoriser, report
+from training import card, evaluation, memoriser, report
 from training.__main__ import main
+from training.by_study import by_study
 from training.data import read_all
+from training.figures import confusion
+from training.figures import figures as figures_of
 from training.jobs import work
 from training.jobs.record import Job
+from training.records import table as text_of
+from training.records import write
 
 TRAIN = pd.DataFrame(
     [
@@ -43,7 +48,7 @@ TRAIN = pd.DataFrame(
 
 
 def figures(rows: pd.DataFrame) -> dict[tuple[str, ...], float]:
-    records = evaluate.figures(rows, scored.cascade(), draws=20)
+    records = figures_of(rows, scored.cascade(), draws=20)
     keys = ("stage", "part", "source", "level", "metric")
     found = {tuple(r[k] for k in keys): r["value"] for r in records}
     assert len(found) == len(records)
@@ -51,7 +56,7 @@ def figures(rows: pd.DataFrame) -> dict[tuple[str, ...], float]:
 
 
 def test_by_study_is_what_the_program_says_of_one():
-    studies = evaluate.by_study(scored.rows()).set_index("study")
+    studies = by_study(scored.rows()).set_index("study")
     assert studies.probability.to_dict() == pytest.approx(
         {"s1": 0.9, "s2": 0.4, "picture 5": 0.7, "picture 6": 0.2, "s3": 0.8}
     )
@@ -62,7 +67,7 @@ def test_by_study_is_what_the_program_says_of_one():
     assert studies.patient.tolist() == list("abcde")
     rows = scored.rows()
     rows.loc[0, "patient"] = None  # as in a table from elsewhere
-    assert evaluate.by_study(rows).views.sum() == len(rows) - 1
+    assert by_study(rows).views.sum() == len(rows) - 1
 
 
 def test_by_study_is_combine(cascade):
@@ -86,7 +91,7 @@ def test_by_study_is_combine(cascade):
     rows.loc[rows.said == "elbow", "shown"] = rows.probability
     release = cascade.release
     points = {part: release.stages[part].operating_points for part in release.parts}
-    studies = evaluate.by_study(rows, points).set_index("study")
+    studies = by_study(rows, points).set_index("study")
     assert {*studies.said} >= {"elbow", "hand"}
     for study, views in rows.groupby("study"):
         results = []
@@ -106,13 +111,13 @@ def test_by_study_is_combine(cascade):
         if together.body_part == "elbow":
             assert studies.probability[study] == pytest.approx(together.probability)
     missing = ["sureness", "side", "shown"]
-    old = evaluate.by_study(rows.drop(columns=missing))  # as older releases have them
+    old = by_study(rows.drop(columns=missing))  # as older releases have them
     assert len(old) == len(studies) and old.probability.between(0, 1).all()
 
 
 def test_one_study_name_in_two_sources_or_parts_is_not_one_study():
     rows = pd.concat([scored.rows(), scored.rows("other"), scored.rows().assign(part="hand")])
-    assert len(evaluate.by_study(rows)) == 15
+    assert len(by_study(rows)) == 15
 
 
 def test_figures_by_image_and_by_study():
@@ -175,7 +180,7 @@ def test_a_memoriser_that_learned_nothing_has_no_figures():
 def test_confusion_counts_body_part_by_what_was_said():
     legs = scored.rows().head(3).assign(part="leg", said=["rejected", "rejected", "hand"])
     left_out = [scored.rows().assign(part="mixed"), scored.rows("simulated")]
-    matrix = evaluate.confusion(pd.concat([legs, scored.rows(), *left_out]))
+    matrix = confusion(pd.concat([legs, scored.rows(), *left_out]))
     assert matrix == {
         "part": ["elbow", "leg"],
         "said": ["elbow", "hand", "rejected"],
@@ -186,15 +191,15 @@ def test_confusion_counts_body_part_by_what_was_said():
 
 def test_the_model_card_tells_images_from_studies_and_reads_older_figures(tmp_path):
     release = scored.release()
-    records = evaluate.figures(scored.rows(), scored.cascade(), draws=20)
-    path = evaluate.write(records, tmp_path, {"device": "a CPU", "draws": 20})
+    records = figures_of(scored.rows(), scored.cascade(), draws=20)
+    path = write(records, tmp_path, {"device": "a CPU", "draws": 20})
     release.metrics.update(json.loads(path.read_text()))
     text = card.model_card(release)
     assert "| fracture | elbow | all | kappa (balanced) | study | 0.167 |" in text
     assert (
         "| fracture | elbow | all | auroc | image | 0.625 | no interval | 7, 4 positive |" in text
     )
-    assert "(n=7), 4 positive" in evaluate.table(records)
+    assert "(n=7), 4 positive" in text_of(records)
     counted = json.loads(path.read_text())["figures"]
     assert {r.get("positives") for r in counted if r["stage"] == "fracture"} >= {4, 3}
     assert not any("positives" in r for r in counted if r["stage"] == "body_part")
@@ -259,7 +264,7 @@ def test_every_part_that_stage_1_knows_is_called_by_its_name_or_not():
 
 def test_figures_by_view_and_by_metal_where_the_data_set_tells(monkeypatch):
     """Elbows from the side are right, those from the front wrong; metal is known of four."""
-    monkeypatch.setattr(evaluate, "FEWEST_OF_A_KIND", 2)
+    monkeypatch.setattr("training.figures.FEWEST_OF_A_KIND", 2)
     rows = scored.rows().assign(
         view=["lateral", "frontal", "frontal", "lateral", "frontal", "frontal", "lateral"],
         hardware=[1.0, 0.0, 0.0, 0.0, math.nan, math.nan, math.nan],
@@ -275,22 +280,22 @@ def test_figures_by_view_and_by_metal_where_the_data_set_tells(monkeypatch):
     assert found["body_part", "elbow", "view frontal", "image", "accuracy"] == 0.5
     without = {k: v for k, v in found.items() if k[2] in ("all", "drawn")}
     assert without == pytest.approx(figures(scored.rows()), nan_ok=True)
-    records = evaluate.figures(rows, scored.cascade(), draws=20)
+    records = figures_of(rows, scored.cascade(), draws=20)
     table = report.by_kind(records).set_index(["part", "pictures"])
     assert table.loc[("elbow", "view lateral"), "n"] == "3"
     assert table.loc[("elbow", "view lateral"), "AUROC"].startswith("1.000")
-    assert report.by_kind(evaluate.figures(scored.rows(), scored.cascade(), draws=20)).empty
+    assert report.by_kind(figures_of(scored.rows(), scored.cascade(), draws=20)).empty
     assert "By view and by metal" in report._by_kind(records)
 
 
 def test_a_picture_of_the_word_other_is_no_supported_part():
     others = scored.rows().head(2).assign(part="other", truth="other", said=["rejected", "elbow"])
     both = pd.concat([scored.rows(), others])
-    found = {(r["part"], r["metric"]): r for r in evaluate.figures(both, scored.cascade(), draws=5)}
+    found = {(r["part"], r["metric"]): r for r in figures_of(both, scored.cascade(), draws=5)}
     assert found["all", "accuracy"]["n"] == len(scored.rows())
     assert ("other", "accuracy") not in found
     assert (found["other", "refused"]["value"], found["other", "refused"]["n"]) == (0.5, 2)
-    assert evaluate.confusion(both)["said"] == ["elbow", "hand", "rejected"]
+    assert confusion(both)["said"] == ["elbow", "hand", "rejected"]
 
 
 def test_a_run_of_the_page_is_evaluated_as_on_the_command_line(weights, tmp_path, monkeypatch):

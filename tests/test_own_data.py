@@ -14,8 +14,9 @@ import pytest
 from core.registry import Registry
 from pages import _shelf
 from tests import scored
-from training import catalogue, data, evaluate, provenance, terms
+from training import catalogue, data, figures, provenance, records, terms
 from training.__main__ import main
+from training.by_study import by_study
 from training.data import DataInvalid
 
 
@@ -70,7 +71,7 @@ def test_studies_that_each_patient_counts_from_one_stay_apart():
     rows = pd.concat([scored.rows().iloc[:2].assign(patient=p) for p in "abc"])
     rows["study"] = "1"
     rows["positive"] = [1.0, 1.0, 0.0, 0.0, 1.0, 1.0]
-    studies = evaluate.by_study(rows)
+    studies = by_study(rows)
     assert studies.patient.tolist() == ["a", "b", "c"]
     assert studies.positive.tolist() == [1.0, 0.0, 1.0] and studies.views.tolist() == [2, 2, 2]
     assert data.studies(rows).to_dict() == {"drawn": 3}
@@ -78,12 +79,12 @@ def test_studies_that_each_patient_counts_from_one_stay_apart():
 
 def test_a_part_with_labels_of_one_class_has_the_figures_that_it_can_have():
     rows = scored.rows().assign(positive=1.0)
-    records = evaluate.figures(rows, scored.cascade(), draws=20)
-    every = [r for r in records if (r["stage"], r["source"]) == ("fracture", "all")]
+    measured = figures.figures(rows, scored.cascade(), draws=20)
+    every = [r for r in measured if (r["stage"], r["source"]) == ("fracture", "all")]
     found = {r["metric"]: r for r in every if r["level"] == "image"}
     assert math.isnan(found["auroc"]["value"]) and math.isnan(found["auprc"]["value"])
     assert found["sensitivity (balanced)"]["value"] == pytest.approx(4 / 7)
-    assert "not defined" in evaluate.table(records)
+    assert "not defined" in records.table(measured)
 
 
 def test_terms_follow_from_what_was_trained_on():

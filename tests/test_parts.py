@@ -21,7 +21,7 @@ from core.types import BodyPart, Radiograph
 from tests import small, tiny
 from tests.conftest import random_release
 from tests.simulated import phantom
-from training import candidate, catalogue, evaluate, fit, metrics, parcel, release, taken
+from training import candidate, catalogue, figures, fit, metrics, parcel, release, scoring, taken
 from training.__main__ import main as training
 from training.data import DataInvalid, read_all
 
@@ -99,12 +99,12 @@ def test_a_part_is_added_without_touching_code(
         assert old.fracture == new.fracture
 
     rows = read_all([str(json.loads(_setting(run, "data"))[0])])
-    scored = evaluate.predict(after, rows[rows.split == "val"])
+    scored = scoring.predict(after, rows[rows.split == "val"])
     assert set(scored.truth) == {*more.parts, "other"}
     assert scored.probability[scored.part == "leg"].notna().all()
-    figures = evaluate.figures(scored, after, draws=10)
-    assert {r["part"] for r in figures if r["stage"] == "fracture"} >= {"leg"}
-    assert evaluate.confusion(scored)["said"] == ["elbow", "hand", "leg", "shoulder", "rejected"]
+    found = figures.figures(scored, after, draws=10)
+    assert {r["part"] for r in found if r["stage"] == "fracture"} >= {"leg"}
+    assert figures.confusion(scored)["said"] == ["elbow", "hand", "leg", "shoulder", "rejected"]
 
 
 def _setting(run: Path, name: str) -> str:

@@ -11,7 +11,7 @@ from plotly.offline import get_plotlyjs
 
 from core.types import BodyPart
 from tests import scored
-from training import evaluate, plots, report
+from training import figures, plots, report
 
 POINTS = scored.release().stages["elbow"].operating_points
 ABOUT = {
@@ -93,7 +93,7 @@ def test_one_label_gives_no_curve_and_no_error():
 
 def test_confusion_shows_counts_and_shares():
     legs = scored.rows().head(3).assign(part="leg", said=["rejected", "rejected", "hand"])
-    [heat] = plots.confusion(evaluate.confusion(pd.concat([scored.rows(), legs]))).data
+    [heat] = plots.confusion(figures.confusion(pd.concat([scored.rows(), legs]))).data
     assert list(heat.y) == ["elbow", "leg"]
     assert list(heat.x) == ["elbow", "hand", "rejected"]
     assert heat.text[1].tolist() == [0, 1, 2]
@@ -108,7 +108,7 @@ def test_simulated_radiographs_are_in_no_plot():
 @pytest.fixture
 def records():
     rows = scored.rows().assign(recalled=0.0)
-    return evaluate.figures(rows, scored.cascade(), draws=20)
+    return figures.figures(rows, scored.cascade(), draws=20)
 
 
 def test_chief_figures_in_a_table(records):

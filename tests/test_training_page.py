@@ -24,7 +24,7 @@ from tests import scored, tiny
 from tests.conftest import random_release
 from tests.permissions import not_permitted
 from tests.test_catalogue import linked
-from training import catalogue, compare, evaluate, measured, plots
+from training import catalogue, compare, figures, measured, plots, records
 from training.data import DataInvalid
 from training.jobs import Job, Queue, Record, State, datasets, estimate, presets
 from training.jobs.datasets import DataSets
@@ -83,8 +83,8 @@ def evaluated(home: Path) -> Path:
     rows = scored.rows()
     about = {"release": "made-1", "release_sha256": "ab" * 32, "split": "test", "draws": 20,
              "split_sha256": "cd" * 32, "device": "a CPU"}  # fmt: skip
-    about["confusion"] = evaluate.confusion(rows)
-    evaluate.write(evaluate.figures(rows, scored.cascade(), draws=20), folder / "test", about)
+    about["confusion"] = figures.confusion(rows)
+    records.write(figures.figures(rows, scored.cascade(), draws=20), folder / "test", about)
     rows.to_csv(folder / "test" / "scores.csv", index=False)
     Job("scored", SETTINGS).write(folder)
     return folder / "test"
@@ -352,7 +352,7 @@ def test_every_curve_is_also_a_table() -> None:
         assert len(_plot.numbers(figure)) > 4
     table = _plot.numbers(plots.histogram(rows, points))
     assert sorted(table["probability"]) == sorted(rows.probability)
-    matrix = _plot.numbers(plots.confusion(evaluate.confusion(rows)))
+    matrix = _plot.numbers(plots.confusion(figures.confusion(rows)))
     assert matrix.elbow.tolist() == [5]
 
 

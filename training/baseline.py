@@ -54,7 +54,7 @@ def figures(rows: pd.DataFrame, split: str, draws: int = 1000) -> list[dict[str,
 
     What the rows have too little of to fit or to measure is left out with a warning.
     """
-    from training.evaluate import record
+    from training.records import record
 
     teacher = Lite2(SIZE).compile()
     certain = rows[~rows.part.isin(AMBIGUOUS) & (rows.source != SIMULATED)]

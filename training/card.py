@@ -7,8 +7,8 @@ from typing import Any
 from core.manifest import RESNET50, Release
 from core.types import Mode
 from training import terms
-from training.evaluate import positives
 from training.measured import caution
+from training.records import positives
 
 _ROWS = (
     "accuracy",

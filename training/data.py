@@ -219,7 +219,7 @@ def radiographs(
     """Each row that can be read, as a named tuple, and its radiograph; with a bar of progress.
 
     Where the film was cut out of a photograph, the boxes of the row are those on the film, and
-    missing where all lie beside it. The limits are those of the program (BONE_MAX_*): a picture
+    missing where all lie beside it. The limits are the program's (``Settings.limits``): a picture
     that cannot be read is logged and left out. way: see ``core.film``. silent: without the bar.
     """
     limits = Settings.from_environment().limits

@@ -24,7 +24,8 @@ from core.types import BodyPart, Mode
 from training import metrics
 from training.compare import difference
 from training.data import SIMULATED, load_canvases
-from training.evaluate import ENSEMBLE, MEMBER, record
+from training.records import record
+from training.scoring import ENSEMBLE, MEMBER
 
 Array = NDArray[np.float64]
 STAGE = "members"
@@ -34,7 +35,7 @@ PICTURES = 30  # that the milliseconds are measured on
 
 def figures(scored: pd.DataFrame, cascade: Cascade, draws: int = 1000) -> list[dict[str, Any]]:
     """Records of stage "members"; none of a release without an ensemble. scored: with the columns
-    of the members, as ``evaluate.predict`` gives them."""
+    of the members, as ``scoring.predict`` gives them."""
     release = cascade.release
     if Mode.ENSEMBLE not in release.modes:
         return []

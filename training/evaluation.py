@@ -13,8 +13,9 @@ import pandas as pd
 from core.cascade import Cascade
 from core.manifest import Release
 from core.types import Mode
-from training import duplicates, ensemble, evaluate, learned, memoriser, report
+from training import duplicates, ensemble, figures, learned, memoriser, records, report, scoring
 from training.data import read_all
+from training.records import Figure
 
 
 @dataclass(frozen=True)
@@ -42,19 +43,19 @@ class Settings:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What came of it. scored: a row a picture (``evaluate.predict``), with what the memoriser
+    """What came of it. scored: a row a picture (``scoring.predict``), with what the memoriser
     recalls. records: the figures. about: what was measured, on what, with what; of stage 1 also the
     confusion."""
 
     release: Release
     scored: pd.DataFrame
-    records: list[dict[str, Any]]
+    records: list[Figure]
     about: dict[str, Any]
 
     def write(self, out: Path) -> list[str]:
         """``metrics.json``, ``scores.csv`` and ``report.html`` in the folder ``out``; returns the
         paths of the first and the last."""
-        written = evaluate.write(self.records, out, self.about)
+        written = records.write(self.records, out, self.about)
         self.scored.drop(columns="path").to_csv(out / "scores.csv", index=False)
         page = report.write(out, self.scored, self.records, self.about, self.release)
         return [str(path) for path in (written, page)]
@@ -70,7 +71,7 @@ def run(settings: Settings, tell: Callable[[str], object] = lambda _: None) -> E
     if settings.copies:
         rows["seen"] = duplicates.seen_in_training(rows)
     found = _measured(settings, rows)
-    tell(evaluate.table(found.records))
+    tell(records.table(found.records))
     if settings.out:
         for path in found.write(settings.out):
             tell(path)
@@ -78,7 +79,7 @@ def run(settings: Settings, tell: Callable[[str], object] = lambda _: None) -> E
         from training import baseline
 
         beside = baseline.figures(rows, settings.split, settings.draws)
-        tell(evaluate.table(beside))
+        tell(records.table(beside))
         found = replace(found, records=[*found.records, *beside])
         if settings.out:
             found.write(settings.out)
@@ -92,10 +93,10 @@ def _measured(settings: Settings, rows: pd.DataFrame) -> Evaluation:
     cascade = cascade.in_mode(settings.mode)
     held = rows[rows.split == split]
     told = learned.tell(settings.weights, held, split, cascade.release.training_data)
-    scored = evaluate.predict(cascade, held)
+    scored = scoring.predict(cascade, held)
     scored["recalled"] = memoriser.recall(scored, rows[rows.split == "train"])
-    records = evaluate.figures(scored, cascade, draws)
-    records += ensemble.figures(scored, cascade, draws)
-    about = evaluate.about(cascade, rows, split, draws) | told
-    about["confusion"] = evaluate.confusion(scored)
-    return Evaluation(cascade.release, scored, records, about)
+    found = figures.figures(scored, cascade, draws)
+    found += ensemble.figures(scored, cascade, draws)
+    about = records.about(cascade, rows, split, draws) | told
+    about["confusion"] = figures.confusion(scored)
+    return Evaluation(cascade.release, scored, found, about)

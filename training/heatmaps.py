@@ -22,7 +22,7 @@ from core.operating import CENTRE, WIDENED
 from core.types import BodyPart, Heatmap, Radiograph
 from training import metrics
 from training.data import radiographs
-from training.evaluate import record
+from training.records import record
 
 RANDOM = "control: random branch"
 

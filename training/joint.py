@@ -22,12 +22,13 @@ from core import quality
 from core.network import channels_last
 from core.transforms import Preprocessing, to_tensor
 from training import calibrate, metrics, networks
+from training.by_study import levels
 from training.data import SIMULATED, DataInvalid, load_canvases, read_all
 from training.duplicates import settle
-from training.evaluate import levels, record
 from training.model import JointNetwork
 from training.phases import BODY_PART, JOINT
 from training.precision import autocast
+from training.records import record
 
 log = logging.getLogger(__name__)
 

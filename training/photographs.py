@@ -25,7 +25,7 @@ from core.types import BodyPart, Corners, ImageResult, Radiograph
 from training import metrics
 from training.camera import Carrier, Photograph, photograph
 from training.data import SIMULATED, radiographs
-from training.evaluate import record
+from training.records import record
 from training.robustness import as_8_bit
 
 NEAR = 0.02  # of the mean side

@@ -1,6 +1,6 @@
 """The figures of an evaluation as plots, for the report and for notebooks alike.
 
-Every plot is a function of scored rows (``training.evaluate.predict``). Rows of one part are real
+Every plot is a function of scored rows (``training.scoring.predict``). Rows of one part are real
 radiographs with a label; studies are made from them here.
 """
 
@@ -15,8 +15,10 @@ from sklearn import metrics as sk
 
 from core.manifest import Stage
 from core.types import BodyPart, OperatingPoint
-from training import evaluate, metrics
+from training import metrics
+from training.by_study import levels
 from training.data import SIMULATED
+from training.figures import labelled
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -32,7 +34,7 @@ Points = Sequence[OperatingPoint]
 
 def real(scored: pd.DataFrame, part: BodyPart) -> pd.DataFrame:
     """The rows that the plots of one part are made of: labelled, and not simulated."""
-    rows = evaluate.labelled(scored, part)
+    rows = labelled(scored, part)
     return rows[rows.source != SIMULATED]
 
 
@@ -69,7 +71,7 @@ def _figure(x: str, y: str) -> go.Figure:
 
 def _series(rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame, dict[str, Any]]]:
     """What a curve is drawn of (name, rows, line); without both labels there is no curve."""
-    groups = {f"by {level}": found for level, found in evaluate.levels(rows).items()}
+    groups = {f"by {level}": found for level, found in levels(rows).items()}
     sources = dict(list(rows.groupby("source")))
     if len(sources) > 1:
         groups |= {f"{source}, by image": found for source, found in sources.items()}
@@ -216,7 +218,7 @@ def histogram(rows: pd.DataFrame, points: Points) -> go.Figure:
 
 
 def confusion(matrix: dict[str, Any]) -> go.Figure:
-    """Body part by what stage 1 said (``evaluate.confusion``); shade: share of the row."""
+    """Body part by what stage 1 said (``figures.confusion``); shade: share of the row."""
     import plotly.graph_objects as go
 
     counts = np.array(matrix["counts"], float).reshape(-1, len(matrix["said"]))

@@ -12,7 +12,7 @@ import pandas as pd
 from core import files
 from core.manifest import Release, Stage
 from core.types import BodyPart
-from training import evaluate, measured, plots
+from training import figures, measured, plots
 from training.plots import BACK, FONT, INK, LINE, PANEL, SOFT
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def by_kind(records: list[dict[str, Any]]) -> pd.DataFrame:
     """
     found: dict[tuple[str, str], dict[str, str]] = {}
     for r in records:
-        if not r["source"].startswith((evaluate.VIEW, evaluate.METAL, evaluate.NO_METAL)):
+        if not r["source"].startswith((figures.VIEW, figures.METAL, figures.NO_METAL)):
             continue
         row = found.setdefault((r["part"], r["source"]), {"n": str(r["n"])})
         row |= {k: _text(r) for k, v in _OF_KIND.items() if v == (r["stage"], r["metric"])}
@@ -138,10 +138,10 @@ _LEGEND = (
 def page(
     scored: pd.DataFrame, records: list[dict[str, Any]], about: dict[str, Any], release: Release
 ) -> str:
-    """The whole page. scored, records and about as ``training.evaluate`` makes them."""
+    """The whole page. scored, records and about as ``training.evaluation`` makes them."""
     from plotly.offline import get_plotlyjs
 
-    matrix = evaluate.confusion(scored)
+    matrix = figures.confusion(scored)
     parts = "".join(_part(plots.real(scored, p), p, release.stages[p]) for p in release.parts)
     body_part = _panel("Body part by what stage 1 said", plots.confusion(matrix))
     return (

@@ -27,7 +27,7 @@ from core.cascade import Cascade
 from core.types import BodyPart, Finding, Heatmap, ImageResult, Radiograph
 from training import metrics
 from training.data import SIMULATED, radiographs
-from training.evaluate import record
+from training.records import record
 
 Grey = NDArray[np.uint8]
 CORNER = 0.12  # side of a painted corner, as a share of the picture's

@@ -24,10 +24,10 @@ from training.augment import RandomPhotograph, zoomed
 from training.compare import difference
 from training.data import FOCUS, SIMULATED, DataInvalid, load_canvases, read_all
 from training.duplicates import settle_as
-from training.evaluate import record
 from training.fit_member import MemberNetwork
 from training.phases import BODY_PART
 from training.precision import autocast
+from training.records import record
 from training.robustness import jpeg, rotated
 
 BATCH = 32

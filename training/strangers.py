@@ -222,7 +222,7 @@ def measure(cascade: Cascade, count: int, seed: int, draws: int = 1000) -> list[
 
     Intervals are over drawn pictures; those of one photograph are resampled together.
     """
-    from training.evaluate import record
+    from training.records import record
 
     records: list[dict[str, Any]] = []
     everything: list[tuple[str, float]] = []

@@ -112,10 +112,10 @@ def show(
 ) -> None:
     """Print the figures; write them to ``out``, where ``release`` finds them. split: of what was
     measured, "" of what belongs to none."""
-    from training import evaluate
+    from training.records import table, write
 
-    print(evaluate.table(records))
+    print(table(records))
     if out:
         about = {"release": cascade.release.id, "release_sha256": cascade.release.sha256}
         about |= {"split": split} if split else {}
-        print(evaluate.write(records, out, about, name))
+        print(write(records, out, about, name))

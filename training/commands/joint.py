@@ -18,8 +18,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, settings: Settings) -> int:
-    from training import evaluate, joint
+    from training import joint, records
 
-    records = joint.measure(options.run_folder, options.data, options.split, options.draws)
-    print(evaluate.table(records))
+    found = joint.measure(options.run_folder, options.data, options.split, options.draws)
+    print(records.table(found))
     return 0

@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, settings: Settings) -> int:
-    from training import evaluate, screen
+    from training import records, screen
 
-    print(evaluate.table(screen.measure(options.networks, options.data, draws=options.draws)))
+    print(records.table(screen.measure(options.networks, options.data, draws=options.draws)))
     return 0
