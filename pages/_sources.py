@@ -31,6 +31,7 @@ MOST_PHOTOGRAPHS = 20
 MOST_CARRIED = 500 * 2**20  # bytes of dropped files that a session keeps beside its drop zone
 HELD = ("dropped", "carried", "photographed")  # the uploads of a session, by their keys
 CAMERA = "Camera"
+NUMBER = "photographs-taken"  # in the session: of the last one
 CAMERA_WIDTH = 480  # pixels
 SAMPLES_A_ROW = 6
 THUMBNAIL_SIDE = 440  # pixels: twice what is seen of it
@@ -153,12 +154,12 @@ def drop_zone(limits: ImageLimits) -> list[Source]:
     dropped = [Source(f.file_id, f.name, f.getvalue, size=f.size) for f in files or []]
     st.session_state["dropped"] = dropped
     given = [*st.session_state.get("carried", ()), *dropped]
-    return [s for s in given if not of_the_system(s.name) and not _is_archive(s)]
+    return [source for source in given if _is_view(source)]
 
 
 def left_out() -> tuple[int, int]:
     """How many of the files that were dropped are the system's own, and how many are archives."""
-    given = [s for key in ("carried", "dropped") for s in st.session_state.get(key, ())]
+    given = st.session_state.get("dropped", ())
     own = sum(of_the_system(s.name) for s in given)
     return own, sum(_is_archive(s) and not of_the_system(s.name) for s in given)
 
@@ -167,10 +168,16 @@ def _is_archive(source: Source) -> bool:
     return source.name.lower().endswith(ARCHIVE)
 
 
+def _is_view(source: Source) -> bool:
+    return not of_the_system(source.name) and not _is_archive(source)
+
+
 def _carry() -> None:
-    """Keep what lay in a drop zone that is gone until all is cleared: the newest, where it is too
-    much for one session."""
-    carried = [*st.session_state.get("carried", ()), *st.session_state.pop("dropped", ())]
+    """Keep the views that lay in a drop zone that is gone until all is cleared: the newest, where
+    they are too much for one session."""
+    dropped = st.session_state.pop("dropped", ())
+    give_back(source.id for source in dropped if not _is_view(source))
+    carried = [*st.session_state.get("carried", ()), *filter(_is_view, dropped)]
     while sum(source.size for source in carried) > MOST_CARRIED:
         give_back([carried.pop(0).id])
         st.session_state["let-go"] = st.session_state.get("let-go", 0) + 1
@@ -189,14 +196,12 @@ def _camera(generation: int) -> None:
     def keep() -> None:
         photograph = st.session_state[key]
         if photograph is not None:
-            have = st.session_state.get("photographed", ())
-            one = Source(
-                photograph.file_id,
-                f"Photograph {len(have) + 1}.jpg",
-                photograph.getvalue,
-                camera=True,
-            )
-            kept = [*have, one]
+            # Numbers go up whatever is removed: of one name are the views of one patient.
+            number = st.session_state.get(NUMBER, 0) + 1
+            st.session_state[NUMBER] = number
+            name = f"Photograph {number}.jpg"
+            one = Source(photograph.file_id, name, photograph.getvalue, camera=True)
+            kept = [*st.session_state.get("photographed", ()), one]
             give_back(old.id for old in kept[:-MOST_PHOTOGRAPHS])
             st.session_state["photographed"] = kept[-MOST_PHOTOGRAPHS:]
 
@@ -262,11 +267,11 @@ def remove(ids: Collection[str]) -> None:
     it is kept beside the new one.
     """
     st.session_state["generation"] = st.session_state.get("generation", 0) + 1
-    _carry()
     for key in HELD:
         held = st.session_state.get(key, ())
         give_back(s.id for s in held if s.id in ids)
         st.session_state[key] = [s for s in held if s.id not in ids]
+    _carry()  # what is taken out needs no room there
     tried = {s.id: s.source.id for s in samples()}
     st.session_state["tried"] = [
         one for one in st.session_state.get("tried", ()) if tried.get(one) not in ids
@@ -280,6 +285,6 @@ def clear() -> None:
     st.session_state["generation"] = st.session_state.get("generation", 0) + 1
     if memory := st.session_state.pop("scoring", None):
         memory.give_up()  # what is awaited would be computed for nobody
-    for key in (*HELD, "tried", "let-go", "shown"):
+    for key in (*HELD, NUMBER, "tried", "let-go", "shown"):
         st.session_state.pop(key, None)
     gc.collect()  # what was read goes now, not when Python next looks for it

@@ -282,6 +282,58 @@ def test_the_computers_own_files_and_archives_are_no_views(app: AppTest) -> None
     assert "please drop it on the page Batch" in text(app) and not app.exception
 
 
+MEGABYTE = 2**20
+
+
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
+    """What a session keeps, without a page."""
+    state: dict[str, object] = {}
+    monkeypatch.setattr("streamlit.session_state", state)
+    return state
+
+
+def of(name: str, megabytes: int = 1) -> _sources.Source:
+    return _sources.Source(name, name, name.encode, size=megabytes * MEGABYTE)
+
+
+def test_photographs_of_two_patients_never_have_one_name(
+    held: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    camera: dict[str, object] = {}
+    monkeypatch.setattr("streamlit.camera_input", lambda *_, **told: camera.update(told))
+    for one in ("a", "b", "", "c"):
+        if not one:
+            _sources.remove({"a"})
+            continue
+        _sources._camera(0)
+        held[camera["key"]] = SimpleNamespace(file_id=one, getvalue=bytes)
+        camera["on_change"]()
+    names = {s.id: s.name for s in _sources.photographed()}
+    assert names == {"b": "Photograph 2.jpg", "c": "Photograph 3.jpg"}
+    _sources.clear()
+    assert _sources.NUMBER not in held  # the next one is the first again
+
+
+def test_what_is_taken_out_pushes_nothing_out(held: dict[str, object]) -> None:
+    held["dropped"] = [of("ann", 200), of("bob", 200), of("cid", 200)]
+    _sources.remove({"cid"})
+    assert [s.name for s in held["carried"]] == ["ann", "bob"] and not _sources.let_go()
+
+
+def test_what_is_no_view_is_not_kept_beside_the_drop_zone(
+    held: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given_back: list[str] = []
+    monkeypatch.setattr(_sources, "give_back", given_back.extend)
+    held["carried"] = [of("ann.dcm", 100)]
+    held["dropped"] = [of("all.zip", 450), of("Thumbs.db"), of("bob.dcm")]
+    assert _sources.left_out() == (1, 1)
+    _sources._carry()
+    assert [s.name for s in held["carried"]] == ["ann.dcm", "bob.dcm"] and not _sources.let_go()
+    assert given_back == ["all.zip", "Thumbs.db"] and _sources.left_out() == (0, 0)
+
+
 def test_order_and_method_stay_while_another_page_is_looked_at(app: AppTest) -> None:
     upload(app, *[(f"{n}.png", picture(n)) for n in range(2)], ("0.png", b"no picture"))
     app.button_group("order").set_value("Most suspected first").run()
