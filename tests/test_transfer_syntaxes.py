@@ -24,9 +24,10 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from core import pipeline
+from core import imaging, pipeline
 from core.cascade import Cascade
 from core.settings import ImageLimits
+from core.transforms import to_canvas
 from tests.simulated import dataset, encoded, part10, phantom
 
 LIMITS = ImageLimits()
@@ -78,9 +79,9 @@ LOSSLESS = {
     "JPEG-LS": lambda: compressed(JPEGLSLossless),
     "JPEG 2000": lambda: compressed(JPEG2000Lossless),
     "JPEG lossless": lambda: turbo(JPEGLosslessSV1, lossless=True),
-    "PNG of the window": lambda: encoded(EIGHT, "PNG"),
 }
-LOSSY = {
+NEAR = {
+    "PNG of the window": lambda: encoded(EIGHT, "PNG"),
     "JPEG": baseline,
     "JPEG extended": lambda: turbo(JPEGExtended12Bit, level=92),
     "JPEG-LS near": lambda: compressed(JPEGLSNearLossless, jls_error=4),
@@ -98,16 +99,25 @@ def probabilities(cascade: Cascade, data: bytes) -> np.ndarray:
     return np.array([*result.body_part.probabilities.values(), found.probability])
 
 
+@pytest.fixture(scope="module")
+def plain() -> bytes:
+    return part10(dataset(SOFT, **WINDOW), ExplicitVRLittleEndian)
+
+
 @pytest.mark.parametrize("kind", LOSSLESS)
-def test_lossless_agree(cascade: Cascade, kind: str) -> None:
-    plain = probabilities(cascade, part10(dataset(SOFT, **WINDOW), ExplicitVRLittleEndian))
+def test_lossless_agree(cascade: Cascade, plain: bytes, kind: str) -> None:
     other = probabilities(cascade, LOSSLESS[kind]())
-    np.testing.assert_allclose(other, plain, atol=0.01)
+    np.testing.assert_allclose(other, probabilities(cascade, plain), atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", LOSSY)
-def test_lossy_agree(cascade: Cascade, kind: str) -> None:
-    plain = probabilities(cascade, part10(dataset(SOFT, **WINDOW), ExplicitVRLittleEndian))
-    other = probabilities(cascade, LOSSY[kind]())
-    assert (other != plain).any()
-    np.testing.assert_allclose(other, plain, atol=0.05)
+@pytest.mark.parametrize("kind", NEAR)
+def test_what_loses_a_little_is_seen_within_a_grey_level(
+    cascade: Cascade, plain: bytes, kind: str
+) -> None:
+    """Of 256, on the canvas; what a network of random weights makes of it says nothing."""
+    spec, data = cascade.release.preprocessing, NEAR[kind]()
+    one, other = (
+        to_canvas(imaging.decode(d, "a", LIMITS).pixels, spec).astype(int) for d in (plain, data)
+    )
+    assert 0 < np.abs(one - other).max() <= 1
+    assert np.isfinite(probabilities(cascade, data)).all()
