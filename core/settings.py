@@ -1,6 +1,8 @@
-"""Settings of the program, from the environment: read once by a command, by a page as it runs.
+"""Settings of the program, from the environment.
 
-Every variable starts with BONE_, but for DATABASE_URL, which is what others call it. The login has
+A command reads them as it begins, a page as it runs; training also where it looks for a release to
+begin with (``training.initial.installed``) and where it reads pictures, for their limits. Every
+variable starts with BONE_, but for DATABASE_URL, which is what others call it. The login has
 settings of its own (``core.access``).
 """
 

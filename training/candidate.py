@@ -25,7 +25,6 @@ from core.cascade import Cascade
 from core.errors import WeightsInvalid
 from core.manifest import Stage
 from core.registry import Registry
-from core.settings import Settings
 from core.transforms import Preprocessing
 from core.types import BodyPart
 from training import (
@@ -180,7 +179,7 @@ def based_on(run: Path) -> dict[str, Any]:
     if known is None:
         return {}
     try:
-        found = Registry.open(Settings.from_environment().weights).find(known["id"])
+        found = initial.installed().find(known["id"])
     except WeightsInvalid:
         return {"base": known}
     return {"base": known | {"training_data": found.training_data}}

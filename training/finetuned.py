@@ -19,7 +19,6 @@ from core.cascade import Cascade
 from core.errors import WeightsInvalid
 from core.manifest import Release
 from core.registry import Registry
-from core.settings import Settings
 from training import candidate, initial, provenance, release, taken, terms
 from training.data import SIMULATED, DataInvalid, load_canvases, read_all
 from training.duplicates import ROWS, settle_once
@@ -77,7 +76,7 @@ def _base(run: Path) -> tuple[Registry, Release]:
     """The release that the run began with."""
     known = initial.base(run)
     try:
-        registry = Registry.open(Settings.from_environment().weights)
+        registry = initial.installed()
         found = registry.find(known["id"] if known else "")
     except WeightsInvalid as error:
         raise DataInvalid(f"The release that this run began with is gone. {error}") from error

@@ -210,9 +210,14 @@ def find(name: str) -> Release:
     return _find(name)[1]
 
 
+def installed() -> Registry:
+    """The releases that a run may begin with: those of BONE_WEIGHTS. Raises WeightsInvalid."""
+    return Registry.open(Settings.from_environment().weights)
+
+
 def _find(name: str) -> tuple[Registry, Release]:
     try:
-        registry = Registry.open(Settings.from_environment().weights)
+        registry = installed()
         return registry, registry.find(name)
     except WeightsInvalid as error:
         raise DataInvalid(f"--init {name}: no such file, and no release. {error}") from error
