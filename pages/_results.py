@@ -30,8 +30,8 @@ AT_ONCE = 0.5  # seconds of scoring, before the page listens to the reader again
 POLL = 0.6
 NOT_YET = "Not read yet."
 TOO_MANY = (
-    "Only the first {} of {} files are read here. The page Batch takes more: a folder, or a ZIP "
-    "archive."
+    "Only {} of {} files are read here, those of the last drop first. The page Batch takes more: a "
+    "folder, or a ZIP archive."
 )
 CUT = "{} not read here: the page takes no more files."
 SEVERAL = "Please check the views: by their Patient ID they are of {} patients."
@@ -57,7 +57,9 @@ class Results:
         memory.came(sources)
         self._given = sources
         once = memory.once(sources)
-        self._sources, self._rest = once[:MOST_FILES], once[MOST_FILES:]
+        read = {s.id for s in sorted(once, key=memory.age)[:MOST_FILES]}
+        self._sources = [s for s in once if s.id in read]
+        self._rest = [s for s in once if s.id not in read]
         if drop and memory.drop != drop:
             self._go_to_new([s for s in sources if s.id not in known])
         self._cascade = cascade
@@ -193,10 +195,14 @@ class Results:
             st.session_state["shown"] = (first,)
 
     def _remove(self, study: Study, neighbour: Study) -> None:
-        """Take a study from the page, with whatever was dropped a second time of it."""
-        gone = {s.id for s in self._given if any(_same(s, view) for view in study.sources)}
+        """Take a study from the page, with whatever was dropped a second time of it and what of it
+        is not read here."""
+        key = self._memory.study_of(study.sources[0])
+        views = [*study.sources, *(s for s in self._rest if self._memory.study_of(s) == key)]
+        gone = {s.id for s in self._given if any(_same(s, view) for view in views)}
         self._go(neighbour)
         _sources.remove(gone)
+        self._memory.forget(gone)
 
     def _ordered(self, studies: list[Study]) -> list[Study]:
         """By finding and probability, as on the worklist, if the reader wants it: the parts have

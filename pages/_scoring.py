@@ -10,10 +10,10 @@ import hashlib
 import math
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import streamlit as st
 
@@ -54,6 +54,9 @@ class Bounded(Generic[K, V]):
         for key in [k for k, value in self._values.items() if which(k, value)]:
             del self._values[key]
 
+    def items(self) -> list[tuple[K, V]]:
+        return list(self._values.items())
+
     def get(self, key: K, make: Callable[[], V]) -> V:
         """The value of ``key``, made if it is not there."""
         if key not in self._values:
@@ -71,8 +74,9 @@ class Session:
     chosen: the part that the reader named, by source. ways: what the reader wants done with a
     photograph, by source. filmed: the sources whose corners were on the page. moved: the study that
     the reader put a view into, by source. loose: of a name that says little, the files or drops
-    that have it. drops: the drop that a source came with; drop, latest: number and time of the
-    last. headers: what DICOM says of each source that was decoded, None without it.
+    that have it. drops: the drop that a source belongs to; brought: the one that brought it last;
+    drop, latest: number and time of the last. headers: what DICOM says of each source that was
+    decoded, None without it.
     """
 
     digests: Bounded[str, str] = field(default_factory=lambda: Bounded(RESULTS_KEPT))
@@ -88,6 +92,7 @@ class Session:
     filmed: set[str] = field(default_factory=set)
     loose: dict[str, list[Hashable]] = field(default_factory=dict)
     drops: dict[str, int] = field(default_factory=dict)
+    brought: dict[str, int] = field(default_factory=dict)
     drop: int = 0
     latest: float = -math.inf
     moved: dict[str, str] = field(default_factory=dict)
@@ -178,6 +183,11 @@ class Session:
                 self.drop += 1
             self.latest = now
             self.drops |= dict.fromkeys(new, self.drop)
+            self.brought |= dict.fromkeys(new, self.drop)
+
+    def age(self, source: Source) -> int:
+        """In drops since the one that brought it last, or brought it again."""
+        return self.drop - self.brought.get(source.id, 0)
 
     def once(self, sources: Sequence[Source]) -> list[Source]:
         """Without the files that were dropped again under the same name: a view counts once.
@@ -191,6 +201,7 @@ class Session:
             if first is None:
                 same.append(source)
             elif source.id in self.drops and first.id in self.drops:
+                self.brought[first.id] = max(self.brought[first.id], self.brought[source.id])
                 again, before = self.drops[source.id], self.drops[first.id]
                 self.drops = {k: before if n == again else n for k, n in self.drops.items()}
         kept = {source.id for same in found.values() for source in same}
@@ -231,6 +242,28 @@ class Session:
         """How many patients the files name, by their Patient ID."""
         headers = [self.headers.get(s.id) for s in sources]
         return len({h.patient for h in headers if h is not None and h.patient})
+
+    def forget(self, ids: Collection[str]) -> None:
+        """Of sources that were removed: what was read of them, and what the reader said.
+
+        Not the numbers of their names: no other study is called otherwise because one is gone.
+        """
+        self.give_up()
+        told: list[dict[str, Any]] = [
+            self.chosen, self.ways, self.drops, self.brought, self.moved, self.headers
+        ]  # fmt: skip
+        for of_each in told:
+            for one in ids:
+                of_each.pop(one, None)
+        self.filmed.difference_update(ids)
+        gone = {digest for one, digest in self.digests.items() if one in ids}
+        self.digests.drop(lambda one, _: one in ids)
+        gone -= {digest for _, digest in self.digests.items()}  # one file under two names
+        kept: list[Bounded[Any, Any]] = [
+            self.results, self.pictures, self.photographs, self.suspects, self.heatmaps
+        ]  # fmt: skip
+        for by_digest in kept:
+            by_digest.drop(lambda key, _: (key if isinstance(key, str) else key[0]) in gone)
 
     def forget_parts(self, release: Release) -> None:
         """A part that the reader named and that this release has no model of is named no more."""

@@ -245,6 +245,50 @@ def test_what_is_dropped_next_is_what_is_shown(
     assert "<b>b.png</b>" in text(app) and not app.exception
 
 
+def test_what_is_dropped_last_is_read_however_much_was_there(
+    app: AppTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pages import _results
+
+    monkeypatch.setattr(_scoring, "ONE_DROP", 0)
+    monkeypatch.setattr(_results, "MOST_FILES", 2)
+    given: list[_sources.Source] = []
+    monkeypatch.setattr(_sources, "drop_zone", lambda limits: list(given))
+    drops = ("a.png", "b.png"), ("c.png",), ("b.png",), ("d.png", "e.png", "f.png")
+    for drop, left in zip(drops, ("ab", "ac", "bc", "de"), strict=True):
+        for name in drop:
+            data = picture(ord(name[0]))
+            size = len(data)
+            given.append(_sources.Source(str(len(given)), name, lambda d=data: d, size=size))
+        assert f"<b>{drop[0]}</b>" in text(finished(app.run()))
+        assert list(lists(app)[0]["Study"]) == [f"{name}.png" for name in left]
+    assert "Only 2 of 6 files are read here" in text(app) and not app.exception
+
+
+def test_a_study_that_the_limit_cut_is_removed_whole_and_forgotten(
+    app: AppTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pages import _results
+
+    monkeypatch.setattr(_results, "MOST_FILES", 3)
+    cut = [(f"s/{n}.png", picture(1 + n)) for n in range(3)]
+    upload(app, ("a.png", picture()), *cut, ("t.png", picture(7)))
+    app.button("next").click().run()
+    choice(app, "Assess as").select("shoulder").run()
+    memory = app.session_state["scoring"]
+    assert "1 of its files was not read here" in text(app) and len(memory.chosen) == 2
+    gone = set(memory.drops)
+    (remove,) = [b for b in app.button if b.label == "Remove this study"]
+    finished(remove.click().run())
+    assert list(lists(app)[0]["Study"]) == ["a.png", "t.png"]
+    left = {s.id for s in app.session_state["carried"]}
+    assert len(gone - left) == 3 and not memory.chosen
+    assert {*memory.drops} == {*memory.brought} == {*memory.headers} == left
+    assert {*memory.digests._values} == left
+    assert len(memory.results._values) == len(memory.pictures._values) == 2
+    assert not app.exception
+
+
 def test_a_study_stays_on_the_page_when_its_first_view_is_taken_out(app: AppTest) -> None:
     alone, views = ("a.png", picture()), [(f"s/{n}.png", picture(1 + n)) for n in range(2)]
     upload(app, alone, *views)
@@ -351,7 +395,7 @@ def test_a_study_that_the_limit_cuts_says_so(app: AppTest, monkeypatch: pytest.M
 
     monkeypatch.setattr(_results, "MOST_FILES", 2)
     upload(app, *[(f"s/{n}.png", picture(n)) for n in range(3)], ("t/3.png", picture(3)))
-    assert "Only the first 2 of 4 files are read here" in text(app)
+    assert "Only 2 of 4 files are read here" in text(app)
     assert "1 of its files was not read here" in text(app) and not lists(app)
 
 
