@@ -25,7 +25,10 @@ FOLDER = Path(__file__).with_name("film")
 
 
 def question(source: Source, prepared: Prepared, memory: Session) -> None:
-    """Of a picture that was read as it is and may be a photograph: ask, once; else nothing."""
+    """Of a picture that was read as it is and may be a photograph: ask, once; else nothing.
+
+    Where the middle was taken there is no such question, and the way back stands ``beside`` it.
+    """
     if source.id in memory.ways or not memory.suspected(source, prepared):
         return
     with st.container(key="film-question", horizontal=True, vertical_alignment="center"):
@@ -41,7 +44,7 @@ def question(source: Source, prepared: Prepared, memory: Session) -> None:
                 "Straighten it?</p>"
             )
             _choice("Straighten", source, memory, Wish.PHOTOGRAPH)
-        _choice("Leave it as it is", source, memory, Wish.AS_TAKEN)
+            _choice("Leave it as it is", source, memory, Wish.AS_TAKEN)
 
 
 def by_hand(source: Source, result: ImageResult, memory: Session) -> None:

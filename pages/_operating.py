@@ -11,22 +11,22 @@ from core.manifest import Release
 from core.operating import POINTS, performance
 from core.report import GONE
 from core.study import StudyResult
-from pages import _reading
+from pages import _kept, _reading
 from pages._theme import html
 
 PREVALENCE = 20  # per cent, where the slider stands until the reader moves it
-KEPT, FIRST, GIVEN = "operating", "operating-first", "operating-given"
+GIVEN = "operating-given"
 
 
 def chosen() -> tuple[str, float | None]:
     """(name of the operating point, prevalence in [0, 1]); None until the reader said one."""
-    point, share = st.session_state.get(KEPT, (POINTS[0], PREVALENCE))
-    given = st.session_state.get(GIVEN, False)
-    share = st.session_state.get("prevalence", share) / 100 if given else None
-    return st.session_state.get("point", point), share
+    share = _kept.said("prevalence", PREVALENCE) / 100
+    return _kept.said("point", POINTS[0]), share if st.session_state.get(GIVEN) else None
 
 
 def _given() -> None:
+    """Kept here, as the study that is drawn next may have no figures, and so no slider."""
+    _kept.keep("prevalence", st.session_state["prevalence"])
     st.session_state[GIVEN] = True
 
 
@@ -35,25 +35,17 @@ def draw(result: StudyResult, release: Release | None) -> None:
     if release is None:
         html(f"<p class='soft'>{GONE}</p>")
         return
-    # Streamlit forgets the state of a widget as soon as another page is drawn without it. What it
-    # begins with is a default: a value put into its state is lost where the run is cut short.
-    kept, kept_share = st.session_state.get(KEPT, (POINTS[0], PREVALENCE))
-    first, first_share = st.session_state.get(FIRST, (kept, kept_share))
-    first = first if "point" in st.session_state else kept
-    # The slider is forgotten also while a study is shown that it has no figures for.
-    first_share = first_share if "prevalence" in st.session_state else kept_share
-    st.session_state[FIRST] = first, first_share
     point = st.segmented_control(
         "Operating point",
         POINTS,
-        default=first,
+        default=_kept.first("point", POINTS[0]),
         key="point",
         required=True,
         format_func=str.capitalize,
     )
+    _kept.keep("point", point)
     part = result.body_part
     found = part and performance(release, part, point)
-    share = st.session_state.get("prevalence", kept_share)
     if not found:
         html("<p class='soft'>This release has no such operating point for this part.</p>")
     else:
@@ -62,11 +54,10 @@ def draw(result: StudyResult, release: Release | None) -> None:
             label,
             1,
             99,
-            first_share,
+            _kept.first("prevalence", PREVALENCE),
             format="%d %%",
             key="prevalence",
             on_change=_given,
             help="A report has predictive values once you have said it.",
         )
         html(_reading.operating(found, result, share / 100))
-    st.session_state[KEPT] = (point, share)

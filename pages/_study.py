@@ -37,6 +37,7 @@ from pages._theme import html
 from pages._viewer import Event, Prepared, keys, viewer
 
 CLOSED_FORM = "Grad-CAM"
+METHOD = "heatmap-method"  # what the reader chose, also where a study has no such map
 POLL_SECONDS = 0.5
 PHOTOGRAPH_BESIDE = [2, 3]  # widths of photograph and picture
 
@@ -275,15 +276,20 @@ def _methods(result: ImageResult) -> list[str]:
 
 def _method(result: ImageResult) -> str:
     """What was chosen, where this result has it: a member's map is there in one mode alone."""
-    chosen = _kept.said("method", CLOSED_FORM)
+    chosen = _kept.said(METHOD, CLOSED_FORM)
     return chosen if chosen in _methods(result) else CLOSED_FORM
 
 
 def _choose_method(result: ImageResult) -> None:
     st.session_state["method"] = _method(result)
     slow = "All but Grad-CAM take seconds; Grad-CAM is shown until they are there."
-    said = st.selectbox("Heatmap method", _methods(result), key="method", help=slow)
-    _kept.keep("method", said)
+    st.selectbox(
+        "Heatmap method", _methods(result), key="method", on_change=_keep_method, help=slow
+    )
+
+
+def _keep_method() -> None:
+    _kept.keep(METHOD, st.session_state["method"])
 
 
 def _alone(result: ImageResult, method: str) -> str:

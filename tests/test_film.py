@@ -17,7 +17,7 @@ from core.pipeline import diagnose
 from core.settings import ROOT, ImageLimits
 from core.store import records
 from core.study import combine
-from core.types import ImageResult, Photograph, Radiograph
+from core.types import NEARLY_ALL, ImageResult, Photograph, Radiograph
 from pages import _film, _scoring
 from pages._sources import Source
 from pages._viewer import Prepared
@@ -327,6 +327,18 @@ def test_corners_are_taken_for_the_photograph_before_and_for_no_other_file(monke
         state["film"] = {"event": {"id": whose, "corners": corners_}}
         drawn["on_event_change"]()
     assert list(memory.ways) == ["a"]
+
+
+@pytest.mark.parametrize("guessed", [True, False])
+def test_nothing_is_offered_to_stay_where_the_middle_was_taken(monkeypatch, guessed):
+    """That button read the photograph whole, as the one beside it says."""
+    offered = []
+    monkeypatch.setattr(_film, "_choice", lambda label, *_: offered.append(label))
+    taken = Photograph(NEARLY_ALL if guessed else None)
+    radiograph = replace(decoded(encoded(phantom(300, 300), "JPEG")), photograph=taken)
+    source = Source("1", "a.jpg", bytes)
+    _film.question(source, Prepared.of(radiograph), _scoring.Session())
+    assert offered == ([] if guessed else ["Straighten", "Leave it as it is"])
 
 
 def test_what_the_camera_took_is_a_photograph_in_any_case(cascade, monkeypatch):

@@ -43,7 +43,17 @@ from core.types import (
     Photograph,
     Radiograph,
 )
-from pages import _audit, _cascade, _downloads, _reading, _scoring, _sources, _theme, _viewer
+from pages import (
+    _audit,
+    _cascade,
+    _downloads,
+    _reading,
+    _scoring,
+    _sources,
+    _study,
+    _theme,
+    _viewer,
+)
 from pages import _scoring as scoring
 from tests.listed import keys, lists, viewers
 from tests.simulated import encoded, phantom
@@ -388,6 +398,27 @@ def test_order_and_method_stay_while_another_page_is_looked_at(app: AppTest) -> 
     assert app.button_group("order").value == "Most suspected first"
     assert list(lists(app)[0]["Note"]) == before
     assert choice(app, "Heatmap method").value == "Eigen-CAM"
+
+
+def test_a_study_without_the_method_that_was_chosen_changes_no_choice() -> None:
+    """A member's map is there in one mode alone, or of one part."""
+
+    def page() -> None:
+        import streamlit as st
+
+        from pages import _study
+
+        lacking = st.session_state.get("lacking")
+        _study._methods = lambda _: ["Grad-CAM"] if lacking else ["Grad-CAM", "Grad-CAM, Lite2"]
+        _study._choose_method(None)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_study, "_methods", _study._methods)  # and back afterwards
+        app = AppTest.from_function(page).run()
+        app.selectbox[0].select("Grad-CAM, Lite2").run()
+        for lacking, shown in ((True, "Grad-CAM"), (False, "Grad-CAM, Lite2")):
+            app.session_state["lacking"] = lacking
+            assert app.run().selectbox[0].value == shown and not app.exception
 
 
 def test_a_study_that_the_limit_cuts_says_so(app: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:
