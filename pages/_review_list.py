@@ -55,7 +55,8 @@ STATUS = {
     Status.DISAGREED: "Disagreed",
     Status.SECOND_LOOK: "Needs a second look",
 }
-READ = "Read by others"  # what they say is for nobody who has still to decide
+READ_BY_OTHERS = "Read by others"  # what they say is for nobody who has still to decide
+READ = "Read"  # to nobody by name, who may be the one who read it
 VERDICTS = {
     Verdict.DRAFT: "Not decided yet",
     Verdict.AGREE: "Agrees",
@@ -93,9 +94,11 @@ def draw(store: Store) -> None:
             type="primary",
         )
     _table(entries)
-    _take_away(store, wanted, entries)
+    without = _take_away(store, wanted, entries)
     if st.toggle("Figures of agreement", key="agreement"):
-        _agreement(store)
+        without |= _agreement(store, _asks(Role.ADMIN))
+    if without and not _worklist.reader():
+        _worklist.ask_reader("reader-own")
 
 
 def open_study(study: str) -> None:
@@ -205,7 +208,9 @@ def _table(entries: list[Entry]) -> None:
 
 def status(of: Status, blind: bool) -> str:
     """In words. blind: for a reader who has still to decide without knowing what others say."""
-    return READ if blind and of in TELLING else STATUS[of]
+    if blind and of in TELLING:
+        return READ_BY_OTHERS if _worklist.reader() else READ
+    return STATUS[of]
 
 
 def _row(entry: Entry) -> Row:
@@ -223,9 +228,11 @@ def _row(entry: Entry) -> Row:
     return Row(entry.id, cells)
 
 
-def _take_away(store: Store, wanted: Query, entries: list[Entry]) -> None:
-    """Downloads of what the filters leave; each is a line in the audit."""
-    asked_by = None if _sees_all() else wanted.asked_by
+def _take_away(store: Store, wanted: Query, entries: list[Entry]) -> bool:
+    """Downloads of what the filters leave; each is a line in the audit. Whether they are without
+    what others decided."""
+    # Who trains may make a data set of all decisions, on the page Training too.
+    for_csv, for_manifest = _asks(Role.ADMIN), _asks(Role.TRAINER)
     with st.container(key="take-away", horizontal=True, vertical_alignment="center"):
         names = st.checkbox(
             "With names and comments",
@@ -235,7 +242,7 @@ def _take_away(store: Store, wanted: Query, entries: list[Entry]) -> None:
         reader = _worklist.reader() or "unnamed"
         st.download_button(
             "Decisions (CSV)",
-            data=partial(_csv, store, wanted, names, reader, asked_by),
+            data=partial(_csv, store, wanted, names, reader, for_csv),
             file_name="worklist.csv",
             mime="text/csv",
             on_click="ignore",
@@ -243,7 +250,7 @@ def _take_away(store: Store, wanted: Query, entries: list[Entry]) -> None:
         )
         st.download_button(
             "Data set manifest",
-            data=partial(_manifest, store, wanted, reader),
+            data=partial(_manifest, store, wanted, reader, for_manifest),
             file_name="corrections.csv",
             mime="text/csv",
             on_click="ignore",
@@ -251,18 +258,30 @@ def _take_away(store: Store, wanted: Query, entries: list[Entry]) -> None:
             help="For python -m training data --data manifest:corrections.csv, on this computer: "
             "the pictures stay where they are.",
         )
-    hidden = sum(kept_from(asked_by, e.decisions) for e in entries) if asked_by is not None else 0
-    if hidden:
-        noun = "study that is" if hidden == 1 else "studies that are"
+    what = "The CSV is" if for_manifest is None else "CSV and manifest are"
+    return _without(what, sum(kept_from(for_csv, e) for e in entries))
+
+
+def _without(what: str, hidden: int) -> bool:
+    """Say that something leaves out what others decided on so many studies; whether it does."""
+    reader, some = _worklist.reader(), f"{hidden} {'study' if hidden == 1 else 'studies'}"
+    if hidden and reader:
+        left = f"{some} that {'is' if hidden == 1 else 'are'} still to be decided by you"
+        html(f"<p class='soft'>{what} without what others decided on {left}.</p>")
+    elif hidden:
         html(
-            f"<p class='soft'>The CSV is without what others decided on {hidden} {noun} still to "
-            "be decided by you.</p>"
+            f"<p class='soft'>{what} without what was decided on {some}. Say who you are, to have "
+            "your own decisions.</p>"
         )
+    return hidden > 0
 
 
-def _sees_all() -> bool:
-    """Whether who is signed in looks after the worklist; without a login everybody may read."""
-    return _access.actor() != _access.LOCAL and _access.role().covers(Role.ADMIN)
+def _asks(needed: Role) -> str | None:
+    """The reader from whom others' decisions are kept, "" without a name; None for who is signed in
+    and may see all. Without a login everybody may read."""
+    if _access.actor() != _access.LOCAL and _access.role().covers(needed):
+        return None
+    return _worklist.reader()
 
 
 def _csv(store: Store, wanted: Query, names: bool, reader: str, asked_by: str | None) -> str:
@@ -271,18 +290,19 @@ def _csv(store: Store, wanted: Query, names: bool, reader: str, asked_by: str | 
     return to_csv(records, names, asked_by)
 
 
-def _manifest(store: Store, wanted: Query, reader: str) -> str:
+def _manifest(store: Store, wanted: Query, reader: str, asked_by: str | None) -> str:
     records = store.studies(wanted)
-    text = to_manifest(records, store.pictures)
+    text = to_manifest(records, store.pictures, asked_by)
     pictures = max(0, text.count("\n") - 1)
     store.audit("export.made", reader, kind="manifest", studies=len(records), pictures=pictures)
     return text
 
 
-def _agreement(store: Store) -> None:
-    """Of everything that was ever decided, whatever the filters leave; with the release, of what
-    the one in use assessed."""
-    records = [r for r in store.studies(Query(with_purged=True)) if not r.newer]
+def _agreement(store: Store, asked_by: str | None) -> bool:
+    """Of everything that was ever decided and is not kept from who asks, whatever the filters
+    leave; with the release, of what the one in use assessed. Whether anything is kept."""
+    every = [r for r in store.studies(Query(with_purged=True)) if not r.newer]
+    records = [r for r in every if not kept_from(asked_by, r)]
     try:
         _with_release(records, _mode.in_use())
     except CascadeError as error:  # readers agree with each other without one
@@ -295,6 +315,7 @@ def _agreement(store: Store) -> None:
         head = "<tr><th>Readers with each other</th><th>Cohen’s kappa</th></tr>"
         html(f"<table class='details figures'>{head}{between}</table>")
     html(f"<p class='soft'>{WHAT_THEY_ARE}</p>")
+    return _without("The figures are", len(every) - len(records))
 
 
 def _with_release(records: list[StudyRecord], release: Release) -> None:

@@ -10,7 +10,7 @@ import streamlit as st
 from core import film, imaging, registry
 from core.errors import StudyNotFound
 from core.settings import Settings
-from core.store import Decision, Mark, Query, Reassessment, Store, Verdict
+from core.store import Decision, Mark, Query, Reassessment, Store, Verdict, has_decided
 from core.study import SIDES
 from core.types import BodyPart, ImageResult, Radiograph
 from pages import (
@@ -317,10 +317,17 @@ class StudyPage:
         if not others:
             return
         if self._blind:
-            count = f"{len(others)} other {'reader has' if len(others) == 1 else 'readers have'}"
-            html(f"<p class='soft'>{count} decided. It is shown when you have.</p>")
+            self._undisclosed(sum(has_decided([d], d.reader) for d in others))
             return
         html(_review_said.side_by_side(decisions))
+
+    @staticmethod
+    def _undisclosed(decided: int) -> None:
+        """How many have decided; whoever only noted something has not."""
+        if decided:
+            other = "other " if _worklist.reader() else ""  # without a name it may be oneself
+            count = f"{decided} {other}{'reader has' if decided == 1 else 'readers have'}"
+            html(f"<p class='soft'>{count} decided. It is shown when you have.</p>")
 
 
 def _radiograph(store: Store, view: ImageResult) -> Radiograph:

@@ -21,16 +21,17 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 from streamlit.testing.v1 import AppTest
 
 from core import imaging
+from core.access import Role
 from core.cascade import Cascade
 from core.errors import StoreUnavailable
 from core.pipeline import diagnose
 from core.registry import Registry
 from core.settings import ROOT, Settings
 from core.store import Mark, Opinion, Query, Status, Store, Verdict, tables
-from core.store.export import to_csv
+from core.store.export import to_csv, to_manifest
 from core.study import combine
 from core.types import BodyPart, Finding, ImageResult
-from pages import _access, _review_study, _worklist
+from pages import _access, _review_list, _review_study, _worklist
 from pages._theme import percent
 from pages._viewer import Prepared
 from tests import worklist
@@ -576,9 +577,12 @@ def test_who_has_still_to_decide_does_not_see_what_others_decided(
     store.decide(three[1], "bob", Opinion(Verdict.DRAFT, comment="later"), 0)
     seen = list(lists(page("bob"))[0]["Status"])
     assert seen == ["Read by others", "Read by others", "Needs a second look"]
-    assert list(lists(page())[0]["Status"]) == seen  # who has no name yet may be any reader
+    nameless = ["Read", "Read", "Needs a second look"]
+    assert list(lists(page())[0]["Status"]) == nameless  # who has no name yet may be any reader
     app = page(study=three[1])
-    assert "Read by others." in text(app) and "It is shown when you have" in text(app)
+    assert "soft'>Read." in text(app) and "1 reader has decided. It is shown when" in text(app)
+    app = page("cy", three[1])  # and who wrote something has not decided
+    assert "Read by others." in text(app) and "1 other reader has decided." in text(app)
     for reader in ("bob", ""):  # nor does a filter tell
         app = page(reader)
         for status, titles in ((Status.AGREED, 2), (Status.DISAGREED, 2), (Status.NEW, 0)):
@@ -613,8 +617,50 @@ def test_the_csv_keeps_from_a_reader_what_is_still_to_be_decided(
     ]
     assert rows[0]["verdict"] == rows[0]["reader_finding"] == ""
     assert to_csv(store.studies(), True).count(",ann,") == 3
+    store.decide(three[2], "cy", Opinion(Verdict.DRAFT), 0)  # has not decided, and told nothing
+    store.undo(three[2], "ann", 1)
+    assert ",cy," not in to_csv(store.studies(), True, "bob")
+    assert "others decided on 1 study that is still to be decided by you" in text(page("bob"))
     monkeypatch.setattr(_access, "actor", lambda: "chief")  # signed in, and an administrator
     assert "still to be decided by you" not in text(page())
+
+
+def test_who_has_no_name_is_asked_for_it_to_have_what_is_their_own(
+    store: Store, three: list[str]
+) -> None:
+    store.decide(three[0], "ann", AGREE, 0)
+    app = page()
+    assert "CSV and manifest are without what was decided on 1 study. Say who you" in text(app)
+    app.toggle(key="agreement").set_value(True).run()
+    assert "The figures are without what was decided on 1 study." in text(app)
+    for name in ("Listener", "ann"):  # the first is nobody's
+        app.text_input(key="reader-own").input(name).run()
+    assert "Say who you are" not in text(app) and not app.exception
+
+
+def test_figures_and_data_set_keep_what_is_still_to_be_decided(
+    store: Store, three: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for study in three[:2]:
+        store.decide(study, "ann", AGREE, 0)
+    store.decide(three[1], "bob", AGREE, 0)
+    asked: list[str | None] = []
+    monkeypatch.setattr(
+        _review_list, "to_manifest", lambda records, pictures, by: asked.append(by) or ""
+    )
+    monkeypatch.setattr(
+        _review_list, "partial", lambda f, *given: f(*given) if f.__name__ == "_manifest" else ""
+    )
+    app = page("bob")
+    app.toggle(key="agreement").set_value(True).run()
+    assert "The figures are without what others decided on 1 study that is" in text(app)
+    assert "n&nbsp;=&nbsp;1" in text(app) and "n&nbsp;=&nbsp;2" not in text(app)
+    monkeypatch.setattr(_access, "actor", lambda: "chief")
+    monkeypatch.setattr(_access, "role", lambda: Role.TRAINER)
+    assert "The CSV is without what others decided on 2 studies" in text(page())
+    assert asked == ["bob", "bob", None]
+    manifest = to_manifest(store.studies(), store.pictures, "bob")
+    assert three[1] in manifest and three[0] not in manifest
 
 
 def test_the_filters_stay_while_a_study_is_open(store: Store, three: list[str]) -> None:

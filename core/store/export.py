@@ -12,7 +12,15 @@ from typing import Any
 from core import film
 from core.batch.tables import harmless
 from core.store.pictures import Pictures
-from core.store.records import TELLING, Decision, Opinion, StudyRecord, Verdict, has_decided
+from core.store.records import (
+    TELLING,
+    Decision,
+    Entry,
+    Opinion,
+    StudyRecord,
+    Verdict,
+    has_decided,
+)
 from core.study import Mark, study_uid_of, without_patient
 from core.types import BodyPart, Finding, ImageResult
 
@@ -38,35 +46,43 @@ def to_csv(records: Iterable[StudyRecord], names: bool, asked_by: str | None = N
     superseded_by: the study that came since in the place of this one, if any.
     names: whether titles and comments are written; both may name a patient. asked_by: a reader, ""
     without a name: of studies that this one has still to decide nothing is written of what the
-    others said, nor the status where that tells it; None for everything. Cells that a spreadsheet
-    would run as a formula get an apostrophe in front.
+    others said or noted, nor the status where that tells it; None for everything. Cells that a
+    spreadsheet would run as a formula get an apostrophe in front.
     """
     return _written(COLUMNS, (row for r in records for row in _rows(r, names, asked_by)))
 
 
-def kept_from(reader: str, decisions: Sequence[Decision]) -> bool:
-    """Whether others decided a study that this reader has still to decide."""
-    return not has_decided(decisions, reader) and any(d.reader != reader for d in decisions)
+def kept_from(asked_by: str | None, of: Entry | StudyRecord) -> bool:
+    """Whether others decided a study that who asks, as of ``to_csv``, has still to decide."""
+    return _is_blind(asked_by, of) and any(has_decided([d], d.reader) for d in of.decisions)
+
+
+def _is_blind(asked_by: str | None, of: Entry | StudyRecord) -> bool:
+    return asked_by is not None and not of.purged and not has_decided(of.decisions, asked_by)
 
 
 def _rows(record: StudyRecord, names: bool, asked_by: str | None) -> Iterator[dict[str, Any]]:
-    hidden = asked_by is not None and not record.purged and kept_from(asked_by, record.decisions)
-    told = [d for d in record.decisions if not hidden or d.reader == asked_by]
+    blind = _is_blind(asked_by, record)
+    told = [d for d in record.decisions if not blind or d.reader == asked_by]
     for decision in told or (None,):
         row = _row(record, decision, names)
-        yield row | {"status": HIDDEN} if hidden and record.status in TELLING else row
+        yield row | {"status": HIDDEN} if blind and record.status in TELLING else row
 
 
-def to_manifest(records: Iterable[StudyRecord], pictures: Pictures) -> str:
+def to_manifest(
+    records: Iterable[StudyRecord], pictures: Pictures, asked_by: str | None = None
+) -> str:
     """A data set manifest (``manifest:FILE.csv``), a line for each picture that is there.
 
     Labels are the readers'. A study has them if all its readers name the same part and finding,
     none asks for a second look, and no newer study took its place; a doubtful one teaches the body
     part alone. Each picture gets its study's label, as in MURA. Frames after the first of a file
-    have none: training reads the first. ``group`` is the patient where MURA's names tell it, else
+    have none: training reads the first. asked_by: as of ``to_csv``; studies that others decided and
+    this reader has not are left out. ``group`` is the patient where MURA's names tell it, else
     the study. Marks become boxes on the file as it is: of a photograph on the whole of it.
     """
-    lines = (line for record in records for line in _manifest_lines(record, pictures))
+    told = (record for record in records if not kept_from(asked_by, record))
+    lines = (line for record in told for line in _manifest_lines(record, pictures))
     return _written(MANIFEST_COLUMNS, lines)
 
 
