@@ -21,7 +21,7 @@ from core.notes import notes_of
 from core.settings import Settings
 from core.types import BodyPart, Finding, ImageResult
 from pages import _access, _audit, _cascade, _downloads, _theme
-from pages._reading import badge
+from pages._reading import badge, share
 from pages._viewer import Event, Prepared, keys, viewer
 
 CHANGED = "The file has changed since it was scored, so it is not shown with that result."
@@ -181,5 +181,5 @@ def _reading(record: dict[str, Any], name: str, scored_by: Release | None) -> st
         f"{said}<p class='value'><span>{escape(part['label'].capitalize())} "
         f"{_theme.percent(part['probability'])}</span>"
         f"<span>{badge(Finding(fracture['finding']))} "
-        f"{_theme.percent(fracture['probability'])}</span></p>{below}"
+        f"{share(fracture['probability'], scored_by, BodyPart(part['label']))}</span></p>{below}"
     )

@@ -10,7 +10,7 @@ from typing import Any
 
 from core.batch.tables import write_csv
 from core.manifest import Release
-from core.notes import notes_of
+from core.notes import notes_of, probability_of
 from core.types import BodyPart, ImageResult
 from core.words import percent
 from pages._theme import RESEARCH_ONLY
@@ -54,7 +54,7 @@ def caption(
     """
     taken = record.result.photograph
     said = [
-        _found(record),
+        _found(record, release),
         f"View {view} of {views} alone" if views > 1 else "",
         f"From a photograph, {taken.word}" if taken else "",
     ]
@@ -69,7 +69,7 @@ def _release(result: ImageResult) -> str:
     return f"Release {result.release}{names}"
 
 
-def _found(record: Record) -> str:
+def _found(record: Record, release: Release | None) -> str:
     """Body part and finding in words; "" where there is no finding."""
     result, fracture = record.result, record.result.fracture
     if fracture is None:
@@ -77,4 +77,6 @@ def _found(record: Record) -> str:
     finding = fracture.finding.value.replace("_", " ")
     part = record.assessed_as or (result.body_part and result.body_part.label)
     by = " (part chosen by the reader)" if record.assessed_as else ""
-    return f"{part}{by}: {finding}, probability {percent(fracture.probability)}"
+    value = fracture.probability
+    share = percent(value) if release is None else probability_of(value, release, result.part)
+    return f"{part}{by}: {finding}, probability {share}"

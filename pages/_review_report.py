@@ -16,7 +16,7 @@ from core.settings import Settings
 from core.store import Decision, Store, StudyRecord, Verdict
 from core.store.records import Reassessment
 from core.transforms import Preprocessing
-from core.types import Radiograph
+from core.types import ImageResult, Radiograph
 from pages import _operating, _worklist
 
 AGREES = {Verdict.AGREE: True, Verdict.DISAGREE: False, Verdict.SECOND_LOOK: None}
@@ -53,10 +53,10 @@ def buttons(store: Store, asked: Asked) -> None:
     st.checkbox("With the names of study and files", key=f"names-{study}")
 
 
-def installed(record: StudyRecord) -> Release | None:
-    """The release that assessed a study; None where it is gone."""
+def installed(of: StudyRecord | Reassessment | ImageResult) -> Release | None:
+    """The release that said so; None where it is gone."""
     weights = Settings.from_environment().weights
-    return registry.used(weights, record.release, record.release_sha256)
+    return registry.used(weights, of.release, of.release_sha256)
 
 
 def _remembered(record: StudyRecord) -> Release:

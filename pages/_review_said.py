@@ -6,15 +6,14 @@ from html import escape
 
 from core.store import Decision, StudyRecord
 from core.store.records import Reassessment
-from core.study import StudyResult, named
-from pages import _reading
+from core.study import named
+from pages import _reading, _review_report
 from pages._review_list import VERDICTS
-from pages._theme import percent
 
 
 def reading_of(record: StudyRecord, asked: tuple[Reassessment, ...]) -> str:
     """What the release said in one glance, and beside it what other parts' models say."""
-    first = _reading_of(record.result, record.label_means, "Body part")
+    first = _reading_of(record, "Body part")
     notes = "".join(f"<p class='caution'>{escape(str(n))}</p>" for n in record.result.notes)
     return first + "".join(_asked(a, record) for a in asked) + notes
 
@@ -26,13 +25,16 @@ def _asked(asked: Reassessment, record: StudyRecord) -> str:
     elif asked.release_sha256 != record.release_sha256:
         by = ", in another mode or with other parts of the release"
     title = f"Body part named by {escape(asked.asked_by)}{by}"
-    return f"<div class='asked'>{_reading_of(asked.result, asked.label_means, title)}</div>"
+    return f"<div class='asked'>{_reading_of(asked, title)}</div>"
 
 
-def _reading_of(result: StudyResult, label_means: str, title: str) -> str:
+def _reading_of(said: StudyRecord | Reassessment, title: str) -> str:
+    result, number = said.result, ""
     part = named(result).capitalize() or "Not assessed"
-    number = "" if result.probability is None else percent(result.probability)
-    meant = escape(label_means) or "not recorded"
+    if result.probability is not None:
+        release = _review_report.installed(said)
+        number = _reading.share(result.probability, release, result.body_part)
+    meant = escape(said.label_means) or "not recorded"
     views = len(result.counted)
     mean = f"The mean of {views} views." if views > 1 else ""
     return (

@@ -7,7 +7,7 @@ from html import escape
 
 import streamlit as st
 
-from core import film, imaging, registry
+from core import film, imaging
 from core.errors import StudyNotFound
 from core.settings import Settings
 from core.store import Decision, Mark, Query, Reassessment, Store, Verdict, has_decided
@@ -131,8 +131,7 @@ class StudyPage:
         prepared = self._prepared(views[position])
         mark = self._own.mark_on(position)
         view = self._read_as(position)
-        weights = Settings.from_environment().weights
-        release = registry.used(weights, view.release, view.release_sha256)
+        release = _review_report.installed(view)
         with st.container(key="picture"):
             viewer(
                 prepared,
@@ -184,9 +183,12 @@ class StudyPage:
             return first.views[position]
 
         def label(part: BodyPart | None) -> str:
-            fracture = results[part].views[position].fracture
-            share = f" {_theme.percent(fracture.probability)}" if fracture else ""
-            return f"{part.words.capitalize() if part else 'Not assessed'}{share}"
+            view = results[part].views[position]
+            name = part.words.capitalize() if part else "Not assessed"
+            if view.fracture is None:
+                return name
+            release = _review_report.installed(view)
+            return f"{name} {_reading.share(view.fracture.probability, release, part)}"
 
         key = f"read-as-{self._id}-{len(results)}"
         part = st.segmented_control(

@@ -124,6 +124,17 @@ def written(batch: Batch, records: list[dict[str, Any]]) -> None:
     batch.out.write_text("".join(json.dumps(r) + "\n" for r in records))
 
 
+def test_a_probability_is_told_from_its_threshold(batch):
+    good = scored_by(batch)
+    release = Registry.open(Settings.from_environment().weights).find("champion")
+    start = release.stages[good["body_part"]["label"]].operating_points[0].threshold
+    good["fracture"] |= {"probability": start - 0.002, "finding": "not_suspected"}
+    written(batch, [good])
+    app = page()
+    opened(app, batch, good["file"])
+    assert f"{100 * start - 0.2:.1f}&nbsp;%</span></p>" in text(app)
+
+
 def test_a_photograph_and_an_unsure_part_are_said(batch):
     *_, good, broken = [record for _, record in batch.records()]
     good["body_part"]["probability"] = 0.97

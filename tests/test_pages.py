@@ -820,6 +820,16 @@ def test_a_saved_picture_says_what_it_is(weights: Path) -> None:
     assert "probability" not in " ".join(_downloads.caption(_downloads.Record(refused), None))
 
 
+def test_a_saved_picture_tells_a_probability_from_its_threshold(weights: Path) -> None:
+    release = Registry.open(weights).find("champion")
+    start = release.stages["elbow"].operating_points[0].threshold
+    close = FracturePrediction(start - 0.002, Finding.NOT_SUSPECTED)
+    near = _downloads.Record(result(fracture=close, chosen=BodyPart.ELBOW), BodyPart.ELBOW)
+    said = f"probability {100 * start - 0.2:.1f} %"
+    assert _downloads.caption(near, release)[0].endswith(said)
+    assert not _downloads.caption(near, None)[0].endswith(said)  # nobody knows the threshold
+
+
 @pytest.mark.parametrize(
     ("value", "words"),
     [

@@ -178,6 +178,18 @@ def test_a_part_named_by_a_reader_is_asked_and_both_answers_stay(
     assert store.study(three[0]).reassessments == (asked,)
 
 
+def test_a_probability_is_told_from_its_threshold(store: Store, weights: Path) -> None:
+    release = Registry.open(weights).find("champion")
+    start = release.stages["hand"].operating_points[0].threshold
+    near = worklist.put(store, release, "near", start - 0.002)
+    app = page("bob", near)
+    said = f"{100 * start - 0.2:.1f}&nbsp;%"
+    assert f"<span class='number'>{said}</span>" in text(app)
+    press(app, "verdict-disagree")
+    app.selectbox[0].select(BodyPart.ELBOW).run()
+    assert f"Hand {said}" in app.button_group(f"read-as-{near}-2").options
+
+
 def test_a_part_without_a_model_is_not_asked(store: Store, three: list[str]) -> None:
     app = page("bob", three[0])
     press(app, "verdict-disagree")
