@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -10,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from core.errors import StudyNotFound
+from core.errors import NotStorable, StudyNotFound
 from core.manifest import Release
 from core.registry import Registry
 from core.settings import Settings
-from core.store import Opinion, Query, Status, Store, Verdict, audit
+from core.store import Opinion, Query, Status, Store, Verdict, audit, rows
 from core.store import tables as t
 from core.store.pictures import Pictures
 from core.study import combine, key_of
@@ -86,7 +87,11 @@ def test_another_database_with_the_same_home_keeps_its_pictures(
     worklist.put(store, release, "shared", 0.9, seed=1)
     gone = worklist.put(store, release, "doe", 0.9, seed=5)
     kept = other.study(worklist.put(other, release, "roe", 0.9, seed=9)).result.views
-    assert store.purge(datetime.now(UTC) + LATER) == 2
+    late = datetime.now(UTC) + LATER
+    for view in kept:  # put by the other one while those of this one came to their time
+        picture, new = other.pictures.path(str(view.sha256)), late.timestamp() - 3600
+        os.utime(picture, (new, new))
+    assert store.purge(late) == 2
     assert all(other.pictures.path(str(v.sha256)).exists() for v in kept)
     pictures = [str(v.sha256) for v in store.study(gone).result.views]
     assert not any(store.pictures.path(p).exists() for p in pictures)
@@ -219,3 +224,39 @@ def test_two_who_disagree_by_comments_alone_need_a_second_look(
     for reader, comment in zip(("ann", "bob"), comments):
         store.decide(study, reader, Opinion(Verdict.DISAGREE, comment=comment), 0)
     assert store.study(study).status is status
+
+
+def kept_in(settings: Settings) -> list[Path]:
+    return [p for p in (settings.home / "images").glob("*/*") if p.is_file()]
+
+
+def test_a_study_that_the_database_refuses_leaves_no_picture(
+    store: Store, settings: Settings, release: Release, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(*_: object) -> None:
+        raise NotStorable("The database refuses it.")
+
+    worklist.put(store, release, "doe", 0.9, seed=1)  # one of its pictures is the refused one's too
+    before = kept_in(settings)
+    with monkeypatch.context() as held, pytest.raises(NotStorable):
+        held.setattr(rows, "view_rows", refuses)
+        worklist.put(store, release, "roe", 0.9, seed=2)
+    assert kept_in(settings) == before and len(before) == 2
+
+
+def test_pictures_that_no_study_names_go_once_they_are_past_their_time(
+    store: Store, settings: Settings, release: Release, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As a kill before the commit leaves them, or a database that was restored."""
+    worklist.put(store, release, "doe", 0.9)
+    named = kept_in(settings)
+    left = [store.pictures.path(store.pictures.put(data)) for data in (b"killed", b"again")]
+    half = left[0].with_name(f".{left[0].name}.ab12cd34")
+    half.write_bytes(b"half")
+    past = (datetime.now(UTC) - LATER).timestamp()
+    for path in (*named, *left, half):
+        os.utime(path, (past, past))
+    store.pictures.put(b"again")  # by a study that is being added
+    assert store.purge() == 0
+    assert set(kept_in(settings)) == {*named, left[1]}
+    assert "that no study names: 1." in caplog.text and left[0].name not in caplog.text

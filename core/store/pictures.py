@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from core.errors import PictureLost, StoreUnavailable
@@ -29,16 +31,55 @@ class Pictures:
         return self._folder / sha256[:2] / sha256
 
     def put(self, data: bytes) -> str:
-        """Keep the bytes, readable by this user alone; their digest. Raises StoreUnavailable."""
+        """Keep the bytes, readable by this user alone; their digest. Raises StoreUnavailable.
+
+        What is there already is as new as what is written: ``old`` leaves it alone.
+        """
         sha256 = hashlib.sha256(data).hexdigest()
         path = self.path(sha256)
         try:
-            if not path.exists():
+            if path.exists():
+                os.utime(path)
+            else:
                 self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
                 write_atomically(path, lambda p: p.write_bytes(data), private=True)
         except OSError as error:
             raise StoreUnavailable("The picture could not be written to BONE_HOME.") from error
         return sha256
+
+    @contextmanager
+    def adding(self) -> Iterator[Callable[[bytes], str]]:
+        """``put`` within a transaction: where what is done in here fails, what is new goes again.
+
+        Leave it before the transaction ends. Whether a commit that failed was done after all, as
+        where a connection was lost, nobody knows: then the pictures stay for ``old``.
+        """
+        new: list[Path] = []
+
+        def put(data: bytes) -> str:
+            path = self.path(hashlib.sha256(data).hexdigest())
+            if not path.exists():
+                new.append(path)
+            return self.put(data)
+
+        try:
+            yield put
+        except BaseException:
+            for path in new:
+                with suppress(OSError):
+                    path.unlink(missing_ok=True)
+            raise
+
+    def old(self, before: float) -> set[str]:
+        """Digests of the pictures that were put before then (seconds since 1970), and of those that
+        a crash left half written."""
+        found = set()
+        for path in self._folder.glob("*/*"):
+            own = _OWN.fullmatch(path.name)
+            with suppress(OSError):  # removed meanwhile
+                if own and path.is_file() and path.stat().st_mtime < before:
+                    found.add(own["sha256"])
+        return found
 
     def get(self, sha256: str) -> bytes:
         """The bytes of that digest, checked; raises PictureLost, and StoreUnavailable where it may

@@ -7,7 +7,7 @@ reader decided is ever overwritten: decisions are appended, an undo too.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -95,12 +95,16 @@ class Store:
         those of views that were no picture are not kept.
         """
         content = rows.content_of(result, release)
-        with self._database.writing() as (session, head):
+        with self._database.writing() as (session, head), self.pictures.adding() as put:
             event, back = "study.arrived", True
             study = session.scalars(select(t.Study).where(t.Study.content == content)).one_or_none()
             if study is None:
                 event = "study.added"
-                study = self._added(session, title, result, release, pictures, content, actor)
+                stored = _stored(result, pictures, put)
+                study = rows.study_row(title, result, release, content, actor)
+                session.add(study)
+                session.flush()
+                session.add_all(rows.view_rows(study.id, result, stored))
             else:
                 first = actor == query.LISTENER and not study.received
                 if first:
@@ -123,27 +127,6 @@ class Store:
                 study.arrived = entry.number
         self._remember(entry)
         return study.id
-
-    def _added(
-        self,
-        session: Session,
-        title: str,
-        result: StudyResult,
-        release: Release,
-        pictures: Mapping[str, bytes],
-        content: str,
-        actor: str,
-    ) -> t.Study:
-        decoded = {v.sha256 for v in result.views if v.body_part is not None}
-        wanted = {k: data for k, data in pictures.items() if k in decoded}
-        stored = {self.pictures.put(data) for data in wanted.values()}
-        if stored != set(wanted):
-            raise StoreUnavailable("A picture is not the one that was assessed.")
-        study = rows.study_row(title, result, release, content, actor)
-        session.add(study)
-        session.flush()
-        session.add_all(rows.view_rows(study.id, result, stored))
-        return study
 
     def worklist(self, wanted: Query | None = None) -> list[Entry]:
         """The studies asked for: suspected first, then doubtful, each by falling probability."""
@@ -237,7 +220,8 @@ class Store:
         """Remove pictures, names and comments of studies past their time; how many studies.
 
         What remains are the numbers: results, verdicts, parts and findings, for the figures.
-        Nothing is removed by a clock that lies before the newest line of the audit.
+        Pictures of that age that no study names, as a crash or a restored database leaves them, go
+        too. Nothing is removed by a clock that lies before the newest line of the audit.
         """
         if self._retention_days is None:
             return 0
@@ -247,11 +231,10 @@ class Store:
         return removed
 
     def _purged(self, now: datetime, days: int) -> int:
-        old = select(t.Study).where(
-            t.Study.added < now - timedelta(days=days), t.Study.purged.is_(None)
-        )
+        limit = now - timedelta(days=days)
+        old = select(t.Study).where(t.Study.added < limit, t.Study.purged.is_(None))
         with self._database.reading() as session:
-            if session.scalars(old.limit(1)).first() is None:
+            if session.scalars(old.limit(1)).first() is None and not self._left(session, limit):
                 return 0
             if audit.is_ahead(session, now + CLOCKS):
                 log.error(
@@ -260,16 +243,29 @@ class Store:
                 )
                 return 0
         with self._database.writing() as (session, head):
-            studies = session.scalars(old).all()
+            left, studies = self._left(session, limit), session.scalars(old).all()
             query.forget(session, studies, now)
             session.flush()
-            gone = _pictures_gone(session)
-            facts: dict[str, Fact] = {"studies": len(studies), "days": days}
-            entry = audit.append(session, head, "studies.purged", PROGRAM, facts)
+            gone, entry = _pictures_gone(session), None
+            if studies:
+                facts: dict[str, Fact] = {"studies": len(studies), "days": days}
+                entry = audit.append(session, head, "studies.purged", PROGRAM, facts)
             # Before the commit: afterwards, another process may just be adding the same picture.
-            self.pictures.remove(gone)
-        self._remember(entry)
+            self.pictures.remove(gone | left)
+        if left:
+            log.warning("Pictures past their time that no study names: %d.", len(left))
+        if entry is not None:
+            self._remember(entry)
         return len(studies)
+
+    def _left(self, session: Session, limit: datetime) -> set[str]:
+        """Digests of the pictures put before then that no study names, or half written.
+
+        One that another database with the same BONE_HOME names may be among them once it is past
+        the time that holds here.
+        """
+        old = self.pictures.old(limit.timestamp())
+        return old - _kept(session) if old else old
 
     def _remember(self, entry: t.AuditEntry) -> None:
         """Drop the anchor at a committed line. The action has happened: nothing is raised."""
@@ -314,13 +310,27 @@ def _found(session: Session, study_id: str) -> t.Study:
     return study
 
 
+def _stored(
+    result: StudyResult, pictures: Mapping[str, bytes], put: Callable[[bytes], str]
+) -> set[str]:
+    """Keep the pictures of the views that were decoded; their digests."""
+    decoded = {v.sha256 for v in result.views if v.body_part is not None}
+    wanted = {k: data for k, data in pictures.items() if k in decoded}
+    stored = {put(data) for data in wanted.values()}
+    if stored != set(wanted):
+        raise StoreUnavailable("A picture is not the one that was assessed.")
+    return stored
+
+
+def _kept(session: Session) -> set[str]:
+    return {s for s in session.scalars(select(t.View.sha256).where(t.View.stored)) if s}
+
+
 def _pictures_gone(session: Session) -> set[str]:
-    """Digests of studies past their time, of earlier ones too, that no other study names: what
-    this database never named may be another one's with the same BONE_HOME."""
+    """Digests of studies past their time, of earlier ones too, that no other study names."""
     named = select(t.View.sha256).join(t.Study, t.Study.id == t.View.study_id)
     over = session.scalars(named.where(t.Study.purged.is_not(None)))
-    kept = set(session.scalars(select(t.View.sha256).where(t.View.stored)))
-    return {sha256 for sha256 in over if sha256} - kept
+    return {sha256 for sha256 in over if sha256} - _kept(session)
 
 
 def _facts(study_id: str, row: t.Decision, opinion: Opinion | None) -> dict[str, Fact]:
