@@ -681,6 +681,17 @@ def test_the_anchor_does_not_heal_over_a_forged_chain(
     assert caplog.text.count("Line 5 of the audit is not the one") == 3
 
 
+@pytest.mark.parametrize("damage", ["", "{}", '{"number": "x", "digest": ""}'])
+def test_a_damaged_anchor_is_not_healed_over(
+    audited: Store, settings: Settings, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    (settings.home / audit.ANCHOR).write_text(damage)
+    audited.audit("export.made", "ann")
+    (problem,) = audited.verify_audit().problems
+    assert "cannot be read" in problem and "stays as it is" in caplog.text
+    assert (settings.home / audit.ANCHOR).read_text() == damage
+
+
 def test_a_line_whose_anchor_cannot_be_compared_is_written(
     store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -101,10 +101,13 @@ def digest_of(entry: AuditEntry) -> str:
 def drop_anchor(session: Session, home: Path, entry: AuditEntry) -> None:
     """Remember a committed line outside the database; an old anchor is as true as a new one.
 
-    Where the line that is remembered is not the one in the database, what the anchor says stays
-    for ``verify``: a new one would be true of a chain that somebody wrote anew.
+    Where the line that is remembered is not the one in the database, or the anchor cannot be read,
+    it stays as it is for ``verify``: a new one would be true of a chain that somebody wrote anew.
     """
     before = _anchor(home)  # before the first look: another process may be writing both
+    if isinstance(before, str):
+        log.error("%s It stays as it is. See python -m core audit --verify.", before)
+        return
     if isinstance(before, tuple):
         number, digest = before
         line = session.get(AuditEntry, number)
