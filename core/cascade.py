@@ -181,15 +181,15 @@ class Cascade:
         if not len(canvases):
             return []
         try:
-            return self._ask(lambda cascade: cascade._assess(canvases, part))
+            return self._ask(lambda cascade: cascade._assess(canvases, part), len(canvases) > 1)
         except NoNumber as error:
             if len(canvases) > 1:  # it need not be for all of them
                 return [found for one in canvases for found in self.assess([one], part)]
             log.error("A network gave no number.", exc_info=error)
             return [Assessment(None, refusals.NO_NUMBER)]
 
-    def _ask(self, question: Callable[[Cascade], _Answer]) -> _Answer:
-        return self._recovery.ask(question) if self._recovery else question(self)
+    def _ask(self, question: Callable[[Cascade], _Answer], several: bool = False) -> _Answer:
+        return self._recovery.ask(question, several) if self._recovery else question(self)
 
     def _assess(self, canvases: Sequence[Canvas], part: BodyPart | None) -> list[Assessment]:
         passes = self._passes(np.stack(canvases))

@@ -150,6 +150,30 @@ def test_what_has_no_number_anywhere_is_refused_alone(cascade, canvases, caplog,
     assert [first.body_part, last.body_part] == [expected[0].body_part, expected[2].body_part]
     assert (refused.reason, refused.fracture) == (refusals.NO_NUMBER, None)
     assert "NoNumber" in caplog.text
+    assert "graphics processor" not in caplog.text
     white = Radiograph(np.full((64, 64), 255, np.uint8), "a.png", "0" * 64, "PNG")
     [result] = without_numbers(cascade, elsewhere).predict([white])
     assert json.loads(json.dumps(result.to_json(), allow_nan=False))["status"] == "rejected"
+
+
+def test_a_picture_without_a_number_on_the_cpu_either_leaves_the_card_in_use(cascade, canvases):
+    """It is the picture. And the CPU is asked for that one alone."""
+    canvases[1] = 255
+    asked: list[int] = []
+
+    class OnCpu(NoNumbers):
+        def trunk(self, path, canvases):
+            asked.append(len(canvases))
+            return super().trunk(path, canvases)
+
+    def elsewhere() -> Cascade:
+        asked.clear()
+        engine = OnCpu(cascade.device, cascade.release.preprocessing, *cascade.modules)
+        return cascade.with_engine(engine)
+
+    card = without_numbers(cascade, elsewhere)
+    before = card.engine
+    for _ in range(2):
+        reasons = [a.reason for a in card.assess(canvases[:3])]
+        assert reasons[1] == refusals.NO_NUMBER
+    assert card.engine is before and not card.trouble and asked == [1, 1]
