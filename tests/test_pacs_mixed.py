@@ -38,7 +38,7 @@ from core.pacs.outbox import Outbox
 from core.pacs.scoring import Scorer
 from core.quality import finding_of
 from core.settings import ImageLimits, Settings
-from core.store import Opinion, Store, Verdict
+from core.store import Opinion, Store, Verdict, tables
 from core.study import combine, key_of
 from core.types import BodyPart, Finding, FracturePrediction
 from tests.listening import sent
@@ -231,11 +231,21 @@ def test_nothing_is_sent_that_says_another_thing_than_the_worklist(
     assert "A study is not sent back." in caplog.text
 
 
-@pytest.mark.parametrize(("lone", "signed"), [(0.95, 0), (0.05, 1)])
+@pytest.mark.parametrize(
+    ("lone", "older", "signed", "said"),
+    [
+        (0.95, False, 0, "its result would be another one"),
+        (0.05, False, 1, ""),
+        (0.05, True, 0, "views are put together by another rule now"),
+    ],
+)
 def test_what_is_signed_is_what_was_decided(
-    cascade, tmp_path, monkeypatch, caplog, lone: float, signed: int
+    cascade, tmp_path, monkeypatch, caplog, lone: float, older: bool, signed: int, said: str
 ) -> None:
-    """A file that nothing can be put beside is told of, or the study is not reported."""
+    """A file that nothing can be put beside is told of, or the study is not reported.
+
+    older: its result was stored by another rule.
+    """
     hospital = Hospital(cascade, tmp_path)
     files = {radiograph("1"): 0.05, radiograph("2", SeriesInstanceUID=""): lone}
     said_of(monkeypatch, files)
@@ -245,12 +255,15 @@ def test_what_is_signed_is_what_was_decided(
     Scorer(cascade, hospital.store, hospital.outbox, LIMITS, [TO]).score(study)
     [entry] = hospital.store.worklist()
     hospital.sent()
+    if older:
+        with hospital.store._database.writing() as (session, _):
+            session.get(tables.Study, entry.id).finding = Finding.DOUBTFUL
     hospital.store.decide(entry.id, "ann", Opinion(Verdict.AGREE), 0)
     assert [hospital.later(), hospital.later()] == [signed, 0]
     objects = hospital.sent()
     assert ("SR VERIFIED" in objects) == bool(signed)
-    said = "its result would be another one"
-    assert caplog.text.count(said) == 1 - signed
+    reported = [r.message for r in caplog.records if "A decided study is not" in r.message]
+    assert len(reported) == 1 - signed and all(said in message for message in reported)
     if signed:
         counted = "1 of 2 radiographs of the study are not in this result."
         assert counted in objects["SR VERIFIED"].to_json()
@@ -392,7 +405,7 @@ def test_an_archive_that_hangs_delays_no_other(tmp_path) -> None:
 def test_a_server_that_does_not_answer_is_asked_once_a_batch(monkeypatch) -> None:
     asked = []
 
-    def never(opener: object, url: str, data: bytes) -> None:
+    def never(opener: object, url: str, data: bytes, authorization: str) -> None:
         asked.append(data)
 
     monkeypatch.setattr(sender, "_stow", never)
@@ -461,6 +474,16 @@ def test_a_folder_knows_an_object_by_its_uid(tmp_path) -> None:
     assert folder.poll(inbox) == 1
     [study] = inbox.due(0)
     assert [data for _, data in study.contents()] == [corrected(radiograph("1"))]
+
+
+def test_a_watched_folder_passes_over_what_the_system_keeps_there(tmp_path) -> None:
+    watched = tmp_path / "watched"
+    for name in ("Thumbs.db", "desktop.ini", "DICOMDIR", "__MACOSX/a.dcm", ".hidden", "a.dcm"):
+        (watched / name).parent.mkdir(exist_ok=True)
+        (watched / name).write_bytes(radiograph("1"))
+    folder = WatchedFolder(watched, tmp_path / "taken.jsonl", LIMITS)
+    inbox = Inbox(tmp_path / "inbox")
+    assert [folder.poll(inbox), folder.poll(inbox)] == [0, 1]
 
 
 def test_the_listener_follows_a_promotion(cascade, weights, tmp_path, monkeypatch) -> None:

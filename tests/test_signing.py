@@ -17,14 +17,16 @@ from pydicom.dataset import Dataset
 
 from core.cascade import Cascade
 from core.dicom_out.reading import person_name
+from core.dicom_out.source import Assessment
 from core.errors import WeightsInvalid
+from core.pacs import signing
 from core.pacs.inbox import Inbox
 from core.pacs.outbox import Outbox
 from core.pacs.scoring import Scorer, teller
 from core.pacs.service import score_one
 from core.pacs.signing import Signing
 from core.settings import ImageLimits, Settings
-from core.store import Mark, Opinion, Store, Verdict
+from core.store import Mark, Opinion, Store, Verdict, tables
 from core.types import BodyPart, Finding
 from tests.listening import sent
 from tests.simulated import dicom, phantom
@@ -297,3 +299,26 @@ def test_names_of_readers() -> None:
     assert person_name("a\\b=c\n^^^^^^") == "a b c^"
     assert person_name("") == "Unknown^"
     assert len(person_name("x" * 200)) <= 64
+
+
+def test_what_was_decided_stands_where_another_rule_puts_views_together_now(
+    hospital: Hospital, caplog
+) -> None:
+    study = hospital.arrives(ELBOW.read_bytes())
+    hospital.sent()
+    said = next(f for f in Finding if f != hospital.store.study(study).result.finding)
+    with hospital.store._database.writing() as (session, _):  # as an older version stored it
+        row = session.get(tables.Study, study)
+        row.finding, row.probability, row.notes = said, 0.123, ["By the rule of its day."]
+    hospital.store.decide(study, "Rita", AGREE, 0)
+    assert hospital.later() == 1 and "not reported" not in caplog.text
+    sent = hospital.sent()
+    report = sent["SR VERIFIED"].to_json()
+    assert "By the rule of its day." in report
+    findings = [i.ConceptCodeSequence[0].CodeValue for i in items(sent["SR VERIFIED"], "Finding")]
+    assert findings[-1] == said
+    record = hospital.store.study(study)
+    whole = signing._as_decided(
+        Assessment((), hospital.cascade.release, refused=record.result.views), record, [0]
+    )[1]
+    assert (whole.study.finding, whole.study.probability) == (said, 0.123)

@@ -90,23 +90,27 @@ class Assessment:
     """The views of one study with the release that assessed them.
 
     signature: None until a reader signs; every object is preliminary until then. refused: files of
-    the study that could not be read or put beside the others, each with its reason.
+    the study that could not be read or put beside the others, each with its reason. decided: of all
+    of these in this order what the readers decided on, where ``combine`` says another thing by now.
     """
 
     views: tuple[View, ...]
     release: Release
     signature: Signature | None = None
     refused: tuple[ImageResult, ...] = ()
+    decided: StudyResult | None = None
 
     @property
     def study(self) -> StudyResult:
         """What all files of the study say together, those that could not be read last."""
+        if self.decided is not None:
+            return self.decided
         return combine("", [*(v.result for v in self.views), *self.refused], self.release)
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What a reader must know of the views, but for the files that ``unread`` counts."""
-        return replace(self, refused=()).study.notes
+        return (self.decided or replace(self, refused=()).study).notes
 
     @property
     def unread(self) -> str:

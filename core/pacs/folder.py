@@ -16,6 +16,7 @@ from core.files import append_event, write_atomically
 from core.pacs.inbox import Inbox
 from core.settings import ImageLimits
 from core.study import key_of
+from core.system_files import of_the_system
 
 log = logging.getLogger(__name__)
 _Stamp = tuple[str, int, int]  # digest of a file's name below the folder, size, time
@@ -57,7 +58,7 @@ class WatchedFolder:
     def _files(self) -> Iterator[tuple[_Stamp, Path]]:
         for path in sorted(self._folder.rglob("*")):
             name = path.relative_to(self._folder)
-            if any(part.startswith(".") for part in name.parts) or path.is_symlink():
+            if of_the_system(str(name)) or path.is_symlink():
                 continue
             try:
                 status = path.stat()

@@ -148,7 +148,7 @@ class Scorer:
 
 def left_out(result: ImageResult, reason: str) -> ImageResult:
     """What nothing can be put beside, as a reply has it: not assessed, and counted among the
-    radiographs that could not be read. reason: why, one sentence."""
+    radiographs that are not in its result. reason: why, one sentence."""
     return replace(
         result,
         reason=result.reason or reason,

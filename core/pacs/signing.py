@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -27,13 +28,20 @@ from core.pacs.scoring import ACTOR, left_out, put_all, says_the_same
 from core.report import Decision as Said
 from core.settings import ImageLimits
 from core.store import Decision, Entry, Query, Status, Store, StudyRecord, Verdict
-from core.study import Mark
+from core.study import Mark, combine
 from core.types import ImageResult
 
 if TYPE_CHECKING:
     from core.manifest import Release
 
 log = logging.getLogger(__name__)
+ANOTHER_RESULT = (
+    "without the radiographs that nothing can be put beside, its result would be another one."
+)
+ANOTHER_RULE = (
+    "views are put together by another rule now than when it was decided, and nothing can be put "
+    "beside some of its radiographs."
+)
 _AGREES = {Verdict.AGREE: True, Verdict.DISAGREE: False}
 
 
@@ -142,11 +150,9 @@ class Signing:
         )
         others = tuple(view for view in made if not isinstance(view, View))
         assessment = Assessment(tuple(found.values()), release, signature, others)
-        if not says_the_same(assessment.study, record.result):  # nobody decided that
-            log.error(
-                "A decided study is not reported: without the radiographs that nothing can be put "
-                "beside, its result would be another one."
-            )
+        reason, assessment = _as_decided(assessment, record, list(found))
+        if reason:
+            log.error("A decided study is not reported: %s", reason)
             self._others.add(record.id)
             return False
         objects = reply.signed_objects(assessment)
@@ -158,6 +164,29 @@ class Signing:
         append_event(self.sent, {"study": record.id, "when": when, "report": report})
         self._last[record.id] = when, report
         return True
+
+
+def _as_decided(
+    assessment: Assessment, record: StudyRecord, positions: Sequence[int]
+) -> tuple[str, Assessment]:
+    """Why it is nothing that anybody decided, "" where it is, and what can be signed of it.
+
+    What the readers saw was put together by the rules of its day. Whether something is missing is
+    asked of today's alone, and where these say another thing of the same views, the result that
+    was decided on stands. positions: in the record, of the views of the assessment.
+    """
+    stored = record.result
+    today = combine(stored.id, stored.views, assessment.release)
+    if not says_the_same(assessment.study, today):
+        return ANOTHER_RESULT, assessment
+    near = math.isclose(today.probability or 0.0, stored.probability or 0.0, abs_tol=1e-9)
+    if near and says_the_same(today, stored):
+        return "", assessment
+    missing = [v for n, v in enumerate(stored.views) if v.part and n not in positions]
+    if missing or list(positions) != list(range(len(positions))):  # its sentences number them
+        return ANOTHER_RULE, assessment
+    decided = replace(stored, id="", views=assessment.study.views)
+    return "", replace(assessment, decided=decided)
 
 
 def _decided(of: Entry | StudyRecord) -> list[Decision]:
