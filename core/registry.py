@@ -33,14 +33,23 @@ def read_entry(folder: Path, entry: Mapping[str, Any]) -> Release:
     return Release.from_json(entry, absent=absent)
 
 
-def used(folder: Path, name: str, sha256: str) -> Release | None:
+def release_of(folder: Path, name: str, sha256: str) -> Release | None:
     """Of a weights folder the release of that id, in the mode and with the parts that have this
-    digest; None where it is not there any more."""
+    digest; None where it is not there any more.
+
+    Raises WeightsInvalid where the manifest cannot be read, as while weights are copied: who can
+    wait then learns that it need not be gone.
+    """
+    found = Registry.open(folder).releases.get(name)
+    return found.with_digest(sha256) if found is not None else None
+
+
+def used(folder: Path, name: str, sha256: str) -> Release | None:
+    """``release_of`` for who shows at once what there is: None also for a damaged manifest."""
     try:
-        found = Registry.open(folder).releases.get(name)
+        return release_of(folder, name, sha256)
     except WeightsInvalid:
         return None
-    return found.with_digest(sha256) if found is not None else None
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -13,11 +14,12 @@ import pytest
 from pydicom.uid import DigitalXRayImageStorageForPresentation
 
 from core.__main__ import main as command
+from core.batch.kept import all_batches
 from core.cascade import Cascade
 from core.commands import listen
 from core.engines import choice
 from core.errors import DeviceUnavailable, EngineUnavailable
-from core.pacs import listener
+from core.pacs import listener, service
 from core.pacs.inbox import Inbox
 from core.pacs.listener import Door
 from core.registry import Registry
@@ -110,6 +112,78 @@ def test_batches_past_their_time_go_without_a_visitor_of_the_app(tmp_path: Path)
         told = [e for e in store.audit_lines() if e.event == "batches.purged"]
         assert len(told) == 1
     store.close()
+
+
+@pytest.mark.parametrize(
+    "damage", ["[]", "null", '{"created": "then"}', '{"title": "a", "source": 3, "created": 0}']
+)
+def test_a_damaged_order_stops_no_purge(tmp_path: Path, damage: str) -> None:
+    old, new = (tmp_path / "batches" / name for name in ("old", "new"))
+    for folder in (old, new):
+        folder.mkdir(parents=True)
+        (folder / "order.json").write_text(damage)
+    text = '{"title": "a", "source": "/in", "created": "%s"}'
+    (new / "order.json").write_text(text % time.time())  # as text it can be read all the same
+    os.utime(old, (0, 0))
+    settings = Settings(home=tmp_path, retention_days=30)
+    assert [batch.folder for batch in all_batches(tmp_path)] == [new]
+    store = Store.open(settings)
+    listen._purge(store, settings)
+    assert new.exists() and not old.exists()
+    (new / "order.json").write_text(text % "nan")  # which is never past its time
+    os.utime(new, (0, 0))
+    listen._purge(store, settings)
+    assert not new.exists()
+    store.close()
+
+
+def test_what_fails_is_not_done_at_every_poll(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[int] = []
+
+    def fails() -> None:
+        done.append(1)
+        raise TypeError("odd")
+
+    poll = service.every(3600.0, fails)
+    with pytest.raises(TypeError):
+        poll()
+    poll()
+    assert len(done) == 1
+
+
+@pytest.mark.parametrize(
+    ("uid", "status"),
+    [
+        ("1.2.840.99", 0x0000),
+        ("VENDOR-7_a", 0x0000),
+        ("1.2.3 ", 0x0000),
+        ("1.2\0.3", 0xC000),
+        ("1.2\n", 0xC000),
+        ("1.2\udcff", 0xC000),
+        ("1" * 65, 0xC000),
+        (" ", 0xC000),
+    ],
+)
+def test_only_a_study_uid_that_cannot_be_kept_is_refused(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, uid: str, status: int
+) -> None:
+    """Vendors write odd ones; none is refused without a word, and none stands in the log."""
+
+    class Header(SimpleNamespace):
+        def get(self, _: str) -> None:
+            return None
+
+    event: Any = SimpleNamespace(
+        encoded_dataset=lambda: b"radiograph",
+        dataset=Header(StudyInstanceUID=uid, SOPInstanceUID="1.2.9"),
+        request=SimpleNamespace(AffectedSOPInstanceUID="1.2.9"),
+    )
+    inbox = Inbox(tmp_path)
+    assert listener._write(event, 100, inbox) == status
+    assert [study.key for study in inbox.due(0)] == ([uid] if status == 0 else [])
+    plain = uid == "1.2.840.99"
+    assert ("Study Instance UID" in caplog.text) != plain
+    assert "VENDOR" not in caplog.text and "1.2.3" not in caplog.text
 
 
 def test_the_engine_is_that_of_the_settings(

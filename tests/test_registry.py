@@ -11,7 +11,7 @@ import pytest
 from core.__main__ import main
 from core.cascade import Cascade
 from core.errors import ReleaseNotFound, WeightsInvalid
-from core.registry import Registry
+from core.registry import Registry, release_of, used
 
 
 @pytest.fixture
@@ -94,6 +94,17 @@ def test_a_part_or_kind_that_is_no_word_is_refused(copy, name):
         path.write_text(json.dumps(whole | {"releases": [entry | {"stages": stages}]}))
         with pytest.raises(WeightsInvalid, match="no name of a body part"):
             Registry.open(copy).find("champion")
+
+
+def test_who_can_wait_is_told_that_the_manifest_cannot_be_read(copy):
+    found = Registry.open(copy).find("champion")
+    for ask in (used, release_of):
+        assert ask(copy, found.id, found.sha256).sha256 == found.sha256
+        assert ask(copy, found.id, "0" * 64) is ask(copy, "none", found.sha256) is None
+    (copy / "manifest.json").write_text("half of i")
+    assert used(copy, found.id, found.sha256) is None
+    with pytest.raises(WeightsInvalid):
+        release_of(copy, found.id, found.sha256)
 
 
 def test_no_manifest(tmp_path):

@@ -13,6 +13,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import math
 import os
 import secrets
 import shutil
@@ -71,8 +72,15 @@ class Batch:
 
     @classmethod
     def read(cls, folder: Path) -> Batch:
+        """Raises OSError, or ValueError for an order.json that is damaged."""
         order = json.loads((folder / "order.json").read_text(encoding="utf-8"))
-        return cls(folder, order["title"], Path(order["source"]), order["created"])
+        try:
+            title, source, created = order["title"], Path(order["source"]), float(order["created"])
+        except (TypeError, KeyError, OverflowError) as error:
+            raise ValueError("order.json is damaged") from error
+        if not (isinstance(title, str) and math.isfinite(created)):
+            raise ValueError("order.json is damaged")
+        return cls(folder, title, source, created)
 
     @property
     def out(self) -> Path:
@@ -204,7 +212,7 @@ def all_batches(home: Path) -> list[Batch]:
     for folder in (home / "batches").glob("*/order.json"):
         try:
             found.append(Batch.read(folder.parent))
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError):
             continue
     return sorted(found, key=lambda b: b.created, reverse=True)
 
@@ -212,14 +220,15 @@ def all_batches(home: Path) -> list[Batch]:
 def past(home: Path, days: int, now: float | None = None) -> list[Batch]:
     """Batches that began more than so many days ago and do not run.
 
-    What a crash left before it was a batch is one, too: it may hold the dropped files already.
+    What a crash left before it was a batch is one, too, and one whose order.json is damaged: it may
+    hold the dropped files already.
     now: seconds since 1970.
     """
     found, limit = [], (now or time.time()) - 86400 * days
     for folder in (home / "batches").glob("*/"):
         try:
             batch = Batch.read(folder)
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError):
             batch = Batch(folder, "", folder, folder.stat().st_mtime)
         if batch.created < limit and not batch.running:
             found.append(batch)

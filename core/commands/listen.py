@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from pynetdicom.transport import ThreadedAssociationServer
 
     from core.cascade import Cascade
-    from core.manifest import Release
     from core.pacs.inbox import Inbox
     from core.pacs.outbox import Outbox, Send
     from core.pacs.scoring import Scorer
@@ -280,11 +279,7 @@ def _signing(
 ) -> Callable[[], object]:
     from core.pacs.service import every
     from core.pacs.signing import Signing
-    from core.registry import Registry
-
-    def release_of(name: str, sha256: str) -> Release | None:
-        found = Registry.open(settings.weights).releases.get(name)
-        return found.with_digest(sha256) if found else None
+    from core.registry import release_of
 
     signing = Signing(
         scorer.store,
@@ -293,7 +288,7 @@ def _signing(
         tuple(options.send_to),
         options.sign_for.strip(),
         settings.home / "pacs" / "signed.jsonl",
-        release_of,
+        partial(release_of, settings.weights),
         options.sign_after,
     )
     return every(5.0, _when_decided(scorer.store, signing.poll, options.sign_after))

@@ -150,8 +150,12 @@ def _write(event: evt.Event, max_bytes: int, inbox: Inbox) -> int:
     announced = str(getattr(event.request, "AffectedSOPInstanceUID", ""))
     if instance != announced or not study:
         return DOES_NOT_MATCH
-    if not _UID.fullmatch(study):  # PostgreSQL, for one, keeps no text with a NUL in it
+    if not (study.strip() and len(study) <= 64 and study.isprintable()):
+        # PostgreSQL, for one, keeps no text with a NUL in it.
+        log.warning("An object was refused: its Study Instance UID cannot be kept.")
         return CANNOT_UNDERSTAND
+    if not _UID.fullmatch(study):
+        log.warning("The Study Instance UID of an object is none by the standard; it is taken.")
     if header.get("Manufacturer") != PROGRAM:  # else our own reply, routed back to us
         # An object that comes again, corrected or compressed, is not a second view.
         inbox.put(study, f"{instance}.dcm", data, instead=True)

@@ -125,8 +125,10 @@ def every(seconds: float, act: Callable[[], object]) -> Callable[[], object]:
     def sometimes() -> None:
         nonlocal last
         if time.monotonic() - last >= seconds:
-            act()
-            last = time.monotonic()
+            try:
+                act()
+            finally:  # what fails is not done at every poll either
+                last = time.monotonic()
 
     return sometimes
 
