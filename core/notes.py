@@ -49,7 +49,12 @@ def points_of(release: Release, part: BodyPart) -> tuple[OperatingPoint, ...]:
 
 def probability_of(value: float, release: Release, part: BodyPart | None) -> str:
     """A part's probability in per cent, told from the thresholds that it is compared with."""
-    return percent(value, [p.threshold for p in points_of(release, part)] if part else ())
+    return told_from(points_of(release, part) if part else (), value)
+
+
+def told_from(points: Sequence[OperatingPoint], value: float) -> str:
+    """A probability in per cent, told from the thresholds of these points."""
+    return percent(value, [p.threshold for p in points])
 
 
 def cautions(views: Sequence[ImageResult]) -> list[str]:
@@ -112,18 +117,22 @@ def contradiction(
     """Why a finding is doubtful whatever its probability; nothing where it is not for that."""
     if not contradict([m.probability for m in members], points):
         return []
-    return [f"The networks contradict each other ({_each(members)}), so the finding is doubtful."]
+    each = _each(members, points)
+    return [f"The networks contradict each other ({each}), so the finding is doubtful."]
 
 
-def contradictions(views: Sequence[ImageResult], release: Release) -> list[str]:
-    """The same of views of a study, each of which is told with its own finding."""
-    said = [
-        f"view {number} ({_each(view.fracture.members)})"
-        for number, view in enumerate(views, 1)
-        if view.fracture is not None
-        and view.part is not None
-        and contradiction(view.fracture.members, points_of(release, view.part))
-    ]
+def contradictions(
+    views: Sequence[ImageResult], release: Release, told: Sequence[ImageResult] = ()
+) -> list[str]:
+    """The same of views of a study, each of which is told with its own finding; once of
+    ``copies``. told: views of which it is said already."""
+    said, again = [], copies(views)
+    for position, view in enumerate(views):
+        if view.fracture is None or view.part is None or any(view is one for one in told):
+            continue
+        members, points = view.fracture.members, points_of(release, view.part)
+        if position not in again and contradiction(members, points):
+            said.append(f"view {position + 1} ({_each(members, points)})")
     if not said:
         return []
     so = "so the finding of that view" if len(said) == 1 else "so the finding of each"
@@ -135,8 +144,8 @@ def unmeasured(part: BodyPart, points: Sequence[OperatingPoint]) -> list[str]:
     if deciding(points):
         return []
     return [
-        f"This release has no operating points for the {part.words}: 50 % decides, which was never "
-        "measured."
+        f"This release has no sensitive and specific operating point for the {part.words}: 50 % "
+        "decides, which was never measured."
     ]
 
 
@@ -152,12 +161,13 @@ def seen(views: Sequence[ImageResult]) -> list[str]:
 
 def copies(views: Sequence[ImageResult]) -> dict[int, int]:
     """Of each view that is of the same picture as one before it, and assessed as the same part:
-    its position, and that of the first."""
+    its position, and that of the first. Two films in one photograph are two pictures."""
     first: dict[object, int] = {}
     found = {}
     for position, view in enumerate(views):
         if view.sha256 is not None and view.part is not None:
-            key = (view.sha256, view.origin.frame, view.part)
+            corners = view.photograph and view.photograph.corners
+            key = (view.sha256, view.origin.frame, corners, view.part)
             if first.setdefault(key, position) != position:
                 found[position] = first[key]
     return found
@@ -186,8 +196,8 @@ def left_out(views: Sequence[ImageResult]) -> list[str]:
     return [f"{refused} of {len(views)} views {verb} not assessed."]
 
 
-def _each(members: Sequence[MemberPrediction]) -> str:
-    return ", ".join(f"{m.name} {percent(m.probability)}" for m in members)
+def _each(members: Sequence[MemberPrediction], points: Sequence[OperatingPoint]) -> str:
+    return ", ".join(f"{m.name} {told_from(points, m.probability)}" for m in members)
 
 
 def _share(crop: Crop) -> float:

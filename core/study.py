@@ -27,7 +27,6 @@ from core.types import (
     MemberPrediction,
     OperatingPoint,
 )
-from core.words import percent
 
 if TYPE_CHECKING:
     from core.manifest import Release
@@ -70,13 +69,19 @@ class StudyResult:
 
     @property
     def counted(self) -> tuple[ImageResult, ...]:
-        """The views whose mean is the probability."""
-        same = [v for v in notes.once(self.views) if v.part and v.part == self.body_part]
-        either = _either_side(same)
-        if not either or self.probability is None:
-            return tuple(same)
-        told = self.probability  # the side that it is of was chosen by operating points
-        return min(either.values(), key=lambda some: abs(_mean(_predictions(some)) - told))
+        """The views whose mean is the probability.
+
+        Of a stored result it may be that of an older rule, by which a picture that is there twice
+        counted twice; and the side that it is of was chosen by operating points. So the mean tells.
+        """
+        found = []
+        for views in (notes.once(self.views), self.views):  # the first one where both fit
+            same = tuple(v for v in views if v.part and v.part == self.body_part)
+            found += list(_either_side(same).values()) or [same]
+        told = self.probability
+        if told is None or not found[0]:
+            return found[0]
+        return min(found, key=lambda some: round(abs(_mean(_predictions(some)) - told), 9))
 
     @property
     def side(self) -> str:
@@ -123,7 +128,7 @@ def combine(id: str, views: Sequence[ImageResult], release: Release) -> StudyRes
         *_parts(different, points),
         *_worse_side(same, its)[1],
         *torn,
-        *([] if torn and len(views) == 1 else notes.contradictions(views, release)),
+        *notes.contradictions(views, release, counted if torn and len(counted) == 1 else ()),
         *notes.unmeasured(part, its),
         *_findings([f.finding for f in predictions]),
         *notes.counted_once(views),
@@ -238,7 +243,9 @@ def _worse_side(
     if not told:
         return "", []
     worse = max(told, key=lambda side: (_GRAVITY.index(told[side][1]), told[side][0]))
-    said = "; ".join(f"{SIDES[s]} {_IN_WORDS[f]}, {percent(p)}" for s, (p, f) in told.items())
+    said = "; ".join(
+        f"{SIDES[s]} {_IN_WORDS[f]}, {notes.told_from(points, p)}" for s, (p, f) in told.items()
+    )
     return worse, [
         f"Views of both sides ({said}). The result is that of the {SIDES[worse]} side alone."
     ]
@@ -284,7 +291,7 @@ def _parts(
         return []
     counts = Counter(v.part for v in views)
     said = "; ".join(
-        f"{part.words} {_IN_WORDS[finding]}, {percent(probability)}, "
+        f"{part.words} {_IN_WORDS[finding]}, {notes.told_from(points.get(part, ()), probability)}, "
         f"{counts[part]} view{'s' * (counts[part] > 1)}"
         for part, (probability, finding) in told.items()
     )

@@ -29,7 +29,9 @@ from core.batch.journal import Journal, folder_of
 from core.batch.run import Order, Outcome, run
 from core.errors import BatchFailed, ImageRejected, PathRefused
 from core.origin import Origin
+from core.registry import Registry
 from core.settings import ROOT, ImageLimits
+from core.words import percent
 from tests.batches import Stand, fill, hostile, scorer
 from tests.simulated import encoded, phantom
 from tests.test_cli import KEYS
@@ -532,6 +534,11 @@ def test_what_a_file_warns_of_stands_in_table_and_summary(tmp_path):
         f"<br>Raw &lt;data&gt;.<br>{said[1]}<br>This looks like a photograph, and was read as it "
         f"was taken.<br>{unsure}</figcaption></figure>"
     )
+    release = Registry.open(ROOT / "weights").find("champion")
+    [point] = [p for p in release.stages["hand"].operating_points if p.name == "specific"]
+    near = whole | {"fracture": {"probability": point.threshold + 4e-5, "finding": "suspected"}}
+    share = percent(point.threshold + 4e-5, [point.threshold])
+    assert f"Suspected, {share}" in summary._figure(point.threshold + 4e-5, near, release, "")
     del record["origin"]  # of an older version
     assert tables.image_row(record)["cautions"] is None
 
@@ -680,6 +687,22 @@ def test_a_password_is_neither_kept_nor_printed(tmp_path: Path, monkeypatch) -> 
     with pytest.raises(BatchFailed, match=r"http://other\.example/x"):
         cut_off(ADDRESS, tmp_path / "b.csv")
         score(ADDRESS.replace("host.", "other."), tmp_path / "b.csv", resume=True)
+
+
+def test_a_run_begun_before_passwords_were_left_out_goes_on_without_them(
+    tmp_path: Path, monkeypatch
+) -> None:
+    local, out = fill(tmp_path / "in", 5), tmp_path / "out.csv"
+    monkeypatch.setattr("core.batch.run.source_at", lambda *_: Folder(local))
+    cut_off(ADDRESS, out)
+    note = folder_of(out) / "run.json"
+    began = json.loads(note.read_text())
+    note.write_text(json.dumps(began | {"source": ADDRESS}))  # as an older version wrote it
+    with pytest.raises(BatchFailed, match=r"http://other\.example/x") as said:
+        score(ADDRESS.replace("host.", "other."), out, resume=True)
+    assert "s3cret" not in str(said.value) and json.loads(note.read_text()) == began
+    note.write_text(json.dumps(began | {"source": ADDRESS}))
+    assert score(ADDRESS, out, resume=True).done == 5
 
 
 @pytest.mark.parametrize("address", [ADDRESS, "nonsense://user:s3cret@host/x?key=s3cret"])

@@ -50,7 +50,9 @@ def folder(tmp_path):
     whole = (tmp_path / "c.jpg").read_bytes()
     (tmp_path / "d.jpg").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "e.dcm").write_bytes(b"")
-    (tmp_path / ".hidden").write_bytes(whole)
+    (tmp_path / "__MACOSX").mkdir()
+    for name in (".hidden", "Thumbs.db", "DICOMDIR", "__MACOSX/a.jpg"):  # the system's own
+        (tmp_path / name).write_bytes(whole)
     return tmp_path
 
 
@@ -123,6 +125,8 @@ def test_the_sentence_ends_in_what_a_reader_must_know(weights):
     fracture = FracturePrediction(0.8, Finding.SUSPECTED)
     result = ImageResult("a.dcm", "0" * 64, None, "random", "0" * 64, 1.0, part, fracture)
     assert predict._sentence(result, release) == "a.dcm: hand (99 %), suspected (80 %)"
+    near = replace(result, fracture=FracturePrediction(0.2996, Finding.NOT_SUSPECTED))
+    assert "not suspected (29.96 %)" in predict._sentence(near, release)
     origin = Origin(frames=3, cautions=("This is raw detector data.",))
     said = predict._sentence(replace(result, origin=origin), release)
     assert said == (

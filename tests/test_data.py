@@ -267,6 +267,15 @@ def test_a_folder_of_png_and_dicom(folder):
     assert len(kept) == len(canvases) == 8
 
 
+def test_what_the_system_keeps_in_a_folder_is_no_picture(tmp_path):
+    names = ("Thumbs.db", "hand/Thumbs.db", "hand/normal/Thumbs.db", "hand/normal/p1/desktop.ini")
+    names += ("__MACOSX/hand/normal/a.png", "hand/normal/__MACOSX/a.png", "hand/normal/DICOMDIR")
+    for name in (*names, "hand/normal/a.png", "hand/fractured/b.png"):
+        save(tmp_path / name, b"x")
+    found = sources.read_folder(tmp_path)
+    assert sorted(found.id) == ["hand/fractured/b.png", "hand/normal/a.png"]
+
+
 def test_a_page_or_projection_is_no_patient(tmp_path):
     """What says "p1" in a file's name: the folder says whose it is, and no folder nothing."""
     names = ("0041/p1.png", "0041/p2.png", "0042/p1.png", "123_P2.png", "456_P2.png")

@@ -16,7 +16,7 @@ from core.notes import notes_of
 from core.origin import Origin
 from core.registry import Registry
 from core.settings import ImageLimits
-from core.study import combine, group, key_of, named
+from core.study import StudyResult, combine, group, key_of, named
 from core.types import (
     NEARLY_ALL,
     BodyPart,
@@ -27,6 +27,7 @@ from core.types import (
     Heatmap,
     ImageResult,
     MemberPrediction,
+    OperatingPoint,
     Photograph,
 )
 from tests import simulated
@@ -297,9 +298,14 @@ def test_a_half_that_decides_is_said(release: Release) -> None:
     stage = dataclasses.replace(release.stages[HAND], operating_points=())
     bare = dataclasses.replace(release, stages={**release.stages, HAND: stage})
     said = (
-        "This release has no operating points for the hand: 50 % decides, which was never measured."
+        "This release has no sensitive and specific operating point for the hand: 50 % decides, "
+        "which was never measured."
     )
     assert notes_of(view(0.6), bare) == (said,) == combine("s", [view(0.6)], bare).notes
+    balanced = OperatingPoint("balanced", 0.4, 0.8, 0.7, 40)  # stands in the report beside it
+    stage = dataclasses.replace(stage, operating_points=(balanced,))
+    one = dataclasses.replace(release, stages={**release.stages, HAND: stage})
+    assert combine("s", [view(0.6)], one).notes == (said,)
     assert notes_of(view(0.6, ELBOW), bare) == ()
 
 
@@ -324,3 +330,59 @@ def test_a_film_that_was_not_found_is_not_said_to_be_cut_out(release: Release) -
     found = dataclasses.replace(view(0.9), photograph=Photograph(((0, 0), (1, 0), (1, 1), (0, 1))))
     first, second = combine("s", [guessed, found], release).notes
     assert "(1 of 2 views): the film in it was cut out" in first and "no film" in second
+
+
+def test_two_films_of_one_photograph_are_two_pictures(release: Release) -> None:
+    """Of a light box, dropped under two names with two sets of corners."""
+
+    def film(probability: float, left: float) -> ImageResult:
+        edges = ((left, 0.0), (left + 0.5, 0.0), (left + 0.5, 1.0), (left, 1.0))
+        taken = view(probability, digest="a" * 64)
+        return dataclasses.replace(taken, photograph=Photograph(edges))
+
+    sound, broken = film(0.02, 0.0), film(0.98, 0.5)
+    study = combine("s", [sound, broken, broken], release)
+    assert study.counted == (sound, broken) and study.finding is Finding.DOUBTFUL
+    assert [n for n in study.notes if "same picture" in n] == [
+        "View 3 is the same picture as view 2 and is not counted again."
+    ]
+
+
+def test_a_stored_result_counts_by_the_rule_that_it_was_made_by(release: Release) -> None:
+    """When a picture that is there twice counted twice, another side may have led."""
+    twice = [view(0.9, origin=Origin("L"), digest="a" * 64) for _ in range(2)]
+    sound, right = view(0.0, origin=Origin("L")), view(0.58, origin=Origin("R"))
+    old = StudyResult("s", (*twice, sound, right), HAND, 0.6, Finding.DOUBTFUL)
+    assert old.counted == (*twice, sound) and named(old) == "hand, left"
+    today = combine("s", old.views, release)
+    assert today.counted == (right,) and named(today) == "hand, right"
+    alike = StudyResult("s", tuple(twice), HAND, 0.9, Finding.SUSPECTED)
+    assert alike.counted == (twice[0],)  # both fit: as today
+
+
+def test_a_contradiction_is_said_once(release: Release) -> None:
+    one = torn()
+    study = combine("s", [one, dataclasses.replace(one, file="copy.png"), view(None)], release)
+    said = [note for note in study.notes if "contradict" in note]
+    assert said == [
+        "The networks contradict each other (ResNet50 97 %, Other 3 %), so the finding is doubtful."
+    ]
+    other = dataclasses.replace(torn(), body_part=view(0.6, ELBOW).body_part)
+    study = combine(
+        "s", [one, dataclasses.replace(one, file="copy.png"), other, view(0.2)], release
+    )
+    [note] = [note for note in study.notes if "contradict" in note]
+    assert "on view 1 (" in note and "view 3 (" in note and "view 2" not in note
+
+
+def test_a_probability_near_a_threshold_is_told_from_it_in_each_sentence(release: Release) -> None:
+    """Not suspected below 30 %, suspected from 70 % on."""
+    near = 0.2996
+    sides = [view(near, origin=Origin("L")), view(0.1, origin=Origin("R"))]
+    assert "left not suspected, 29.96 %" in combine("s", sides, release).notes[0]
+    parts = [view(near), view(0.1, ELBOW)]
+    assert "hand not suspected, 29.96 %, 1 view" in combine("s", parts, release).notes[0]
+    said = (MemberPrediction("ResNet50", 0.97, 0.5), MemberPrediction("Other", near, 0.5))
+    fracture = FracturePrediction(0.6, Finding.DOUBTFUL, said)
+    one = dataclasses.replace(view(0.6), fracture=fracture)
+    assert "Other 29.96 %" in combine("s", [one], release).notes[0]

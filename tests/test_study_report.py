@@ -19,7 +19,16 @@ from core.pipeline import diagnose
 from core.report import StudyReport, paper
 from core.settings import ImageLimits
 from core.study import Mark, combine
-from core.types import WHOLE, BodyPart, Crop, Finding, OperatingPoint, Photograph
+from core.types import (
+    WHOLE,
+    BodyPart,
+    Crop,
+    Finding,
+    FracturePrediction,
+    MemberPrediction,
+    OperatingPoint,
+    Photograph,
+)
 from core.words import percent
 from tests.simulated import dicom, encoded, phantom
 
@@ -172,6 +181,19 @@ def test_the_part_that_a_reader_named_is_beside_the_first_result(cascade, tmp_pa
     (again,) = record["reassessed"]
     assert again["body_part"] == "elbow" and [v["chosen"] for v in again["views"]] == ["elbow"] * 2
     assert again["views"][0]["file"] == "View 1"
+
+
+def test_each_probability_on_paper_is_told_from_the_threshold_near_it(cascade, tmp_path):
+    """Not suspected below 30 %."""
+    made, near = study(cascade, "a.png").study, 0.2996
+    [view] = made.views
+    members = (MemberPrediction("ResNet50", near, 0.5), MemberPrediction("Other", near, 0.5))
+    view = replace(view, fracture=FracturePrediction(near, Finding.NOT_SUSPECTED, members))
+    whole = combine("s", [view], cascade.release)
+    shown = StudyReport(whole, [None], cascade.release, NOON, reassessed=(whole,))
+    text, _ = printed(report.pdf(shown), tmp_path)
+    assert "probability 29.96 % (view 1 29.96 %)" in text
+    assert "ResNet50 29.96 % (weight 50 %), Other 29.96 %" in text
 
 
 def test_predictive_values_at_the_prevalence_of_the_reader(cascade, tmp_path):

@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 
 from core.errors import CascadeError, where
+from core.system_files import of_the_system
 
 log = logging.getLogger(__name__)
 
@@ -257,8 +258,8 @@ def read_folder(folder: Path) -> pd.DataFrame:
     "patient" or "pat" further below; else that folder's whole name (``0041/p1.png``); of a file in
     no folder the number behind "patient" or "pat" in its name, or behind a "p" at its start
     (``p42_2.png``). A file with none of these is a patient of its own. The study is the DICOM
-    study, or the number behind "study" or "s". Files whose name begins with a dot are passed over;
-    every other file counts as a picture.
+    study, or the number behind "study" or "s". Files of the system's own
+    (``core.system_files``) are passed over; every other file counts as a picture.
     """
     if not folder.is_dir():
         raise DataInvalid(f"{folder} is not a folder.")
@@ -271,13 +272,13 @@ def read_folder(folder: Path) -> pd.DataFrame:
 
 def _labelled_files(folder: Path) -> Iterator[tuple[str, float, Path]]:
     """Region, label and path of each picture; raises DataInvalid for another kind of folder."""
-    for region in sorted(p for p in folder.iterdir() if p.is_dir() and p.name[0] != "."):
-        for label in sorted(p for p in region.iterdir() if p.name[0] != "."):
+    regions = (p for p in folder.iterdir() if p.is_dir() and not of_the_system(f"{p.name}/"))
+    for region in sorted(regions):
+        for label in sorted(p for p in region.iterdir() if not of_the_system(p.name)):
             if label.name.lower() not in _LABELS or not label.is_dir():
                 raise DataInvalid(f"{label}: expected a folder, {' or '.join(_LABELS)}.")
             for path in sorted(label.rglob("*")):
-                hidden = any(p.startswith(".") for p in path.relative_to(label).parts)
-                if path.is_file() and not hidden:
+                if path.is_file() and not of_the_system(str(path.relative_to(label))):
                     yield region.name.lower(), _LABELS[label.name.lower()], path
 
 

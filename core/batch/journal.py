@@ -24,6 +24,7 @@ from types import TracebackType
 from typing import IO, Any
 
 from core import locks
+from core.batch.inputs import without_password
 from core.errors import BatchFailed
 from core.files import write_atomically, write_json
 
@@ -93,7 +94,7 @@ class Journal:
 
     def resume(self, facts: Record) -> None:
         """Go on with a run; raises BatchFailed if it was begun with other facts."""
-        began = json.loads((self.folder / "run.json").read_text(encoding="utf-8"))
+        began = self._began()
         for key, value in facts.items():
             if began.get(key) != value:
                 raise BatchFailed(
@@ -103,6 +104,17 @@ class Journal:
                 )
         self.total = began["total"]
         self._open()
+
+    def _began(self) -> Record:
+        """run.json, from now on without the password that an older version wrote into it."""
+        path = self.folder / "run.json"
+        began: Record = json.loads(path.read_text(encoding="utf-8"))
+        source = without_password(str(began.get("source")))
+        if began.get("source") not in (source, None):
+            began["source"] = source
+            with disk():
+                write_json(path, began)
+        return began
 
     def remaining(self) -> Iterator[str]:
         """The names that have no record yet, in order."""

@@ -18,9 +18,8 @@ from core.display import encoded, to_8_bit
 from core.errors import ImageRejected
 from core.files import write_atomically
 from core.manifest import Release
-from core.notes import notes_of
+from core.notes import notes_of, probability_of
 from core.settings import ImageLimits
-from core.words import percent
 
 SHOWN = 60  # thumbnails of the most suspected
 SIDE = 200
@@ -124,9 +123,9 @@ def _figure(probability: float, record: Record, release: Release, thumbnail: str
         if thumbnail
         else "Not readable now"
     )
-    notes = notes_of(result_of(record), release.with_digest(record["release_sha256"]))
-    told = "".join(f"<br>{escape(said)}" for said in notes)
-    share = escape(percent(probability))
+    result, by = result_of(record), release.with_digest(record["release_sha256"])
+    told = "".join(f"<br>{escape(said)}" for said in notes_of(result, by))
+    share = escape(probability_of(probability, by or release, result.part))
     return (
         f"<figure><div>{picture}</div><figcaption><b>Suspected, {share}</b>, "
         f"{escape(record['body_part']['label'])}<br>{escape(record['file'])}{told}</figcaption>"

@@ -41,26 +41,29 @@ def run(options: argparse.Namespace, settings: Settings) -> int:
 
 
 def _files(paths: Sequence[Path]) -> Iterator[Path]:
-    """The files given, and of a folder all that lie below it and are not hidden, in order."""
+    """The files given, and of a folder all that lie below it but the system's own, in order."""
+    from core.system_files import of_the_system
+
     for path in paths:
         if path.is_dir():
             below = (p for p in sorted(path.rglob("*")) if p.is_file())
-            yield from (p for p in below if not any(s[0] == "." for s in p.relative_to(path).parts))
+            yield from (p for p in below if not of_the_system(str(p.relative_to(path))))
         else:
             yield path
 
 
 def _sentence(result: ImageResult, release: Release) -> str:
     """What is said of one input, and after it what a reader must know before trusting that."""
-    from core.notes import notes_of
+    from core.notes import notes_of, probability_of
     from core.words import percent
 
     notes = notes_of(result, release)
     if result.body_part is None or result.fracture is None or result.reason is not None:
         return " ".join((f"{result.file}: rejected. {result.reason}", *notes))
     finding = result.fracture.finding.value.replace("_", " ")
+    share = probability_of(result.fracture.probability, release, result.part)
     said = (
         f"{result.file}: {result.body_part.label.words} ({percent(result.body_part.probability)}), "
-        f"{finding} ({percent(result.fracture.probability)})"
+        f"{finding} ({share})"
     )
     return " ".join((f"{said}.", *notes)) if notes else said

@@ -166,7 +166,7 @@ class _Paper(FPDF):
         if study.finding is None or study.probability is None:
             return
         views = "; ".join(
-            f"view {n + 1} {percent(v.fracture.probability)}"
+            f"view {n + 1} {self._share(v.fracture.probability, v.part)}"
             for n, v in enumerate(study.views)
             if v.fracture is not None
         )
@@ -174,7 +174,8 @@ class _Paper(FPDF):
         by = f" by release {release}" if release != self._report.release.id else ""
         self._text(
             f"Assessed as {study.body_part}, as a reader named it{by}: finding "
-            f"{WORDS[study.finding]}, probability {percent(study.probability)} ({views})."
+            f"{WORDS[study.finding]}, probability "
+            f"{self._share(study.probability, study.body_part)} ({views})."
         )
 
     def decision(self, decision: Decision) -> None:
@@ -198,11 +199,13 @@ class _Paper(FPDF):
 
     def provenance(self) -> None:
         """Which release said so, its networks where they are several, and the limits of use."""
-        release, members = self._report.release, self._report.study.members
+        release, study = self._report.release, self._report.study
         self.ln(1)
-        if members:
+        if members := study.members:
             said = ", ".join(
-                f"{m.name} {percent(m.probability)} (weight {percent(m.weight)})" for m in members
+                f"{m.name} {self._share(m.probability, study.body_part)} "
+                f"(weight {percent(m.weight)})"
+                for m in members
             )
             self._text(f"The probability is the average of several networks: {said}.")
         self._text(f"Release {release.id} of {release.created}, SHA-256 {release.sha256}")
