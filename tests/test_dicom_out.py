@@ -463,7 +463,9 @@ def numbers(item: Dataset) -> Iterator[tuple[str, float]]:
         yield from numbers(content)
 
 
-@pytest.mark.parametrize(("share", "words"), [(0.9962, ">99 %"), (0.004, "<1 %"), (0.2987, "29.9 %")])
+@pytest.mark.parametrize(
+    ("share", "words"), [(0.9962, ">99 %"), (0.004, "<1 %"), (0.2987, "29.9 %")]
+)
 def test_no_object_is_surer_than_its_probability(
     elbow: Assessment, share: float, words: str
 ) -> None:

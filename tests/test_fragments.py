@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import struct
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -50,6 +52,12 @@ def associated(inbox: Inbox, tmp_path: Path) -> Iterator[Association]:
             association.release()
     finally:
         server.shutdown()
+        # pynetdicom leaves a socket that the other side closed first to the garbage collector,
+        # which warns of it, in whatever test it comes by
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            association = None
+            gc.collect()
 
 
 def item(size: int, kind: str = DX) -> Dataset:
@@ -131,10 +139,10 @@ def test_neither_a_pdu_nor_a_command_without_end_is_gathered(
 
 
 @pytest.mark.filterwarnings("ignore")  # as `core listen` does: pydicom warns of them
-def test_a_study_uid_that_is_none_is_refused(inbox: Inbox, tmp_path: Path) -> None:
+def test_a_study_uid_that_cannot_be_kept_is_refused(inbox: Inbox, tmp_path: Path) -> None:
     """On PostgreSQL one with a NUL in it was assessed for ever."""
     with associated(inbox, tmp_path) as association:
-        for uid in ("1.2\0 3", "../etc", "1" * 65, "1.2.x"):
+        for uid in ("1.2\0 3", "1" * 65):
             made = item(10)
             made["StudyInstanceUID"]._value = uid  # else pydicom warns
             assert association.send_c_store(made).Status == 0xC000
