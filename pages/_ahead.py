@@ -16,7 +16,9 @@ import streamlit as st
 def fetch() -> None:
     """One element of each kind that the empty page lacks and a result has; none is displayed."""
     with st.container(key="ahead"):  # see _theme.css
-        st.download_button("Ahead", b"", key="ahead-download", on_click="ignore", disabled=True)
+        # Its data is made on a click, as that of every download: else the browser asks whether the
+        # file is there, which may have gone with the next run of the page.
+        st.download_button("Ahead", bytes, key="ahead-download", on_click="ignore", disabled=True)
         st.checkbox("Ahead", key="ahead-checkbox", disabled=True)
         st.slider("Ahead", key="ahead-slider", disabled=True)
         st.selectbox("Ahead", [""], key="ahead-selectbox", disabled=True)

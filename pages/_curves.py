@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -44,7 +45,7 @@ def draw(table: pd.DataFrame, key: str) -> None:
     with st.expander("As a table"):
         st.dataframe(table, hide_index=True, width="stretch", height=260)
         st.download_button(
-            "CSV", table.to_csv(index=False), "history.csv", "text/csv", on_click="ignore",
+            "CSV", partial(table.to_csv, index=False), "history.csv", "text/csv", on_click="ignore",
             key=f"history-{key}",
         )  # fmt: skip
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 
 import pandas as pd
 import streamlit as st
@@ -64,7 +65,7 @@ def table(chosen: Evaluation) -> None:
         "the same.</p>"
     )
     st.download_button(
-        "CSV", every.to_csv(index=False), "figures.csv", "text/csv", on_click="ignore"
+        "CSV", partial(every.to_csv, index=False), "figures.csv", "text/csv", on_click="ignore"
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 
 import streamlit as st
 
@@ -67,7 +68,8 @@ def _compare() -> None:
     whole = pd.concat(each, ignore_index=True)
     with st.expander("As a table"):
         st.dataframe(whole, hide_index=True, width="stretch")
-    st.download_button("CSV", whole.to_csv(index=False), "runs.csv", "text/csv", on_click="ignore")
+    data = partial(whole.to_csv, index=False)
+    st.download_button("CSV", data, "runs.csv", "text/csv", on_click="ignore")
 
 
 with _theme.frame("Training", LEAD):

@@ -71,6 +71,8 @@ def test_the_page_draws_each_kind_by_itself(run: Path) -> None:
     assert drawn["Accuracy of stage 1"] == ["body part, validation", "stranger, validation"]
     assert drawn["AUROC of each part"] == ["hand, validation"]
     assert drawn["How far answers move"] == ["moved hand"]
+    [button] = app.get("download_button")
+    assert button.proto.deferred_file_id  # made on the click, see pages/_ahead.py
 
 
 def test_a_part_without_pictures_is_refused_before_a_start(tmp_path: Path) -> None:

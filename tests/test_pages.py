@@ -122,6 +122,18 @@ def choice(app: AppTest, label: str) -> object:
     return next(box for box in app.selectbox if box.label.startswith(label))
 
 
+def test_no_download_is_made_before_it_is_asked_for(app: AppTest) -> None:
+    """What is there at once is asked for by the browser, and may have gone with the next run."""
+
+    def addresses() -> list[str]:
+        return [b.proto.url for b in app.get("download_button")]
+
+    before = addresses()
+    upload(app, ("a.png", picture()))
+    after = addresses()
+    assert before and len(after) > len(before) and not any(before + after)
+
+
 def test_three_files_one_of_them_broken(app: AppTest) -> None:
     upload(app, ("a.png", picture()), ("broken.png", b"no picture"), ("b.png", picture(1)))
     assert not app.exception
