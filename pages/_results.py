@@ -57,7 +57,9 @@ class Results:
         memory.came(sources)
         self._given = sources
         once = memory.once(sources)
-        read = {s.id for s in sorted(once, key=memory.age)[:MOST_FILES]}
+        for source in once:
+            memory.peek(source, limits)
+        read = _read_here(once, memory)
         self._sources = [s for s in once if s.id in read]
         self._rest = [s for s in once if s.id not in read]
         if drop and memory.drop != drop:
@@ -72,9 +74,8 @@ class Results:
         """The study that is looked at as soon as one view of it is scored, then all the others."""
         self._memory.forget_parts(self._cascade.release)
         if self._rest:
-            _theme.notice(TOO_MANY.format(MOST_FILES, MOST_FILES + len(self._rest)))
-        for source in (*self._sources, *self._rest):
-            self._memory.peek(source, self._limits)
+            here = len(self._sources)
+            _theme.notice(TOO_MANY.format(here, here + len(self._rest)))
         for source in self._sources:
             if self._memory.known(source, self._cascade):
                 self._score(source)
@@ -327,6 +328,23 @@ def _above(studies: int, views: int) -> None:
         f".st-key-summary {{ flex: none !important; --most: {low}px; }} "
         f".st-key-picture {{ --above: {MANY_ABOVE + strip + low}px; }} }}"
     )
+
+
+def _read_here(sources: Sequence[Source], memory: Session) -> set[str]:
+    """The ids of those that the page has room for: whole studies, those of the last drop first.
+
+    Only a study that is larger than all the room is cut: of another one a part would say what the
+    whole does not.
+    """
+    by_study: dict[str, list[Source]] = {}
+    for source in sources:
+        by_study.setdefault(memory.study_of(source), []).append(source)
+    read: set[str] = set()
+    for study in sorted(by_study.values(), key=lambda views: min(map(memory.age, views))):
+        room = MOST_FILES - len(read)
+        if len(study) <= room or len(study) > MOST_FILES:
+            read |= {s.id for s in sorted(study, key=memory.age)[:room]}
+    return read
 
 
 def _same(one: Source, other: Source) -> bool:

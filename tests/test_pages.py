@@ -287,24 +287,46 @@ def test_what_is_dropped_last_is_read_however_much_was_there(
     assert "Only 2 of 6 files are read here" in text(app) and not app.exception
 
 
+def test_a_later_drop_takes_no_view_out_of_a_study(
+    app: AppTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the whole of it said, a part must not say otherwise: it goes as a whole."""
+    from pages import _results
+
+    monkeypatch.setattr(_scoring, "ONE_DROP", 0)
+    monkeypatch.setattr(_results, "MOST_FILES", 4)
+    given: list[_sources.Source] = []
+    monkeypatch.setattr(_sources, "drop_zone", lambda limits: list(given))
+    for drop in (("s/0.png", "s/1.png", "s/2.png"), ("a.png", "b.png"), ("c.png",)):
+        for name in drop:
+            data = picture(len(given))
+            one = _sources.Source(str(len(given)), name, lambda d=data: d, size=len(data))
+            given.append(one)
+        finished(app.run())
+        page = text(app)
+        assert "not read here: the page" not in page
+    assert list(lists(app)[0]["Study"]) == ["a.png", "b.png", "c.png"]
+    assert "Only 3 of 6 files are read here" in page and not app.exception
+
+
 def test_a_study_that_the_limit_cut_is_removed_whole_and_forgotten(
     app: AppTest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from pages import _results
 
     monkeypatch.setattr(_results, "MOST_FILES", 3)
-    cut = [(f"s/{n}.png", picture(1 + n)) for n in range(3)]
+    cut = [(f"s/{n}.png", picture(1 + n)) for n in range(4)]
     upload(app, ("a.png", picture()), *cut, ("t.png", picture(7)))
     app.button("next").click().run()
     choice(app, "Assess as").select("shoulder").run()
     memory = app.session_state["scoring"]
-    assert "1 of its files was not read here" in text(app) and len(memory.chosen) == 2
+    assert "2 of its files were not read here" in text(app) and len(memory.chosen) == 2
     gone = set(memory.drops)
     (remove,) = [b for b in app.button if b.label == "Remove this study"]
     finished(remove.click().run())
     assert list(lists(app)[0]["Study"]) == ["a.png", "t.png"]
     left = {s.id for s in app.session_state["carried"]}
-    assert len(gone - left) == 3 and not memory.chosen
+    assert len(gone - left) == 4 and not memory.chosen
     assert {*memory.drops} == {*memory.brought} == {*memory.headers} == left
     assert {*memory.digests._values} == left
     assert len(memory.results._values) == len(memory.pictures._values) == 2
