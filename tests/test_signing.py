@@ -322,3 +322,21 @@ def test_what_was_decided_stands_where_another_rule_puts_views_together_now(
         Assessment((), hospital.cascade.release, refused=record.result.views), record, [0]
     )[1]
     assert (whole.study.finding, whole.study.probability) == (said, 0.123)
+
+
+def test_an_older_rule_counts_the_files_that_are_left_out_once(hospital: Hospital) -> None:
+    """As the preliminary report does: a file that cannot be read is told as one that is missing."""
+    hospital.inbox.put("1.2.3", "b.dcm", ELBOW.read_bytes()[:400], instead=True)
+    study = hospital.arrives(ELBOW.read_bytes())
+    missing, counted = "1 of 2 radiographs of the study", "1 of 2 views was not assessed."
+    before = hospital.sent()["SR UNVERIFIED"].to_json()
+    assert before.count(missing) == 1 and counted not in before
+    assert counted in hospital.store.study(study).result.notes
+    with hospital.store._database.writing() as (session, _):  # as an older version stored it
+        row = session.get(tables.Study, study)
+        row.probability, row.notes = 0.123, ["By the rule of its day.", counted]
+    hospital.store.decide(study, "Rita", AGREE, 0)
+    assert hospital.later() == 1
+    report = hospital.sent()["SR VERIFIED"].to_json()
+    assert "By the rule of its day." in report
+    assert report.count(missing) == 1 and counted not in report

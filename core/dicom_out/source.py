@@ -19,7 +19,7 @@ from pydicom.valuerep import DA, TM
 from core.errors import ImageRejected
 from core.lut import lut_data, numbers
 from core.manifest import Release
-from core.notes import notes_of, probability_of
+from core.notes import left_out, notes_of, probability_of
 from core.operating import POINTS, Performance, performance
 from core.study import SIDES, StudyResult, combine
 from core.types import BodyPart, ImageResult, Radiograph
@@ -110,7 +110,11 @@ class Assessment:
     @property
     def notes(self) -> tuple[str, ...]:
         """What a reader must know of the views, but for the files that ``unread`` counts."""
-        return (self.decided or replace(self, refused=()).study).notes
+        if self.decided is None:
+            return replace(self, refused=()).study.notes
+        counted = left_out(self.decided.views)
+        told = [note for note in self.decided.notes if note not in counted]
+        return (*told, *left_out([v.result for v in self.views]))
 
     @property
     def unread(self) -> str:
