@@ -132,6 +132,28 @@ def test_a_release_that_a_run_began_with_brings_no_list(tmp_path: Path, monkeypa
     assert learned.untold(member, rows, own) == ["drawn"]
 
 
+def test_what_is_gone_hides_no_list_of_what_is_there(tmp_path: Path, monkeypatch) -> None:
+    """Behind a mean a release or a run that was deleted, behind a member its base."""
+    monkeypatch.setenv("BONE_WEIGHTS", str(tmp_path / "none"))
+    rows = scored.rows()
+    splits = ["train", *["test"] * (len(rows) - 1)]
+    one = str(run_of(tmp_path / "one", rows.assign(split=splits)))
+    two = str(run_of(tmp_path / "two", rows.assign(split=splits[::-1])))
+    gone = str(tmp_path / "gone")
+    for number, (name, record, count) in enumerate(
+        (
+            ("average.json", {"runs": [one, "2026.11-gone", two]}, 2),
+            ("average.json", {"runs": [gone, one, two]}, 2),
+            ("member.json", {"base": gone, "init": one}, 1),
+        )
+    ):
+        folder = tmp_path / f"made{number}"
+        folder.mkdir()
+        (folder / name).write_text(json.dumps({"sources": ["drawn"], "commands": [], **record}))
+        assert learned.taught(folder, rows) == count
+        assert learned.untold(folder, rows, {"sources": ["drawn"]}) == ["drawn"]
+
+
 def test_the_card_names_the_mode_of_its_figures() -> None:
     release = scored.release()
     release.metrics.update({"device": "a CPU", "draws": 20, "mode": "fast", "figures": []})

@@ -77,12 +77,15 @@ def behind(run: Path) -> tuple[set[Path], set[str] | None]:
             # Weights from elsewhere, such as ImageNet's, are no run; a list shows that it was one.
             known = known and folder != run and not listed
             continue
-        try:
-            config = record[1]
-            if not listed and "runs" not in config:  # a mean has no pictures of its own
-                unlisted |= provenance.own_sources(folder, config)
-            unlisted |= provenance.released(folder, config)
-            left += provenance.runs_before(folder, config)
-        except (OSError, DataInvalid):
-            known = False
+        config, asked = record[1], [provenance.released]
+        if not listed and "runs" not in config:  # a mean has no pictures of its own
+            asked.append(provenance.own_sources)
+        for ask in asked:
+            try:
+                unlisted |= ask(folder, config)
+            except (OSError, DataInvalid):  # what else is behind it has its lists all the same
+                known = False
+        before, whole = provenance.runs_before(folder, config)
+        left += before
+        known = known and whole
     return lists, unlisted if known else None

@@ -101,19 +101,16 @@ def released(folder: Path, config: Mapping[str, Any]) -> set[str]:
     return found.union(*(terms.sources(initial.find(name).training_data) for name in began))
 
 
-def runs_before(folder: Path, config: Mapping[str, Any]) -> list[Path]:
-    """The folders of the runs that a run began with or learned from; raises DataInvalid where one
-    is gone, or was not kept in mind."""
-    if (folder / AVERAGE).exists() and "runs" not in config:
-        raise DataInvalid(f"The mean {folder} was made before its runs were kept in mind.")
+def runs_before(folder: Path, config: Mapping[str, Any]) -> tuple[list[Path], bool]:
+    """The folders of the runs that a run began with or learned from, as far as they are there, and
+    whether those are all: some may be gone, or were not kept in mind."""
     known = [config[k] for k in ("base", "teacher") if config.get(k)]
     found = [*map(Path, known), *(Path(n) for n in config.get("runs", ()) if Path(n).is_dir())]
     before = _before(folder, config)
     found += [before] if before is not None else []
-    for one in found:
-        if not one.exists():
-            raise DataInvalid(f"There is no {one}.")
-    return found
+    there = [one for one in found if one.exists()]
+    kept = "runs" in config or not (folder / AVERAGE).exists()
+    return there, kept and len(there) == len(found)
 
 
 def _chain(run: Path) -> Iterator[tuple[Path, str, dict[str, Any]]]:
