@@ -47,9 +47,12 @@ def points_of(release: Release, part: BodyPart) -> tuple[OperatingPoint, ...]:
     return tuple(stage.operating_points) if stage else ()
 
 
-def probability_of(value: float, release: Release, part: BodyPart | None) -> str:
-    """A part's probability in per cent, told from the thresholds that it is compared with."""
-    return told_from(points_of(release, part) if part else (), value)
+def probability_of(value: float, release: Release | None, part: BodyPart | None) -> str:
+    """A part's probability in per cent, told from the thresholds that it is compared with.
+
+    release: as of ``notes_of``; where it is None nobody knows them.
+    """
+    return told_from(points_of(release, part) if release and part else (), value)
 
 
 def told_from(points: Sequence[OperatingPoint], value: float) -> str:

@@ -17,11 +17,11 @@ from core.batch import tables
 from core.batch.kept import Batch
 from core.errors import ImageRejected
 from core.manifest import Release
-from core.notes import notes_of
+from core.notes import notes_of, probability_of
 from core.settings import Settings
 from core.types import BodyPart, Finding, ImageResult
 from pages import _access, _audit, _cascade, _downloads, _theme
-from pages._reading import badge, share
+from pages._reading import badge
 from pages._viewer import Event, Prepared, keys, viewer
 
 CHANGED = "The file has changed since it was scored, so it is not shown with that result."
@@ -177,9 +177,10 @@ def _reading(record: dict[str, Any], name: str, scored_by: Release | None) -> st
     if record["fracture"] is None:
         return f"{said}<p class='cardreason'>{escape(record['reason'] or '')}</p>{below}"
     part, fracture = record["body_part"], record["fracture"]
+    share = probability_of(fracture["probability"], scored_by, BodyPart(part["label"]))
     return (
         f"{said}<p class='value'><span>{escape(part['label'].capitalize())} "
         f"{_theme.percent(part['probability'])}</span>"
         f"<span>{badge(Finding(fracture['finding']))} "
-        f"{share(fracture['probability'], scored_by, BodyPart(part['label']))}</span></p>{below}"
+        f"{_theme.unbroken(share)}</span></p>{below}"
     )

@@ -12,7 +12,6 @@ from core.batch.tables import write_csv
 from core.manifest import Release
 from core.notes import notes_of, probability_of
 from core.types import BodyPart, ImageResult
-from core.words import percent
 from pages._theme import RESEARCH_ONLY
 
 
@@ -77,6 +76,5 @@ def _found(record: Record, release: Release | None) -> str:
     finding = fracture.finding.value.replace("_", " ")
     part = record.assessed_as or (result.body_part and result.body_part.label)
     by = " (part chosen by the reader)" if record.assessed_as else ""
-    value = fracture.probability
-    share = percent(value) if release is None else probability_of(value, release, result.part)
+    share = probability_of(fracture.probability, release, result.part)
     return f"{part}{by}: {finding}, probability {share}"

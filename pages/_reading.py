@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from core.manifest import Release, Stage
-from core.notes import points_of
 from core.operating import (
     CENTRE,
     WIDENED,
@@ -20,7 +19,6 @@ from core.quality import deciding
 from core.study import SIDES, StudyResult, named
 from core.types import (
     WHOLE,
-    BodyPart,
     BodyPartPrediction,
     Crop,
     DicomHeader,
@@ -62,13 +60,6 @@ def badge(finding: Finding | None) -> str:
     """A finding as word, shape and colour; None is "not assessed"."""
     word = WORDS[finding] if finding else "Not assessed"
     return f'<span class="finding {finding.value if finding else "none"}"><i></i>{word}</span>'
-
-
-def share(value: float, release: Release | None, part: BodyPart | None) -> str:
-    """A part's probability, told from the thresholds that it is compared with. release: None where
-    it is gone, and nobody knows them."""
-    points = points_of(release, part) if release and part else ()
-    return percent(value, [p.threshold for p in points])
 
 
 def study(result: StudyResult, release: Release, awaited: int = 0) -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from html import escape
 
+from core.notes import probability_of
 from core.store import Decision, StudyRecord
 from core.store.records import Reassessment
 from core.study import named
-from pages import _reading, _review_report
+from pages import _reading, _review_report, _theme
 from pages._review_list import VERDICTS
 
 
@@ -33,7 +34,8 @@ def _reading_of(said: StudyRecord | Reassessment, title: str) -> str:
     part = named(result).capitalize() or "Not assessed"
     if result.probability is not None:
         release = _review_report.installed(said)
-        number = _reading.share(result.probability, release, result.body_part)
+        share = probability_of(result.probability, release, result.body_part)
+        number = _theme.unbroken(share)
     meant = escape(said.label_means) or "not recorded"
     views = len(result.counted)
     mean = f"The mean of {views} views." if views > 1 else ""

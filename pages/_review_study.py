@@ -9,6 +9,7 @@ import streamlit as st
 
 from core import film, imaging
 from core.errors import StudyNotFound
+from core.notes import probability_of
 from core.settings import Settings
 from core.store import Decision, Mark, Query, Reassessment, Store, Verdict, has_decided
 from core.study import SIDES
@@ -188,7 +189,8 @@ class StudyPage:
             if view.fracture is None:
                 return name
             release = _review_report.installed(view)
-            return f"{name} {_reading.share(view.fracture.probability, release, part)}"
+            share = probability_of(view.fracture.probability, release, part)
+            return f"{name} {_theme.unbroken(share)}"
 
         key = f"read-as-{self._id}-{len(results)}"
         part = st.segmented_control(

@@ -141,7 +141,12 @@ def notice(sentence: str) -> None:
 
 def percent(value: float, beside: Collection[float] = ()) -> str:
     """``core.words.percent`` as markup that is not broken."""
-    return escape(words.percent(value, beside)).replace(" ", "&nbsp;")
+    return unbroken(words.percent(value, beside))
+
+
+def unbroken(figure: str) -> str:
+    """A figure as markup of one line."""
+    return escape(figure).replace(" ", "&nbsp;")
 
 
 def _footer() -> None:

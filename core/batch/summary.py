@@ -125,7 +125,7 @@ def _figure(probability: float, record: Record, release: Release, thumbnail: str
     )
     result, by = result_of(record), release.with_digest(record["release_sha256"])
     told = "".join(f"<br>{escape(said)}" for said in notes_of(result, by))
-    share = escape(probability_of(probability, by or release, result.part))
+    share = escape(probability_of(probability, by, result.part))
     return (
         f"<figure><div>{picture}</div><figcaption><b>Suspected, {share}</b>, "
         f"{escape(record['body_part']['label'])}<br>{escape(record['file'])}{told}</figcaption>"
