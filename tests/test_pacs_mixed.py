@@ -30,7 +30,7 @@ from core.commands import listen
 from core.dicom_out import encoding, reply
 from core.dicom_out.fhir import diagnostic_report
 from core.errors import ImageRejected, StoreUnavailable
-from core.pacs import scoring, sender, service
+from core.pacs import listener, scoring, sender, service
 from core.pacs.folder import WatchedFolder
 from core.pacs.inbox import Inbox
 from core.pacs.listener import Door, serve
@@ -109,6 +109,40 @@ def test_two_patients_of_one_study_uid_are_never_put_together(parts, caplog) -> 
         assert seen.ReferencedSOPInstanceUID == f"1.2.826.0.1.{instance}"
         [document] = [o for o in own if o.Modality == "DOC"]
         assert len(document.SourceInstanceSequence) == 1
+
+
+def received(parts: SimpleNamespace, uid: str, *instances: str) -> None:
+    """These objects come from the network under this Study Instance UID, and are gone through."""
+    for instance in instances:
+        data, number = f"no picture {instance}".encode(), f"1.2.826.0.1.{instance}"
+        event = SimpleNamespace(
+            encoded_dataset=lambda data=data: data,
+            dataset=SimpleNamespace(
+                StudyInstanceUID=uid, SOPInstanceUID=number, get=lambda _: "Vendor"
+            ),
+            request=SimpleNamespace(AffectedSOPInstanceUID=number),
+        )
+        assert listener._write(event, len(data), parts.inbox) == listener.SUCCESS
+    for study in parts.inbox.due(0):
+        parts.scorer.score(study)
+        parts.inbox.done(study)
+
+
+@pytest.mark.parametrize("uid", ["VENDOR-7_a", "2024", "1.2/3.4"])
+def test_a_late_view_of_an_odd_study_uid_takes_the_place_of_the_first(parts, uid: str) -> None:
+    received(parts, uid, "1")
+    [first] = [e.id for e in parts.store.worklist()]
+    received(parts, uid, "2")
+    newer = {e.id: e.newer for e in parts.store.worklist()}
+    assert len(newer) == 2 and newer[newer[first]] == ""
+    assert parts.store.study(first).newer == newer[first]
+
+
+def test_two_odd_study_uids_that_look_like_files_of_one_folder_are_two_studies(parts) -> None:
+    received(parts, "2024/0017", "1")
+    received(parts, "2024/0018", "1", "2")
+    records = parts.store.studies()
+    assert len({r.key for r in records}) == 2 and not any(r.newer for r in records)
 
 
 def refused(kind: str) -> bytes:

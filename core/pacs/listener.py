@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import shutil
 import ssl
 from collections.abc import Sequence
@@ -27,10 +26,11 @@ from pynetdicom import AE, AllStoragePresentationContexts, evt
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 from pynetdicom.transport import ThreadedAssociationServer
 
-from core.dicom_out.source import PROGRAM
+from core.dicom_out.source import PROGRAM, derived_uid
 from core.errors import where
 from core.pacs.fragments import Fragments
 from core.pacs.inbox import Inbox
+from core.study import study_uid_of
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +54,6 @@ _DROPPED = tuple(
 """Everything else that can be stored: our own replies, key objects, dose reports, CT. A router
 sends them with their study, and stops there, before the next radiograph, where nobody takes them.
 """
-_UID = re.compile(r"[0-9.]{1,64}")
 # PS3.4 table B.2-1 and PS3.7 annex C
 SUCCESS, OUT_OF_RESOURCES, DOES_NOT_MATCH, CANNOT_UNDERSTAND = 0x0000, 0xA700, 0xA900, 0xC000
 
@@ -154,9 +153,20 @@ def _write(event: evt.Event, max_bytes: int, inbox: Inbox) -> int:
         # PostgreSQL, for one, keeps no text with a NUL in it.
         log.warning("An object was refused: its Study Instance UID cannot be kept.")
         return CANNOT_UNDERSTAND
-    if not _UID.fullmatch(study):
+    key = _key(study)
+    if key != study:
         log.warning("The Study Instance UID of an object is none by the standard; it is taken.")
     if header.get("Manufacturer") != PROGRAM:  # else our own reply, routed back to us
         # An object that comes again, corrected or compressed, is not a second view.
-        inbox.put(study, f"{instance}.dcm", data, instead=True)
+        inbox.put(key, f"{instance}.dcm", data, instead=True)
     return SUCCESS
+
+
+def _key(study: str) -> str:
+    """What the inbox keeps a study by: its Study Instance UID, or a UID in the place of an odd one.
+
+    Else it would pass for the name of a file, which may be that of many studies: nothing that comes
+    later would take its place. What is sent back has the study's own.
+    """
+    uid = study.strip()
+    return uid if study_uid_of(uid) else derived_uid(uid)
