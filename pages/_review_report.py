@@ -19,6 +19,7 @@ from core.transforms import Preprocessing
 from core.types import ImageResult, Radiograph
 from pages import _operating, _worklist
 
+Told = StudyRecord | Reassessment | ImageResult
 AGREES = {Verdict.AGREE: True, Verdict.DISAGREE: False, Verdict.SECOND_LOOK: None}
 
 
@@ -53,10 +54,26 @@ def buttons(store: Store, asked: Asked) -> None:
     st.checkbox("With the names of study and files", key=f"names-{study}")
 
 
-def installed(of: StudyRecord | Reassessment | ImageResult) -> Release | None:
+def installed(of: Told) -> Release | None:
     """The release that said so; None where it is gone."""
     weights = Settings.from_environment().weights
     return registry.used(weights, of.release, of.release_sha256)
+
+
+class Releases:
+    """``installed`` for who draws one page: a release is looked up once, and not for each figure.
+
+    Not longer than a page: a release may come or go before the next.
+    """
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[str, str], Release | None] = {}
+
+    def __call__(self, of: Told) -> Release | None:
+        which = of.release, of.release_sha256
+        if which not in self._found:
+            self._found[which] = installed(of)
+        return self._found[which]
 
 
 def _remembered(record: StudyRecord) -> Release:

@@ -8,33 +8,33 @@ from core.notes import probability_of
 from core.store import Decision, StudyRecord
 from core.store.records import Reassessment
 from core.study import named
-from pages import _reading, _review_report, _theme
+from pages import _reading, _theme
 from pages._review_list import VERDICTS
+from pages._review_report import Releases
 
 
-def reading_of(record: StudyRecord, asked: tuple[Reassessment, ...]) -> str:
+def reading_of(record: StudyRecord, asked: tuple[Reassessment, ...], release_of: Releases) -> str:
     """What the release said in one glance, and beside it what other parts' models say."""
-    first = _reading_of(record, "Body part")
+    first = _reading_of(record, "Body part", release_of)
     notes = "".join(f"<p class='caution'>{escape(str(n))}</p>" for n in record.result.notes)
-    return first + "".join(_asked(a, record) for a in asked) + notes
+    return first + "".join(_asked(a, record, release_of) for a in asked) + notes
 
 
-def _asked(asked: Reassessment, record: StudyRecord) -> str:
+def _asked(asked: Reassessment, record: StudyRecord, release_of: Releases) -> str:
     by = ""
     if asked.release != record.release:
         by = f", release {escape(asked.release)}"
     elif asked.release_sha256 != record.release_sha256:
         by = ", in another mode or with other parts of the release"
     title = f"Body part named by {escape(asked.asked_by)}{by}"
-    return f"<div class='asked'>{_reading_of(asked, title)}</div>"
+    return f"<div class='asked'>{_reading_of(asked, title, release_of)}</div>"
 
 
-def _reading_of(said: StudyRecord | Reassessment, title: str) -> str:
+def _reading_of(said: StudyRecord | Reassessment, title: str, release_of: Releases) -> str:
     result, number = said.result, ""
     part = named(result).capitalize() or "Not assessed"
     if result.probability is not None:
-        release = _review_report.installed(said)
-        share = probability_of(result.probability, release, result.body_part)
+        share = probability_of(result.probability, release_of(said), result.body_part)
         number = _theme.unbroken(share)
     meant = escape(said.label_means) or "not recorded"
     views = len(result.counted)

@@ -45,6 +45,7 @@ class StudyPage:
         self._store = store
         self._id = study
         self._left = False
+        self._release_of = _review_report.Releases()
 
     def draw(self) -> None:
         """The pager, then picture and panel; a study that is gone leads back to the list."""
@@ -132,7 +133,7 @@ class StudyPage:
         prepared = self._prepared(views[position])
         mark = self._own.mark_on(position)
         view = self._read_as(position)
-        release = _review_report.installed(view)
+        release = self._release_of(view)
         with st.container(key="picture"):
             viewer(
                 prepared,
@@ -188,7 +189,7 @@ class StudyPage:
             name = part.words.capitalize() if part else "Not assessed"
             if view.fracture is None:
                 return name
-            release = _review_report.installed(view)
+            release = self._release_of(view)
             share = probability_of(view.fracture.probability, release, part)
             return f"{name} {_theme.unbroken(share)}"
 
@@ -258,7 +259,7 @@ class StudyPage:
                 args=(record.newer,),
             )
         self._ask()
-        html(_review_said.reading_of(self._record, self._asked()))
+        html(_review_said.reading_of(self._record, self._asked(), self._release_of))
         if st.session_state.get(NOTICE):
             _theme.notice(st.session_state.pop(NOTICE))
         if not record.purged:
@@ -266,7 +267,7 @@ class StudyPage:
         self._others()
         if record.result.body_part is not None:
             with st.expander("Operating point"):
-                _operating.draw(record.result, _review_report.installed(record))
+                _operating.draw(record.result, self._release_of(record))
         views = [v if s else None for v, s in zip(record.result.views, record.stored)]
         _review_report.buttons(
             self._store,

@@ -23,6 +23,7 @@ from core.types import (
     Mode,
 )
 from pages import _review_asked, _review_said, _study
+from pages._review_report import Releases
 from tests import worklist
 from tests.ensembles import with_members
 from tests.test_pages import APP, choice, picture, text, upload
@@ -92,8 +93,10 @@ def test_a_part_named_on_review_is_asked_in_the_mode_of_the_study(
             record = store.study(study)
             [asked] = record.reassessments
             assert asked.release_sha256 == record.release_sha256 == release.sha256
-            assert "another mode" not in _review_said.reading_of(record, (asked,))
+            said = _review_said.reading_of(record, (asked,), Releases())
+            assert "another mode" not in said
         other = replace(asked, release_sha256="0" * 64)
-        assert "in another mode or with other parts" in _review_said.reading_of(record, (other,))
+        said = _review_said.reading_of(record, (other,), Releases())
+        assert "in another mode or with other parts" in said
     finally:
         store.close()

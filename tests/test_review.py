@@ -20,10 +20,11 @@ from sqlalchemy import select
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 from streamlit.testing.v1 import AppTest
 
-from core import imaging
+from core import imaging, registry
 from core.access import Role
 from core.cascade import Cascade
 from core.errors import StoreUnavailable
+from core.manifest import Release
 from core.pipeline import diagnose
 from core.registry import Registry
 from core.settings import ROOT, Settings
@@ -176,6 +177,25 @@ def test_a_part_named_by_a_reader_is_asked_and_both_answers_stay(
     press(app, "verdict-agree")
     assert "Body part named by" not in text(app)
     assert store.study(three[0]).reassessments == (asked,)
+
+
+def test_a_page_looks_its_release_up_once(
+    store: Store, three: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = page("bob", three[0])
+    press(app, "verdict-disagree")
+    app.selectbox[0].select(BodyPart.ELBOW).run()  # now two answers stand on it
+    looked_up: list[str] = []
+    used = registry.used
+
+    def counted(folder: Path, name: str, sha256: str) -> Release | None:
+        looked_up.append(sha256)
+        return used(folder, name, sha256)
+
+    monkeypatch.setattr("core.registry.used", counted)
+    app.run()
+    assert not app.exception and len(app.button_group(f"read-as-{three[0]}-2").options) == 2
+    assert looked_up == [store.study(three[0]).release_sha256]
 
 
 def test_a_probability_is_told_from_its_threshold(store: Store, weights: Path) -> None:
