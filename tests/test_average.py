@@ -132,3 +132,6 @@ def test_a_run_is_neither_alone_nor_overwritten(
     assert main(["average", str(one), str(other), "--out", str(one)]) == 1
     assert "holds a run" in capsys.readouterr().err
     assert (one / "networks.pt").read_bytes() == before
+    assert average(tmp_path, one, other) == 0
+    command = ["average", str(one), str(tmp_path / "mean"), "--out", str(tmp_path / "mean")]
+    assert main(command) == 1 and "holds a run" in capsys.readouterr().err

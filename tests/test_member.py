@@ -135,6 +135,16 @@ def test_a_run_of_one_part_does_not_say_which_pictures_of_all_are_copies(manifes
     assert listed.kept.value_counts().to_dict() == {"yes": len(whole) - 1, "no": 1}
 
 
+@pytest.mark.parametrize("record", ["config.toml", "average.json", "member.json"])
+def test_a_run_keeps_its_own_beginnings(record, tmp_path, capsys):
+    """A member in its folder would say what that was made from in the place of the run's own."""
+    (tmp_path / record).write_text("{}")
+    where = ["--base", str(tmp_path), "--data", "manifest:gone.csv", "--out", str(tmp_path)]
+    assert main(["member", *where]) == 1
+    assert "holds a run; give another --out" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == [record]
+
+
 def test_what_cannot_be_fitted_is_said(weights, manifest, tmp_path):
     rows = pd.read_csv(manifest)
     rows = rows[~((rows.part == "hand") & (rows.split == "val") & (rows.positive == 1))]

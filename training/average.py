@@ -35,8 +35,7 @@ def build(runs: Sequence[str], out: Path) -> Path:
     folders = [run for run in runs if not _names_release(run)]
     if len(set(runs)) < 2 or not folders:
         raise DataInvalid("A mean takes at least two runs, or a run and the release it began with.")
-    if (out / "config.toml").exists() or (out / "config.json").exists():
-        raise DataInvalid(f"{out} holds a run; give another --out.")
+    provenance.refuse_run(out, provenance.AVERAGE, runs)
     found = mean(runs)
     out.mkdir(parents=True, exist_ok=True)
     made = [c for run in folders for c in provenance.commands(Path(run))]

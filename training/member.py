@@ -113,8 +113,10 @@ def build(settings: Settings, program: core.settings.Settings) -> Path:
     """Write ``out/candidate``: the release with one more member, and return that folder.
 
     A member of the same name takes the place of the one before. program: whose engine runs the
-    networks. Raises DataInvalid where a part has too few pictures of either label.
+    networks. Raises DataInvalid where a part has too few pictures of either label, and where
+    ``out`` is the folder of a run.
     """
+    provenance.refuse_run(Path(settings.out), provenance.MEMBER, (settings.base, settings.init))
     registry, base = _base(settings)
     run = Path(settings.init) if settings.init and Path(settings.init).is_dir() else None
     trained = networks.trained(run, settings.arch, base.preprocessing) if run else None

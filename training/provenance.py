@@ -6,7 +6,7 @@ import dataclasses
 import json
 import logging
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +74,14 @@ def record(folder: Path) -> tuple[str, dict[str, Any]] | None:
             text = (folder / name).read_text(encoding="utf-8")
             return kind, tomllib.loads(text) if name.endswith(".toml") else json.loads(text)
     return None
+
+
+def refuse_run(out: Path, made: str, began: Sequence[str]) -> None:
+    """Raise DataInvalid where the folder holds a run of another command, or one of those that are
+    begun with: what that was made from would be hidden. made: AVERAGE or MEMBER."""
+    others = any((out / name).exists() for name in _RECORDS if name != made)
+    if others or out.resolve() in [Path(name).resolve() for name in began if name]:
+        raise DataInvalid(f"{out} holds a run; give another --out.")
 
 
 def own_sources(folder: Path, config: Mapping[str, Any]) -> set[str]:
