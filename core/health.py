@@ -69,7 +69,7 @@ def _store(settings: Settings) -> str:
     if not Store.is_made(settings):
         _place(settings.home.absolute())
         return "none yet; it is made when the program first starts"
-    store = Store.open(settings)
+    store = Store.open(settings, purge=False)  # it looks each minute, and changes nothing
     with contextlib.suppress(StudyNotFound):  # it was asked, and has answered
         store.study("health")
     store.close()

@@ -35,6 +35,18 @@ def test_well(weights: Path, home: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "GB free" in said["disk"]["detail"]
 
 
+def test_a_look_removes_nothing(
+    weights: Path, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each minute it would go through all pictures of the worklist."""
+    monkeypatch.setenv("BONE_RETENTION_DAYS", "30")
+    Store.open(Settings(home=home)).close()
+    purged: list[Store] = []
+    monkeypatch.setattr(Store, "purge", purged.append)
+    assert told(weights, capsys)[0] == 0 and main(["audit", "--verify"]) == 0
+    assert not purged
+
+
 def test_a_home_that_is_not_used_is_named_and_stays_empty(
     weights: Path, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

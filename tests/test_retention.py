@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,6 +18,7 @@ from core.registry import Registry
 from core.settings import Settings
 from core.store import Opinion, Query, Status, Store, Verdict, audit, rows
 from core.store import tables as t
+from core.store.database import Database
 from core.store.pictures import Pictures
 from core.study import combine, key_of
 from core.types import BodyPart, Finding, ImageResult
@@ -260,3 +262,67 @@ def test_pictures_that_no_study_names_go_once_they_are_past_their_time(
     assert store.purge() == 0
     assert set(kept_in(settings)) == {*named, left[1]}
     assert "that no study names: 1." in caplog.text and left[0].name not in caplog.text
+
+
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Where all pictures are walked, and where others have to wait with what they write."""
+    found: list[str] = []
+    glob, writing = Path.glob, Database.writing
+
+    def walks(self: Path, pattern: str) -> Iterator[Path]:
+        found.extend(["walk"] * (pattern == "*/*"))
+        return glob(self, pattern)
+
+    @contextmanager
+    def locks(self: Database) -> Iterator[object]:
+        with writing(self) as held:
+            found.append("lock")
+            yield held
+
+    monkeypatch.setattr(Path, "glob", walks)
+    monkeypatch.setattr(Database, "writing", locks)
+    return found
+
+
+def test_all_pictures_are_walked_once_and_nobody_waits_for_it(
+    store: Store, release: Release, steps: list[str]
+) -> None:
+    study = worklist.put(store, release, "doe", 0.9)
+    pictures = [str(v.sha256) for v in store.study(study).result.views]
+    steps.clear()
+    assert store.purge(datetime.now(UTC) + LATER) == 1
+    assert steps == ["walk", "lock"]
+    assert not any(store.pictures.path(p).exists() for p in pictures)
+
+
+def test_a_left_picture_that_cannot_be_removed_is_tried_once_by_a_process(
+    store: Store, settings: Settings, caplog: pytest.LogCaptureFixture, steps: list[str]
+) -> None:
+    path = store.pictures.path(store.pictures.put(b"left"))
+    path.unlink()
+    path.mkdir()  # nobody can unlink that, root neither
+    past = (datetime.now(UTC) - LATER).timestamp()
+    os.utime(path, (past, past))
+    for _ in range(3):
+        Store.open(settings).close()
+    assert steps.count("lock") == 1 and caplog.text.count("A picture stays") == 1
+    assert "no study names" not in caplog.text
+    path.rmdir()
+    path.write_bytes(b"left")
+    os.utime(path, (past, past))
+    other = store.pictures.path(store.pictures.put(b"another"))
+    os.utime(other, (past, past))
+    assert store.purge() == 0 and kept_in(settings) == []  # with the next one it is tried again
+
+
+def test_a_picture_that_was_put_again_stays_beside_its_old_half(
+    store: Store, settings: Settings
+) -> None:
+    """As another database with the same home does it, whose studies this one does not know."""
+    path = store.pictures.path(store.pictures.put(b"again"))
+    half = path.with_name(f".{path.name}.ab12cd34")
+    half.write_bytes(b"ag")
+    past = (datetime.now(UTC) - LATER).timestamp()
+    os.utime(half, (past, past))
+    assert store.purge() == 0 and kept_in(settings) == [path]

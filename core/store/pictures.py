@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import os
 import re
 from collections.abc import Callable, Collection, Iterator
@@ -15,7 +16,9 @@ from core.files import write_atomically
 
 log = logging.getLogger(__name__)
 _NAME = re.compile(r"[0-9a-f]{64}")
-_OWN = re.compile(r"\.?(?P<sha256>[0-9a-f]{64})(\..{8})?")  # a picture, or one half written
+_OWN = re.compile(r"(?P<half>\.)?(?P<sha256>[0-9a-f]{64})(?(half)\..{8})")  # or one half written
+_stays: set[Path] = set()
+"""Pictures that this process could not remove, so that it does not begin anew at each look."""
 
 
 class Pictures:
@@ -33,7 +36,7 @@ class Pictures:
     def put(self, data: bytes) -> str:
         """Keep the bytes, readable by this user alone; their digest. Raises StoreUnavailable.
 
-        What is there already is as new as what is written: ``old`` leaves it alone.
+        What is there already is as new as what is written, by ``there``.
         """
         sha256 = hashlib.sha256(data).hexdigest()
         path = self.path(sha256)
@@ -52,7 +55,7 @@ class Pictures:
         """``put`` within a transaction: where what is done in here fails, what is new goes again.
 
         Leave it before the transaction ends. Whether a commit that failed was done after all, as
-        where a connection was lost, nobody knows: then the pictures stay for ``old``.
+        where a connection was lost, nobody knows: then the pictures stay until they are old.
         """
         new: list[Path] = []
 
@@ -70,16 +73,21 @@ class Pictures:
                     path.unlink(missing_ok=True)
             raise
 
-    def old(self, before: float) -> set[str]:
-        """Digests of the pictures that were put before then (seconds since 1970), and of those that
-        a crash left half written."""
-        found = set()
+    def there(self) -> dict[str, float]:
+        """By the digest of each picture, also of those that a crash left half written, when the
+        oldest file of it was put (seconds since 1970). It walks all of them."""
+        found: dict[str, float] = {}
         for path in self._folder.glob("*/*"):
             own = _OWN.fullmatch(path.name)
-            with suppress(OSError):  # removed meanwhile
-                if own and path.is_file() and path.stat().st_mtime < before:
-                    found.add(own["sha256"])
+            if own and path.parent.name == own["sha256"][:2]:
+                with suppress(OSError):  # removed meanwhile
+                    put = path.stat().st_mtime
+                    found[own["sha256"]] = min(put, found.get(own["sha256"], put))
         return found
+
+    def stay(self, digests: Collection[str]) -> bool:
+        """Whether all of these could not be removed when this process tried it last."""
+        return all(self.path(sha256) in _stays for sha256 in digests)
 
     def get(self, sha256: str) -> bytes:
         """The bytes of that digest, checked; raises PictureLost, and StoreUnavailable where it may
@@ -94,20 +102,24 @@ class Pictures:
             raise PictureLost("The picture of this study is damaged.")
         return data
 
-    def remove(self, digests: Collection[str]) -> int:
+    def remove(self, digests: Collection[str], before: float = math.inf) -> int:
         """Remove these pictures, and what a crash left half written of them; how many there were.
 
-        All else stays, whoever put it there. What cannot be removed stays for now, with a line in
-        the log.
+        before: of their files those alone that were put before then (seconds since 1970). All else
+        stays, whoever put it there. What cannot be removed stays for now, with a line in the log.
         """
         removed = 0
-        for path in self._folder.glob("*/*"):
-            own = _OWN.fullmatch(path.name)
-            if not own or own["sha256"] not in digests:
-                continue
-            try:
-                path.unlink(missing_ok=True)
-                removed += bool(_NAME.fullmatch(path.name))
-            except OSError as error:
-                log.error("A picture stays, %s: %s", type(error).__name__, path.name)
+        for sha256 in digests:
+            picture = self.path(sha256)
+            _stays.discard(picture)
+            for path in (picture, *picture.parent.glob(f".{sha256}.????????")):
+                try:
+                    if path.stat().st_mtime < before:
+                        path.unlink()
+                        removed += path == picture
+                except FileNotFoundError:
+                    continue
+                except OSError as error:
+                    _stays.add(picture)
+                    log.error("A picture stays, %s: %s", type(error).__name__, path.name)
         return removed

@@ -62,16 +62,18 @@ class Store:
         return bool(settings.database_url) or (settings.home / FILE).is_file()
 
     @classmethod
-    def open(cls, settings: Settings) -> Store:
+    def open(cls, settings: Settings, purge: bool = True) -> Store:
         """Connect, migrate, and remove what is older than the retention.
 
-        Where that cannot be removed, the log says so and the store is there all the same.
+        purge: False removes nothing, for a look that must cost little and change nothing. Where
+        what is older cannot be removed, the log says so and the store is there all the same.
         Raises StoreUnavailable, or SettingsInvalid for a DATABASE_URL without meaning.
         """
         database = Database.open(settings.database_url, settings.home)
         store = cls(database, settings.home, settings.retention_days)
         try:
-            store.purge()
+            if purge:
+                store.purge()
         except (OSError, StoreUnavailable) as error:
             log.error("What is past its time could not be removed: %s", type(error).__name__)
         return store
@@ -233,8 +235,12 @@ class Store:
     def _purged(self, now: datetime, days: int) -> int:
         limit = now - timedelta(days=days)
         old = select(t.Study).where(t.Study.added < limit, t.Study.purged.is_(None))
+        there = self.pictures.there()  # a walk of all of them: nobody has to wait for it
+        left = {sha256 for sha256, put in there.items() if put < limit.timestamp()}
         with self._database.reading() as session:
-            if session.scalars(old.limit(1)).first() is None and not self._left(session, limit):
+            if left:
+                left -= _kept(session)
+            if session.scalars(old.limit(1)).first() is None and self.pictures.stay(left):
                 return 0
             if audit.is_ahead(session, now + CLOCKS):
                 log.error(
@@ -243,29 +249,24 @@ class Store:
                 )
                 return 0
         with self._database.writing() as (session, head):
-            left, studies = self._left(session, limit), session.scalars(old).all()
+            studies, entry = session.scalars(old).all(), None
             query.forget(session, studies, now)
             session.flush()
-            gone, entry = _pictures_gone(session), None
+            gone = _pictures_gone(session) & there.keys()
+            left -= gone | _kept(session)  # one of them may be a study's meanwhile
             if studies:
                 facts: dict[str, Fact] = {"studies": len(studies), "days": days}
                 entry = audit.append(session, head, "studies.purged", PROGRAM, facts)
             # Before the commit: afterwards, another process may just be adding the same picture.
-            self.pictures.remove(gone | left)
-        if left:
-            log.warning("Pictures past their time that no study names: %d.", len(left))
+            self.pictures.remove(gone)
+            # Among these may be one that another database with the same BONE_HOME names, once it
+            # is past the time that holds here.
+            lost = self.pictures.remove(left, limit.timestamp())
+        if lost:
+            log.warning("Pictures past their time that no study names: %d.", lost)
         if entry is not None:
             self._remember(entry)
         return len(studies)
-
-    def _left(self, session: Session, limit: datetime) -> set[str]:
-        """Digests of the pictures put before then that no study names, or half written.
-
-        One that another database with the same BONE_HOME names may be among them once it is past
-        the time that holds here.
-        """
-        old = self.pictures.old(limit.timestamp())
-        return old - _kept(session) if old else old
 
     def _remember(self, entry: t.AuditEntry) -> None:
         """Drop the anchor at a committed line. The action has happened: nothing is raised."""
