@@ -122,7 +122,7 @@ def build(settings: Settings, program: core.settings.Settings) -> Path:
     trained = networks.trained(run, settings.arch, base.preprocessing) if run else None
     entry, tensors = _begun(settings, registry, base, trained)
     name = settings.name or TITLES[settings.arch]
-    settled = _settled(settings)
+    data, settled = _settled(settings)
     rows = _labelled(settled, entry)
     behind = provenance.sources(run) if run else set()
     entry["training_data"] = base.training_data | {
@@ -134,7 +134,6 @@ def build(settings: Settings, program: core.settings.Settings) -> Path:
         ],
     }
     entry["licence"] = terms.licence(entry["training_data"])
-    _record(settings, base, entry["training_data"])
     with candidate.building(Path(settings.out)) as folder:
         release.write(folder, entry, tensors)
         loaded = Cascade.load(folder, device=program.device)
@@ -153,6 +152,9 @@ def build(settings: Settings, program: core.settings.Settings) -> Path:
             path, head = _stage1(entry, base, cascade, name, trained, settled)
             tensors[path] = head
         release.write(folder, entry, tensors)
+        # Last, as the list and the record of a candidate that stays belong to that.
+        write_list(data, settled, Path(settings.out) / ROWS)  # for ``release``, see ``learned``
+        _record(settings, base, entry["training_data"])
     return Path(settings.out) / "candidate"
 
 
@@ -239,14 +241,12 @@ def _labelled(rows: pd.DataFrame, entry: dict[str, Any]) -> pd.DataFrame:
     return known.reset_index(drop=True)
 
 
-def _settled(settings: Settings) -> pd.DataFrame:
-    """Rows without copies: those that the base or the new network was fitted on, where one is a
-    run of all parts, as which pictures are copies of each other is found there already."""
+def _settled(settings: Settings) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """All rows, and those without copies: those that the base or the new network was fitted on,
+    where one is a run of all parts, as which pictures are copies is found there already."""
     data = read_all(settings.data)
     runs = map(Path, filter(None, (settings.base, settings.init)))
-    kept = settle_as(data, runs, settings.duplicates)
-    write_list(data, kept, Path(settings.out) / ROWS)  # what ``release`` holds its figures against
-    return kept
+    return data, settle_as(data, runs, settings.duplicates)
 
 
 def _parts(entry: dict[str, Any]) -> list[str]:
