@@ -8,7 +8,7 @@ from functools import partial
 import pandas as pd
 import streamlit as st
 
-from core.manifest import Stage
+from core.manifest import Release
 from core.operating import WIDENED
 from core.types import BodyPart
 from pages import _plot, _theme
@@ -69,30 +69,25 @@ def table(chosen: Evaluation) -> None:
     )
 
 
-def _stages(chosen: Evaluation) -> dict[str, Stage]:
-    """The fracture branches whose operating points are known."""
-    if chosen.release is None:
-        return {}
-    return {p: chosen.release.stages[p] for p in chosen.release.parts}
-
-
-def _part(chosen: Evaluation, key: str) -> tuple[pd.DataFrame, Stage, str] | None:
-    """The labelled real rows of the part that the reader chooses, and its branch."""
+def _part(chosen: Evaluation, key: str) -> tuple[pd.DataFrame, Release, BodyPart] | None:
+    """The labelled real rows of the part that the reader chooses, and whose operating points belong
+    to them."""
     from training import plots
 
-    scores, stages = chosen.scores(), _stages(chosen)
-    if scores is None or not stages:
+    scores, release = chosen.scores(), chosen.release
+    if scores is None or release is None or not release.parts:
         _theme.notice(NO_ROWS)
         return None
     part = st.segmented_control(
-        "Part", list(stages), default=next(iter(stages)), required=True, key=f"{key}-part",
+        "Part", list(release.parts), default=release.parts[0], required=True, key=f"{key}-part",
         format_func=str.capitalize,
     )  # fmt: skip
-    rows = plots.real(scores, BodyPart(part))
+    part = BodyPart(part)
+    rows = plots.real(scores, part)
     if rows.empty:
         _theme.html("<p class='soft'>No real radiograph of this part has a label here.</p>")
         return None
-    return rows, stages[part], part
+    return rows, release, part
 
 
 def curves(chosen: Evaluation) -> None:
@@ -101,8 +96,8 @@ def curves(chosen: Evaluation) -> None:
 
     if (found := _part(chosen, "curves")) is None:
         return
-    rows, stage, part = found
-    drawn = list(plots.of_part(rows, stage).items())
+    rows, release, part = found
+    drawn = list(plots.of_part(rows, release, part).items())
     for pair in (drawn[:2], drawn[2:]):
         for place, (title, figure) in zip(st.columns(2), pair):
             with place:
@@ -117,16 +112,17 @@ def threshold_explorer(chosen: Evaluation) -> None:
     """Move the threshold, set the prevalence, and read what would follow."""
     if (found := _part(chosen, "threshold")) is None:
         return
-    rows, stage, part = found
+    rows, release, part = found
     with st.container(key="explorer"):
-        st.fragment(_explore)(rows, stage, f"{part}-{chosen.name}")
+        st.fragment(_explore)(rows, release, part, f"{part}-{chosen.name}")
 
 
-def _explore(rows: pd.DataFrame, stage: Stage, key: str) -> None:
+def _explore(rows: pd.DataFrame, release: Release, part: BodyPart, key: str) -> None:
     """key: of part and evaluation, each of which begins at its own threshold and share."""
-    from training.by_study import by_study
+    from training.by_study import by_study, points_of
     from training.threshold import outcome
 
+    stage = release.stages[part]
     balanced = stage.point("balanced")
     share = float(rows.positive.mean())
     left, middle, right = st.columns([3, 3, 2], vertical_alignment="bottom")
@@ -147,7 +143,7 @@ def _explore(rows: pd.DataFrame, stage: Stage, key: str) -> None:
     if level == "study":
         if "side" not in rows:
             sides = " These rows do not tell the side of the body: both count in one mean."
-        rows = by_study(rows)
+        rows = by_study(rows, points_of(release))
     noun = "studies" if level == "study" else "images"
     positive = float(rows.positive.mean())
     o = outcome(rows.positive, rows.probability, threshold / 100, prevalence / 100)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from core.manifest import Release, Stage
@@ -44,3 +46,36 @@ def rows(source: str = "drawn") -> pd.DataFrame:
     table = pd.DataFrame(ELBOWS, columns=list(COLUMNS))
     said = {"truth": "elbow", "named": "elbow", "sureness": 0.97, "looks_like": "", "finding": ""}
     return table.assign(source=source, part="elbow", **said)
+
+
+def torn() -> tuple[Release, pd.DataFrame]:
+    """A release of elbows and hands, and 60 studies of two views of the elbow, many of which it
+    takes for the hand: what is suspected, and so which part leads, is far from a half."""
+    made = release()
+    high, low = (
+        tuple(OperatingPoint(name, t, 0.8, 0.7, 100) for name in ("sensitive", "specific"))
+        for t in (0.8, 0.2)
+    )
+    stages = {
+        "body_part": made.stages["body_part"],
+        "elbow": replace(made.stages["elbow"], operating_points=high),
+        "hand": replace(made.stages["elbow"], operating_points=low),
+    }
+    rng, count = np.random.default_rng(3), 120
+    study = np.arange(count) // 2
+    table = {
+        "id": np.arange(count).astype(str),
+        "study": study.astype(str),
+        "patient": study.astype(str),
+        "positive": (study % 2).astype(float),
+        "probability": rng.random(count),
+        "said": rng.choice(["elbow", "hand"], count),
+        "shown": rng.random(count),
+        "sureness": rng.uniform(0.5, 1, count),
+    }
+    found = pd.DataFrame(table).assign(
+        source="drawn", part="elbow", truth="elbow", named="elbow", looks_like="", finding="",
+        side="",
+    )  # fmt: skip
+    found.loc[found.said == "elbow", "shown"] = found.probability
+    return replace(made, stages=stages), found

@@ -23,7 +23,7 @@ from tests import scored
 from tests.test_data import write_mura
 from training import card, evaluation, memoriser, report
 from training.__main__ import main
-from training.by_study import by_study
+from training.by_study import by_study, points_of
 from training.data import read_all
 from training.figures import confusion
 from training.figures import figures as figures_of
@@ -90,7 +90,7 @@ def test_by_study_is_combine(cascade):
     )
     rows.loc[rows.said == "elbow", "shown"] = rows.probability
     release = cascade.release
-    points = {part: release.stages[part].operating_points for part in release.parts}
+    points = points_of(release)
     studies = by_study(rows, points).set_index("study")
     assert {*studies.said} >= {"elbow", "hand"}
     for study, views in rows.groupby("study"):

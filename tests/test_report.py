@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -12,8 +13,10 @@ from plotly.offline import get_plotlyjs
 from core.types import BodyPart
 from tests import scored
 from training import figures, plots, report
+from training.by_study import points_of
 
 POINTS = scored.release().stages["elbow"].operating_points
+EVERY = points_of(scored.release())
 ABOUT = {
     "release": "made-1",
     "release_sha256": "ab" * 32,
@@ -29,7 +32,7 @@ def traces(figure):
 
 
 def test_roc_and_its_operating_point():
-    found = traces(plots.roc(scored.rows(), POINTS))
+    found = traces(plots.roc(scored.rows(), POINTS, EVERY))
     assert found.keys() == {"by image", "by study", "balanced"}
     # by falling threshold .9 .8 .7 .4 .2: positive, positive, negative, negative, positive
     assert list(found["by study"].x) == [0, 0, 0, 0.5, 1, 1]
@@ -44,7 +47,7 @@ def test_roc_and_its_operating_point():
 
 
 def test_precision_and_recall_and_the_operating_point():
-    figure = plots.precision_recall(scored.rows(), POINTS)
+    figure = plots.precision_recall(scored.rows(), POINTS, EVERY)
     found = traces(figure)
     assert (found["balanced"].x[0], found["balanced"].y[0]) == pytest.approx((2 / 4, 2 / 4))
     by_study = list(zip(found["by study"].x, found["by study"].y))
@@ -61,13 +64,25 @@ def test_reliability_shows_the_bins_with_intervals_over_patients():
     rows = pd.concat([scored.rows()] * 30, ignore_index=True)
     rows["probability"], rows["study"] = np.arange(210) / 210, None
     rows["positive"] = ([0.0] * 21 + [1.0] * 21) * 5
-    found = traces(plots.reliability(rows))["by image"]
+    found = traces(plots.reliability(rows, EVERY))["by image"]
     assert list(found.y) == [0.0, 1.0] * 5
     assert found.x[0] == pytest.approx(10 / 210)
     assert found.text[0] == "n=21"
     # The 21 pictures are of five patients: Clopper and Pearson (1934) for 0 of 5
     assert found.error_y.array[0] == pytest.approx(1 - 0.025 ** (1 / 5))
     assert found.error_y.arrayminus[0] == pytest.approx(0)
+
+
+def test_the_curves_by_study_are_of_the_studies_of_the_figures():
+    """Which part leads in a study follows from the operating points of all parts."""
+    release, rows = scored.torn()
+    written = figures.figures(rows, SimpleNamespace(release=release), draws=20)
+    record = {r["metric"]: r["value"] for r in written if r["level"] == "study"}
+    drawn = plots.of_part(rows, release, BodyPart.ELBOW)
+    for title, metric in (("ROC", "auroc"), ("Precision and recall", "auprc")):
+        assert traces(drawn[title])["by study"].name == f"by study: {record[metric]:.3f} (n=60)"
+    shown = traces(drawn["Reliability"])["by study"].name
+    assert shown == f"by study: ECE {record['ece']:.3f} (n=60)"
 
 
 def test_histogram_tells_the_labels_apart_by_more_than_colour():
@@ -81,13 +96,13 @@ def test_histogram_tells_the_labels_apart_by_more_than_colour():
 
 def test_sources_have_curves_of_their_own_where_there_are_several():
     both = pd.concat([scored.rows(), scored.rows("second")])
-    assert {"drawn, by image", "second, by image"} < traces(plots.roc(both, POINTS)).keys()
-    assert {"by image", "by study"} == traces(plots.reliability(both)).keys()
+    assert {"drawn, by image", "second, by image"} < traces(plots.roc(both, POINTS, EVERY)).keys()
+    assert {"by image", "by study"} == traces(plots.reliability(both, EVERY)).keys()
 
 
 def test_one_label_gives_no_curve_and_no_error():
     rows = scored.rows().assign(positive=1.0)
-    for figure in plots.of_part(rows, scored.release().stages["elbow"]).values():
+    for figure in plots.of_part(rows, scored.release(), BodyPart.ELBOW).values():
         assert not any((t.name or "").startswith("by ") for t in figure.data)
 
 

@@ -19,12 +19,14 @@ from core.process import Process
 from core.settings import ROOT, Settings
 from core.store import Store, export
 from core.transforms import Preprocessing
-from pages import _cascade, _configure, _figures, _mistakes, _plot, _runs, _worklist
+from core.types import BodyPart
+from pages import _cascade, _configure, _figures, _mistakes, _plot, _runs, _theme, _worklist
 from tests import scored, tiny
 from tests.conftest import random_release
 from tests.permissions import not_permitted
 from tests.test_catalogue import linked
-from training import catalogue, compare, figures, measured, plots, records
+from training import catalogue, compare, figures, measured, plots, records, threshold
+from training.by_study import by_study, points_of
 from training.data import DataInvalid
 from training.jobs import Job, Queue, Record, State, datasets, estimate, presets
 from training.jobs.datasets import DataSets
@@ -327,12 +329,13 @@ def test_figures_on_the_page_equal_metrics_json_to_the_last_digit(home: Path) ->
 
 def test_the_threshold_view_counts_what_it_names() -> None:
     def positives_alone() -> None:
+        from core.types import BodyPart
         from pages import _figures
         from tests import scored
 
         rows = scored.rows()
         rows = rows[rows.part == "elbow"].assign(positive=1.0, study="one")
-        _figures._explore(rows, scored.release().stages["elbow"], "elbow-some run")
+        _figures._explore(rows, scored.release(), BodyPart.ELBOW, "elbow-some run")
 
     app = AppTest.from_function(positives_alone, default_timeout=60).run()
     assert not app.exception
@@ -345,10 +348,33 @@ def test_the_threshold_view_counts_what_it_names() -> None:
     assert "do not tell the side of the body" in text(app)
 
 
+def test_the_threshold_view_has_the_studies_of_the_figures() -> None:
+    def explore() -> None:
+        from core.types import BodyPart
+        from pages import _figures
+        from tests import scored
+
+        release, rows = scored.torn()
+        _figures._explore(rows, release, BodyPart.ELBOW, "elbow")
+
+    app = AppTest.from_function(explore, default_timeout=60).run()
+    app.button_group("level-elbow").set_value("study").run()
+    assert not app.exception
+    release, rows = scored.torn()
+    shown = text(app)
+
+    def sensitivity(studies: pd.DataFrame) -> str:
+        found = threshold.outcome(studies.positive, studies.probability, 0.5, 0.5).sensitivity
+        return f"Sensitivity</div><div class='value'>{_theme.percent(found)}</div>"
+
+    assert sensitivity(by_study(rows, points_of(release))) in shown
+    assert sensitivity(by_study(rows)) not in shown
+
+
 def test_every_curve_is_also_a_table() -> None:
     rows = scored.rows()
     points = scored.release().stages["elbow"].operating_points
-    for figure in plots.of_part(rows, scored.release().stages["elbow"]).values():
+    for figure in plots.of_part(rows, scored.release(), BodyPart.ELBOW).values():
         assert len(_plot.numbers(figure)) > 4
     table = _plot.numbers(plots.histogram(rows, points))
     assert sorted(table["probability"]) == sorted(rows.probability)

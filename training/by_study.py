@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 import pandas as pd
 
+from core.manifest import Release
 from core.origin import Origin
 from core.quality import finding_of
 from core.study import SIDES, counting, part_of
@@ -20,6 +21,11 @@ from core.types import (
 )
 
 Points: TypeAlias = Mapping[BodyPart, Sequence[OperatingPoint]]
+
+
+def points_of(release: Release) -> dict[BodyPart, tuple[OperatingPoint, ...]]:
+    """The operating points of each part that the release has a model of."""
+    return {part: release.stages[part].operating_points for part in release.parts}
 
 
 def by_study(rows: pd.DataFrame, points: Points | None = None) -> pd.DataFrame:

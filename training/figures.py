@@ -21,7 +21,7 @@ from core.cascade import Cascade
 from core.manifest import Stage
 from core.types import SURE, BodyPart
 from training import metrics
-from training.by_study import levels
+from training.by_study import levels, points_of
 from training.data import AMBIGUOUS, SIMULATED
 from training.phases import BODY_PART
 from training.records import Figure, record
@@ -43,7 +43,7 @@ def figures(scored: pd.DataFrame, cascade: Cascade, draws: int = 1000) -> list[F
     """
     release = cascade.release
     kinds = {"all": scored[scored.source != SIMULATED], SIMULATED: _simulated(scored)}
-    points = {part: release.stages[part].operating_points for part in release.parts}
+    points = points_of(release)
     records: list[Figure] = []
     for source, rows in kinds.items():
         records += _stage1(rows, source, draws, release.stages[BODY_PART].classes)

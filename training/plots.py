@@ -13,10 +13,10 @@ import numpy as np
 import pandas as pd
 from sklearn import metrics as sk
 
-from core.manifest import Stage
+from core.manifest import Release
 from core.types import BodyPart, OperatingPoint
-from training import metrics
-from training.by_study import levels
+from training import by_study, metrics
+from training.by_study import points_of
 from training.data import SIMULATED
 from training.figures import labelled
 
@@ -38,13 +38,16 @@ def real(scored: pd.DataFrame, part: BodyPart) -> pd.DataFrame:
     return rows[rows.source != SIMULATED]
 
 
-def of_part(rows: pd.DataFrame, stage: Stage) -> dict[str, go.Figure]:
-    """The four plots of one part by their titles; rows as ``real`` gives them."""
-    points = stage.operating_points
+def of_part(rows: pd.DataFrame, release: Release, part: BodyPart) -> dict[str, go.Figure]:
+    """The four plots of one part by their titles; rows as ``real`` gives them.
+
+    release: that scored them, by whose operating points a study is of one part or another.
+    """
+    points, every = release.stages[part].operating_points, points_of(release)
     return {
-        "ROC": roc(rows, points),
-        "Precision and recall": precision_recall(rows, points),
-        "Reliability": reliability(rows),
+        "ROC": roc(rows, points, every),
+        "Precision and recall": precision_recall(rows, points, every),
+        "Reliability": reliability(rows, every),
         "Probabilities": histogram(rows, points),
     }
 
@@ -69,9 +72,12 @@ def _figure(x: str, y: str) -> go.Figure:
     )
 
 
-def _series(rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame, dict[str, Any]]]:
-    """What a curve is drawn of (name, rows, line); without both labels there is no curve."""
-    groups = {f"by {level}": found for level, found in levels(rows).items()}
+def _series(
+    rows: pd.DataFrame, every: by_study.Points
+) -> Iterator[tuple[str, pd.DataFrame, dict[str, Any]]]:
+    """What a curve is drawn of (name, rows, line); without both labels there is no curve. every:
+    the operating points of all parts, as ``figures`` makes studies by them."""
+    groups = {f"by {level}": found for level, found in by_study.levels(rows, every).items()}
     sources = dict(list(rows.groupby("source")))
     if len(sources) > 1:
         groups |= {f"{source}, by image": found for source, found in sources.items()}
@@ -116,11 +122,14 @@ def _mark(figure: go.Figure, rows: pd.DataFrame, points: Points, place: Place) -
         )
 
 
-def roc(rows: pd.DataFrame, points: Points) -> go.Figure:
-    """Sensitivity over 1 - specificity, by image, by study and by source; points by image."""
+def roc(rows: pd.DataFrame, points: Points, every: by_study.Points) -> go.Figure:
+    """Sensitivity over 1 - specificity, by image, by study and by source; points by image.
+
+    points: of the rows' part. every: of all parts (``by_study.points_of``).
+    """
     figure = _figure("1 − specificity", "sensitivity")
     _guide(figure, (0, 0), (1, 1))
-    for name, found, line in _series(rows):
+    for name, found, line in _series(rows, every):
         x, y, _ = sk.roc_curve(found.positive, found.probability, drop_intermediate=False)
         area = metrics.auroc(found.positive, found.probability)
         _line(figure, x, y, f"{name}: {area:.3f} (n={len(found)})", line)
@@ -133,12 +142,15 @@ def roc(rows: pd.DataFrame, points: Points) -> go.Figure:
     return figure
 
 
-def precision_recall(rows: pd.DataFrame, points: Points) -> go.Figure:
-    """Precision over sensitivity; the dotted line is the share of positives, which is chance."""
+def precision_recall(rows: pd.DataFrame, points: Points, every: by_study.Points) -> go.Figure:
+    """Precision over sensitivity; the dotted line is the share of positives, which is chance.
+
+    points, every: as of ``roc``.
+    """
     figure = _figure("sensitivity (recall)", "precision")
     share = float(rows.positive.mean())
     _guide(figure, (0, share), (1, share))
-    for name, found, line in _series(rows):
+    for name, found, line in _series(rows, every):
         y, x, _ = sk.precision_recall_curve(found.positive, found.probability)
         area = metrics.auprc(found.positive, found.probability)
         # steps, as average precision sums them: between two points precision is not linear
@@ -147,14 +159,14 @@ def precision_recall(rows: pd.DataFrame, points: Points) -> go.Figure:
     return figure
 
 
-def reliability(rows: pd.DataFrame) -> go.Figure:
+def reliability(rows: pd.DataFrame, every: by_study.Points) -> go.Figure:
     """Share of positives over mean probability in the bins of the ECE, with 95 % intervals from
-    resampling patients."""
+    resampling patients. every: as of ``roc``."""
     import plotly.graph_objects as go
 
     figure = _figure("mean probability", "share of positives")
     _guide(figure, (0, 0), (1, 1))
-    for name, found, line in _series(rows):
+    for name, found, line in _series(rows, every):
         if not name.startswith("by "):
             continue  # the bins of one source are too few to draw
         bins = metrics.calibration(found.positive, found.probability)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from core import files
-from core.manifest import Release, Stage
+from core.manifest import Release
 from core.types import BodyPart
 from training import figures, measured, plots
 from training.plots import BACK, FONT, INK, LINE, PANEL, SOFT
@@ -142,7 +142,7 @@ def page(
     from plotly.offline import get_plotlyjs
 
     matrix = figures.confusion(scored)
-    parts = "".join(_part(plots.real(scored, p), p, release.stages[p]) for p in release.parts)
+    parts = "".join(_part(plots.real(scored, p), p, release) for p in release.parts)
     body_part = _panel("Body part by what stage 1 said", plots.confusion(matrix))
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
@@ -178,11 +178,12 @@ def _heading(about: dict[str, Any], release: Release) -> str:
     )
 
 
-def _part(rows: pd.DataFrame, part: BodyPart, stage: Stage) -> str:
+def _part(rows: pd.DataFrame, part: BodyPart, release: Release) -> str:
     head = f"<h2>{part.capitalize()}</h2>"
     if rows.empty:
         return f'{head}<p class="soft">No real radiograph of this part has a label here.</p>'
-    panels = "".join(_panel(title, figure) for title, figure in plots.of_part(rows, stage).items())
+    drawn = plots.of_part(rows, release, part)
+    panels = "".join(_panel(title, figure) for title, figure in drawn.items())
     return f'{head}<div class="plots">{panels}</div>'
 
 
