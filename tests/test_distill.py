@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -149,6 +150,13 @@ def test_a_run_is_not_gone_on_with_by_other_settings(settings, result):
     for name, value in (("seed", 7), ("size", 32), ("learning_rate", 0.5)):
         with pytest.raises(DataInvalid, match=f"holds a run with {name}"):
             distill.Distillation(replace(settings, **{name: value}))
+    record = Path(settings.out) / "config.json"
+    older = json.loads(before)
+    del older["focus"]  # of a time when there was no such setting
+    record.write_text(json.dumps(older))
+    with pytest.raises(DataInvalid, match="holds a run with focus 0, not 1"):
+        distill.Distillation(replace(settings, focus=1))
+    record.write_bytes(before)
     other = tiny.write(Path(settings.out).parent / "other", each=1)
     rows = pd.read_csv(other)
     rows.assign(id=rows.id + "x").to_csv(other, index=False)

@@ -250,17 +250,32 @@ def test_from_a_run_to_a_release(manifest, run, tmp_path, capsys, monkeypatch):
 
 def test_what_a_phase_was_trained_with_stays_and_the_rest_may_change(manifest, tmp_path):
     """Of a run that was paused in the branch of the hand, after that of the elbow."""
-    known = dataclasses.asdict(settings(manifest, tmp_path))
-    config.write(tmp_path, known, "ab")
+    known = settings(manifest, tmp_path)
+    config.write(tmp_path, dataclasses.asdict(known), "ab")
     files.save_checkpoint(tmp_path / "checkpoint.pt", {"done": {}, "phase": "joint"})
-    config.refuse_another(tmp_path, known | {"seed": 1, "joint_rate": 1.0})
+    config.refuse_another(tmp_path, dataclasses.replace(known, seed=1, joint_rate=1.0))
     done: dict[str, dict[str, object]] = {"joint": {}, "elbow": {}}
     files.save_checkpoint(tmp_path / "checkpoint.pt", {"done": done, "phase": "hand"})
-    free = {"data": ("manifest:moved.csv",), "device": "cuda"}
-    config.refuse_another(tmp_path, known | free | {"body_part_passes": 9, "body_part_rate": 1.0})
+    free = dataclasses.replace(known, data=("manifest:moved.csv",), device="cuda")
+    config.refuse_another(
+        tmp_path, dataclasses.replace(free, body_part_passes=9, body_part_rate=1.0)
+    )
     for name in ("seed", "batch", "joint_rate", "branch_passes", "branch_rate"):
         with pytest.raises(DataInvalid, match=f"holds a run with {name}"):
-            config.refuse_another(tmp_path, known | {name: 5})
+            config.refuse_another(tmp_path, dataclasses.replace(known, **{name: 5}))
+
+
+def test_a_setting_that_is_newer_than_the_run_has_its_default(manifest, tmp_path):
+    """Its record has no line for it; what is asked for was taken for what the run had."""
+    known = settings(manifest, tmp_path)
+    older = dataclasses.asdict(known)
+    del older["steady"], older["focus"]
+    config.write(tmp_path, older, "ab")
+    files.save_checkpoint(tmp_path / "checkpoint.pt", {"done": {"joint": {}}, "phase": "elbow"})
+    config.refuse_another(tmp_path, known)
+    for name in ("steady", "focus"):
+        with pytest.raises(DataInvalid, match=f"holds a run with {name} 0.*, not 1"):
+            config.refuse_another(tmp_path, dataclasses.replace(known, **{name: 1}))
 
 
 def test_stage_1_is_calibrated_for_the_parts_that_are_left(run, tmp_path, monkeypatch):

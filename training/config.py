@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Mapping
-from dataclasses import field
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, asdict, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,10 +25,11 @@ DATA = {
 }
 OUT = {HELP: "folder of the run"}
 """The meaning of fields that several settings classes have."""
-KEPT = ("arch", "init", "only", "size", "focus", "split_sha256")
-"""What a run that goes on has as it began, whatever it has done so far."""
+KEPT = ("arch", "init", "only", "size", "focus")
+"""What a run that goes on has as it began, whatever it has done so far, beside its split."""
 FREE = ("data", "out", "device", "minutes_between_checkpoints")
-"""What is no part of what comes out: where things lie (KEPT has the split) and who computes."""
+"""What is no part of what comes out: where things lie (the split stays, see ``write``) and who
+computes."""
 
 
 def option(default: T, meaning: str) -> T:
@@ -36,21 +37,55 @@ def option(default: T, meaning: str) -> T:
     return field(default=default, metadata={HELP: meaning})
 
 
-def refuse_another(folder: Path, made: Mapping[str, Any]) -> None:
+def read_record(path: Path) -> dict[str, Any]:
+    """What a command noted in the folder of a run, TOML or JSON by the file's name.
+
+    Raises DataInvalid for a file that is no record, and OSError where there is none.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        found = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
+        if not isinstance(found, dict):
+            raise ValueError("It is no table of names and values.")
+    except ValueError as error:
+        raise DataInvalid(f"{path} is damaged.") from error
+    return found
+
+
+def settings_of(path: Path, settings: type[Any]) -> dict[str, Any]:
+    """The settings of a run by its record. One without a line there is newer than the run, which
+    went as its default says."""
+    defaults = {f.name: f.default for f in fields(settings) if f.default is not MISSING}
+    return defaults | read_record(path)
+
+
+def refuse_changed(
+    folder: Path, known: Mapping[str, Any], made: Mapping[str, Any], stays: Callable[[str], bool]
+) -> None:
+    """Raise DataInvalid where the run in the folder, which is known by these settings, has another
+    value of one that ``stays``."""
+    for name, value in made.items():
+        if known.get(name, value) != value and stays(name):
+            raise DataInvalid(
+                f"{folder} holds a run with {name} {known[name]}, not {value}; give another --out."
+            )
+
+
+def refuse_another(folder: Path, settings: Any) -> None:
     """Raise DataInvalid where the folder holds a run that one with these settings is not.
 
     Until a phase is done its numbers of pictures and rates may change, and until the first is done
     all but KEPT; what a phase was trained with stays, as the record of the run says so.
     """
-    path = folder / NAME
-    known = tomllib.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    differs = [n for n in made if n not in FREE and known.get(n, made[n]) != made[n]]
-    for name in differs:
-        if name in KEPT or name in used(folder, known):
-            raise DataInvalid(
-                f"{folder} holds a run with {name} {known[name]}, not {made[name]}; give another "
-                "--out."
-            )
+    if not (folder / NAME).exists():
+        return
+    known = settings_of(folder / NAME, type(settings))
+    refuse_changed(
+        folder,
+        known,
+        asdict(settings),
+        lambda name: name not in FREE and (name in KEPT or name in used(folder, known)),
+    )
 
 
 def used(folder: Path, settings: Mapping[str, Any]) -> set[str]:
@@ -74,7 +109,8 @@ def _settings_of(phase: str) -> set[str]:
 
 def write(folder: Path, settings: Mapping[str, Any], split_sha256: str) -> None:
     """Raises DataInvalid where the folder holds a run on another split."""
-    refuse_another(folder, {"split_sha256": split_sha256})
+    known = read_record(folder / NAME) if (folder / NAME).exists() else {}
+    refuse_changed(folder, known, {"split_sha256": split_sha256}, lambda _: True)
     lines = [f"{k} = {json.dumps(v)}" for k, v in settings.items()]
     text = "\n".join([*lines, f'split_sha256 = "{split_sha256}"']) + "\n"
     files.write_atomically(folder / NAME, lambda p: p.write_text(text))

@@ -11,7 +11,6 @@ The result is a torchvision ResNet50 state dict for ``fit --init``.
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Mapping
@@ -29,10 +28,10 @@ from torch import Tensor, nn
 from core import files
 from core.network import Branch, Trunk, channels_last, split_state_dict
 from core.transforms import Preprocessing, to_tensor
-from training import initial, probe
+from training import config, initial, probe
 from training.augment import expose
 from training.config import DATA, OUT, option
-from training.data import FOCUS, SIMULATED, DataInvalid, load_canvases, read_all
+from training.data import FOCUS, SIMULATED, load_canvases, read_all
 from training.duplicates import ROWS, settle_once
 from training.model import FrozenStages
 from training.precision import autocast
@@ -228,15 +227,10 @@ class Distillation:
     def _refuse_another(self) -> None:
         """Raise DataInvalid where the folder holds a run that was trained with other settings."""
         path = self.out / "config.json"
-        if not (path.exists() and (self.out / "checkpoint.pt").exists()):
-            return
-        known = json.loads(path.read_text(encoding="utf-8"))
-        for name, value in asdict(self.settings).items():
-            if name not in FREE and known.get(name, value) != value:
-                raise DataInvalid(
-                    f"{self.out} holds a run with {name} {known[name]}, not {value}; give another "
-                    "--out."
-                )
+        if path.exists() and (self.out / "checkpoint.pt").exists():
+            known = config.settings_of(path, Settings)
+            made = asdict(self.settings)
+            config.refuse_changed(self.out, known, made, lambda name: name not in FREE)
 
     def _start(self) -> None:
         """From the run's own checkpoint, else from ``init``, else from nothing."""

@@ -64,7 +64,7 @@ class Run:
             raise DataInvalid(f"A batch of {settings.batch} leaves a process without a picture.")
         self.settings = settings
         self.folder, self.stop = Path(settings.out), stop
-        config.refuse_another(self.folder, asdict(settings))
+        config.refuse_another(self.folder, settings)
         self.status = Status(self.folder, distributed.first())
         self.device = devices.choose(settings.device)
         self.passes = passes(asdict(settings))
