@@ -25,6 +25,10 @@ ELBOWS = (
     ("7", "s3", "e", 1.0, 0.8, "elbow"),
 )
 
+FIGURE = {"stage": "fracture", "part": "elbow", "source": "all", "level": "image"} | {
+    "metric": "auroc", "value": 0.9, "low": 0.8, "high": 0.95, "n": 58,
+}  # fmt: skip
+
 
 def release() -> Release:
     """Elbows only, with one operating point: balanced at 0.5."""

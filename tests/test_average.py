@@ -10,7 +10,7 @@ import torch
 from core import files
 from core.architectures import LITE2
 from tests.ensembles import with_members
-from training import initial, networks, provenance
+from training import initial, networks, provenance, terms
 from training.__main__ import main
 from training.phases import BODY_PART
 
@@ -103,6 +103,13 @@ def test_the_release_that_runs_began_with_may_be_one_of_them(
     torch.testing.assert_close(found["heads"]["hand.bias"], layers["hand"][0]["bias"] + 0.5)
     assert "leg.weight" not in found["heads"]
     assert f"training average {began.id} {one} --out" in provenance.commands(tmp_path / "mean")[-1]
+    kept = provenance.record(tmp_path / "mean")
+    assert kept is not None and kept[1]["runs"] == [str(one)]
+    assert kept[1]["releases"] == [began.id]
+    with monkeypatch.context() as gone:  # the alias names another one, or the release is away
+        gone.setenv("BONE_WEIGHTS", str(tmp_path / "none"))
+        assert provenance.released(tmp_path / "mean", kept[1]) == {*kept[1]["began"]}
+    assert kept[1]["began"] == sorted(terms.sources(began.training_data))
     files.write_json(one / initial.BASE, {"id": "2020.1-1", "sha256": began.sha256})
     assert average(tmp_path, one, "champion") == 1
     assert f"champion has init {began.id}" in capsys.readouterr().err

@@ -18,7 +18,7 @@ import pytest
 from core.errors import WeightsInvalid
 from core.registry import Registry
 from tests import scored
-from training import catalogue, compare, parcel, release
+from training import catalogue, compare, measured, parcel, release
 from training.__main__ import main
 from training.catalogue import ReleaseRefused
 from training.threshold import outcome
@@ -247,9 +247,22 @@ def candidate_of(weights: Path, run: Path, name: str) -> Path:
     release.write(run / "candidate", renamed, {p: release.half(t) for p, t in tensors.items()})
     sha256 = Registry.open(run / "candidate").find(name).sha256
     (run / "test").mkdir()
-    measured = {"release_sha256": sha256, "split": "test", "figures": []}
-    (run / "test" / "metrics.json").write_text(json.dumps(measured))
+    about = {"release_sha256": sha256, "split": "test", "figures": [scored.FIGURE]}
+    (run / "test" / "metrics.json").write_text(json.dumps(about))
     return run
+
+
+def test_a_candidate_whose_list_is_damaged_gets_no_figures(
+    weights: Path, shelf: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing tells whether they are test figures; that was a traceback on the page."""
+    run = candidate_of(weights, tmp_path / "run", "one")
+    scored.rows().to_csv(run / "test" / measured.SCORES, index=False)
+    (run / "rows.csv").write_text("no,list\n1,2,3,4\n")
+    with caplog.at_level("WARNING"):
+        assert catalogue.add_run(run, shelf) == "one"
+    assert "Release one gets no figures" in caplog.text and "rows.csv is damaged." in caplog.text
+    assert Registry.open(shelf).find("one").metrics.get("figures", []) == []
 
 
 def test_the_command_release_keeps_the_old_champion_and_removes_the_one_before(

@@ -16,6 +16,7 @@ from core.manifest import Release
 from pages import _shelf
 from tests import scored
 from training import card, duplicates, initial, learned, measured
+from training.data import DataInvalid
 
 POINTED = {"stage": "heatmap", "part": "Grad-CAM", "metric": "pointing game", "value": 0.9}
 
@@ -144,6 +145,7 @@ def test_what_is_gone_hides_no_list_of_what_is_there(tmp_path: Path, monkeypatch
         (
             ("average.json", {"runs": [one, "2026.11-gone", two]}, 2),
             ("average.json", {"runs": [gone, one, two]}, 2),
+            ("average.json", {"runs": [gone, one, two], "began": []}, 2),
             ("member.json", {"base": gone, "init": one}, 1),
         )
     ):
@@ -152,6 +154,19 @@ def test_what_is_gone_hides_no_list_of_what_is_there(tmp_path: Path, monkeypatch
         (folder / name).write_text(json.dumps({"sources": ["drawn"], "commands": [], **record}))
         assert learned.taught(folder, rows) == count
         assert learned.untold(folder, rows, {"sources": ["drawn"]}) == ["drawn"]
+
+
+@pytest.mark.parametrize("text", ["", "a,b\n1,2,3\n", "[]", "no table", "\udcff"])
+@pytest.mark.parametrize("name", ["rows.csv", "config.toml", "member.json", "base.json"])
+def test_a_damaged_record_of_a_run_is_one_sentence(name: str, text: str, tmp_path: Path) -> None:
+    """And never passed over: what it lists may have been learned from."""
+    rows = scored.rows()
+    run = run_of(tmp_path / "run", rows.assign(split="train"), init="champion")
+    (run / name).write_bytes(text.encode(errors="surrogateescape"))
+    if (name, text) == ("config.toml", ""):
+        return  # as empty as a run's may be
+    with pytest.raises(DataInvalid, match=f"{name} is damaged"):
+        learned.taught(run, rows)
 
 
 def test_the_card_names_the_mode_of_its_figures() -> None:

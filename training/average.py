@@ -8,7 +8,6 @@ the validation split, like everything.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,8 @@ from torch import Tensor
 
 from core import files
 from core.architectures import RESNET50
-from training import initial, networks, provenance
+from training import initial, networks, provenance, terms
+from training.config import read_record
 from training.data import DataInvalid
 from training.duplicates import ROWS
 from training.networks import NETWORKS
@@ -39,10 +39,14 @@ def build(runs: Sequence[str], out: Path) -> Path:
     found = mean(runs)
     out.mkdir(parents=True, exist_ok=True)
     made = [c for run in folders for c in provenance.commands(Path(run))]
-    names = " ".join(initial.find(run).id if _names_release(run) else run for run in runs)
+    # Its id and what it was trained on: an alias, and the release itself, may be gone later.
+    released = {run: initial.find(run) for run in runs if run not in folders}
+    names = " ".join(released[run].id if run in released else run for run in runs)
     made.append(f"python -m training average {names} --out {out}")
     behind = sorted(set().union(*(provenance.sources(Path(run)) for run in folders)))
-    record = {"runs": [*runs], "commands": made, "sources": behind}
+    began = sorted(set().union(*(terms.sources(r.training_data) for r in released.values())))
+    record = {"runs": folders, "releases": [r.id for r in released.values()], "began": began}
+    record |= {"commands": made, "sources": behind}
     files.write_json(out / provenance.AVERAGE, record)
     seen = {(Path(run) / ROWS).read_bytes() for run in folders if (Path(run) / ROWS).exists()}
     if len(seen) == 1:  # of the same pictures
@@ -83,7 +87,7 @@ def _names_release(run: str) -> bool:
 def _trained(run: Path) -> dict[str, Any]:
     """``networks.pt`` of a run, and what its network began with."""
     path = run / "config.toml"
-    config = tomllib.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    config = read_record(path) if path.exists() else {}
     found = networks.trained(run, str(config.get("arch", "")))
     began = initial.base(run)  # an alias may name another release by now
     init = began["id"] if began else config.get("init")

@@ -23,6 +23,7 @@ from core.manifest import BODY_PART, Release
 from core.registry import FORMAT, Registry, read_entry
 from core.types import BodyPart
 from training import measured
+from training.sources import DataInvalid
 
 log = logging.getLogger(__name__)
 
@@ -111,14 +112,16 @@ def add_run(run: Path, weights: Path) -> str:
     """Copy a run's candidate into the weights folder, without an alias; returns its id.
 
     Its figures, and the rows behind them, are those of the test split where it was scored there,
-    else there are none. What the champion has and it has not is told of in the log (``lost``).
+    else there are none, and the log says why. What the champion has and it has not is told of there
+    too (``lost``).
     """
     source = Registry.open(run / "candidate")
     found = source.find(CHAMPION)
     refuse_unfit(found)
     try:
         figures = measured.of_candidate(run, found)
-    except (OSError, measured.FiguresInvalid):
+    except (OSError, measured.FiguresInvalid, DataInvalid) as error:
+        log.warning("Release %s gets no figures: %s", found.id, error)
         figures = {}
     entry = {**found.raw, "metrics": figures}
     with locked(weights):

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import logging
 import os
-import tomllib
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -40,6 +39,7 @@ from tqdm import tqdm
 from core import files
 from core.errors import ImageRejected
 from core.settings import ImageLimits, Settings
+from training.config import read_record
 from training.data import read_picture
 from training.phases import BODY_PART
 from training.sources import SPLITS, DataInvalid
@@ -261,7 +261,7 @@ def settle_once(rows: pd.DataFrame, listed: Path, policy: str = "drop") -> pd.Da
     key = list(_KEY)
     if not listed.exists():
         write_list(rows, settle(rows, policy), listed)
-    known = pd.read_csv(listed, dtype=str, keep_default_na=False)
+    known = read_list(listed)
     whole = "kept" in known  # an earlier version listed those alone that it kept
     found = rows.merge(known if whole else known.assign(kept="yes"), on=key, how="left")
     unknown = found.kept.isna()
@@ -281,9 +281,23 @@ def write_list(rows: pd.DataFrame, kept: pd.DataFrame, listed: Path) -> None:
     files.write_atomically(listed, lambda p: every.to_csv(p, index=False))
 
 
+def read_list(listed: Path) -> pd.DataFrame:
+    """The list of a run as text: ``source``, ``id``, ``split``, and of newer ones ``kept``.
+
+    Raises DataInvalid for a file that is no such table.
+    """
+    try:
+        known = pd.read_csv(listed, dtype=str, keep_default_na=False)
+        if not {*_KEY} <= {*known}:
+            raise ValueError("It lacks columns.")
+    except ValueError as error:
+        raise DataInvalid(f"{listed} is damaged.") from error
+    return known
+
+
 def names_taught(listed: Path) -> set[tuple[str, str]]:
     """Source and id of the pictures that a run has learned from or chosen on, by its list."""
-    known = pd.read_csv(listed, dtype=str, keep_default_na=False)
+    known = read_list(listed)
     kept = known.get("kept", pd.Series("yes", known.index)).eq("yes")
     known = known[known.split.ne("test") & kept]
     return set(zip(known.source, known.id))
@@ -305,7 +319,7 @@ def settle_as(rows: pd.DataFrame, runs: Iterable[Path], policy: str = "drop") ->
 
 def _of_one_part(run: Path) -> bool:
     path = run / "config.toml"
-    config = tomllib.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    config = read_record(path) if path.exists() else {}
     return config.get("only", "") not in ("", BODY_PART)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from core.manifest import Release
 from core.registry import Registry
 from core.settings import Settings
 from core.transforms import Preprocessing
+from training.config import read_record
 from training.data import DataInvalid
 from training.model import JointNetwork
 from training.networks import NETWORKS, Layers
@@ -114,9 +114,17 @@ def pinned(init: str, run: Path, first: bool = True) -> str:
 
 
 def base(run: Path) -> dict[str, str] | None:
-    """Id and SHA-256 of the release that a run began with; None where it was none."""
+    """Id and SHA-256 of the release that a run began with; None where it was none.
+
+    Raises DataInvalid where the note of it is damaged.
+    """
     path = run / BASE
-    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
+    if not path.exists():
+        return None
+    known = read_record(path)
+    if not {"id", "sha256"} <= {*known}:
+        raise DataInvalid(f"{path} is damaged.")
+    return known
 
 
 def student(init: str) -> dict[str, Tensor] | None:

@@ -9,7 +9,6 @@ of a study is the mean over its views (Rajpurkar et al. 2017, arXiv:1712.06957).
 from __future__ import annotations
 
 import logging
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from core.network import channels_last
 from core.transforms import Preprocessing, to_tensor
 from training import calibrate, metrics, networks
 from training.by_study import levels
+from training.config import read_record
 from training.data import SIMULATED, DataInvalid, load_canvases, read_all
 from training.duplicates import settle
 from training.model import JointNetwork
@@ -44,7 +44,7 @@ def load(run: Path) -> tuple[JointNetwork, tuple[str, ...], Preprocessing]:
     saved = torch.load(path, weights_only=True) if path.exists() else {"done": {}}
     if JOINT not in saved["done"]:
         raise DataInvalid(f"{run} has not finished its joint phase.")
-    config = tomllib.loads((run / "config.toml").read_text())
+    config = read_record(run / "config.toml")
     networks.refuse_member(config)
     state = saved["done"][JOINT]
     names = sorted({k.split(".")[1] for k in state if k.startswith("heads.")} - {BODY_PART})

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
+from training.config import read_record
 from training.data import DataInvalid, gather
-from training.duplicates import ROWS
+from training.duplicates import ROWS, read_list
 
 log = logging.getLogger(__name__)
 
@@ -68,11 +65,13 @@ def sources(run: Path) -> set[str]:
 
 
 def record(folder: Path) -> tuple[str, dict[str, Any]] | None:
-    """The command that made the folder of a run, and what that was given; None of another one."""
+    """The command that made the folder of a run, and what that was given; None of another one.
+
+    Raises DataInvalid where that is damaged.
+    """
     for name, kind in _RECORDS.items():
         if (folder / name).exists():
-            text = (folder / name).read_text(encoding="utf-8")
-            return kind, tomllib.loads(text) if name.endswith(".toml") else json.loads(text)
+            return kind, read_record(folder / name)
     return None
 
 
@@ -91,7 +90,7 @@ def own_sources(folder: Path, config: Mapping[str, Any]) -> set[str]:
     """
     found = {*config.get("sources", ())}
     if (folder / ROWS).exists():
-        found |= {*pd.read_csv(folder / ROWS, dtype=str, keep_default_na=False).source}
+        found |= {*read_list(folder / ROWS).source}
     elif config.get("data"):
         found |= {*gather(config["data"]).source}
     return found
@@ -101,11 +100,12 @@ def released(folder: Path, config: Mapping[str, Any]) -> set[str]:
     """Sources of the releases that a run began with; raises DataInvalid where one is gone."""
     from training import initial, terms
 
-    began = [n for n in config.get("runs", ()) if not Path(n).is_dir()]  # of a mean
+    named = () if "began" in config else config.get("runs", ())  # of a mean of earlier versions
+    began = [n for n in named if not Path(n).is_dir()]
     init = _base(folder) or config.get("init") or ""
     if _base(folder) or (init not in _WORDS and _folder_of(init) is None):
         began.append(init)
-    found = {*config.get("began", ())}  # of a member, whose base may lie anywhere
+    found = {*config.get("began", ())}  # of a member or a mean: the release may be gone
     return found.union(*(terms.sources(initial.find(name).training_data) for name in began))
 
 
@@ -113,7 +113,8 @@ def runs_before(folder: Path, config: Mapping[str, Any]) -> tuple[list[Path], bo
     """The folders of the runs that a run began with or learned from, as far as they are there, and
     whether those are all: some may be gone, or were not kept in mind."""
     known = [config[k] for k in ("base", "teacher") if config.get(k)]
-    found = [*map(Path, known), *(Path(n) for n in config.get("runs", ()) if Path(n).is_dir())]
+    of_mean = map(Path, config.get("runs", ()))
+    found = [*map(Path, known), *(p for p in of_mean if "began" in config or p.is_dir())]
     before = _before(folder, config)
     found += [before] if before is not None else []
     there = [one for one in found if one.exists()]
