@@ -7,7 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from core.errors import WeightsInvalid
+from core.errors import SettingsInvalid, WeightsInvalid
 from core.registry import Registry
 from core.settings import Settings
 from core.transforms import Preprocessing
@@ -74,7 +74,7 @@ def _refusals(settings: dict[str, Any]) -> list[str]:
         made = fit.Settings(**{**settings, "data": tuple(settings["data"])}, out="")
         if not made.joint_passes or made.only:
             initial.fixed(made.init, Preprocessing(size=made.size), made.only)
-    except (DataInvalid, ValueError) as error:  # ValueError: of the settings themselves
+    except (DataInvalid, SettingsInvalid) as error:
         return [str(error)]
     return []
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +14,7 @@ import pandas as pd
 import pytest
 
 from core.transforms import Preprocessing
-from tests import tiny
+from tests import scored, tiny
 from training import baseline, duplicates, evaluation, joint, measured, quantise, screen
 from training.__main__ import main
 from training.data import DataInvalid, read_all
@@ -116,8 +117,8 @@ def test_figures_of_pictures_that_a_run_has_learned_from_are_no_test(data, tmp_p
     """As of a data set whose split has changed since."""
     rows, run = read_all([data]), tmp_path / "run"
     (run / "test").mkdir(parents=True)
-    release = SimpleNamespace(sha256="0" * 64)
-    figures = {"release_sha256": release.sha256, "split": "test", "figures": []}
+    release = replace(scored.release(), sha256="0" * 64)
+    figures = {"release_sha256": release.sha256, "split": "test", "figures": [scored.FIGURE]}
     (run / "test" / "metrics.json").write_text(json.dumps(figures))
     held = rows[rows.split == "test"]
     held.to_csv(run / "test" / measured.SCORES, index=False)

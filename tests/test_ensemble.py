@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from core import manifest, report
+from core import files, manifest, report
 from core.__main__ import main
 from core.cascade import Cascade
 from core.errors import WeightsInvalid
@@ -28,9 +28,10 @@ from core.types import (
     Mode,
     OperatingPoint,
 )
+from tests import scored
 from tests.ensembles import NAMES, POINTS, with_members
 from tests.test_cascade import RADIOGRAPHS
-from training import card
+from training import card, measured
 
 HAND = BodyPart.HAND
 
@@ -52,6 +53,17 @@ def test_the_card_has_the_thresholds_of_both_modes(members):
     sensitive = {p["name"]: p["threshold"] for p in POINTS}["sensitive"]
     for mode, threshold in ((Mode.FAST, 0.3), (Mode.ENSEMBLE, sensitive)):
         assert f"| hand | {mode} | fracture | sensitive | {threshold:.3f} |" in text
+
+
+def test_figures_of_another_mode_are_told_from_those_of_another_release(members, tmp_path):
+    release, other = members.release, members.release.in_mode(Mode.ENSEMBLE)
+    assert release.mode is Mode.FAST
+    path = tmp_path / "test" / "metrics.json"
+    about = {"split": "test", "figures": [scored.FIGURE]}
+    for sha256, said in ((other.sha256, "--mode fast"), ("0" * 64, "another release or split")):
+        files.write_json(path, about | {"release_sha256": sha256})
+        with pytest.raises(measured.FiguresInvalid, match=said):
+            measured.of_candidate(tmp_path, release)
 
 
 def test_fast_is_what_it_was_to_the_last_bit(cascade, members):

@@ -12,6 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from core.errors import SettingsInvalid
 from core.registry import Registry
 from core.types import WHOLE, Crop
 from tests import small, tiny
@@ -116,7 +117,7 @@ def test_a_picture_varies_alike_in_any_company():
 
 
 def test_an_unknown_precision_is_refused(settings):
-    with pytest.raises(ValueError, match="one of auto, bf16, fp32"):
+    with pytest.raises(SettingsInvalid, match="one of auto, bf16, fp32"):
         replace(settings, precision="fp8")
 
 
@@ -347,7 +348,7 @@ def test_a_phase_without_pictures_is_skipped(settings, tmp_path):
     ],
 )
 def test_settings_that_train_nothing_are_refused(settings, changed, words):
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises(SettingsInvalid, match=words):
         replace(settings, **changed)
 
 

@@ -17,6 +17,7 @@ from scipy.special import softmax
 from core import members, quality
 from core.architectures import LITE2
 from core.cascade import Cascade
+from core.errors import SettingsInvalid
 from core.manifest import Ensemble, Member, Release, Stage
 from core.registry import Registry
 from core.transforms import Preprocessing, to_tensor
@@ -174,7 +175,7 @@ def test_what_cannot_be_fitted_is_said(weights, manifest, tmp_path):
         member.build(settings, Settings.from_environment())
     with pytest.raises(DataInvalid, match="no weights of vit-tiny-patch16"):
         initial.features("vit-tiny-patch16", Preprocessing())
-    with pytest.raises(ValueError, match="no architecture 'swin'"):
+    with pytest.raises(SettingsInvalid, match="no architecture 'swin'"):
         member.Settings("a", (), "b", arch="swin")
 
 

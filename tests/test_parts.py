@@ -18,7 +18,7 @@ from core.errors import WeightsInvalid
 from core.network import Branch
 from core.registry import Registry
 from core.types import BodyPart, Radiograph
-from tests import small, tiny
+from tests import scored, small, tiny
 from tests.conftest import random_release
 from tests.simulated import phantom
 from training import candidate, catalogue, figures, fit, metrics, parcel, release, scoring, taken
@@ -132,7 +132,7 @@ def test_an_optional_part_is_there_when_its_file_is(
     monkeypatch.setattr(metrics, "bootstrap", lambda *a, **k: metrics.Estimate(0.9, 0.8, 1.0, 8))
     folder = candidate.build(run, "more")
     whole = Registry.open(folder).find("more")
-    measured = {"release_sha256": whole.sha256, "split": "test", "figures": []}
+    measured = {"release_sha256": whole.sha256, "split": "test", "figures": [scored.FIGURE]}
     (run / "test").mkdir()
     (run / "test" / "metrics.json").write_text(json.dumps(measured))
     with pytest.raises(catalogue.ReleaseRefused, match="no part 'foot'"):

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from core.cascade import Cascade
-from core.errors import CascadeError
+from core.errors import CascadeError, SettingsInvalid
 from core.types import Mode
 from tests import scored
 from training import evaluation, fit, inspect_data, measured, quantise
 from training.__main__ import COMMANDS, main
-from training.jobs import work
+from training.jobs import Job, work
 from training.sources import DataInvalid, read_fracatlas, read_manifest, read_mura
 
 Said = pytest.CaptureFixture[str]
@@ -34,6 +37,15 @@ def test_of_a_run_of_the_page_it_is_no_sentence_either() -> None:
     said = work.sentence(ValueError("operands could not be broadcast together"))
     assert said == "It ended with an error that was not expected (ValueError); see the log."
     assert work.sentence(DataInvalid("There is no picture.")) == "There is no picture."
+
+
+def test_settings_that_a_run_of_the_page_refuses_are_told(tmp_path: Path) -> None:
+    """As of a job that another version has queued."""
+    job = Job("x", {"data": ["folder:a"], "precision": "fp8"})
+    with pytest.raises(SettingsInvalid) as refused:
+        work._fit(tmp_path, job, threading.Event())
+    said = "The precision must be one of auto, bf16, fp32, not 'fp8'."
+    assert work.sentence(refused.value) == said
 
 
 @pytest.mark.parametrize(
@@ -86,12 +98,37 @@ def test_a_list_that_is_no_table_is_one_sentence(data: bytes, tmp_path: Path) ->
 def test_damaged_figures_are_one_sentence(name: str, damaged: str, tmp_path: Path) -> None:
     release, test = scored.release(), tmp_path / "test"
     test.mkdir()
-    whole = f'{{"release_sha256": "{release.sha256}", "split": "test", "figures": []}}'
-    (test / "metrics.json").write_text(whole)
-    assert measured.of_candidate(tmp_path, release)["figures"] == []
+    whole = {"release_sha256": release.sha256, "split": "test", "figures": [scored.FIGURE]}
+    (test / "metrics.json").write_text(json.dumps(whole))
+    assert measured.of_candidate(tmp_path, release)["figures"] == [scored.FIGURE]
     (test / name).write_text(damaged)
     with pytest.raises(CascadeError, match=f"{name} is damaged"):
         measured.of_candidate(tmp_path, release)
+
+
+def test_figures_of_nothing_are_no_figures(tmp_path: Path) -> None:
+    release, test = scored.release(), tmp_path / "test"
+    test.mkdir()
+    nothing = {"release_sha256": release.sha256, "split": "test", "figures": []}
+    (test / "metrics.json").write_text(json.dumps(nothing))
+    with pytest.raises(measured.FiguresInvalid, match=r"metrics\.json holds no figures"):
+        measured.of_candidate(tmp_path, release)
+
+
+@pytest.mark.parametrize("rows", [[], ["gone.png"]])
+def test_nothing_that_can_be_read_is_no_evaluation(
+    rows: list[str], weights: Path, tmp_path: Path, capsys: Said
+) -> None:
+    listed = tmp_path / "list.csv"
+    (tmp_path / "gone.png").write_bytes(b"no picture")
+    table = {"source": "drawn", "id": rows or ["1"], "file": "gone.png", "part": "hand"}
+    table |= {"group": "a", "positive": 1, "split": "test" if rows else "train"}
+    pd.DataFrame(table).to_csv(listed, index=False)
+    where = ["--weights", str(weights), "--device", "cpu", "--out", str(tmp_path / "out")]
+    assert main(["evaluate", "--data", f"manifest:{listed}", "--split", "test", *where]) == 1
+    said = "error: The split test has no picture that can be read."
+    assert capsys.readouterr().err.splitlines()[-1] == said
+    assert not (tmp_path / "out").exists()
 
 
 class Asked(CascadeError):
@@ -125,6 +162,9 @@ def test_the_variables_of_the_program_are_those_of_training_too(
     main(words)
     of_modes = command == "quantise"  # which has them all, on the CPU
     assert asked == [(weights, "of", "cpu"), None if of_modes else Mode.ENSEMBLE]
+    asked.clear()
+    main([*words, "--weights", "w"])  # a candidate, of which BONE_RELEASE and BONE_MODE say nothing
+    assert asked == [(Path("w"), "champion", "cpu"), None]
     asked.clear()
     said = ["--weights", "w", "--release", "r"]
     main([*words, *said, *([] if of_modes else ["--device", "cuda", "--mode", "fast"])])

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from core.errors import CascadeError, of_disk
-from core.settings import of_command
+from training.commands._options import of_options
 
 COMMANDS = (
     "data",
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser(wanted).parse_args(words)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
     try:
-        return int(options.run(options, of_command(vars(options))))
+        return int(options.run(options, of_options(options)))
     except CascadeError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -14,7 +14,7 @@ from core.cascade import Cascade
 from core.manifest import Release
 from core.types import Mode
 from training import duplicates, ensemble, figures, learned, memoriser, records, report, scoring
-from training.data import read_all
+from training.data import DataInvalid, read_all
 from training.records import Figure
 
 
@@ -65,7 +65,8 @@ def run(settings: Settings, tell: Callable[[str], object] = lambda _: None) -> E
     """Score the split and write what ``out`` asks for.
 
     tell: is called with what there is to say (tables, paths) as soon as it is known. Raises
-    DataInvalid for what is no data, WeightsInvalid where the release is not there.
+    DataInvalid for what is no data, and where no picture of the split can be read, and
+    WeightsInvalid where the release is not there.
     """
     rows = read_all(settings.data)
     if settings.copies:
@@ -94,6 +95,8 @@ def _measured(settings: Settings, rows: pd.DataFrame) -> Evaluation:
     held = rows[rows.split == split]
     told = learned.tell(settings.weights, held, split, cascade.release.training_data)
     scored = scoring.predict(cascade, held)
+    if scored.empty:
+        raise DataInvalid(f"The split {split} has no picture that can be read.")
     scored["recalled"] = memoriser.recall(scored, rows[rows.split == "train"])
     found = figures.figures(scored, cascade, draws)
     found += ensemble.figures(scored, cascade, draws)

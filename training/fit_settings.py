@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 
 from core import architectures
+from core.errors import SettingsInvalid
 from core.types import BodyPart
 from training.config import DATA, OUT, option
 from training.phases import AUTO, PRECISIONS, passes
@@ -20,7 +21,7 @@ class Settings:
     what the branches see, its own branches too. A part as ``only`` that the release has no branch
     for is added to it: its branch starts from stage 1's, which has seen radiographs of all parts.
     With ``dense``, half of the draws are simulated, where there is any; with ``steady``, a quarter
-    of the pictures is seen twice.
+    of the pictures is seen twice. Raises SettingsInvalid for what no run can be made from.
     """
 
     data: tuple[str, ...] = field(metadata=DATA)
@@ -80,16 +81,19 @@ class Settings:
 
     def __post_init__(self) -> None:
         if self.arch not in architectures.NAMES:
-            raise ValueError(f"There is no architecture {self.arch!r}.")
+            raise SettingsInvalid(f"There is no architecture {self.arch!r}.")
         if self.arch != architectures.RESNET50 and (self.only or self.dense):
-            raise ValueError("--only and --dense are for a ResNet50 cascade.")
+            raise SettingsInvalid("--only and --dense are for a ResNet50 cascade.")
         if self.precision not in PRECISIONS:
             names = ", ".join(PRECISIONS)
-            raise ValueError(f"The precision must be one of {names}, not {self.precision!r}.")
+            raise SettingsInvalid(f"The precision must be one of {names}, not {self.precision!r}.")
         if self.only:
-            BodyPart(self.only)  # a ValueError that says so where it is no name
+            try:
+                BodyPart(self.only)
+            except ValueError as error:
+                raise SettingsInvalid(str(error)) from error
         if self.only and self.init in ("scratch", "imagenet"):
-            raise ValueError("A branch is fine-tuned from a release: name one as --init.")
+            raise SettingsInvalid("A branch is fine-tuned from a release: name one as --init.")
         asked = passes(asdict(self)).values()
         if min(asked) < 0 or not any(asked):
-            raise ValueError("At least one phase needs pictures, and none less than 0.")
+            raise SettingsInvalid("At least one phase needs pictures, and none less than 0.")

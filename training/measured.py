@@ -81,9 +81,9 @@ def caution(metrics: Mapping[str, Any]) -> str:
 def of_candidate(run: Path, release: Release) -> dict[str, Any]:
     """The figures of ``run/test`` and what other commands wrote beside them (COMPANIONS).
 
-    Raises FiguresInvalid where they are missing or damaged, or of another release than the run's
-    candidate, or of another split: of its name, or with pictures that the run, or one that it
-    began with, has learned from.
+    Raises FiguresInvalid where they are missing, damaged or none, or of another release or mode
+    than the run's candidate, or of another split: of its name, or with pictures that the run, or
+    one that it began with, has learned from.
     The hash of the split does not tell, as what is evaluated need not be all that was trained on.
     """
     from training import learned  # which brings what compares pictures
@@ -92,6 +92,8 @@ def of_candidate(run: Path, release: Release) -> dict[str, Any]:
     if not path.exists():
         raise FiguresInvalid(f"{path} is missing: evaluate the candidate on the test split first.")
     measured = _of_test(path, release)
+    if not measured["figures"]:
+        raise FiguresInvalid(f"{path} holds no figures.")
     scores = path.with_name(SCORES)
     if scores.exists():
         try:
@@ -113,12 +115,19 @@ def _of_test(path: Path, release: Release, told: bool = True) -> dict[str, Any]:
     try:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         split = found["split"] if told else found.get("split", "test")
-        mine = found["release_sha256"] == release.sha256 and split == "test"
+        whose = str(found["release_sha256"])
         found["figures"] = [*found["figures"]]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise FiguresInvalid(f"{path} is damaged.") from error
-    if not mine:
+    if split != "test" or (other := release.with_digest(whose)) is None:
         raise FiguresInvalid(f"{path} holds figures of another release or split.")
+    if other.mode != release.mode:
+        raise FiguresInvalid(
+            f"{path} holds figures of the mode {other.mode}; a release takes those of its own: "
+            f"measure again with --mode {release.mode}."
+        )
+    if whose != release.sha256:
+        raise FiguresInvalid(f"{path} holds figures of the release without an optional part.")
     return found
 
 

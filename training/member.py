@@ -27,6 +27,7 @@ import core.settings
 from core import architectures, files, members, quality
 from core.cascade import Cascade
 from core.engines import choice
+from core.errors import SettingsInvalid
 from core.manifest import RESNET50, Ensemble, Member, Release
 from core.registry import Registry
 from core.transforms import Preprocessing
@@ -70,6 +71,7 @@ class Settings:
 
     A safetensors file as ``init`` has the state dict of the feature extractor by the names of
     ``core.architectures`` (timm's for a transformer), for inputs as the release normalises them.
+    Raises SettingsInvalid for what no member can be made from.
     """
 
     base: str = field(metadata={HELP: "a run with a candidate, or a folder with a manifest.json"})
@@ -95,11 +97,11 @@ class Settings:
 
     def __post_init__(self) -> None:
         if self.arch not in architectures.NAMES or self.arch == architectures.RESNET50:
-            raise ValueError(f"There is no architecture {self.arch!r} for a member.")
+            raise SettingsInvalid(f"There is no architecture {self.arch!r} for a member.")
         if self.default not in [*Mode]:
-            raise ValueError(f"The default must be {' or '.join(Mode)}, not {self.default!r}.")
+            raise SettingsInvalid(f"The default must be {' or '.join(Mode)}, not {self.default!r}.")
         if self.views < 1:
-            raise ValueError("Each picture needs at least one view.")
+            raise SettingsInvalid("Each picture needs at least one view.")
 
 
 TITLES = {

@@ -7,8 +7,7 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core.errors import SettingsInvalid
-from core.settings import DEVICES, Settings
+from core.settings import DEVICES, Settings, of_command
 from core.types import Mode
 
 if TYPE_CHECKING:
@@ -42,18 +41,39 @@ def weights(parser: argparse.ArgumentParser) -> None:
 
 
 def release(parser: argparse.ArgumentParser) -> None:
-    """Which release of which folder; what is not said is as BONE_WEIGHTS and BONE_RELEASE say."""
+    """Which release of which folder; what is not said is as ``of_options`` has it."""
     weights(parser)
-    parser.add_argument("--release", help="release id or alias (default: champion)")
+    parser.add_argument(
+        "--release",
+        help="release id or alias (default: with --weights champion, else as BONE_RELEASE says)",
+    )
 
 
 def cascade(parser: argparse.ArgumentParser) -> None:
-    """The release, and how it is used: where nobody says, as BONE_DEVICE and BONE_MODE do."""
+    """The release, and how it is used: where nobody says, as ``of_options`` has it."""
     release(parser)
     parser.add_argument("--device", choices=DEVICES)
     parser.add_argument(
-        "--mode", type=Mode, choices=[*Mode], help="as the release is used (default: as it says)"
+        "--mode",
+        type=Mode,
+        choices=[*Mode],
+        help="how the release is used (default: as it says, without --weights as BONE_MODE says)",
     )
+
+
+def of_options(options: argparse.Namespace) -> Settings:
+    """The settings of a command: those of the environment, but for what its options say.
+
+    BONE_RELEASE and BONE_MODE are about the weights of the program. Where ``--weights`` names a
+    folder, such as that of a candidate, nothing but ``--release`` and ``--mode`` say which release
+    of it is meant, and how: else its champion, as that says itself.
+    """
+    given = vars(options)
+    found = of_command(given)
+    if not given.get("weights"):
+        return found
+    release, mode = given.get("release") or Settings.release, given.get("mode") or Settings.mode
+    return dataclasses.replace(found, release=release, mode=mode)
 
 
 def loaded(program: Settings) -> Cascade:
@@ -101,10 +121,7 @@ def collect(options: argparse.Namespace, settings: type[Any], program: Settings)
     for name, value in values.items():
         if value is None:
             values[name] = getattr(program, name, None)
-    try:
-        return settings(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
-    except ValueError as error:
-        raise SettingsInvalid(str(error)) from error
+    return settings(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
 
 
 def show(
