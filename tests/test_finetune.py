@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pandas as pd
 import pytest
 import torch
 
-from core.errors import WeightsInvalid
+from core.errors import SettingsInvalid, WeightsInvalid
 from core.manifest import FOCUSED, Ensemble, Member, Release
 from core.registry import Registry
 from core.transforms import Preprocessing
@@ -252,7 +253,7 @@ def test_an_alias_that_moves_does_not_move_the_run(
 def test_what_cannot_be_fine_tuned_is_one_sentence(
     settings: fit.Settings, changed: dict[str, object], words: str
 ) -> None:
-    with pytest.raises((DataInvalid, ValueError), match=words):
+    with pytest.raises((DataInvalid, SettingsInvalid), match=words):
         fit.Run(replace(settings, **changed))
 
 
@@ -273,13 +274,54 @@ def test_a_branch_that_calibration_refuses_is_no_candidate(
     for _ in range(2):  # the second evaluation found the first one's files
         with pytest.raises(DataInvalid, match="no better than chance"):
             work._evaluate(run, task)
-        assert not (run / "candidate").exists() and not candidate.is_whole(run)
-    (run / "candidate.part").rename(run / "candidate")  # as an earlier version left it
-    assert not candidate.is_whole(run)
+        assert not [*run.glob("candidate*")] and not candidate.is_whole(run)
+    at_once = nullcontext(run / "candidate")  # as an earlier version built it
+    monkeypatch.setattr(candidate, "building", lambda _: at_once)
+    with pytest.raises(DataInvalid, match="no better than chance"):
+        work._evaluate(run, task)
+    assert (run / "candidate").exists() and not candidate.is_whole(run)
     with pytest.raises(ReleaseRefused, match="no operating points of: elbow"):
         catalogue.add_run(run, shelf)
     with pytest.raises(ReleaseRefused, match="no operating points of: elbow"):
         release.promote(run, shelf, "champion")
+
+
+def test_there_is_a_candidate_at_every_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whole: the old one until the new one is, whatever ends the process in between."""
+
+    def build(mark: str) -> None:
+        with candidate.building(tmp_path) as folder:
+            folder.mkdir()
+            (folder / "mark").write_text(mark)
+            if mark == "refused":
+                raise KeyboardInterrupt
+
+    def mark() -> str:
+        return (tmp_path / "candidate" / "mark").read_text()
+
+    build("first")
+    with pytest.raises(KeyboardInterrupt):
+        build("refused")
+    assert mark() == "first" and [p.name for p in tmp_path.iterdir()] == ["candidate"]
+
+    def ended(folder: Path, **_: object) -> None:
+        if folder.exists():
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as removing:
+        removing.setattr(candidate.shutil, "rmtree", ended)
+        with pytest.raises(KeyboardInterrupt):
+            build("second")
+    assert mark() == "second"
+    shutil.rmtree(tmp_path / "candidate.before")
+    (tmp_path / "candidate").rename(tmp_path / "candidate.before")  # ended between two renames
+    with pytest.raises(KeyboardInterrupt):
+        build("refused")
+    assert mark() == "second"
+    build("third")
+    assert mark() == "third" and [p.name for p in tmp_path.iterdir()] == ["candidate"]
 
 
 def test_a_release_without_operating_points_is_not_promoted(shelf: Path, tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import shutil
-import tomllib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -38,6 +37,7 @@ from training import (
     taken,
     terms,
 )
+from training.config import read_record
 from training.data import (
     AMBIGUOUS,
     FOCUS,
@@ -61,14 +61,23 @@ FEATURE_ROWS = 2000
 def building(run: Path) -> Iterator[Path]:
     """A folder to build a candidate in, which becomes ``run/candidate`` when it is whole.
 
-    What was refused or interrupted on the way is none; one that was there before stays then.
+    What was refused or interrupted on the way is none and leaves nothing; one that was there before
+    stays then.
     """
-    made, folder = run / "candidate.part", run / "candidate"
+    made, folder, before = (run / f"candidate{end}" for end in (".part", "", ".before"))
+    if before.exists() and not folder.exists():
+        before.rename(folder)  # a process ended between the two renames below
     shutil.rmtree(made, ignore_errors=True)
-    yield made
+    shutil.rmtree(before, ignore_errors=True)
+    try:
+        yield made
+    except BaseException:
+        shutil.rmtree(made, ignore_errors=True)
+        raise
     if folder.exists():
-        shutil.rmtree(folder)
+        folder.rename(before)  # removing it takes a while, in which there would be none
     made.rename(folder)
+    shutil.rmtree(before, ignore_errors=True)
 
 
 def is_whole(run: Path) -> bool:
@@ -88,7 +97,7 @@ def build(run: Path, release_id: str, flip_average: bool = False, size: int = 0)
     may do better). Raises ReleaseRefused where no branch is better than chance, and DataInvalid for
     what cannot be calibrated so.
     """
-    config = tomllib.loads((run / "config.toml").read_text())
+    config = read_record(run / "config.toml")
     networks.refuse_member(config)
     if config.get("only"):
         from training import finetuned
