@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from training import metrics
 
 Array = NDArray[np.float64]
 LOST = 0.01  # share of the supported radiographs of validation that may be called something else
+BORROWED = 20  # pictures of either label that a part takes from the others
 REFUSED = 0.93  # share of the other radiographs of validation that is refused, within that
 
 
@@ -197,32 +198,86 @@ def _shares(parameters: Array) -> Array:
     return shares
 
 
-def operating_points(probability: Array, truth: Array) -> list[dict[str, Any]]:
-    """Three thresholds on calibrated probabilities.
+def read(
+    logits: Mapping[str, Array], truth: Mapping[str, Array], share: dict[str, float] | None = None
+) -> dict[str, dict[str, Any]]:
+    """How the fracture logits (N) of each part are read: ``temperature`` and ``bias`` of ``platt``
+    and the ``operating_points`` on what they give, as a release's entry has them."""
+    fitted = platt(dict(logits), dict(truth), share)
+    probability = {part: quality.sigmoid(logits[part], *how) for part, how in fitted.items()}
+    points = operating_points(probability, truth)
+    return {
+        part: {"temperature": temperature, "bias": bias, "operating_points": points[part]}
+        for part, (temperature, bias) in fitted.items()
+    }
+
+
+def operating_points(
+    probability: Mapping[str, Array], truth: Mapping[str, Array]
+) -> dict[str, list[dict[str, Any]]]:
+    """Of each part three thresholds on calibrated probabilities, with what they reach on it.
 
     sensitive: the highest with a sensitivity of at least 95 %. specific: the lowest with a
     specificity of at least 90 %. balanced: the largest sum of the two (Youden 1950), each smoothed
     over the logit, as the best threshold of a few dozen pictures is otherwise an accident.
 
+    The first two are asked for twice: of the part's own pictures, and of these and ``BORROWED``
+    ones more that are spread as those of the other parts are. The lowest of nine positives says
+    little about where the next nine lie; the other parts, read with one slope, say more. What a
+    part has many pictures of hardly feels it.
+
     On a part that is told apart well the first may lie above the second. Then each does what either
     is asked to do, and the lower one is called sensitive.
     """
-    values = np.unique(probability)
-    # thresholds between neighbouring values, so that no picture lies on one
-    candidates = np.concatenate(
-        [[values[0] / 2], (values[1:] + values[:-1]) / 2, [(1 + values[-1]) / 2]]
+    return {
+        part: _points(
+            part_probability,
+            truth[part],
+            [(probability[p], truth[p]) for p in probability if p != part],
+        )
+        for part, part_probability in probability.items()
+    }
+
+
+def _points(
+    probability: Array, truth: Array, others: Sequence[tuple[Array, Array]]
+) -> list[dict[str, Any]]:
+    # Also where other parts have values: a limit may lie between two far ones of the part's own.
+    candidates = np.unique(
+        np.concatenate([_between(probability), *(_between(p) for p, _ in others)])
     )
     points = [_point(t, probability, truth) for t in candidates]
-    sensitive = max((p for p in points if p.sensitivity >= 0.95), key=lambda p: p.threshold)
-    specific = min((p for p in points if p.specificity >= 0.90), key=lambda p: p.threshold)
+    alike = [[_point(t, *other) for other in others] for t in candidates]
+
+    def reaches(figure: str, label: float, least: float) -> list[OperatingPoint]:
+        n = np.count_nonzero(truth == label)
+        found = []
+        for point, there in zip(points, alike, strict=True):
+            own = getattr(point, figure)
+            lent = [getattr(p, figure) for p in there]
+            joint = (n * own + BORROWED * np.mean(lent)) / (n + BORROWED) if lent else own
+            if min(own, joint) >= least:
+                found.append(point)
+        return found
+
+    sensitive = max(reaches("sensitivity", 1, 0.95), key=lambda p: p.threshold)
+    specific = min(reaches("specificity", 0, 0.90), key=lambda p: p.threshold)
     sensitive, specific = sorted((sensitive, specific), key=lambda p: p.threshold)
-    balanced = _point(_balanced(probability, truth), probability, truth)
-    named = {"sensitive": sensitive, "specific": specific, "balanced": balanced}
+    middle = _point(balanced(probability, truth), probability, truth)
+    named = {"sensitive": sensitive, "specific": specific, "balanced": middle}
     kept = ("threshold", "sensitivity", "specificity", "n")
     return [{"name": m} | {k: getattr(p, k) for k in kept} for m, p in named.items()]
 
 
-def _balanced(probability: Array, truth: Array) -> float:
+def _between(probability: Array) -> Array:
+    """Thresholds between neighbouring values, so that no picture lies on one, and at either end."""
+    values = np.unique(probability)
+    inner = (values[1:] + values[:-1]) / 2
+    thresholds: Array = np.concatenate([[values[0] / 2], inner, [(1 + values[-1]) / 2]])
+    return thresholds
+
+
+def balanced(probability: Array, truth: Array) -> float:
     """The threshold with the largest sum of smoothed sensitivity and specificity.
 
     A normal kernel on the logits, of the width that Silverman (1986, 3.31) gives each class.

@@ -270,14 +270,9 @@ def calibrate_parts(
             log.warning("%s is no better than chance on validation and is left out", part)
             del entry["stages"][part], logits[part], rows[part]
     truths = {p: r.positive.to_numpy() for p, r in rows.items()}
-    for part, (temperature, bias) in calibrate.platt(logits, truths, share).items():
-        probability = quality.sigmoid(logits[part], temperature, bias)
-        entry["stages"][part] |= {
-            "temperature": temperature,
-            "bias": bias,
-            "operating_points": calibrate.operating_points(probability, truths[part]),
-            "label_means": " or ".join(sorted(rows[part].positive_means.dropna().unique())),
-        }
+    for part, found in calibrate.read(logits, truths, share).items():
+        means = " or ".join(sorted(rows[part].positive_means.dropna().unique()))
+        entry["stages"][part] |= found | {"label_means": means}
 
 
 def limit(space: quality.FeatureSpace, known: np.ndarray) -> float:

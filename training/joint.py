@@ -86,11 +86,10 @@ def measure(run: Path, data: list[str], split: str, draws: int = 1000) -> list[d
         if val.positive[here].nunique() < 2:
             log.warning("%s: validation has no threshold for it, so it is left out", part)
             continue
-        points = calibrate.operating_points(chosen[here], val.positive[here].to_numpy())
-        [balanced] = [p["threshold"] for p in points if p["name"] == "balanced"]
+        threshold = calibrate.balanced(chosen[here], val.positive[here].to_numpy())
         for source, group in held[held.part == part].groupby("source"):
             for level, table in levels(group).items():
-                records += _figures(table, (part, str(source), level), balanced, draws)
+                records += _figures(table, (part, str(source), level), threshold, draws)
     return records
 
 

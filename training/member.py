@@ -11,8 +11,7 @@ their average come from the validation split.
 from __future__ import annotations
 
 import logging
-import re
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,19 +23,18 @@ from safetensors.torch import load
 from torch import Tensor
 
 import core.settings
-from core import architectures, files, members, quality
+from core import architectures, files
 from core.cascade import Cascade
 from core.engines import choice
 from core.errors import SettingsInvalid
-from core.manifest import RESNET50, Ensemble, Member, Release
+from core.manifest import Release
 from core.registry import Registry
 from core.transforms import Preprocessing
 from core.types import Mode
 from training import (
-    calibrate,
     candidate,
     initial,
-    metrics,
+    joining,
     networks,
     provenance,
     regression,
@@ -47,22 +45,19 @@ from training import (
 from training.augment import vary
 from training.config import DATA, HELP, option
 from training.data import (
-    AMBIGUOUS,
     SIMULATED,
     DataInvalid,
-    load_canvases,
     read_all,
     split_hash,
 )
 from training.duplicates import ROWS, settle_as, write_list
-from training.phases import BODY_PART, OTHER
+from training.phases import BODY_PART
 
 log = logging.getLogger(__name__)
 
 Array = NDArray[np.float64]
 
 _STRENGTHS = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
-BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -141,17 +136,17 @@ def build(settings: Settings, program: core.settings.Settings) -> Path:
         loaded = Cascade.load(folder, device=program.device)
         cascade, why = choice.choose(loaded, program.engine, program.home, convert=True, many=True)
         log.info("%s: %s", cascade.engine.description, why)
-        heads = {}
-        for part in _parts(entry):
+        heads: dict[str, dict[str, Tensor]] = {}
+        for part in candidate.parts_of(entry):
             if trained:
                 heads[part] = _trained_head(trained["heads"], part, settings.init)
             else:
-                train, canvases = _of(rows, "train", part, base.preprocessing)
+                train, canvases = joining.canvases_of(rows, "train", part, base.preprocessing)
                 heads[part] = _head(cascade, part, name, train, canvases, settings)
-            tensors[_member(entry, part, name)["branch"]] = heads[part]
-        _join(entry, cascade, name, heads, rows)
+            tensors[joining.member_of(entry, part, name)["branch"]] = heads[part]
+        joining.findings(entry, cascade, name, heads, rows)
         if trained and f"{BODY_PART}.weight" in trained["heads"]:
-            path, head = _stage1(entry, base, cascade, name, trained, settled)
+            path, head = joining.body_part(entry, base, cascade, name, trained, settled)
             tensors[path] = head
         release.write(folder, entry, tensors)
         # Last, as the list and the record of a candidate that stays belong to that.
@@ -183,7 +178,7 @@ def _begun(
     entry = taken.entry(base, release_id, paths)
     tensors = {paths[p]: load(registry.read(f)) for p, f in base.files.items()}
     name = settings.name or TITLES[settings.arch]
-    file = _file_of(name)
+    file = joining.file_of(name)
     trunk = f"{release_id}/{file}.safetensors"
     state = (
         trained["features"]
@@ -194,7 +189,7 @@ def _begun(
     tensors[trunk] = release.half(state)
     entry["architectures"] = entry.get("architectures", {}) | {trunk: settings.arch}
     entry["default"] = settings.default
-    for part in _parts(entry):
+    for part in candidate.parts_of(entry):
         stage, branch = entry["stages"][part], f"{release_id}/{part}-{file}.safetensors"
         others = [m for m in stage.get("members", ()) if m["name"] != name]
         stage["members"] = [*others, {"name": name, "trunk": trunk, "branch": branch}]
@@ -211,12 +206,6 @@ def _begun(
     return entry, {p: t for p, t in tensors.items() if p in used}
 
 
-def _file_of(name: str) -> str:
-    """Of "EfficientNet-Lite2" the part "efficientnet-lite2" of its files' names: two members of
-    one architecture have files of their own."""
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
-
-
 def _width(arch: str, state: dict[str, Tensor], spec: Preprocessing) -> int:
     """How many maps the extractor gives; raises DataInvalid where the state does not fit."""
     network = architectures.make(arch, spec).eval()
@@ -231,11 +220,13 @@ def _width(arch: str, state: dict[str, Tensor], spec: Preprocessing) -> int:
 def _labelled(rows: pd.DataFrame, entry: dict[str, Any]) -> pd.DataFrame:
     """Labelled real pictures of the release's parts, without those of the test split; raises
     DataInvalid where there are too few."""
-    known = rows[rows.part.isin(_parts(entry)) & rows.positive.notna() & rows.split.ne("test")]
+    known = rows[
+        rows.part.isin(candidate.parts_of(entry)) & rows.positive.notna() & rows.split.ne("test")
+    ]
     known = known[known.source != SIMULATED]
     for split in ("train", "val"):
         counts = known[known.split == split].groupby("part").positive.nunique()
-        missing = [p for p in _parts(entry) if counts.get(p, 0) < 2]
+        missing = [p for p in candidate.parts_of(entry) if counts.get(p, 0) < 2]
         if missing:
             names = ", ".join(missing)
             raise DataInvalid(f"The split {split} lacks positives or negatives of: {names}.")
@@ -251,15 +242,6 @@ def _settled(settings: Settings) -> tuple[pd.DataFrame, pd.DataFrame]:
     return data, settle_as(data, runs, settings.duplicates)
 
 
-def _parts(entry: dict[str, Any]) -> list[str]:
-    return sorted(p for p in entry["stages"] if p != BODY_PART)
-
-
-def _member(entry: dict[str, Any], part: str, name: str) -> dict[str, Any]:
-    found: dict[str, Any] = next(m for m in entry["stages"][part]["members"] if m["name"] == name)
-    return found
-
-
 def _head(
     cascade: Cascade,
     part: str,
@@ -269,7 +251,7 @@ def _head(
     settings: Settings,
 ) -> dict[str, Tensor]:
     """A linear layer for one part's member, fitted on all views of its training pictures."""
-    found = [_features(cascade, part, name, v) for v in views(canvases, settings)]
+    found = [joining.features(cascade, part, name, v) for v in views(canvases, settings)]
     count = len(found)
     truth = np.tile(rows.positive.to_numpy(), count)
     patients = np.tile(rows.patient.to_numpy(), count)
@@ -296,117 +278,3 @@ def views(canvases: NDArray[np.uint8], settings: Settings) -> list[NDArray[np.ui
         varied = vary(grey, seeds.tolist())[:, 0].clamp(0, 1).mul(255).round()
         found.append(varied.to(torch.uint8).numpy())
     return found[: settings.views]
-
-
-def _features(
-    cascade: Cascade, part: str, name: str, canvases: NDArray[np.uint8]
-) -> NDArray[np.float32]:
-    chunks = (canvases[i : i + BATCH] for i in range(0, len(canvases), BATCH))
-    return np.concatenate([cascade.logits_and_features(part, c, name)[1] for c in chunks])
-
-
-def _join(
-    entry: dict[str, Any],
-    cascade: Cascade,
-    name: str,
-    heads: dict[str, dict[str, Tensor]],
-    rows: pd.DataFrame,
-) -> None:
-    """Fit on validation: the new member's calibration, all weights, and what joins them."""
-    share = candidate.share_of_positives(rows)
-    raw, truth, patients = {}, {}, {}
-    joined: dict[str, Array] = {}
-    for part, head in heads.items():
-        val, canvases = _of(rows, "val", part, cascade.release.preprocessing)
-        truth[part], patients[part] = val.positive.to_numpy(), val.patient
-        joined[part] = _calibrated(entry["stages"][part], cascade, part, name, canvases)
-        layer = {k: v.double().numpy() for k, v in head.items()}
-        pooled = _features(cascade, part, name, canvases).astype(float)
-        raw[part] = (pooled @ layer["fc.weight"].T + layer["fc.bias"])[:, 0]
-    for part, (temperature, bias) in calibrate.platt(raw, truth, share).items():
-        _member(entry, part, name).update({"temperature": temperature, "bias": bias})
-        new = raw[part] / temperature + bias
-        joined[part] = np.column_stack([joined[part], new])
-    weights = calibrate.member_weights(list(joined.values()), list(truth.values()))
-    average = {part: logits @ weights for part, logits in joined.items()}
-    for part, (temperature, bias) in calibrate.platt(average, truth, share).items():
-        stage = entry["stages"][part]
-        for member, weight in zip(stage["members"], weights[1:], strict=True):
-            member["weight"] = float(weight)
-        probability = quality.sigmoid(average[part], temperature, bias)
-        stage["ensemble"] = {
-            "temperature": temperature,
-            "bias": bias,
-            "operating_points": calibrate.operating_points(probability, truth[part]),
-        }
-        for title, score in zip(
-            (RESNET50, *(m["name"] for m in stage["members"]), "ensemble"),
-            (*joined[part].T, average[part]),
-        ):
-            estimate = metrics.bootstrap(metrics.auroc, truth[part], score, patients[part])
-            log.info("validation: %s %s AUROC %s", part, title, estimate)
-    log.info("weights: %s", ", ".join(f"{w:.2f}" for w in weights))
-
-
-def _stage1(
-    entry: dict[str, Any],
-    base: Release,
-    cascade: Cascade,
-    name: str,
-    trained: dict[str, Any],
-    rows: pd.DataFrame,
-) -> tuple[str, dict[str, Tensor]]:
-    """Let the member speak in stage 1 too; returns the file of its linear layer and what is in it.
-
-    It has seen the same body parts, and its trunk runs in any case. Its weight and what their
-    average is read with come from the radiographs of validation, and so does, anew, what the
-    ResNet50 alone is read with and how far from them a picture may lie: a base may be older than
-    the rules of ``calibrate``. Stage 1 has one member: another one that it had is not asked any
-    more.
-    """
-    stage, file = base.stages[BODY_PART], _file_of(name)
-    trunk, branch = (f"{entry['id']}/{n}{file}.safetensors" for n in ("", f"{BODY_PART}-"))
-    classes = tuple(k for k in trained["kinds"] if k in stage.classes)
-    real = rows[(rows.split == "val") & (rows.source != SIMULATED) & ~rows.part.isin(AMBIGUOUS)]
-    val, canvases = load_canvases(real, base.preprocessing)
-    own, seen = cascade.logits_and_features(BODY_PART, canvases)
-    order = [trained["kinds"].index(k) for k in classes]
-    layer = {k: trained["heads"][f"{BODY_PART}.{k}"][order] for k in ("weight", "bias")}
-    head = release.half({f"fc.{k}": values for k, values in layer.items()})
-    pooled = _features(cascade, _parts(entry)[0], name, canvases).astype(float)
-    said = pooled @ head["fc.weight"].double().numpy().T + head["fc.bias"].double().numpy()
-
-    def joined(weight: float) -> Array:
-        member = Member(name, trunk, branch, weight=weight, classes=classes)
-        return members.first(replace(stage, ensemble=Ensemble((member,))), [own, said])
-
-    truth = np.array([stage.classes.index(k if k in stage.classes else OTHER) for k in val.part])
-    weight = calibrate.stage1_weight(joined, truth)
-    log.info("stage 1: weight of %s %.2f", name, weight)
-    read = candidate.read_body_part(stage, base.parts, joined(weight), val.part)
-    found = {"name": name, "trunk": trunk, "branch": branch, "weight": weight}
-    entry["stages"][BODY_PART] |= candidate.read_body_part(stage, base.parts, own, val.part)
-    if cascade.feature_space is not None:
-        supported = val.part.isin(base.parts).to_numpy()
-        entry["rejection"]["limit"] = candidate.limit(cascade.feature_space, seen[supported])
-    entry["stages"][BODY_PART]["members"] = [found | {"classes": list(classes)}]
-    entry["stages"][BODY_PART]["ensemble"] = read
-    return branch, head
-
-
-def _calibrated(
-    stage: dict[str, Any], cascade: Cascade, part: str, name: str, canvases: NDArray[np.uint8]
-) -> Array:
-    """Calibrated logits of the ResNet50 and of every member but the new one, NxK."""
-    others = [("", stage), *((m["name"], m) for m in stage["members"] if m["name"] != name)]
-    columns = []
-    for member, read in others:
-        logits = cascade.logits_and_features(part, canvases, member)[0][:, 0].astype(float)
-        columns.append(logits / read.get("temperature", 1.0) + read.get("bias", 0.0))
-    return np.column_stack(columns)
-
-
-def _of(
-    rows: pd.DataFrame, split: str, part: str, spec: Preprocessing
-) -> tuple[pd.DataFrame, NDArray[np.uint8]]:
-    return load_canvases(rows[(rows.split == split) & (rows.part == part)], spec)
