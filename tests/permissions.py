@@ -17,6 +17,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import eventually
+
 _OVERRIDE = 1 << 1 | 1 << 2  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
 _VERSION_3 = 0x20080522
 
@@ -62,8 +64,12 @@ def held_up(command: list[str]) -> list[str]:
 
 
 def _mount(*options: str) -> None:
-    done = subprocess.run(["mount", *options], check=False, capture_output=True)
-    if done.returncode:
+    def done() -> subprocess.CompletedProcess[bytes] | None:
+        """None where somebody writes there at this moment."""
+        found = subprocess.run(["mount", *options], check=False, capture_output=True)
+        return None if b"busy" in found.stderr else found
+
+    if eventually(done).returncode:
         pytest.skip("This process may not mount a file system.")
 
 
