@@ -10,9 +10,10 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from core.operating import missed
 from core.origin import looked_at
 from core.quality import contradict, deciding
-from core.types import BodyPart, Crop, ImageResult, MemberPrediction, OperatingPoint
+from core.types import BodyPart, Crop, Finding, ImageResult, MemberPrediction, OperatingPoint
 from core.words import percent
 
 if TYPE_CHECKING:
@@ -37,7 +38,11 @@ def notes_of(
     of_release: list[str] = []
     if release is not None:
         points = points_of(release, view.part)
-        of_release = [*contradiction(view.fracture.members, points), *unmeasured(view.part, points)]
+        of_release = [
+            *contradiction(view.fracture.members, points),
+            *unmeasured(view.part, points),
+            *unreliable(view.fracture.finding, view.part, release),
+        ]
     return (*told, *unsure([view]), *of_release, *seen([view]))
 
 
@@ -149,6 +154,17 @@ def unmeasured(part: BodyPart, points: Sequence[OperatingPoint]) -> list[str]:
     return [
         f"This release has no sensitive and specific operating point for the {part.words}: 50 % "
         "decides, which was never measured."
+    ]
+
+
+def unreliable(finding: Finding, part: BodyPart, release: Release) -> list[str]:
+    """That many that are not suspected are positive all the same, where that was measured."""
+    share = missed(release, part) if finding is Finding.NOT_SUSPECTED else None
+    if share is None:
+        return []
+    return [
+        f"Not suspected does not rule it out here: of the positive {part.words} radiographs that "
+        f"the release was measured on, {share} were not suspected."
     ]
 
 

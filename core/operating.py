@@ -14,6 +14,8 @@ from core.types import BodyPart, OperatingPoint
 from core.words import percent
 
 POINTS = ("sensitive", "specific")
+SENSITIVITY = 0.95  # at least, on the pictures that choose the point "sensitive"
+SPECIFICITY = 0.90  # at least, on those that choose "specific"
 CENTRE = "control: centre"  # the picture's centre, in the place of a heatmap's hottest point
 WIDENED = 0.05  # of the picture's longer side: by how much boxes are widened where pointing counts
 
@@ -62,6 +64,18 @@ def performance(release: Release, part: BodyPart, name: str) -> Performance | No
     split = str(release.metrics.get("split", "test"))
     found = _estimate(sensitivity), _estimate(specificity)
     return Performance(point, *found, split, int(sensitivity["n"]))
+
+
+def missed(release: Release, part: BodyPart) -> Estimate | None:
+    """The share of the positives below the point *sensitive*, where it was measured to be larger
+    than what the point was chosen for: where all of the interval lies above that."""
+    found = performance(release, part, "sensitive")
+    if found is None or (limits := _limits(found.sensitivity)) is None:
+        return None
+    low, high = limits
+    if high >= SENSITIVITY:
+        return None
+    return Estimate(1 - found.sensitivity.value, 1 - high, 1 - low)
 
 
 def predictive_values(

@@ -130,6 +130,7 @@ def combine(id: str, views: Sequence[ImageResult], release: Release) -> StudyRes
         *torn,
         *notes.contradictions(views, release, counted if torn and len(counted) == 1 else ()),
         *notes.unmeasured(part, its),
+        *notes.unreliable(finding, part, release),
         *_findings([f.finding for f in predictions]),
         *notes.counted_once(views),
         *notes.seen(views),

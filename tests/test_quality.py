@@ -158,6 +158,17 @@ def test_a_part_of_few_pictures_borrows_from_the_others_where_its_points_lie():
         assert both["hand"][name]["threshold"] == near
 
 
+def test_no_point_moves_up_to_the_lowest_positive_for_what_others_reach():
+    """In the gap of a part with few pictures the point stays in the middle, however far apart the
+    positives and negatives of the others lie, and however many values they have in the gap."""
+    rng = np.random.default_rng(4)
+    own = np.concatenate([np.linspace(0.02, 0.1, 30), np.linspace(0.5, 0.95, 9)])
+    truth = {"elbow": np.repeat([0.0, 1.0], [30, 9]), "hand": np.repeat([0.0, 1.0], 200)}
+    other = np.concatenate([rng.uniform(0.01, 0.4, 200), rng.uniform(0.6, 0.99, 200)])
+    found = _points({"elbow": own, "hand": other}, truth)["elbow"]
+    assert found["sensitive"]["threshold"] == pytest.approx(0.3)
+
+
 def test_a_part_reaches_what_is_asked_on_its_own_pictures_too():
     """However high the positives of the others lie."""
     hard, easy = np.linspace(0.05, 0.9, 40), np.linspace(0.8, 0.99, 40)

@@ -386,3 +386,37 @@ def test_a_probability_near_a_threshold_is_told_from_it_in_each_sentence(release
     fracture = FracturePrediction(0.6, Finding.DOUBTFUL, said)
     one = dataclasses.replace(view(0.6), fracture=fracture)
     assert "Other 29.96 %" in combine("s", [one], release).notes[0]
+
+
+@pytest.mark.parametrize(
+    ("sensitivity", "low", "high", "said"),
+    [
+        (0.75, 0.55, 0.93, True),
+        (0.75, 0.55, 0.95, False),  # the interval reaches what the point was chosen for
+        (0.97, 0.90, 1.00, False),
+        (0.75, None, None, False),  # too few to say
+    ],
+)
+def test_that_many_positives_are_not_suspected_is_said_where_it_was_measured(
+    release: Release, sensitivity: float, low: float | None, high: float | None, said: bool
+) -> None:
+    def figure(
+        metric: str, value: float, low: float | None, high: float | None
+    ) -> dict[str, object]:
+        where = {"stage": "fracture", "part": "hand", "source": "all", "level": "image"}
+        return {**where, "metric": metric, "value": value, "low": low, "high": high, "n": 64}
+
+    figures = [
+        figure("sensitivity (sensitive)", sensitivity, low, high),
+        figure("specificity (sensitive)", 0.75, 0.59, 0.89),
+    ]
+    measured = dataclasses.replace(release, metrics={"split": "test", "figures": figures})
+    note = (
+        "Not suspected does not rule it out here: of the positive hand radiographs that the "
+        "release was measured on, 25 % [7, 45] were not suspected."
+    )
+    wanted = (note,) if said else ()
+    assert combine("s", [view(0.1)], measured).notes == wanted
+    assert notes_of(view(0.1), measured) == wanted
+    for other in (view(0.9), view(0.5), view(0.1, part=ELBOW)):  # not of this finding, nor part
+        assert combine("s", [other], measured).notes == notes_of(other, measured) == ()

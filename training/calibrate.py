@@ -13,6 +13,7 @@ from scipy.special import logsumexp
 from scipy.stats import norm
 
 from core import quality
+from core.operating import SENSITIVITY, SPECIFICITY
 from core.types import STRANGER, OperatingPoint
 from training import metrics
 
@@ -242,10 +243,9 @@ def operating_points(
 def _points(
     probability: Array, truth: Array, others: Sequence[tuple[Array, Array]]
 ) -> list[dict[str, Any]]:
-    # Also where other parts have values: a limit may lie between two far ones of the part's own.
-    candidates = np.unique(
-        np.concatenate([_between(probability), *(_between(p) for p, _ in others)])
-    )
+    # Between its own values alone: among those of the others, the highest that is sensitive enough
+    # would lie right below the lowest of its positives that it may not miss.
+    candidates = _between(probability)
     points = [_point(t, probability, truth) for t in candidates]
     alike = [[_point(t, *other) for other in others] for t in candidates]
 
@@ -260,8 +260,8 @@ def _points(
                 found.append(point)
         return found
 
-    sensitive = max(reaches("sensitivity", 1, 0.95), key=lambda p: p.threshold)
-    specific = min(reaches("specificity", 0, 0.90), key=lambda p: p.threshold)
+    sensitive = max(reaches("sensitivity", 1, SENSITIVITY), key=lambda p: p.threshold)
+    specific = min(reaches("specificity", 0, SPECIFICITY), key=lambda p: p.threshold)
     sensitive, specific = sorted((sensitive, specific), key=lambda p: p.threshold)
     middle = _point(balanced(probability, truth), probability, truth)
     named = {"sensitive": sensitive, "specific": specific, "balanced": middle}

@@ -55,13 +55,12 @@ def findings(
             raw.setdefault(other, {})[part] = said
     joined: dict[str, list[Array]] = {part: [] for part in heads}
     for network, logits in raw.items():
-        for part, found in calibrate.read(logits, truth, share).items():
-            joined[part].append(logits[part] / found["temperature"] + found["bias"])
-            if network:
-                del found["operating_points"]  # a member says nothing by itself
-                member_of(entry, part, network).update(found)
-            else:
-                entry["stages"][part] |= found
+        for part, (temperature, bias) in calibrate.platt(logits, truth, share).items():
+            joined[part].append(logits[part] / temperature + bias)
+            if network:  # which has no operating points: it says nothing by itself
+                member_of(entry, part, network).update(temperature=temperature, bias=bias)
+    for part, found in calibrate.read(raw[""], truth, share).items():
+        entry["stages"][part] |= found
     _weighed(entry, {p: np.column_stack(k) for p, k in joined.items()}, truth, patients, share)
 
 
