@@ -115,6 +115,16 @@ def test_by_study_is_combine(cascade):
     assert len(old) == len(studies) and old.probability.between(0, 1).all()
 
 
+def test_a_part_that_is_not_installed_keeps_its_points(cascade):
+    """A half decided for the views that the rows say are of it."""
+    release = cascade.release
+    hand = release.raw["stages"]["hand"] | {"optional": True}
+    entry = release.raw | {"stages": release.raw["stages"] | {"hand": hand}}
+    less = release.from_json(entry, release.mode, {"hand": (hand["branch"],)})
+    assert "hand" not in less.parts
+    assert points_of(less) == points_of(release)
+
+
 def test_one_study_name_in_two_sources_or_parts_is_not_one_study():
     rows = pd.concat([scored.rows(), scored.rows("other"), scored.rows().assign(part="hand")])
     assert len(by_study(rows)) == 15

@@ -24,8 +24,10 @@ Points: TypeAlias = Mapping[BodyPart, Sequence[OperatingPoint]]
 
 
 def points_of(release: Release) -> dict[BodyPart, tuple[OperatingPoint, ...]]:
-    """The operating points of each part that the release has a model of."""
-    return {part: release.stages[part].operating_points for part in release.parts}
+    """The operating points of each part that the release has a model of, also of those that are not
+    installed here: the rows may have been scored where they are."""
+    whole = release.from_json(release.raw, release.mode) if release.absent else release
+    return {part: whole.stages[part].operating_points for part in whole.parts}
 
 
 def by_study(rows: pd.DataFrame, points: Points | None = None) -> pd.DataFrame:
