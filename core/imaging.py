@@ -195,6 +195,13 @@ def dicom_header(data: bytes, limits: ImageLimits, pixels: bool = False) -> Data
 def peek(data: bytes, limits: ImageLimits) -> DicomHeader | None:
     """What a DICOM picture says of itself, also where its pixels are refused: whose it is, and of
     which study. None for other files, for what holds no picture and for what cannot be parsed."""
+    found = peek_with_uid(data, limits)
+    return found[0] if found else None
+
+
+def peek_with_uid(data: bytes, limits: ImageLimits) -> tuple[DicomHeader, str] | None:
+    """``peek``, and the Study Instance UID as it stands there: where that is none by the standard
+    it may be any text, which belongs into no log."""
     if data[128:132] != b"DICM":
         return None
     from pydicom import dcmread
@@ -206,7 +213,9 @@ def peek(data: bytes, limits: ImageLimits) -> DicomHeader | None:
         _check_bytes(len(data), limits)
         dicom.check_elements(data, limits)
         header = dcmread(io.BytesIO(data), stop_before_pixels=True)
-        return header_of(header) if "Rows" in header else None
+        if "Rows" not in header:
+            return None
+        return header_of(header), str(header.get("StudyInstanceUID") or "")
     except ImageRejected:
         return None
     except Exception as error:  # noqa: BLE001 (whatever pydicom raises; decode says it to the reader)

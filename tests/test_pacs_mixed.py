@@ -6,7 +6,7 @@ import io
 import logging
 import shutil
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -111,10 +111,9 @@ def test_two_patients_of_one_study_uid_are_never_put_together(parts, caplog) -> 
         assert len(document.SourceInstanceSequence) == 1
 
 
-def received(parts: SimpleNamespace, uid: str, *instances: str) -> None:
+def received(parts: SimpleNamespace, uid: str, files: Mapping[str, bytes]) -> None:
     """These objects come from the network under this Study Instance UID, and are gone through."""
-    for instance in instances:
-        data, number = f"no picture {instance}".encode(), f"1.2.826.0.1.{instance}"
+    for number, data in files.items():
         event = SimpleNamespace(
             encoded_dataset=lambda data=data: data,
             dataset=SimpleNamespace(
@@ -123,26 +122,69 @@ def received(parts: SimpleNamespace, uid: str, *instances: str) -> None:
             request=SimpleNamespace(AffectedSOPInstanceUID=number),
         )
         assert listener._write(event, len(data), parts.inbox) == listener.SUCCESS
+    gone_through(parts)
+
+
+def gone_through(parts: SimpleNamespace) -> None:
     for study in parts.inbox.due(0):
         parts.scorer.score(study)
         parts.inbox.done(study)
 
 
+def dropped(parts: SimpleNamespace, folder: Path, files: Mapping[str, bytes]) -> None:
+    """These files are dropped into a watched folder, and are gone through."""
+    for name, data in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(data)
+    watched = WatchedFolder(folder, folder.parent / "taken.jsonl", LIMITS)
+    assert watched.poll(parts.inbox) + watched.poll(parts.inbox) == len(files)
+    gone_through(parts)
+
+
+def unreadable(*instances: str) -> dict[str, bytes]:
+    return {f"1.2.826.0.1.{n}": f"no picture {n}".encode() for n in instances}
+
+
 @pytest.mark.parametrize("uid", ["VENDOR-7_a", "2024", "1.2/3.4"])
 def test_a_late_view_of_an_odd_study_uid_takes_the_place_of_the_first(parts, uid: str) -> None:
-    received(parts, uid, "1")
+    received(parts, uid, unreadable("1"))
     [first] = [e.id for e in parts.store.worklist()]
-    received(parts, uid, "2")
+    received(parts, uid, unreadable("2"))
     newer = {e.id: e.newer for e in parts.store.worklist()}
     assert len(newer) == 2 and newer[newer[first]] == ""
     assert parts.store.study(first).newer == newer[first]
+    # The worklist knows it by what the hospital knows it by.
+    assert [e.title for e in parts.store.worklist()] == [uid, uid]
 
 
 def test_two_odd_study_uids_that_look_like_files_of_one_folder_are_two_studies(parts) -> None:
-    received(parts, "2024/0017", "1")
-    received(parts, "2024/0018", "1", "2")
+    received(parts, "2024/0017", unreadable("1"))
+    received(parts, "2024/0018", unreadable("1", "2"))
     records = parts.store.studies()
     assert len({r.key for r in records}) == 2 and not any(r.newer for r in records)
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value for VR UI:UserWarning")
+@pytest.mark.parametrize("uid", ["VENDOR-7_a", "2024", "1..2"])
+def test_an_odd_study_uid_is_one_study_by_network_and_by_folder(
+    parts, tmp_path: Path, uid: str
+) -> None:
+    by_network, by_folder = (radiograph(n, StudyInstanceUID=uid) for n in ("1", "2"))
+    received(parts, uid, {"1.2.826.0.1.1": by_network})
+    dropped(parts, tmp_path / "watched", {"a.dcm": by_folder})
+    older, newest = sorted(parts.store.studies(), key=lambda r: len(r.result.views))
+    assert (older.newer, len(newest.result.views)) == (newest.id, 2) and newest.key == older.key
+    assert newest.title == uid and not parts.outbox.waiting()  # nothing can be put beside it
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value for VR UI:UserWarning")
+def test_a_later_drop_of_an_odd_study_uid_takes_the_place_of_the_first(parts, tmp_path) -> None:
+    odd = {"StudyInstanceUID": "VENDOR-7_a", "PatientID": ""}
+    first, later = (radiograph(n, SOPInstanceUID=f"VENDOR-7_a.{n}", **odd) for n in ("1", "2"))
+    dropped(parts, tmp_path / "watched", {"1/view.dcm": first})
+    dropped(parts, tmp_path / "watched", {"2/view.dcm": later})
+    older, newest = sorted(parts.store.studies(), key=lambda r: len(r.result.views))
+    assert (older.newer, len(newest.result.views)) == (newest.id, 2)  # neither replaced the other
 
 
 def refused(kind: str) -> bytes:

@@ -14,6 +14,7 @@ from core.batch.inputs import printable
 from core.errors import ImageRejected
 from core.files import append_event, write_atomically
 from core.pacs.inbox import Inbox
+from core.pacs.study_uid import keep
 from core.settings import ImageLimits
 from core.study import key_of
 from core.system_files import of_the_system
@@ -85,16 +86,16 @@ class WatchedFolder:
 
     def _put(self, data: bytes, path: Path, stamp: _Stamp, inbox: Inbox) -> bool:
         """Whether it is in the inbox; where the disk refuses it, the others are taken."""
-        header = imaging.peek(data, self._limits)
+        header, uid = imaging.peek_with_uid(data, self._limits) or (None, "")
         # As from the network: the same object under another name is no second view.
-        file = (
-            f"{header.instance_uid}.dcm" if header and header.instance_uid else printable(path.name)
-        )
-        # As if the file were a folder: what else lies beside it may be of anybody, and comes later.
+        own = f"{header.instance_uid}.dcm" if header and header.instance_uid else ""
         name = printable(str(path.relative_to(self._folder)))
-        key = key_of(f"{name}/-", header.study_uid if header else None)
         try:
-            inbox.put(key, file, data, instead=True)
+            # By its whole name where it has no UID of its own: a view may lie in another folder.
+            if not keep(inbox, uid, own or name, data):
+                # As if it were a folder: what else lies beside it may be of anybody.
+                key, file = key_of(f"{name}/-"), own or printable(path.name)
+                inbox.put(key, file, data, instead=True)
         except OSError as error:
             if stamp not in self._refused:  # once, and not with every poll
                 log.error("A file in the watched folder cannot be kept: %s", type(error).__name__)

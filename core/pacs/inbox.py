@@ -35,12 +35,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Arrived:
-    """A study that waits to be scored. names: of all its files, sorted. attempts: made so far."""
+    """A study that waits to be scored. names: of all its files, sorted. attempts: made so far.
+
+    called: as its sender calls it, where its key stands in the place of that; else the key.
+    """
 
     folder: Path
     key: str
     names: tuple[str, ...]
     attempts: int
+    called: str
 
     def contents(self) -> list[tuple[str, bytes]]:
         """(display name, bytes) of each file."""
@@ -62,17 +66,20 @@ class Inbox:
         for left in (folder, *(p for p in folder.iterdir() if p.is_dir())):
             remove_leftovers(left)
 
-    def put(self, key: str, name: str, data: bytes, instead: bool = False) -> None:
+    def put(
+        self, key: str, name: str, data: bytes, instead: bool = False, called: str = ""
+    ) -> None:
         """Keep a file of the study ``key``, on the disk when this returns. Raises OSError.
 
         The same content twice is there once. name: for display; only its plain characters remain.
-        instead: it takes the place of what has this name and another content.
+        instead: it takes the place of what has this name and another content. called: see
+        ``Arrived``; the key is then a UID.
         """
         folder, digest = self._folder / _safe(key), hashlib.sha256(data).hexdigest()
         with self._lock:  # or `forget_old` might take the folder away from under it
             if not (folder / "study.json").exists():  # the folder may be there: a kill in between
                 folder.mkdir(mode=0o700, exist_ok=True)
-                write_json(folder / "study.json", key)
+                write_json(folder / "study.json", called or key)
                 _sync(self._folder)
             ending = _ending(name)
             path = folder / f"{digest[:_DIGITS]}{ending}"
@@ -189,17 +196,16 @@ def _waits(folder: Path, damaged: set[Path]) -> tuple[Arrived, float] | None:
     newest = max(p.stat().st_mtime for p in files)
     again = names != state.get("tried") or newest > (folder / _SCORED).stat().st_mtime
     attempts = 0 if again else state.get("attempts", 0)
-    return Arrived(folder, _key(folder, damaged), tuple(names), attempts), newest
+    # An earlier version that was killed may have left none but the folder's name.
+    called = _said(folder / "study.json", str, damaged) or folder.name
+    # A folder has the name of a UID, and of no other key (``_safe``).
+    key = folder.name if "." in folder.name else called
+    return Arrived(folder, key, tuple(names), attempts, called), newest
 
 
 def _state(folder: Path, damaged: set[Path]) -> dict[str, Any]:
     found = _said(folder / _SCORED, dict, damaged)
     return found if found and isinstance(found.get("attempts", 0), int) else {}
-
-
-def _key(folder: Path, damaged: set[Path]) -> str:
-    """Of the study; an earlier version that was killed may have left none but the folder's name."""
-    return _said(folder / "study.json", str, damaged) or folder.name
 
 
 def _said(path: Path, kind: type[T], damaged: set[Path]) -> T | None:

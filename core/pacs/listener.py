@@ -26,11 +26,11 @@ from pynetdicom import AE, AllStoragePresentationContexts, evt
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 from pynetdicom.transport import ThreadedAssociationServer
 
-from core.dicom_out.source import PROGRAM, derived_uid
+from core.dicom_out.source import PROGRAM
 from core.errors import where
 from core.pacs.fragments import Fragments
 from core.pacs.inbox import Inbox
-from core.study import study_uid_of
+from core.pacs.study_uid import keep
 
 log = logging.getLogger(__name__)
 
@@ -149,24 +149,9 @@ def _write(event: evt.Event, max_bytes: int, inbox: Inbox) -> int:
     announced = str(getattr(event.request, "AffectedSOPInstanceUID", ""))
     if instance != announced or not study:
         return DOES_NOT_MATCH
-    if not (study.strip() and len(study) <= 64 and study.isprintable()):
-        # PostgreSQL, for one, keeps no text with a NUL in it.
+    if header.get("Manufacturer") == PROGRAM:  # our own reply, routed back to us
+        return SUCCESS
+    if not keep(inbox, study, f"{instance}.dcm", data):
         log.warning("An object was refused: its Study Instance UID cannot be kept.")
         return CANNOT_UNDERSTAND
-    key = _key(study)
-    if key != study:
-        log.warning("The Study Instance UID of an object is none by the standard; it is taken.")
-    if header.get("Manufacturer") != PROGRAM:  # else our own reply, routed back to us
-        # An object that comes again, corrected or compressed, is not a second view.
-        inbox.put(key, f"{instance}.dcm", data, instead=True)
     return SUCCESS
-
-
-def _key(study: str) -> str:
-    """What the inbox keeps a study by: its Study Instance UID, or a UID in the place of an odd one.
-
-    Else it would pass for the name of a file, which may be that of many studies: nothing that comes
-    later would take its place. What is sent back has the study's own.
-    """
-    uid = study.strip()
-    return uid if study_uid_of(uid) else derived_uid(uid)

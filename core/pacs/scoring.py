@@ -76,7 +76,7 @@ class Scorer:
             )
         for number, (patient, files) in enumerate(sorted(patients.items()), 1):
             which = f", patient {number} of {len(patients)}" if len(patients) > 1 else ""
-            self._score(study.key, patient, files, which)
+            self._score(study, patient, files, which)
         for _, data in contents:
             self._keep_copy(data)
 
@@ -107,7 +107,7 @@ class Scorer:
         return patients
 
     def _score(
-        self, key: str, patient: str, files: Sequence[tuple[str, bytes]], which: str
+        self, study: Arrived, patient: str, files: Sequence[tuple[str, bytes]], which: str
     ) -> None:
         """The files of one patient. which: for the title, where the study has several."""
         results: list[ImageResult] = []
@@ -118,8 +118,8 @@ class Scorer:
             views += [v for v in seen if isinstance(v, View)]
             results += [v.result if isinstance(v, View) else v for v in seen]
             others += [left_out(v, reason) for v in seen if not isinstance(v, View)]
-        combined = combine(key_of(key, key, patient), results, self.cascade.release)
-        title = (f"Study {key[-16:]}" if views else key[-60:]) + which
+        combined = combine(key_of(study.key, study.key, patient), results, self.cascade.release)
+        title = (f"Study {study.key[-16:]}" if views else study.called[-60:]) + which
         answer = Assessment(tuple(views), self.cascade.release, refused=tuple(others))
         sends = bool(views and self.destinations)
         if sends and not says_the_same(answer.study, combined):
