@@ -16,7 +16,7 @@ from core.errors import CascadeError
 from core.manifest import Release
 from core.settings import Settings
 from pages import _runs, _theme
-from training import catalogue, measured, parcel
+from training import candidate_folder, catalogue, measured, parcel
 from training import compare as paired
 from training.catalogue import CHAMPION, Listed
 
@@ -265,7 +265,7 @@ def add(settings: Settings, _: list[Listed]) -> None:
         _theme.html("<p class='cardname'><b>From a run</b> that was evaluated</p>")
         runs = [
             r.folder for r in _runs.queue().records()
-            if (r.folder / "candidate" / "manifest.json").exists()
+            if (candidate_folder.of(r.folder) / "manifest.json").exists()
         ]  # fmt: skip
         names = [r.name for r in runs]
         run = st.selectbox("Run", names, key=ADDED) if names else None

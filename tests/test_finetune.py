@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -21,10 +21,12 @@ from tests import small, tiny
 from tests.conftest import random_release
 from training import (
     candidate,
+    candidate_folder,
     catalogue,
     finetuned,
     fit,
     initial,
+    measured,
     metrics,
     release,
     validate,
@@ -276,7 +278,7 @@ def test_a_branch_that_calibration_refuses_is_no_candidate(
             work._evaluate(run, task)
         assert not [*run.glob("candidate*")] and not candidate.is_whole(run)
     at_once = nullcontext(run / "candidate")  # as an earlier version built it
-    monkeypatch.setattr(candidate, "building", lambda _: at_once)
+    monkeypatch.setattr(candidate_folder, "building", lambda _: at_once)
     with pytest.raises(DataInvalid, match="no better than chance"):
         work._evaluate(run, task)
     assert (run / "candidate").exists() and not candidate.is_whole(run)
@@ -292,7 +294,7 @@ def test_there_is_a_candidate_at_every_moment(
     """Whole: the old one until the new one is, whatever ends the process in between."""
 
     def build(mark: str) -> None:
-        with candidate.building(tmp_path) as folder:
+        with candidate_folder.building(tmp_path) as folder:
             folder.mkdir()
             (folder / "mark").write_text(mark)
             if mark == "refused":
@@ -311,7 +313,7 @@ def test_there_is_a_candidate_at_every_moment(
             raise KeyboardInterrupt
 
     with monkeypatch.context() as removing:
-        removing.setattr(candidate.shutil, "rmtree", ended)
+        removing.setattr(candidate_folder.shutil, "rmtree", ended)
         with pytest.raises(KeyboardInterrupt):
             build("second")
     assert mark() == "second"
@@ -322,6 +324,72 @@ def test_there_is_a_candidate_at_every_moment(
     assert mark() == "second"
     build("third")
     assert mark() == "third" and [p.name for p in tmp_path.iterdir()] == ["candidate"]
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        candidate.is_whole,
+        lambda run: catalogue.add_run(run, run / "weights"),
+        lambda run: release.promote(run, run / "weights", "champion"),
+    ],
+)
+def test_a_candidate_that_was_put_aside_is_found(
+    asked: Callable[[Path], object], shelf: Path, tmp_path: Path
+) -> None:
+    """Where a process ended between the two renames, whoever reads next puts it back."""
+    shutil.copytree(shelf, tmp_path / "candidate.before")
+    (tmp_path / "candidate.part").mkdir()
+    with suppress(measured.FiguresInvalid):  # it was never measured
+        assert asked(tmp_path)
+    assert candidate.is_whole(tmp_path) and not (tmp_path / "candidate.before").exists()
+
+
+def test_a_candidate_that_is_put_back_meanwhile_gives_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page looks just between the two renames."""
+    rename = Path.rename
+
+    def watched(path: Path, target: Path) -> Path:
+        found = rename(path, target)
+        if target.name == "candidate.before":
+            monkeypatch.setattr(Path, "rename", rename)
+            candidate_folder.of(tmp_path)
+        return found
+
+    for mark in ("first", "second"):
+        with candidate_folder.building(tmp_path) as folder:
+            folder.mkdir()
+            (folder / mark).touch()
+            monkeypatch.setattr(Path, "rename", watched)
+    assert [p.name for p in (tmp_path / "candidate").iterdir()] == ["second"]
+    assert [p.name for p in tmp_path.iterdir()] == ["candidate"]
+
+
+@pytest.mark.parametrize(("ended", "kept"), [("_swap", "first"), ("_settle", "second")])
+def test_a_list_comes_with_its_candidate(
+    ended: str, kept: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That of a new one never lies beside the one before, whenever the process ends."""
+
+    def build(mark: str) -> None:
+        with candidate_folder.building(tmp_path) as folder:
+            (folder / "beside").mkdir(parents=True)
+            for path in (folder / "mark", folder / "beside" / "rows.csv"):
+                path.write_text(mark)
+
+    def end(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    build("first")
+    with monkeypatch.context() as killed:
+        killed.setattr(candidate_folder, ended, end)
+        with pytest.raises(KeyboardInterrupt):
+            build("second")
+    assert [p.name for p in candidate_folder.of(tmp_path).iterdir()] == ["mark"]
+    for path in (tmp_path / "candidate" / "mark", tmp_path / "rows.csv"):
+        assert path.read_text() == kept
 
 
 def test_a_release_without_operating_points_is_not_promoted(shelf: Path, tmp_path: Path) -> None:

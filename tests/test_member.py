@@ -30,6 +30,7 @@ from training import (
     fit,
     fit_member,
     initial,
+    learned,
     member,
     networks,
     provenance,
@@ -159,6 +160,34 @@ def test_a_run_keeps_its_own_beginnings(record, tmp_path, capsys):
     assert [path.name for path in tmp_path.iterdir()] == [record]
 
 
+@pytest.mark.parametrize("begun", ["base", "init"])
+def test_what_a_run_began_with_is_not_forgotten_by_what_lies_in_it(begun, tmp_path, capsys):
+    """Its candidate or its networks begin what would be written over its record."""
+    run = tmp_path / "run"
+    (run / "candidate").mkdir(parents=True)
+    (run / "networks.pt").touch()
+    (run / provenance.MEMBER).write_text('{"base": "first"}')
+    given = {"base": str(tmp_path), "init": ""}
+    given[begun] = str(run / {"base": "candidate", "init": "networks.pt"}[begun])
+    where = ["--data", "manifest:gone.csv", "--out", str(run)]
+    assert main(["member", *[f"--{k}={v}" for k, v in given.items()], *where]) == 1
+    assert "holds a run; give another --out" in capsys.readouterr().err
+    provenance.refuse_run(tmp_path, provenance.MEMBER, [str(run)])  # no run: nothing to forget
+
+
+def test_a_base_by_the_folder_of_its_candidate_is_the_run(run, tmp_path):
+    """Its list says what the candidate has learned from; a folder of no run stays what it is."""
+    settings = member.Settings(str(run / "candidate"), ("manifest:a.csv",), str(tmp_path / "out"))
+    found = member._with_run(settings)
+    assert found == replace(settings, base=str(run))
+    _, base = member._base(found)
+    member._record(found, base, {"sources": [], "commands": []}, tmp_path / "out")
+    lists, _ = learned.behind(tmp_path / "out")
+    assert lists == {run / "rows.csv"}
+    alone = replace(settings, base=str(tmp_path / "candidate"))
+    assert member._with_run(alone) == alone
+
+
 def test_a_member_that_is_refused_changes_no_list(run, weights, manifest, tmp_path, monkeypatch):
     """Those of the candidate that stays; of one that is made they say what it learned from."""
     listed = pd.read_csv(run / "rows.csv")
@@ -169,6 +198,7 @@ def test_a_member_that_is_refused_changes_no_list(run, weights, manifest, tmp_pa
         raise DataInvalid("The release is too large.")
 
     monkeypatch.setattr(member.release, "write", refused)
+    assert not (run / "candidate" / "beside").exists()
     for name in ("rows.csv", provenance.MEMBER):
         (tmp_path / name).write_text("of the candidate that stays")
     where = ["--base", str(weights), "--data", f"manifest:{manifest}", "--out", str(tmp_path)]

@@ -7,9 +7,7 @@ thresholds belong to the numbers that users will see.
 from __future__ import annotations
 
 import logging
-import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,6 +26,7 @@ from core.transforms import Preprocessing
 from core.types import BodyPart
 from training import (
     calibrate,
+    candidate_folder,
     catalogue,
     initial,
     metrics,
@@ -57,33 +56,10 @@ MARGIN = 1.1  # of the distance of the farthest supported radiograph of validati
 FEATURE_ROWS = 2000
 
 
-@contextmanager
-def building(run: Path) -> Iterator[Path]:
-    """A folder to build a candidate in, which becomes ``run/candidate`` when it is whole.
-
-    What was refused or interrupted on the way is none and leaves nothing; one that was there before
-    stays then.
-    """
-    made, folder, before = (run / f"candidate{end}" for end in (".part", "", ".before"))
-    if before.exists() and not folder.exists():
-        before.rename(folder)  # a process ended between the two renames below
-    shutil.rmtree(made, ignore_errors=True)
-    shutil.rmtree(before, ignore_errors=True)
-    try:
-        yield made
-    except BaseException:
-        shutil.rmtree(made, ignore_errors=True)
-        raise
-    if folder.exists():
-        folder.rename(before)  # removing it takes a while, in which there would be none
-    made.rename(folder)
-    shutil.rmtree(before, ignore_errors=True)
-
-
 def is_whole(run: Path) -> bool:
     """Whether the run has a candidate that may become a release."""
     try:
-        catalogue.refuse_unfit(Registry.open(run / "candidate").find(catalogue.CHAMPION))
+        catalogue.refuse_unfit(Registry.open(candidate_folder.of(run)).find(catalogue.CHAMPION))
     except WeightsInvalid:
         return False
     return True
@@ -125,7 +101,7 @@ def build(run: Path, release_id: str, flip_average: bool = False, size: int = 0)
         **based_on(run),
     }
     entry["licence"] = terms.licence(entry["training_data"])
-    with building(run) as folder:
+    with candidate_folder.building(run) as folder:
         release.write(folder, entry, tensors)
         cascade = Cascade.load(folder)
         real = kept[(kept.split == "val") & (kept.source != SIMULATED)]

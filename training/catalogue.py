@@ -22,7 +22,7 @@ from core.errors import SettingsInvalid, WeightsInvalid
 from core.manifest import BODY_PART, Release
 from core.registry import FORMAT, Registry, read_entry
 from core.types import BodyPart
-from training import measured
+from training import candidate_folder, measured
 from training.sources import DataInvalid
 
 log = logging.getLogger(__name__)
@@ -115,7 +115,7 @@ def add_run(run: Path, weights: Path) -> str:
     else there are none, and the log says why. What the champion has and it has not is told of there
     too (``lost``).
     """
-    source = Registry.open(run / "candidate")
+    source = Registry.open(candidate_folder.of(run))
     found = source.find(CHAMPION)
     refuse_unfit(found)
     try:

@@ -19,7 +19,7 @@ from core.cascade import Cascade
 from core.errors import WeightsInvalid
 from core.manifest import Release
 from core.registry import Registry
-from training import candidate, initial, provenance, release, taken, terms
+from training import candidate, candidate_folder, initial, provenance, release, taken, terms
 from training.data import SIMULATED, DataInvalid, load_canvases, read_all
 from training.duplicates import ROWS, settle_once
 from training.phases import BODY_PART
@@ -51,7 +51,7 @@ def build(run: Path, release_id: str, config: dict[str, Any]) -> Path:
     entry["intended_use"] = terms.intended_use(entry["stages"])
     used = taken.used(entry)
     tensors = {p: t for p, t in tensors.items() if p in used}
-    with candidate.building(run) as folder:
+    with candidate_folder.building(run) as folder:
         release.write(folder, entry, tensors)
         cascade = Cascade.load(folder)
         real = kept[(kept.split == "val") & (kept.source != SIMULATED)]

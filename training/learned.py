@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from training import provenance, terms
+from training import candidate_folder, provenance, terms
 from training.data import DataInvalid
 from training.duplicates import ROWS, names_taught
 
@@ -69,6 +69,7 @@ def behind(run: Path) -> tuple[set[Path], set[str] | None]:
         if folder.resolve() in looked:
             continue
         looked.add(folder.resolve())
+        candidate_folder.of(folder)  # where its list and record may still lie
         listed = (folder / ROWS).exists()
         if listed:
             lists.add(folder / ROWS)

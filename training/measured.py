@@ -16,6 +16,7 @@ from core import files
 from core.errors import CascadeError, WeightsInvalid
 from core.manifest import Release
 from core.registry import Registry
+from training import candidate_folder
 
 SCORES = "scores.csv"
 COMPANIONS = ("heatmaps.json", "robustness.json", "strangers.json", "photographs.json")
@@ -224,7 +225,7 @@ def _read(folder: Path) -> Evaluation | None:
 def _candidate(run: Path, metrics: dict[str, Any]) -> Release | None:
     """The run's candidate, if it is the one that was measured."""
     try:
-        releases = Registry.open(run / "candidate").releases.values()
+        releases = Registry.open(candidate_folder.of(run)).releases.values()
     except WeightsInvalid:
         return None
     return next((r for r in releases if r.sha256 == metrics.get("release_sha256")), None)

@@ -11,7 +11,7 @@ their average come from the validation split.
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from core.transforms import Preprocessing
 from core.types import Mode
 from training import (
     candidate,
+    candidate_folder,
     initial,
     joining,
     networks,
@@ -113,6 +114,7 @@ def build(settings: Settings, program: core.settings.Settings) -> Path:
     networks. Raises DataInvalid where a part has too few pictures of either label, and where
     ``out`` is the folder of a run.
     """
+    settings = _with_run(settings)
     provenance.refuse_run(Path(settings.out), provenance.MEMBER, (settings.base, settings.init))
     registry, base = _base(settings)
     run = Path(settings.init) if settings.init and Path(settings.init).is_dir() else None
@@ -131,7 +133,7 @@ def build(settings: Settings, program: core.settings.Settings) -> Path:
         ],
     }
     entry["licence"] = terms.licence(entry["training_data"])
-    with candidate.building(Path(settings.out)) as folder:
+    with candidate_folder.building(Path(settings.out)) as folder:
         release.write(folder, entry, tensors)
         loaded = Cascade.load(folder, device=program.device)
         cascade, why = choice.choose(loaded, program.engine, program.home, convert=True, many=True)
@@ -149,23 +151,33 @@ def build(settings: Settings, program: core.settings.Settings) -> Path:
             path, head = joining.body_part(entry, base, cascade, name, trained, settled)
             tensors[path] = head
         release.write(folder, entry, tensors)
-        # Last, as the list and the record of a candidate that stays belong to that.
-        write_list(data, settled, Path(settings.out) / ROWS)  # for ``release``, see ``learned``
-        _record(settings, base, entry["training_data"])
+        # Not into the run yet: the list and the record there are those of the candidate before.
+        beside = folder / candidate_folder.BESIDE
+        write_list(data, settled, beside / ROWS)  # for ``release``, see ``learned``
+        _record(settings, base, entry["training_data"], beside)
     return Path(settings.out) / "candidate"
 
 
-def _record(settings: Settings, base: Release, made: dict[str, Any]) -> None:
-    """What the new release began with, for whoever asks what it has learned from."""
+def _with_run(settings: Settings) -> Settings:
+    """A base that is the candidate's own folder as the run that it is of: what it has learned from
+    lies there."""
+    folder = Path(settings.base)
+    if folder.name == "candidate" and provenance.record(folder.parent) is not None:
+        return replace(settings, base=str(folder.parent))
+    return settings
+
+
+def _record(settings: Settings, base: Release, made: dict[str, Any], folder: Path) -> None:
+    """Write what the new release began with, for whoever asks what it has learned from."""
     of_run = (Path(settings.base) / "candidate").is_dir()
     record = {"base": settings.base} if of_run else {"began": [*terms.sources(base.training_data)]}
     record |= {"init": settings.init} | {k: made[k] for k in ("sources", "commands")}
-    files.write_json(Path(settings.out) / provenance.MEMBER, record)
+    files.write_json(folder / provenance.MEMBER, record)
 
 
 def _base(settings: Settings) -> tuple[Registry, Release]:
-    folder = Path(settings.base)
-    registry = Registry.open(folder / "candidate" if (folder / "candidate").is_dir() else folder)
+    found = candidate_folder.of(Path(settings.base))
+    registry = Registry.open(found if found.is_dir() else Path(settings.base))
     return registry, registry.find(settings.release)
 
 

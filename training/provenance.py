@@ -77,9 +77,12 @@ def record(folder: Path) -> tuple[str, dict[str, Any]] | None:
 
 def refuse_run(out: Path, made: str, began: Sequence[str]) -> None:
     """Raise DataInvalid where the folder holds a run of another command, or one of those that are
-    begun with: what that was made from would be hidden. made: AVERAGE or MEMBER."""
-    others = any((out / name).exists() for name in _RECORDS if name != made)
-    if others or out.resolve() in [Path(name).resolve() for name in began if name]:
+    begun with (their folders, or what lies in them): what that was made from would be hidden.
+    made: AVERAGE or MEMBER."""
+    held = [name for name in _RECORDS if (out / name).exists()]
+    paths = [Path(name).resolve() for name in began if name]
+    inside = bool(held) and any(out.resolve() in path.parents for path in paths)
+    if inside or out.resolve() in paths or any(name != made for name in held):
         raise DataInvalid(f"{out} holds a run; give another --out.")
 
 

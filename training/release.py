@@ -17,7 +17,7 @@ from torch import Tensor
 from core import files
 from core.manifest import architecture_of, without_parts
 from core.registry import FORMAT, Registry
-from training import catalogue, measured
+from training import candidate_folder, catalogue, measured
 from training.card import model_card
 
 log = logging.getLogger(__name__)
@@ -83,7 +83,7 @@ def promote(run: Path, weights: Path, alias: str, optional: Sequence[str] = ()) 
     it has no fracture model or one that is not calibrated and for a part that it does not have, and
     FiguresInvalid for figures that are missing or of another release.
     """
-    source = Registry.open(run / "candidate")
+    source = Registry.open(candidate_folder.of(run))
     found = source.find("champion")
     catalogue.refuse_unfit(found)
     entry = {k: v for k, v in found.raw.items() if k != "files"}
