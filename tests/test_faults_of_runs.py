@@ -45,7 +45,8 @@ if os.environ.get("NAN"):
         calls.append(1)
         return loss(*arguments) * (float("nan") if len(calls) > 1 else 1.0)
     fit.loss = broken
-sys.exit(work.main())
+with small.runs():
+    sys.exit(work.main())
 """
 # A server of its own: its page starts a run, and then it waits to be killed.
 SERVER = """
