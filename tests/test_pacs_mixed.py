@@ -179,12 +179,21 @@ def test_an_odd_study_uid_is_one_study_by_network_and_by_folder(
 
 @pytest.mark.filterwarnings("ignore:Invalid value for VR UI:UserWarning")
 def test_a_later_drop_of_an_odd_study_uid_takes_the_place_of_the_first(parts, tmp_path) -> None:
-    odd = {"StudyInstanceUID": "VENDOR-7_a", "PatientID": ""}
+    odd = {"StudyInstanceUID": "VENDOR-7_a"}
     first, later = (radiograph(n, SOPInstanceUID=f"VENDOR-7_a.{n}", **odd) for n in ("1", "2"))
     dropped(parts, tmp_path / "watched", {"1/view.dcm": first})
     dropped(parts, tmp_path / "watched", {"2/view.dcm": later})
     older, newest = sorted(parts.store.studies(), key=lambda r: len(r.result.views))
     assert (older.newer, len(newest.result.views)) == (newest.id, 2)  # neither replaced the other
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value for VR UI:UserWarning")
+def test_files_that_name_no_patient_are_not_one_study_for_an_odd_study_uid(parts, tmp_path) -> None:
+    """What takes names out of files may write the same there into all."""
+    odd = {"StudyInstanceUID": "0x", "PatientID": ""}
+    files = {f"{n}/view.dcm": radiograph(n, **odd) for n in ("1", "2")}
+    dropped(parts, tmp_path / "watched", files)
+    assert [len(r.result.views) for r in parts.store.studies()] == [1, 1]
 
 
 def refused(kind: str) -> bytes:
