@@ -41,6 +41,7 @@ _patching = threading.Lock()
 # Of the process; not in Streamlit's cache, which any browser may have cleared.
 _sign_ins = SignIns()
 _had_login = threading.Event()
+_had_none = threading.Event()  # was asked when no file of secrets was there, and had none
 
 
 def enter(pages: Sequence[StreamlitPage]) -> list[StreamlitPage]:
@@ -118,6 +119,9 @@ def _has_login() -> bool:
     To Streamlit a file of secrets with a slip in it is as good as none, and it reads them anew
     while it serves: a login must not go with either.
     """
+    there = any(os.path.lexists(place) for place in st.get_option("secrets.files"))
+    if _had_none.is_set() and not there and not _had_login.is_set():
+        return False  # Streamlit would look for a file each time anew, which takes a millisecond
     why: Exception | None = None
     try:
         if "auth" in secrets_singleton:
@@ -125,13 +129,14 @@ def _has_login() -> bool:
             return True
     except (OSError, ValueError) as error:  # Streamlit's own is the first: no file, or a slip in it
         why = error
-    there = any(os.path.lexists(place) for place in st.get_option("secrets.files"))
     if _had_login.is_set() or (why and there):
         log.error("The login cannot be read: %s", why or "secrets.toml has no [auth] any more")
         raise AccessRefused(
             "The login cannot be read from secrets.toml, so nothing is shown. The administrator "
             "finds the reason in the log."
         ) from why
+    if not there:
+        _had_none.set()
     return False
 
 

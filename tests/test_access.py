@@ -283,7 +283,8 @@ def secrets_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pa
         "streamlit.config.get_option", lambda k: [str(file)] if k == "secrets.files" else given(k)
     )
     monkeypatch.setattr(st, "get_option", lambda k: [str(file)] if "secrets" in k else given(k))
-    monkeypatch.setattr(_access, "_had_login", threading.Event())
+    for name in ("_had_login", "_had_none"):
+        monkeypatch.setattr(_access, name, threading.Event())
     secrets_singleton._reset()
     yield file
     secrets_singleton._reset()
@@ -313,6 +314,32 @@ def test_a_login_that_was_seen_does_not_go(secrets_file: Path, caplog) -> None:
         changed(secrets_file, AUTH)
         assert _access._has_login()
     assert "parsing secrets file" in caplog.text and "has no [auth] any more" in caplog.text
+
+
+def test_a_login_that_streamlit_has_read_stays_where_its_file_goes(secrets_file: Path) -> None:
+    """Nobody has asked for it yet: that no file is there is no answer by itself."""
+    changed(secrets_file, AUTH)
+    assert "auth" in _access.secrets_singleton
+    secrets_file.unlink()
+    assert _access._has_login()
+
+
+def test_no_login_is_looked_for_again_and_again_where_no_file_is(
+    secrets_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It took a tenth of the time in which a page is drawn."""
+    looked = []
+    parse = type(_access.secrets_singleton)._parse
+
+    def parsed(self: object, *args: object) -> object:
+        looked.append(args)
+        return parse(self, *args)
+
+    monkeypatch.setattr(type(_access.secrets_singleton), "_parse", parsed)
+    assert [_access._has_login() for _ in range(20)] == [False] * 20
+    assert len(looked) == 1
+    changed(secrets_file, AUTH)
+    assert _access._has_login()
 
 
 @pytest.mark.parametrize("slip", [SLIP, b"\xff\xfe"])
