@@ -8,7 +8,10 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -32,7 +35,7 @@ from training import (
     validate,
 )
 from training.catalogue import ReleaseRefused
-from training.data import DataInvalid
+from training.data import SIMULATED, DataInvalid
 from training.jobs import Job, Record, datasets, work
 
 BRANCHES = ("body_part", "elbow", "hand", "shoulder")
@@ -421,6 +424,81 @@ def test_stage_1_needs_supported_parts_to_choose_on(settings: fit.Settings, tmp_
         fit.Run(changed)
     found = datasets.overview([datasets.DataSet("x", f"manifest:{path}")])
     assert found.problems("body_part") == [words]
+
+
+def test_the_thresholds_of_one_branch_lean_on_the_other_parts() -> None:
+    """Those that tell something; its reading is that of its own pictures, and theirs stays."""
+    rng = np.random.default_rng(7)
+    truth = np.tile([0.0, 1.0], 30)
+    scores = {
+        "forearm": np.where(truth == 1, 1.0, -1.0) + rng.normal(0, 1.2, 60),
+        "elbow": np.where(truth == 1, 1.0, -1.0) + rng.normal(0, 2.0, 60),
+        "hand": rng.normal(0, 1, 60),  # no better than chance
+        "shoulder": np.zeros(60),  # all of them positive
+    }
+    tables = []
+    for part in scores:
+        patients = [f"{part} {n}" for n in range(60)]
+        labels = np.ones(60) if part == "shoulder" else truth
+        rows = {"part": part, "patient": patients, "positive": labels, "positive_means": "fracture"}
+        tables.append(pd.DataFrame(rows))
+    val, logits = pd.concat(tables, ignore_index=True), np.concatenate([*scores.values()])
+    asked: Any = SimpleNamespace(logits_and_features=lambda _, c: (c[:, None], None))
+
+    def calibrated(there: pd.DataFrame) -> dict[str, Any]:
+        stages = {p: {"temperature": 1.5, "bias": -1.0} for p in ("elbow", "hand", "shoulder")}
+        entry: dict[str, Any] = {"stages": {"body_part": {}, "forearm": {}, **stages}}
+        share = {"forearm": 0.5}
+        found = logits[there.index.to_numpy()]
+        candidate.calibrate_parts(entry, asked, there, found, share, ("forearm",))
+        assert {p: entry["stages"][p] for p in stages} == stages
+        return dict(entry["stages"]["forearm"])
+
+    alone = calibrated(val[val.part == "forearm"])
+    assert calibrated(val[val.part != "elbow"]) == alone
+    leaning = calibrated(val)
+    own, lent = alone.pop("operating_points"), leaning.pop("operating_points")
+    assert leaning == alone
+    own, lent = ({p["name"]: p["threshold"] for p in points} for points in (own, lent))
+    assert lent["sensitive"] < own["sensitive"]
+
+
+def test_what_validation_has_of_the_other_parts_is_lent(own: Release) -> None:
+    rows = pd.DataFrame(
+        [
+            ("hand", 1.0, "val", "drawn"),
+            ("hand", 1.0, "train", "drawn"),
+            ("hand", 1.0, "test", "drawn"),
+            ("hand", None, "val", "drawn"),
+            ("hand", 1.0, "val", SIMULATED),
+            ("elbow", 1.0, "val", "drawn"),
+            ("leg", 1.0, "val", "drawn"),  # the release has no model of it
+        ],
+        columns=["part", "positive", "split", "source"],
+    )
+    assert [*finetuned._lenders(rows, own, "elbow").index] == [0]
+
+
+def test_a_branch_is_calibrated_beside_the_other_parts(
+    shelf: Path, own: Release, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = f"manifest:{tiny.write(tmp_path / 'data', each=2)}"
+    branch = Registry.open(shelf).load(own)["own/elbow.safetensors"]
+    torch.save({"networks": {"elbow": branch}}, tmp_path / "networks.pt")
+    (tmp_path / initial.BASE).write_text(json.dumps({"id": own.id, "sha256": own.sha256}))
+    config = {"only": "elbow", "data": [data]}
+    lines = [f"{name} = {json.dumps(value)}" for name, value in config.items()]
+    (tmp_path / "config.toml").write_text("\n".join(lines))
+    seen: list[set[str]] = []
+
+    def caught(entry: object, cascade: object, val: pd.DataFrame, *_: object) -> None:
+        seen.append({*val.part})
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(candidate, "calibrate_parts", caught)
+    with pytest.raises(KeyboardInterrupt):
+        finetuned.build(tmp_path, "tuned", config)
+    assert seen == [{"elbow", "hand", "shoulder"}]
 
 
 def test_a_second_network_that_is_left_out_is_told(

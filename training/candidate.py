@@ -230,11 +230,17 @@ def calibrate_parts(
     share: dict[str, float],
     parts: Sequence[str] = FOCUS,
 ) -> None:
-    """Calibrate the fracture branches of the parts; drop one where it is no better than chance."""
+    """Calibrate the fracture branches of the parts; drop one where it is no better than chance.
+
+    Other parts of the entry stay as they are. What there is of them in ``val`` (rows, and their
+    canvases NxSxS) lends to the thresholds (``calibrate.operating_points``), to nothing else.
+    """
     logits: dict[str, Any] = {}
     rows: dict[str, pd.DataFrame] = {}
-    for part in parts:
+    for part in (*parts, *(p for p in parts_of(entry) if p not in parts)):
         here = ((val.part == part) & val.positive.notna()).to_numpy()
+        if part not in parts and val[here].positive.nunique() < 2:
+            continue  # it has nothing to lend
         rows[part] = val[here]
         truth = rows[part].positive.to_numpy()
         logits[part] = cascade.logits_and_features(part, canvases[here])[0][:, 0].astype(float)
@@ -242,13 +248,37 @@ def calibrate_parts(
         # Whether it is left out is asked of few patients, too: the interval is no figure here.
         estimate = metrics.bootstrap(metrics.auroc, truth, logits[part], who, fewest=2)
         log.info("validation: %s AUROC %s", part, estimate)
-        if not estimate.low > 0.5:
+        if estimate.low > 0.5:
+            continue
+        del logits[part], rows[part]
+        if part in parts:
             log.warning("%s is no better than chance on validation and is left out", part)
-            del entry["stages"][part], logits[part], rows[part]
+            del entry["stages"][part]
     truths = {p: r.positive.to_numpy() for p, r in rows.items()}
-    for part, found in calibrate.read(logits, truths, share).items():
+    own = {p: logits[p] for p in parts if p in logits}
+    for part, found in calibrate.read(own, truths, share).items():
         means = " or ".join(sorted(rows[part].positive_means.dropna().unique()))
         entry["stages"][part] |= found | {"label_means": means}
+    if 0 < len(own) < len(logits):
+        _lean(entry, logits, truths, list(own))
+
+
+def _lean(
+    entry: dict[str, Any],
+    logits: dict[str, Any],
+    truths: dict[str, Any],
+    parts: Sequence[str],
+) -> None:
+    """Choose the operating points of the parts anew beside the other ones, each read as it is in
+    the entry."""
+    probability = {}
+    for part, values in logits.items():
+        stage = entry["stages"][part]
+        how = stage.get("temperature", 1.0), stage.get("bias", 0.0)
+        probability[part] = quality.sigmoid(values, *how)
+    points = calibrate.operating_points(probability, truths)
+    for part in parts:
+        entry["stages"][part]["operating_points"] = points[part]
 
 
 def limit(space: quality.FeatureSpace, known: np.ndarray) -> float:

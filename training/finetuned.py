@@ -3,7 +3,8 @@
 The branch may be of a part that the release has none for: then it has one more. Everything else
 comes from the release as it is, byte for byte: trunk, other branches, their temperatures and
 operating points, and what stage 1 takes for a radiograph. Only the networks that stood beside the
-branch in an ensemble are left out: their weights were fitted to the one before.
+branch in an ensemble are left out: their weights were fitted to the one before. The thresholds of
+the trained branch lean on the other parts as far as the data has validation pictures of them.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from safetensors.torch import load
 from torch import Tensor
@@ -55,6 +57,8 @@ def build(run: Path, release_id: str, config: dict[str, Any]) -> Path:
         release.write(folder, entry, tensors)
         cascade = Cascade.load(folder)
         real = kept[(kept.split == "val") & (kept.source != SIMULATED)]
+        if only != BODY_PART:
+            real = pd.concat([real, _lenders(rows, base, only)])
         val, canvases = load_canvases(real, cascade.release.preprocessing)
         if only == BODY_PART:
             candidate.calibrate_body_part(entry, cascade, val, canvases)
@@ -107,6 +111,13 @@ def _entry(base: Release, release_id: str, paths: dict[str, str], only: str) -> 
     if only not in (*base.stages, BODY_PART):
         entry["stages"][only]["optional"] = True  # else the whole is too large
     return entry
+
+
+def _lenders(rows: pd.DataFrame, base: Release, only: str) -> pd.DataFrame:
+    """Labelled radiographs of validation of the release's other parts, on which the thresholds of
+    the trained one lean: whether they are copies of its own matters to no figure of that part."""
+    others = rows.part.isin(base.parts) & rows.part.ne(only) & rows.positive.notna()
+    return rows[others & rows.split.eq("val") & rows.source.ne(SIMULATED)]
 
 
 def _notes(base: Release, only: str, run: Path) -> str:
