@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator, MutableMapping
 from functools import cache
 from pathlib import Path
@@ -15,7 +14,7 @@ import torch
 from core.cascade import Cascade
 from core.network import Branch, Trunk
 from core.transforms import Preprocessing, to_canvas, to_tensor
-from tests import small, warm
+from tests import small
 from tests.chromium import browser  # noqa: F401  (a fixture)
 from tests.simulated import blob, phantom
 from training import release
@@ -31,12 +30,6 @@ def own_settings(environment: MutableMapping[str, str]) -> None:
 small.shrink()
 own_settings(os.environ)  # before any fixture, and what a test starts has a copy of it
 
-BROWSER = "tests/browser/"
-# The files that took a processor longest when it was last measured, the longest first.
-LONGEST = (
-    *("pages", "review", "simulate", "member", "engines", "training_page", "faults_of_runs"),
-    *("notebooks", "access", "listen", "jobs", "pacs", "distributed"),
-)
 PARTS = ("elbow", "hand", "shoulder", "other")
 
 
@@ -78,30 +71,6 @@ def random_release(weights: Path, size: int = 96, width: int | None = None) -> s
         "intended_use": "tests",
     }
     return release.write(weights, entry, tensors)
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
-    """Files side by side, but those with a browser one after the other: it and its server are
-    started once, and take more than one processor by themselves."""
-    from xdist.scheduler import LoadFileScheduling
-
-    class Files(LoadFileScheduling):
-        def _split_scope(self, nodeid: str) -> str:
-            return BROWSER if nodeid.startswith(BROWSER) else super()._split_scope(nodeid)
-
-    config.option.loadscopereorder = False  # as collected, see below
-    return Files(config, log)
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest first: no worker is left with one when the others have nothing to do any more."""
-    order = [BROWSER, *(f"tests/test_{name}.py" for name in LONGEST)]
-
-    def place(item: pytest.Item) -> int:
-        return next((n for n, start in enumerate(order) if item.nodeid.startswith(start)), 99)
-
-    items.sort(key=place)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -161,20 +130,6 @@ def wide(tmp_path_factory: pytest.TempPathFactory) -> Cascade:
     folder = tmp_path_factory.mktemp("wide")
     random_release(folder, width=64)
     return Cascade.load(folder, device="cpu")
-
-
-@pytest.fixture(scope="session")
-def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """See ``tests.warm``: one for all workers of a run."""
-    folder = tmp_path_factory.getbasetemp()
-    with warm.python(folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) as found:
-        yield found
-
-
-@pytest.fixture
-def quick_start(loaded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is started with ``sys.executable`` has torch already."""
-    monkeypatch.setattr(sys, "executable", str(loaded))
 
 
 @pytest.fixture(autouse=True)

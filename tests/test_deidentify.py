@@ -136,7 +136,6 @@ def test_the_class_of_a_copy_is_that_of_its_file(tmp_path: Path) -> None:
 
 
 @dcmtk
-@pytest.mark.usefixtures("quick_start")
 def test_the_marker_is_in_no_log_and_no_export_of_a_real_listener(
     weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -74,7 +74,6 @@ def compare_gradients(alone: Path, together: Path) -> None:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Gloo over the interface lo")
-@pytest.mark.usefixtures("quick_start")
 def test_two_processes_train_the_model_of_one(settings, monkeypatch):
     one = Path(settings.out)
     two = one.with_name("two")

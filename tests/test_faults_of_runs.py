@@ -76,11 +76,7 @@ FEW = {
 
 @pytest.fixture(autouse=True)
 def runs(
-    weights: Path,
-    home: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    quick_start: None,
+    weights: Path, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Queue]:
     """A queue whose processes are all ended when the test is; a data set is registered."""
     for name, code in (("small_in", SMALL), ("stand_in", STAND_IN)):

@@ -43,7 +43,6 @@ from tests.ports import free_port
 from tests.simulated import dicom, encoded, phantom
 from tests.waiting import eventually
 
-pytestmark = pytest.mark.usefixtures("quick_start")
 LIMITS = ImageLimits()
 SAMPLES = Path(__file__).parent.parent / "samples"
 dcmtk = pytest.mark.skipif(not shutil.which("storescu"), reason="dcmtk is not installed")

@@ -35,13 +35,11 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @contextmanager
-def serving(
-    weights: Path, home: Path, log: Path, database: str = "", python: str | Path = sys.executable
-) -> Iterator[str]:
+def serving(weights: Path, home: Path, log: Path, database: str = "") -> Iterator[str]:
     """The app on a free port with a BONE_HOME and a DATABASE_URL; the address it listens on."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    command = [str(python), "-m", "streamlit", "run", "streamlit_app.py"]
+    command = [sys.executable, "-m", "streamlit", "run", "streamlit_app.py"]
     options = ["--server.port", str(port), "--server.headless", "true"]
     environment = os.environ | {"BONE_WEIGHTS": str(weights), "BONE_DEVICE": "cpu"}
     environment |= {"BONE_HOME": str(home), "DATABASE_URL": database}
@@ -62,11 +60,9 @@ def serving(
 
 
 @pytest.fixture(scope="session")
-def server(
-    weights: Path, home: Path, tmp_path_factory: pytest.TempPathFactory, loaded: Path
-) -> Iterator[str]:
+def server(weights: Path, home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The app with random weights; the address it listens on."""
-    with serving(weights, home, tmp_path_factory.mktemp("server") / "log", python=loaded) as url:
+    with serving(weights, home, tmp_path_factory.mktemp("server") / "log") as url:
         yield url
 
 

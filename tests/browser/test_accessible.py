@@ -82,9 +82,9 @@ def filled(tmp_path_factory: pytest.TempPathFactory, weights: Path) -> tuple[Pat
 
 
 @pytest.fixture(scope="module")
-def server(weights: Path, filled: tuple[Path, str], loaded: Path) -> Iterator[str]:
+def server(weights: Path, filled: tuple[Path, str]) -> Iterator[str]:
     home, _ = filled
-    with serving(weights, home, home / "server.log", python=loaded) as url:
+    with serving(weights, home, home / "server.log") as url:
         yield url
 
 

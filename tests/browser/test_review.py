@@ -47,8 +47,8 @@ def kept(tmp_path_factory: pytest.TempPathFactory, database: str) -> Path:
 
 
 @pytest.fixture(scope="module")
-def server(weights: Path, kept: Path, database: str, loaded: Path) -> Iterator[str]:
-    with serving(weights, kept, kept / "server.log", database, loaded) as url:
+def server(weights: Path, kept: Path, database: str) -> Iterator[str]:
+    with serving(weights, kept, kept / "server.log", database) as url:
         yield url
 
 
