@@ -247,10 +247,13 @@ def _scale(probability: float, finding: Finding, points: list[OperatingPoint]) -
         width = ticks[-1] - ticks[0]
         zone = f"<span class='doubt' style='left:{ticks[0]:.1f}%;width:{width:.1f}%'></span>"
     lines = "".join(f"<span class='tick' style='left:{t:.1f}%'></span>" for t in ticks)
-    numbers = "".join(f"<span style='left:{t:.1f}%'>{t:.0f}</span>" for t in ticks if 6 < t < 88)
+    # Where both have no room a threshold is told, and not the end of the scale.
+    low = "" if any(t <= 6 for t in ticks) else "<span class='low'>0</span>"
+    high = "" if any(t >= 88 for t in ticks) else "<span class='high'>100&nbsp;%</span>"
+    numbers = "".join(f"<span style='left:{t:.1f}%'>{t:.0f}</span>" for t in ticks)
     mark = f"<span class='mark {finding.value}' style='left:{100 * probability:.1f}%'></span>"
-    ends = f"<span style='left:0'>0</span>{numbers}<span style='left:100%'>100&nbsp;%</span>"
-    return f"<div class='scale'>{zone}{lines}{mark}</div><div class='ends'>{ends}</div>"
+    ends = f"<div class='ends'>{low}{numbers}{high}</div>"
+    return f"<div class='scale'>{zone}{lines}{mark}</div>{ends}"
 
 
 def _view_row(name: str, result: ImageResult) -> str:

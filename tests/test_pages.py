@@ -6,6 +6,7 @@ import csv
 import hashlib
 import io
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -40,6 +41,7 @@ from core.types import (
     Heatmap,
     ImageResult,
     MemberPrediction,
+    OperatingPoint,
     Photograph,
     Radiograph,
 )
@@ -175,6 +177,20 @@ def test_part_chosen_by_the_reader_is_marked(app: AppTest) -> None:
     assert "Recognised as" in text(app)
     choice(app, "Assess as").select("recognised").run()
     assert "Chosen by the reader" not in text(app)
+
+
+@pytest.mark.parametrize(
+    ("thresholds", "told"),
+    [
+        ((0.12, 0.37), ["0", "12", "37", "100&nbsp;%"]),
+        ((0.05, 0.54), ["5", "54", "100&nbsp;%"]),  # as the hand's, which had none
+        ((0.30, 0.93), ["0", "30", "93"]),
+    ],
+)
+def test_the_scale_tells_every_threshold(thresholds: tuple[float, float], told: list[str]) -> None:
+    points = [OperatingPoint("", t, 0.9, 0.9, 40) for t in thresholds]
+    ends = _reading._scale(0.2, Finding.DOUBTFUL, points).split("<div class='ends'>")[1]
+    assert re.findall(r"<span[^>]*>([^<]+)</span>", ends) == told
 
 
 def test_a_reader_who_sees_another_body_part_gets_no_finding(app: AppTest) -> None:
