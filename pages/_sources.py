@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import functools
 import gc
@@ -73,10 +74,15 @@ class Sample:
         return cls(row["id"], row["part"], title, truth, SAMPLES / row["file"])
 
     @property
-    def thumbnail(self) -> bytes:
-        """A small JPEG file to show; of DICOM that of the copy beside it."""
+    def thumbnail(self) -> str:
+        """A small JPEG file as a URL to show; of DICOM that of the copy beside it.
+
+        With its bytes in it: an address of Streamlit's holds for one run of the page, and a slow
+        browser that asks for it after the next one has begun finds nothing.
+        """
         png = self.path.parent / "thumbs" / f"{self.path.stem}.png"
-        return _small(self.path if self.path.suffix == ".png" else png)
+        small = _small(self.path if self.path.suffix == ".png" else png)
+        return "data:image/jpeg;base64," + base64.b64encode(small).decode()
 
     @property
     def source(self) -> Source:
