@@ -158,13 +158,13 @@ def unmeasured(part: BodyPart, points: Sequence[OperatingPoint]) -> list[str]:
 
 
 def unreliable(finding: Finding, part: BodyPart, release: Release) -> list[str]:
-    """That many that are not suspected are positive all the same, where that was measured."""
+    """That many positives lie below the threshold as well, where that was measured."""
     share = missed(release, part) if finding is Finding.NOT_SUSPECTED else None
     if share is None:
         return []
     return [
         f"Not suspected does not rule it out here: of the positive {part.words} radiographs that "
-        f"the release was measured on, {share} were not suspected."
+        f"the release was measured on, {share} lay below the threshold as well."
     ]
 
 

@@ -284,21 +284,29 @@ def test_what_is_dropped_next_is_what_is_shown(
     assert "<b>b.png</b>" in text(app) and not app.exception
 
 
-def test_what_is_dropped_last_is_read_however_much_was_there(
-    app: AppTest, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def dropped_files(monkeypatch: pytest.MonkeyPatch, most: int) -> list[_sources.Source]:
+    """What lies in the drop zone of a page that reads so many files: the list to put them into."""
     from pages import _results
 
     monkeypatch.setattr(_scoring, "ONE_DROP", 0)
-    monkeypatch.setattr(_results, "MOST_FILES", 2)
+    monkeypatch.setattr(_results, "MOST_FILES", most)
     given: list[_sources.Source] = []
     monkeypatch.setattr(_sources, "drop_zone", lambda limits: list(given))
+    return given
+
+
+def drop_file(given: list[_sources.Source], name: str, data: bytes) -> None:
+    given.append(_sources.Source(str(len(given)), name, lambda: data, size=len(data)))
+
+
+def test_what_is_dropped_last_is_read_however_much_was_there(
+    app: AppTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = dropped_files(monkeypatch, most=2)
     drops = ("a.png", "b.png"), ("c.png",), ("b.png",), ("d.png", "e.png", "f.png")
     for drop, left in zip(drops, ("ab", "ac", "bc", "de"), strict=True):
         for name in drop:
-            data = picture(ord(name[0]))
-            size = len(data)
-            given.append(_sources.Source(str(len(given)), name, lambda d=data: d, size=size))
+            drop_file(given, name, picture(ord(name[0])))
         assert f"<b>{drop[0]}</b>" in text(finished(app.run()))
         assert list(lists(app)[0]["Study"]) == [f"{name}.png" for name in left]
     assert "Only 2 of 6 files are read here" in text(app) and not app.exception
@@ -308,17 +316,10 @@ def test_a_later_drop_takes_no_view_out_of_a_study(
     app: AppTest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What the whole of it said, a part must not say otherwise: it goes as a whole."""
-    from pages import _results
-
-    monkeypatch.setattr(_scoring, "ONE_DROP", 0)
-    monkeypatch.setattr(_results, "MOST_FILES", 4)
-    given: list[_sources.Source] = []
-    monkeypatch.setattr(_sources, "drop_zone", lambda limits: list(given))
+    given = dropped_files(monkeypatch, most=4)
     for drop in (("s/0.png", "s/1.png", "s/2.png"), ("a.png", "b.png"), ("c.png",)):
         for name in drop:
-            data = picture(len(given))
-            one = _sources.Source(str(len(given)), name, lambda d=data: d, size=len(data))
-            given.append(one)
+            drop_file(given, name, picture(len(given)))
         finished(app.run())
         page = text(app)
         assert "not read here: the page" not in page

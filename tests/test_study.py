@@ -413,7 +413,7 @@ def test_that_many_positives_are_not_suspected_is_said_where_it_was_measured(
     measured = dataclasses.replace(release, metrics={"split": "test", "figures": figures})
     note = (
         "Not suspected does not rule it out here: of the positive hand radiographs that the "
-        "release was measured on, 25 % [7, 45] were not suspected."
+        "release was measured on, 25 % [7, 45] lay below the threshold as well."
     )
     wanted = (note,) if said else ()
     assert combine("s", [view(0.1)], measured).notes == wanted

@@ -54,13 +54,14 @@ def findings(
                 said = cascade.logits_and_features(part, canvases, other)[0][:, 0].astype(float)
             raw.setdefault(other, {})[part] = said
     joined: dict[str, list[Array]] = {part: [] for part in heads}
-    for network, logits in raw.items():
-        for part, (temperature, bias) in calibrate.platt(logits, truth, share).items():
-            joined[part].append(logits[part] / temperature + bias)
-            if network:  # which has no operating points: it says nothing by itself
-                member_of(entry, part, network).update(temperature=temperature, bias=bias)
-    for part, found in calibrate.read(raw[""], truth, share).items():
+    alone = raw.pop("")
+    for part, found in calibrate.read(alone, truth, share).items():
         entry["stages"][part] |= found
+        joined[part].append(alone[part] / found["temperature"] + found["bias"])
+    for network, logits in raw.items():  # without operating points: none says anything by itself
+        for part, (temperature, bias) in calibrate.platt(logits, truth, share).items():
+            member_of(entry, part, network).update(temperature=temperature, bias=bias)
+            joined[part].append(logits[part] / temperature + bias)
     _weighed(entry, {p: np.column_stack(k) for p, k in joined.items()}, truth, patients, share)
 
 
