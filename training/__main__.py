@@ -16,6 +16,7 @@ from training.commands._options import of_options
 
 COMMANDS = (
     "data",
+    "folds",
     "distill",
     "fit",
     "calibrate",

@@ -38,7 +38,8 @@ def build(runs: Sequence[str], out: Path) -> Path:
     provenance.refuse_run(out, provenance.AVERAGE, runs)
     found = mean(runs)
     out.mkdir(parents=True, exist_ok=True)
-    made = [c for run in folders for c in provenance.commands(Path(run))]
+    # What several runs began with once.
+    made = list(dict.fromkeys(c for run in folders for c in provenance.commands(Path(run))))
     # Its id and what it was trained on: an alias, and the release itself, may be gone later.
     released = {run: initial.find(run) for run in runs if run not in folders}
     names = " ".join(released[run].id if run in released else run for run in runs)

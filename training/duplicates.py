@@ -80,7 +80,12 @@ def look(paths: Sequence[str]) -> Prints:
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         found = list(
             tqdm(
-                pool.map(_look, paths, repeat(limits)), "comparing", len(paths), unit="img", delay=5
+                pool.map(_look, paths, repeat(limits)),
+                "comparing",
+                len(paths),
+                unit="img",
+                delay=5,
+                mininterval=5,
             )
         )
     sha256, reason, bits, detail = zip(*found)

@@ -92,7 +92,7 @@ class Run:
         for split, pictures in (("train", self.train), ("val", self.validation.real)):
             labelled = pictures.rows[pictures.rows.positive.notna()]
             kinds = labelled.groupby("part").positive.nunique()
-            missing = [p for p in needed(self.settings.only) if kinds.get(p, 0) < 2]
+            missing = [p for p in self._needed() if kinds.get(p, 0) < 2]
             if missing:
                 names = ", ".join(missing)
                 drawn = (pictures is not self.train) and len(self.validation.simulated.rows)
@@ -104,6 +104,9 @@ class Run:
                 raise DataInvalid(f"The split {split} has no radiograph to learn from.")
             if self.settings.only == BODY_PART and not pictures.rows.part.isin(FOCUS).any():
                 raise DataInvalid(f"The split {split} has no radiograph of: {', '.join(FOCUS)}.")
+
+    def _needed(self) -> tuple[str, ...]:
+        return needed(self.settings.only)
 
     def _rows(self) -> pd.DataFrame:
         """All rows but those that are in two splits; settled once, as it reads every picture.

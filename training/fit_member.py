@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
@@ -18,6 +19,7 @@ from core import architectures, files
 from core.network import channels_last
 from core.transforms import Preprocessing
 from training import curves, distributed, initial, networks
+from training.data import FOCUS
 from training.fit import Run
 from training.model import Joint, PartlyFrozen
 from training.networks import NETWORKS, Layers
@@ -67,7 +69,8 @@ class MemberRun(Run):
         if initial.is_release(self.init):
             self._take_over(network, *initial.member(self.init, s.arch))
         elif (run := initial.run(self.init)) is not None:
-            self._take_over(network, *networks.layers(networks.trained(run, s.arch, self.spec)))
+            # Of another size too: what was begun on small pictures may go on with large ones.
+            self._take_over(network, *networks.layers(networks.trained(run, s.arch)))
         elif s.init != "scratch":
             state = initial.features(s.arch, self.spec, "" if s.init == "imagenet" else s.init)
             network.features.load_state_dict(state)
@@ -78,6 +81,13 @@ class MemberRun(Run):
         if distributed.first():
             self._write(best)
         return self.folder / NETWORKS
+
+    def _needed(self) -> tuple[str, ...]:
+        """Without a label of any part of the cascade it learns from the other parts, as a start for
+        runs that have some: those may hold back what it was to know nothing of."""
+        labelled = pd.concat([self.train.rows, self.validation.real.rows])
+        labelled = labelled[labelled.positive.notna()]
+        return super()._needed() if labelled.part.isin(FOCUS).any() else ()
 
     def _take_over(
         self, network: MemberNetwork, features: dict[str, Tensor], heads: Layers

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,8 @@ from core.cascade import Cascade
 from core.manifest import RESNET50, Ensemble, Member, Release
 from core.transforms import Preprocessing
 from training import calibrate, candidate, metrics, release
-from training.data import AMBIGUOUS, SIMULATED, load_canvases
+from training.crossfit import CrossFitted
+from training.data import AMBIGUOUS, SIMULATED, DataInvalid, load_canvases
 from training.phases import BODY_PART, OTHER
 
 log = logging.getLogger(__name__)
@@ -30,70 +31,129 @@ Array = NDArray[np.float64]
 BATCH = 64
 
 
-def findings(
-    entry: dict[str, Any],
-    cascade: Cascade,
-    name: str,
-    heads: dict[str, dict[str, Tensor]],
-    rows: pd.DataFrame,
-) -> None:
+@dataclass(frozen=True)
+class NewMember:
+    """The network that ``member`` adds: its name, the layer of each part and, where its runs held
+    back a fold each, what they say of the pictures that they never saw."""
+
+    name: str
+    arch: str
+    heads: dict[str, dict[str, Tensor]]
+    folds: CrossFitted | None = None
+    alone: bool = False
+
+    def held_back(
+        self, rows: pd.DataFrame, canvases: NDArray[np.uint8], spec: Preprocessing, head: str
+    ) -> Array:
+        """NxK logits by the runs that held the rows back; raises DataInvalid where none did."""
+        assert self.folds is not None
+        found = self.folds.logits(self.arch, rows, canvases, spec)[head]
+        if missing := int(np.isnan(found).any(1).sum()):
+            raise DataInvalid(
+                f"{missing} of {len(rows)} pictures were held back by no run of {self.name}: its "
+                "folds were dealt from other data."
+            )
+        return found
+
+
+@dataclass(frozen=True)
+class _Said:
+    """What networks say of one part's pictures. rows, truth: of N pictures that the new one never
+    saw, and own its logits. val: which of them are of validation, which no other network saw
+    either, and others their logits of these, by network, "" the ResNet50."""
+
+    rows: pd.DataFrame
+    own: Array
+    val: NDArray[np.bool_]
+    others: dict[str, Array]
+
+    @property
+    def truth(self) -> Array:
+        found: Array = self.rows.positive.to_numpy()
+        return found
+
+
+def findings(entry: dict[str, Any], cascade: Cascade, new: NewMember, rows: pd.DataFrame) -> None:
     """Fit on validation: how each network is read, all weights, and what joins them.
 
     The networks of the base are read anew as well: it may be older than the rules of ``calibrate``.
+    A new one that is a mean of folds is read by every picture that one of its runs held back. Where
+    its word counts ``alone``, so is what is said together: the others have honest answers of
+    validation alone.
     """
     share = candidate.share_of_positives(rows)
-    raw: dict[str, dict[str, Array]] = {}  # by the member, "" the ResNet50, and by part
-    truth, patients = {}, {}
-    for part, head in heads.items():
-        val, canvases = canvases_of(rows, "val", part, cascade.release.preprocessing)
-        truth[part], patients[part] = val.positive.to_numpy(), val.patient
-        for other in ("", *(m["name"] for m in entry["stages"][part]["members"])):
-            if other == name:
-                said = _logits(cascade, part, name, head, canvases)
-            else:
-                said = cascade.logits_and_features(part, canvases, other)[0][:, 0].astype(float)
-            raw.setdefault(other, {})[part] = said
-    joined: dict[str, list[Array]] = {part: [] for part in heads}
-    alone = raw.pop("")
-    for part, found in calibrate.read(alone, truth, share).items():
+    said = {part: _said(entry, cascade, new, rows, part) for part in new.heads}
+    truth = {part: one.truth[one.val] for part, one in said.items()}
+    first = calibrate.read({p: one.others[""] for p, one in said.items()}, truth, share)
+    joined = {}
+    for part, found in first.items():
         entry["stages"][part] |= found
-        joined[part].append(alone[part] / found["temperature"] + found["bias"])
-    for network, logits in raw.items():  # without operating points: none says anything by itself
-        for part, (temperature, bias) in calibrate.platt(logits, truth, share).items():
-            member_of(entry, part, network).update(temperature=temperature, bias=bias)
-            joined[part].append(logits[part] / temperature + bias)
-    _weighed(entry, {p: np.column_stack(k) for p, k in joined.items()}, truth, patients, share)
-
-
-def _weighed(
-    entry: dict[str, Any],
-    joined: dict[str, Array],
-    truth: dict[str, Array],
-    patients: dict[str, pd.Series[str]],
-    share: dict[str, float],
-) -> None:
-    """Put the weights of the networks into the entry, and how their average is read."""
-    weights = calibrate.member_weights(list(joined.values()), list(truth.values()))
-    average = {part: logits @ weights for part, logits in joined.items()}
-    for part, found in calibrate.read(average, truth, share).items():
+        joined[part] = [said[part].others[""] / found["temperature"] + found["bias"]]
+    own = {part: one.own for part, one in said.items()}
+    names = [m["name"] for m in entry["stages"][next(iter(said))]["members"]]
+    for name in names:  # without operating points: none says anything by itself
+        if name == new.name:
+            fitted = calibrate.platt(own, {p: one.truth for p, one in said.items()}, share)
+        else:
+            fitted = calibrate.platt({p: o.others[name] for p, o in said.items()}, truth, share)
+        for part, (temperature, bias) in fitted.items():
+            member_of(entry, part, name).update(temperature=temperature, bias=bias)
+            one = said[part]
+            logits = one.own[one.val] if name == new.name else one.others[name]
+            joined[part].append(logits / temperature + bias)
+            if name == new.name:
+                own[part] = one.own / temperature + bias
+    columns = {part: np.column_stack(each) for part, each in joined.items()}
+    if new.alone:
+        weights = np.array([0.0, *(float(name == new.name) for name in names)])
+        together = calibrate.read(own, {p: one.truth for p, one in said.items()}, share)
+    else:
+        weights = calibrate.member_weights(list(columns.values()), list(truth.values()))
+        average = {part: logits @ weights for part, logits in columns.items()}
+        together = calibrate.read(average, truth, share)
+    log.info("weights: %s", ", ".join(f"{w:.2f}" for w in weights))
+    for part, found in together.items():
         stage = entry["stages"][part]
         for member, weight in zip(stage["members"], weights[1:], strict=True):
             member["weight"] = float(weight)
         stage["ensemble"] = found
-        for title, score in zip(
-            (RESNET50, *(m["name"] for m in stage["members"]), "ensemble"),
-            (*joined[part].T, average[part]),
-        ):
-            estimate = metrics.bootstrap(metrics.auroc, truth[part], score, patients[part])
-            log.info("validation: %s %s AUROC %s", part, title, estimate)
-    log.info("weights: %s", ", ".join(f"{w:.2f}" for w in weights))
+        one = said[part]
+        for name, score in zip((RESNET50, *names), columns[part].T, strict=True):
+            _tell(f"validation: {part} {name}", score, one.rows[one.val])
+        _tell(f"validation: {part} ensemble", columns[part] @ weights, one.rows[one.val])
+        if new.folds:
+            _tell(f"held back: {part} {new.name}", own[part], one.rows)
+
+
+def _said(
+    entry: dict[str, Any], cascade: Cascade, new: NewMember, rows: pd.DataFrame, part: str
+) -> _Said:
+    spec = cascade.release.preprocessing
+    wanted = rows.split.eq("val") | (new.folds.knows(rows) if new.folds else False)
+    seen, canvases = load_canvases(rows[rows.part.eq(part) & wanted], spec)
+    if new.folds:
+        own = new.held_back(seen, canvases, spec, part)[:, 0]
+    else:
+        own = _logits(cascade, part, new.name, new.heads[part], canvases)
+    val = seen.split.eq("val").to_numpy()
+    others = {}
+    for name in ("", *(m["name"] for m in entry["stages"][part]["members"])):
+        if name != new.name:
+            logits, _ = cascade.logits_and_features(part, canvases[val], name)
+            others[name] = logits[:, 0].astype(float)
+    return _Said(seen, own, val, others)
+
+
+def _tell(what: str, score: Array, rows: pd.DataFrame) -> None:
+    estimate = metrics.bootstrap(metrics.auroc, rows.positive.to_numpy(), score, rows.patient)
+    log.info("%s AUROC %s", what, estimate)
 
 
 def body_part(
     entry: dict[str, Any],
     base: Release,
     cascade: Cascade,
-    name: str,
+    new: NewMember,
     trained: dict[str, Any],
     rows: pd.DataFrame,
 ) -> tuple[str, dict[str, Tensor]]:
@@ -105,6 +165,7 @@ def body_part(
     the rules of ``calibrate``. Stage 1 has one member: another one that it had is not asked any
     more.
     """
+    name = new.name
     stage, file = base.stages[BODY_PART], file_of(name)
     trunk, branch = (f"{entry['id']}/{n}{file}.safetensors" for n in ("", f"{BODY_PART}-"))
     classes = tuple(k for k in trained["kinds"] if k in stage.classes)
@@ -114,8 +175,11 @@ def body_part(
     order = [trained["kinds"].index(k) for k in classes]
     layer = {k: trained["heads"][f"{BODY_PART}.{k}"][order] for k in ("weight", "bias")}
     head = release.half({f"fc.{k}": values for k, values in layer.items()})
-    pooled = features(cascade, candidate.parts_of(entry)[0], name, canvases).astype(float)
-    said = pooled @ head["fc.weight"].double().numpy().T + head["fc.bias"].double().numpy()
+    if new.folds:
+        said = new.held_back(val, canvases, base.preprocessing, BODY_PART)[:, order]
+    else:
+        pooled = features(cascade, candidate.parts_of(entry)[0], name, canvases).astype(float)
+        said = pooled @ head["fc.weight"].double().numpy().T + head["fc.bias"].double().numpy()
 
     def joined(weight: float) -> Array:
         member = Member(name, trunk, branch, weight=weight, classes=classes)

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from training import candidate_folder, provenance, terms
+from training.crossfit import CROSS_FITTED
 from training.data import DataInvalid
 from training.duplicates import ROWS, names_taught
 
@@ -28,7 +29,10 @@ def tell(
     """
     said: dict[str, Any] = {}
     run = weights.parent
-    if split == "test" and (count := taught(run, held)):
+    count = taught(run, held) if split == "test" else 0
+    if split == "val" and training_data.get(CROSS_FITTED):
+        count = len(held)
+    if count:
         said["learned"] = count
         log.warning("%d of these pictures are among those that the run has learned from", count)
     if missing := untold(run, held, training_data):

@@ -45,6 +45,7 @@ from training import (
 )
 from training.augment import vary
 from training.config import DATA, HELP, option
+from training.crossfit import CROSS_FITTED, CrossFitted
 from training.data import (
     SIMULATED,
     DataInvalid,
@@ -89,6 +90,9 @@ class Settings:
     default: str = option(
         Mode.FAST, f"the mode of the release where nobody says which: {' or '.join(Mode)}"
     )
+    alone: int = option(
+        0, "1: of a finding its word alone counts, the networks beside it are a second opinion"
+    )
     seed: int = option(0, "of the varied views")
 
     def __post_init__(self) -> None:
@@ -119,6 +123,7 @@ def build(settings: Settings, program: core.settings.Settings) -> Path:
     registry, base = _base(settings)
     run = Path(settings.init) if settings.init and Path(settings.init).is_dir() else None
     trained = networks.trained(run, settings.arch, base.preprocessing) if run else None
+    folds = CrossFitted.of(run) if run else None
     entry, tensors = _begun(settings, registry, base, trained)
     name = settings.name or TITLES[settings.arch]
     data, settled = _settled(settings)
@@ -132,6 +137,8 @@ def build(settings: Settings, program: core.settings.Settings) -> Path:
             provenance.command("member", asdict(settings), Settings),
         ],
     }
+    if folds:
+        entry["training_data"][CROSS_FITTED] = True
     entry["licence"] = terms.licence(entry["training_data"])
     with candidate_folder.building(Path(settings.out)) as folder:
         release.write(folder, entry, tensors)
@@ -146,9 +153,10 @@ def build(settings: Settings, program: core.settings.Settings) -> Path:
                 train, canvases = joining.canvases_of(rows, "train", part, base.preprocessing)
                 heads[part] = _head(cascade, part, name, train, canvases, settings)
             tensors[joining.member_of(entry, part, name)["branch"]] = heads[part]
-        joining.findings(entry, cascade, name, heads, rows)
+        new = joining.NewMember(name, settings.arch, heads, folds, bool(settings.alone))
+        joining.findings(entry, cascade, new, rows)
         if trained and f"{BODY_PART}.weight" in trained["heads"]:
-            path, head = joining.body_part(entry, base, cascade, name, trained, settled)
+            path, head = joining.body_part(entry, base, cascade, new, trained, settled)
             tensors[path] = head
         release.write(folder, entry, tensors)
         # Not into the run yet: the list and the record there are those of the candidate before.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ from training.duplicates import ROWS, read_list
 
 log = logging.getLogger(__name__)
 
+FOLDS = "folds.json"
+"""Beside manifests that ``folds`` wrote: the command."""
 AVERAGE, MEMBER = "average.json", "member.json"
 """In a folder that ``average`` or ``member`` made: what it began with, and commands and sources
 behind it, as its runs may be gone."""
@@ -34,7 +36,14 @@ def commands(run: Path) -> list[str]:
         known = _base(folder)  # an alias names another release later
         given = config | ({"init": known} if known else {})
         made.insert(0, command(kind, given, fit.Settings if kind == "fit" else distill.Settings))
+        made[:0] = _dealt(config.get("data", ()))
     return made
+
+
+def _dealt(data: Iterable[str]) -> list[str]:
+    """The commands that dealt data sets into folds (``training.folds``)."""
+    folders = {Path(path).parent for _, _, path in (d.partition(":") for d in data)}
+    return [read_record(f / FOLDS)["command"] for f in sorted(folders) if (f / FOLDS).exists()]
 
 
 def sources(run: Path) -> set[str]:
@@ -175,11 +184,11 @@ def command(kind: str, config: dict[str, Any], settings: type[Any]) -> str:
             continue
         flag = "--" + field.name.replace("_", "-")
         for one in value if isinstance(value, list | tuple) else [value]:
-            words.append(f"{flag} {_portable(one) if field.name == 'data' else one}")
+            words.append(f"{flag} {portable(one) if field.name == 'data' else one}")
     return " ".join(words)
 
 
-def _portable(specification: str) -> str:
+def portable(specification: str) -> str:
     """``manifest:/any/where/manifest.csv`` -> ``manifest:manifest.csv``."""
     kind, colon, path = specification.partition(":")
     return f"{kind}:{Path(path).name}" if colon else Path(specification).name

@@ -25,7 +25,8 @@ class Cells:
 
 
 class JointSampler:
-    """Half from the labelled pictures of the three parts, half from all, both balanced.
+    """Half from the labelled pictures of the three parts, half from all, both balanced; where none
+    of the three is labelled, the first half from those of the others.
 
     Balancing over source within part and label keeps "looks like MURA" from meaning "positive".
     dense: half is simulated instead, where there is any: the only fractures whose every pixel is
@@ -36,7 +37,8 @@ class JointSampler:
         labelled = rows[rows.positive.notna()]
         drawn = labelled[(labelled.source == SIMULATED) & labelled.part.isin(FOCUS)]
         self.simulated = Cells(drawn, ["part", "positive"], 0.5) if dense and len(drawn) else None
-        self.focus = Cells(labelled[labelled.part.isin(FOCUS)], ["part", "positive", "source"], 0.5)
+        focus = labelled[labelled.part.isin(FOCUS)]
+        self.focus = Cells(focus if len(focus) else labelled, ["part", "positive", "source"], 0.5)
         self.every = Cells(
             rows.assign(label=rows.positive.fillna(-1)), ["part", "source", "label"], 0.5
         )

@@ -17,20 +17,16 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from core.network import channels_last
-from core.transforms import Preprocessing, to_tensor
-from training import average, metrics
+from core.transforms import Preprocessing
+from training import answering, average, metrics
 from training.augment import RandomPhotograph, zoomed
 from training.compare import difference
 from training.data import FOCUS, SIMULATED, DataInvalid, load_canvases, read_all
 from training.duplicates import settle_as
-from training.fit_member import MemberNetwork
 from training.phases import BODY_PART
-from training.precision import autocast
 from training.records import record
 from training.robustness import jpeg, rotated
 
-BATCH = 32
 STAGE = "network"
 Grey = NDArray[np.uint8]
 Array = NDArray[np.float64]
@@ -90,27 +86,17 @@ def measure(
     return records
 
 
-@torch.inference_mode()
 def _answers(
     found: dict[str, Any], canvases: Grey, rows: pd.DataFrame, spec: Preprocessing
 ) -> tuple[Array, Array]:
     """(logit of each picture's own part; whether stage 1 names the part), NaN without a head."""
-    heads, kinds = found["heads"], list(found["kinds"])
-    parts = sorted({name.split(".")[0] for name in heads} - {BODY_PART})
-    network = MemberNetwork(found["arch"], spec, parts, kinds, 0)
-    network.features.load_state_dict(found["features"])
-    network.heads.load_state_dict(heads, strict=False)  # a release may ask it of findings alone
-    stage1 = f"{BODY_PART}.weight" in heads
-    channels_last(network.eval())
-    logits, right = [], []
-    for i in range(0, len(rows), BATCH):
-        with autocast():
-            answer, _, _ = network.answer(to_tensor(canvases[i : i + BATCH], spec))
-        for k, part in enumerate(rows.part[i : i + BATCH]):
-            logits.append(float(answer[part][k, 0]) if part in parts else np.nan)
-            best = int(answer[BODY_PART][k].argmax()) if stage1 else 0
-            right.append(float(kinds[best] == part) if stage1 else np.nan)
-    return np.array(logits), np.array(right)
+    said = answering.logits(found, canvases, spec)
+    nothing = np.full((len(rows), 1), np.nan)
+    logits = np.array([said.get(part, nothing)[k, 0] for k, part in enumerate(rows.part)])
+    if BODY_PART not in said:
+        return logits, nothing[:, 0]
+    best = [found["kinds"][k] for k in said[BODY_PART].argmax(1)]
+    return logits, (np.array(best) == rows.part.to_numpy()).astype(float)
 
 
 def _figures(
