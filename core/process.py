@@ -72,4 +72,15 @@ def _started(pid: int) -> str:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
         return ""
-    return "" if fields[0] in "ZX" else f"{boot} {fields[19]}"
+    return "" if fields[0] in "ZX" and not _has_threads(pid) else f"{boot} {fields[19]}"
+
+
+def _has_threads(pid: int) -> bool:
+    """Whether a process whose first thread has ended has others: killed, they end one by one, and
+    until the last one has, the process holds its files and their locks."""
+    try:
+        stats = [task / "stat" for task in Path(f"/proc/{pid}/task").iterdir()]
+        states = [one.read_text().rpartition(")")[2].split()[0] for one in stats]
+    except OSError:  # one has ended since
+        return True
+    return any(state not in "ZX" for state in states)

@@ -223,6 +223,22 @@ def test_a_zombie_is_dead() -> None:
     child.wait()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="threads are looked at in /proc")
+def test_a_process_whose_first_thread_has_ended_lives_by_its_others() -> None:
+    """So it is for a moment when it was killed, and its locks are still held then."""
+    code = (
+        "import ctypes, threading, time; threading.Thread(target=time.sleep, args=(600,)).start();"
+        "ctypes.CDLL(None).pthread_exit(None)"
+    )
+    child = subprocess.Popen([sys.executable, "-c", code])
+    process, stat = Process.of(child.pid), Path(f"/proc/{child.pid}/stat")
+    eventually(lambda: stat.read_text().rpartition(")")[2].split()[0] == "Z")
+    assert process.alive
+    child.kill()
+    eventually(lambda: not process.alive)
+    child.wait()
+
+
 def test_refusals_are_sentences(runs: Queue) -> None:
     with pytest.raises(JobRefused, match="name"):
         runs.submit("  ", settings())
