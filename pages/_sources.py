@@ -131,7 +131,7 @@ def drop_zone(limits: ImageLimits) -> list[Source]:
     """
     kind = st.session_state.get("kind", "Files")
     generation = st.session_state.setdefault("generation", 0)
-    key = f"files-{'folder' if kind == 'Folder' else 'single'}-{generation}"
+    key = f"files-{kind.lower()}-{generation}"
     if key not in st.session_state:
         _carry()
     # the camera's picture is high: the choice stays above it

@@ -421,6 +421,24 @@ def test_photographs_of_two_patients_never_have_one_name(
     assert _sources.NUMBER not in held  # the next one is the first again
 
 
+def drop_zone_alone() -> None:
+    import streamlit as st
+
+    from core.settings import ImageLimits
+    from pages import _sources
+
+    st.markdown(" ".join(source.name for source in _sources.drop_zone(ImageLimits())))
+
+
+@pytest.mark.parametrize("kind", ["Folder", "Camera"])
+def test_what_was_dropped_stays_whatever_is_dropped_next(kind: str) -> None:
+    app = AppTest.from_function(drop_zone_alone).run()
+    app.file_uploader[0].set_value([("ann.png", b"x", "image/png")]).run()
+    for other in (kind, "Files"):
+        app.button_group("kind").set_value(other).run()
+        assert app.markdown[0].value == "ann.png" and not app.exception
+
+
 def test_what_is_taken_out_pushes_nothing_out(held: dict[str, object]) -> None:
     held["dropped"] = [of("ann", 200), of("bob", 200), of("cid", 200)]
     _sources.remove({"cid"})
