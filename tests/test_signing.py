@@ -26,7 +26,7 @@ from core.pacs.scoring import Scorer, teller
 from core.pacs.service import score_one
 from core.pacs.signing import Signing
 from core.settings import ImageLimits, Settings
-from core.store import Mark, Opinion, Store, Verdict, tables
+from core.store import Mark, Opinion, Store, StudyRecord, Verdict, tables
 from core.types import BodyPart, Finding
 from tests.listening import sent
 from tests.simulated import dicom, phantom
@@ -224,6 +224,75 @@ def test_readers_sign_together_or_not_at_all(hospital: Hospital) -> None:
     hospital.store.decide(study, "Ruben", AGREE, 1)
     assert hospital.later() == 1
     assert names(hospital.sent()["SR VERIFIED"]) == ["Rita^", "Ruben^"]
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["the same process", "after a restart"])
+@pytest.mark.parametrize(("gone", "left"), [("Rita", "Ruben"), ("Ruben", "Rita")])
+def test_who_withdraws_does_not_stand_for_it_any_more(
+    hospital: Hospital, gone: str, left: str, again: bool
+) -> None:
+    """The earlier reader, too: the newest decision is then the one that it was."""
+    study = hospital.arrives(ELBOW.read_bytes())
+    hospital.store.decide(study, "Rita", AGREE, 0)
+    hospital.store.decide(study, "Ruben", AGREE, 0)
+    assert hospital.later() == 1
+    first = hospital.sent()["SR VERIFIED"]
+    if again:
+        hospital.signing = hospital.started()
+    hospital.store.undo(study, gone, 1)
+    assert hospital.signing.poll() == 0  # it may still be decided once more
+    assert hospital.later() == 1 and hospital.later() == 0
+    report = hospital.sent()["SR VERIFIED"]
+    assert names(report) == [f"{left}^"]
+    [before] = report.PredecessorDocumentsSequence[0].ReferencedSeriesSequence
+    assert before.ReferencedSOPSequence[0].ReferencedSOPInstanceUID == first.SOPInstanceUID
+
+
+def test_lines_of_an_older_version_tell_by_their_time(hospital: Hospital) -> None:
+    study = hospital.arrives(ELBOW.read_bytes())
+    hospital.store.decide(study, "Rita", AGREE, 0)
+    assert hospital.later() == 1
+    line = json.loads(hospital.signing.sent.read_text())
+    assert line.pop("decisions") == [["Rita", 1]]
+    hospital.signing.sent.write_text(json.dumps(line) + "\n")
+    hospital.signing = hospital.started()
+    assert hospital.later() == 0
+    hospital.store.decide(study, "Ruben", AGREE, 0)
+    assert hospital.later() == 1
+
+
+@pytest.mark.parametrize("how", ["taken back", "contradicted", "just now"])
+def test_what_was_decided_otherwise_since_the_list_was_read(
+    hospital: Hospital, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    study = hospital.arrives(ELBOW.read_bytes())
+    hospital.sent()
+    store, read = hospital.store, hospital.store.study
+    store.decide(study, "Rita", AGREE, 0)
+    limit = datetime.now(UTC) + timedelta(seconds=60)  # of the poll: Rita's decision is old enough
+
+    def meanwhile(wanted: str) -> StudyRecord:
+        monkeypatch.undo()
+        if how == "taken back":
+            store.undo(study, "Rita", 1)
+        elif how == "contradicted":
+            store.decide(study, "Ruben", Opinion(Verdict.DISAGREE, finding=Finding.DOUBTFUL), 0)
+        else:
+            monkeypatch.setattr("core.store.store.datetime", Ahead)
+            store.decide(study, "Rita", AGREE, 1)
+        return read(wanted)
+
+    class Ahead(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return limit + timedelta(seconds=1)
+
+    monkeypatch.setattr(store, "study", meanwhile)
+    assert hospital.later() == 0 and not hospital.sent()
+    monkeypatch.undo()
+    seen = {"taken back": ("Rita", 2), "contradicted": ("Ruben", 1), "just now": ("Rita", 2)}
+    store.decide(study, seen[how][0], AGREE, seen[how][1])
+    assert hospital.later() == 1 and "SR VERIFIED" in hospital.sent()
 
 
 @pytest.mark.parametrize("verdict", [Verdict.DRAFT, Verdict.SECOND_LOOK])

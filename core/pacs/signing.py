@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from core import imaging
 from core.dicom_out import reply
@@ -43,6 +43,32 @@ ANOTHER_RULE = (
     "beside some of its radiographs."
 )
 _AGREES = {Verdict.AGREE: True, Verdict.DISAGREE: False}
+_DECIDED = (Status.AGREED, Status.DISAGREED)
+_Decisions = frozenset[tuple[str, int]]  # reader and revision of each
+
+
+@dataclass(frozen=True)
+class _Sent:
+    """The last report of a study. when: of its newest decision, as an ISO string. report: (series,
+    instance) UIDs. decisions: those that it has; None where an older version wrote none down."""
+
+    when: str
+    report: tuple[str, str]
+    decisions: _Decisions | None = None
+
+    @classmethod
+    def of(cls, said: dict[str, Any]) -> _Sent:
+        """A line of the file; raises KeyError, TypeError, ValueError for a damaged one."""
+        series, instance = said["report"]
+        signed = said.get("decisions")
+        decisions = None if signed is None else frozenset((r, int(n)) for r, n in signed)
+        return cls(said["when"], (series, instance), decisions)
+
+    def has(self, decided: Sequence[Decision]) -> bool:
+        """Whether it says what these decisions say: who withdraws may leave the newest as it is."""
+        if self.decisions is None:
+            return self.when == max(d.made for d in decided).isoformat()
+        return self.decisions == _which(decided)
 
 
 @dataclass
@@ -63,7 +89,7 @@ class Signing:
     sent: Path
     release_of: Callable[[str, str], Release | None]
     wait: float = 60.0
-    _last: dict[str, tuple[str, tuple[str, str]]] = field(default_factory=dict, init=False)
+    _last: dict[str, _Sent] = field(default_factory=dict, init=False)
     _others: set[str] = field(default_factory=set, init=False)
     _waiting: set[str] = field(default_factory=set, init=False)
     _superseded: set[str] = field(default_factory=set, init=False)
@@ -72,7 +98,7 @@ class Signing:
         for line in self.sent.read_bytes().splitlines() if self.sent.exists() else ():
             try:
                 said = json.loads(line)
-                self._last[said["study"]] = said["when"], tuple(said["report"])
+                self._last[said["study"]] = _Sent.of(said)
             except (ValueError, KeyError, TypeError):  # damaged, as by a crash: signed once more
                 continue
 
@@ -80,24 +106,32 @@ class Signing:
         """Put what is newly decided into the outbox; how many studies. Raises StoreUnavailable."""
         count = 0
         limit = (now or datetime.now(UTC)).timestamp() - self.wait
-        for entry in self.store.worklist(Query(status=(Status.AGREED, Status.DISAGREED))):
-            decided = _decided(entry)
-            if entry.id in self._others or not entry.received or not decided:
+        for entry in self.store.worklist(Query(status=_DECIDED)):
+            if entry.id in self._others or not entry.received or not _decided(entry):
                 continue
-            if self._came_again(entry):
-                continue
-            newest = max(d.made for d in decided)
-            known = self._last.get(entry.id)
-            if newest.timestamp() > limit:
-                continue
-            if known is None or known[0] != newest.isoformat():
-                count += self._tried(entry.id)
+            if not self._came_again(entry) and self._is_due(entry, limit):
+                count += self._tried(entry.id, limit)
         return count
 
-    def _tried(self, study: str) -> bool:
+    def _is_due(self, study: Entry | StudyRecord, limit: float) -> bool:
+        """Whether its readers stand for something that was not sent. limit: a time in seconds,
+        after which nothing of it was decided or taken back."""
+        decided = _decided(study)
+        if study.status not in _DECIDED or not decided:
+            return False
+        told = study.history if isinstance(study, StudyRecord) else ()
+        taken_back = [d for d in told if d.opinion is None]
+        if max(d.made for d in (*decided, *taken_back)).timestamp() > limit:
+            return False
+        known = self._last.get(study.id)
+        return known is None or not known.has(decided)
+
+    def _tried(self, study: str, limit: float) -> bool:
         """The boundary of one study: what cannot be signed waits for the next start."""
         try:
-            return self._sign(self.store.study(study))
+            record = self.store.study(study)
+            # Since the list was read somebody may have decided otherwise, or taken it back.
+            return self._is_due(record, limit) and self._sign(record)
         except (OSError, StoreUnavailable):
             raise
         except WeightsInvalid as error:  # the manifest may be away only while weights are copied
@@ -146,7 +180,7 @@ class Signing:
         signature = Signature(
             self.organisation,
             tuple(_said(record, d, list(found)) for d in _decided(record)),
-            before[1] if before else None,
+            before.report if before else None,
         )
         others = tuple(view for view in made if not isinstance(view, View))
         assessment = Assessment(tuple(found.values()), release, signature, others)
@@ -161,8 +195,10 @@ class Signing:
         report = assessment.uid("series", "SR"), assessment.uid("SR")
         readers = len(signature.decisions)
         self.store.audit("report.signed", ACTOR, study=record.id, readers=readers, objects=count)
-        append_event(self.sent, {"study": record.id, "when": when, "report": report})
-        self._last[record.id] = when, report
+        signed = _which(_decided(record))
+        said = {"study": record.id, "when": when, "report": report, "decisions": sorted(signed)}
+        append_event(self.sent, said)
+        self._last[record.id] = _Sent(when, report, signed)
         return True
 
 
@@ -198,6 +234,10 @@ def _decided(of: Entry | StudyRecord) -> list[Decision]:
         and d.opinion.verdict in _AGREES
         and (d.opinion.verdict is Verdict.AGREE or d.opinion.says_with_what)
     ]
+
+
+def _which(decided: Sequence[Decision]) -> _Decisions:
+    return frozenset((d.reader, d.revision) for d in decided)
 
 
 def _views(record: StudyRecord, store: Store, limits: ImageLimits) -> Iterator[View | ImageResult]:
