@@ -19,12 +19,28 @@ from core.errors import ImageRejected
 from core.manifest import Release
 from core.notes import notes_of, probability_of
 from core.settings import Settings
-from core.types import BodyPart, Finding, ImageResult
+from core.types import BodyPart, Finding, ImageResult, Radiograph
 from pages import _access, _audit, _cascade, _downloads, _theme
 from pages._reading import badge
 from pages._viewer import Event, Prepared, keys, viewer
 
 CHANGED = "The file has changed since it was scored, so it is not shown with that result."
+
+
+@dataclass(frozen=True)
+class Made:
+    """What was made of a file when it was opened: one value, so that nothing of two files is shown
+    together whatever fails in between.
+
+    picture: None where it cannot be read; unread then says why. differs: in what the heatmap is
+    not of what scored the batch.
+    """
+
+    file: str
+    result: ImageResult
+    picture: Prepared | None = None
+    unread: str = ""
+    differs: str = ""
 
 
 @dataclass
@@ -35,10 +51,7 @@ class Opened:
     """
 
     file: str = ""
-    made_of: str = ""
-    picture: Prepared | None = None
-    result: ImageResult | None = None
-    differs: str = ""  # in what the heatmap is not of what scored the batch
+    made: Made | None = None
 
     def record(self, records: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
         """The record of the open file; None where nothing is open or the filters hide it."""
@@ -67,55 +80,37 @@ class Opened:
                 _theme.html(f"<p class='soft'>{place + 1} of {len(records)}</p>")
             on_event = partial(self._on_event, records)
             reading = _reading(record, batch.short(record["file"]), scored_by)
-            if record["body_part"] is None:  # it could not be read
+            if record["sha256"] is None:  # nothing of it was ever read
                 _theme.html(reading)
                 keys(key="viewer-batch", on_event=on_event)
                 return
             try:  # first the picture is made: no name ever stands over the one before it
-                picture, result = self._made(record, batch, settings)
+                made = self._made(record, batch, settings)
             except ImageRejected as error:
                 _theme.notice(_theme.sentence(error))
                 keys(key="viewer-batch", on_event=on_event)
                 return
             _theme.html(reading)
-            if self.differs:
-                _theme.notice(self.differs)
+            if said := made.differs or made.unread:
+                _theme.notice(said)
+            if made.picture is None:
+                keys(key="viewer-batch", on_event=on_event)
+                return
             with st.container(key="picture"):
                 viewer(
-                    picture,
-                    result.heatmap,
+                    made.picture,
+                    made.result.heatmap,
                     key="viewer-batch",
                     alt=f"Radiograph {PurePath(record['file']).name}",
                     on_event=on_event,
-                    caption=_caption(record, result, self.differs, scored_by),
+                    caption=_caption(record, made.result, made.differs, scored_by),
                 )
 
-    def _made(
-        self, record: dict[str, Any], batch: Batch, settings: Settings
-    ) -> tuple[Prepared, ImageResult]:
-        """Decoded, and assessed again by the release that is loaded, for its heatmap: that of the
-        part that the batch says, whatever this release takes it for.
-
-        Raises ImageRejected where the file is not the one that was scored.
-        """
-        file = record["file"]
-        if self.made_of != file or self.picture is None or self.result is None:
-            data, actor = batch.bytes_of(file, settings), _access.actor()
-            digest = hashlib.sha256(data).hexdigest()
-            if digest != record["sha256"]:
-                raise ImageRejected(CHANGED)
-            _audit.write("image.opened", actor, sha256=digest)
-            decoded = imaging.decode(data, PurePath(file).name, settings.limits)
-            scored = tables.result_of(record).photograph
-            radiograph = film.as_seen(decoded, film.way_of(scored))
-            cascade, part = _cascade.loader().start().result(), _assessed(record)
-            known = part if part in cascade.release.parts else None
-            [result] = cascade.predict([radiograph], known)
-            self.result = result if known else replace(result, heatmap=None)
-            self.differs = _differs(record, cascade.release)
-            _audit.write("result.shown", actor, **_audit.facts(digest, self.result))
-            self.picture, self.made_of = Prepared.of(radiograph), file
-        return self.picture, self.result
+    def _made(self, record: dict[str, Any], batch: Batch, settings: Settings) -> Made:
+        """Of the open file; raises ImageRejected where it is not the one that was scored."""
+        if self.made is None or self.made.file != record["file"]:
+            self.made = _make(record, batch, settings)
+        return self.made
 
     def _on_event(self, records: Sequence[dict[str, Any]], event: Event) -> None:
         if event.step:
@@ -132,16 +127,54 @@ class Opened:
         self.file = ""
 
 
+def _make(record: dict[str, Any], batch: Batch, settings: Settings) -> Made:
+    """Decoded, and with the heatmap of ``_again``, each in the audit before it is shown.
+
+    Raises ImageRejected where the file is not the one that was scored.
+    """
+    file, actor = record["file"], _access.actor()
+    data = batch.bytes_of(file, settings)
+    digest = hashlib.sha256(data).hexdigest()
+    if digest != record["sha256"]:
+        raise ImageRejected(CHANGED)
+    _audit.write("image.opened", actor, sha256=digest)
+    scored = tables.result_of(record)
+    try:
+        decoded = imaging.decode(data, PurePath(file).name, settings.limits)
+        radiograph = film.as_seen(decoded, film.way_of(scored.photograph))
+    except ImageRejected as error:  # the reading beside it says the same where it was refused
+        return Made(file, scored, unread="" if error.reason == scored.reason else error.reason)
+    result, differs = _again(record, radiograph)
+    _audit.write("result.shown", actor, **_audit.facts(digest, result))
+    return Made(file, result, Prepared.of(radiograph), differs=differs)
+
+
+def _again(record: dict[str, Any], radiograph: Radiograph) -> tuple[ImageResult, str]:
+    """Assessed by the release that is loaded, for its heatmap: that of the part that the batch
+    says, whatever this release takes it for; and ``_differs``.
+
+    What was refused has no finding and so no heatmap: it is as the batch has it.
+    """
+    part = _assessed(record)
+    if part is None:
+        return tables.result_of(record), ""
+    cascade = _cascade.loader().start().result()
+    known = part if part in cascade.release.parts else None
+    [result] = cascade.predict([radiograph], known)
+    if known is None:
+        result = replace(result, heatmap=None)
+    return result, _differs(record, part, cascade.release)
+
+
 def _assessed(record: dict[str, Any]) -> BodyPart | None:
     """The part whose fracture model made the finding of a record; None where it has none."""
     return BodyPart(record["body_part"]["label"]) if record["fracture"] else None
 
 
-def _differs(record: dict[str, Any], release: Release) -> str:
+def _differs(record: dict[str, Any], part: BodyPart, release: Release) -> str:
     """In which way the release that draws the heatmap is not the one that scored the batch; ""
-    where it is the same, and where there was nothing to draw."""
-    part = _assessed(record)
-    if part is None or release.sha256 == record["release_sha256"]:
+    where it is the same."""
+    if release.sha256 == record["release_sha256"]:
         return ""
     if part not in release.parts:
         return (

@@ -12,14 +12,14 @@ from streamlit.testing.v1 import AppTest
 from core import imaging
 from core.batch import tables
 from core.batch.kept import Batch
-from core.errors import StoreUnavailable
+from core.errors import ImageRejected, StoreUnavailable
 from core.manifest import Release
 from core.notes import notes_of
 from core.registry import Registry
 from core.settings import ImageLimits, Settings
 from core.store import Store
-from core.types import Mode, Photograph
-from pages import _batch_opened, _theme
+from core.types import BodyPart, Mode, Photograph
+from pages import _audit, _batch_opened, _theme
 from pages._batch_opened import Opened
 from tests.ensembles import with_members
 from tests.listed import keys, lists, viewers
@@ -70,7 +70,7 @@ def test_the_heatmap_is_of_the_part_that_the_batch_says(batch, part):
     good = scored_by(batch, body_part=first)
     app = page()
     found = opened(app, batch, good["file"])
-    assert found.result.part == part and viewers(app)[0]["heat"]
+    assert found.made.result.part == part and viewers(app)[0]["heat"]
     assert "The heatmap is of" not in text(app)
 
 
@@ -93,18 +93,71 @@ def test_a_heatmap_of_another_mode_is_said_to_be_of_that_mode(weights, tmp_path)
         "body_part": {"label": "hand"},
         "release_sha256": joined.sha256,
     }
-    said = _batch_opened._differs(record, fast)
+    hand = BodyPart.HAND
+    said = _batch_opened._differs(record, hand, fast)
     assert said == "The heatmap is of the mode fast, and the batch of ensemble."
-    assert _batch_opened._differs(record, joined) == ""
+    assert _batch_opened._differs(record, hand, joined) == ""
     stages = fast.raw["stages"]
     raw = fast.raw | {"stages": stages | {"elbow": stages["elbow"] | {"optional": True}}}
     without = Release.from_json(raw, Mode.ENSEMBLE, {"elbow": ("e",)})
     assert without.sha256 != joined.sha256
-    assert _batch_opened._differs(record, without) == ""  # the hand's network is the same
+    assert _batch_opened._differs(record, hand, without) == ""  # the hand's network is the same
     other = record | {"release_sha256": "0" * 64}
-    assert (
-        _batch_opened._differs(other, fast) == "The heatmap is of another release than the batch."
-    )
+    said = _batch_opened._differs(other, hand, fast)
+    assert said == "The heatmap is of another release than the batch."
+
+
+REFUSED = {"status": "rejected", "reason": "It is of another body part.", "body_part": None}
+
+
+def test_a_radiograph_that_was_refused_can_be_looked_at(batch):
+    good = scored_by(batch, fracture=None, **REFUSED)
+    app = page()
+    made = opened(app, batch, good["file"]).made
+    [told] = viewers(app)
+    assert told["id"] == good["sha256"] and not told["heat"] and made.result.heatmap is None
+    assert f"<p class='cardreason'>{REFUSED['reason']}</p>" in text(app)
+    assert "The heatmap is of" not in text(app) and not any("probab" in t for t in told["caption"])
+    assert [facts["finding"] for e, facts in events() if "finding" in facts] == ["refused"]
+
+
+def test_what_cannot_be_decoded_is_tried_once_and_says_why(batch, monkeypatch):
+    *_, good, broken = [record for _, record in batch.records()]
+    app = page()
+    for record, again in ((broken, broken["reason"]), (good, "It is larger than the new limit.")):
+        tried = []
+
+        def refuse(data: bytes, *_, tried=tried, again=again) -> None:
+            tried.append(data)
+            raise ImageRejected(again)
+
+        monkeypatch.setattr("core.imaging.decode", refuse)
+        opened(app, batch, record["file"])
+        app.run()  # as it is drawn every second while the batch runs
+        assert len(tried) == 1 and text(app).split("cardname")[1].count(again) == 1
+        assert len(keys(app)) == 1 and not viewers(app)
+
+
+@pytest.mark.parametrize("fails", ["pages._audit.write", "pages._viewer.Prepared.of"])
+def test_nothing_of_two_files_is_shown_together_whatever_fails(batch, monkeypatch, fails):
+    some = {r["sha256"]: r["file"] for _, r in batch.records() if r["fracture"]}
+    first, *_, other = some.values()
+    app = page()
+    made = opened(app, batch, first).made
+    before = _audit.write
+
+    def fail(event: object, *given: Any, **facts: Any) -> None:
+        if event == "image.opened":
+            return before(event, *given, **facts)
+        raise StoreUnavailable("The worklist is not available.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fails, fail)
+        opened(app, batch, other)
+        assert "The worklist is not available." in text(app) and not viewers(app)
+    found = opened(app, batch, first).made
+    assert found.picture.radiograph.sha256 == found.result.sha256 == viewers(app)[0]["id"]
+    assert found == made
 
 
 def test_what_has_no_picture_is_left_by_key(batch):
@@ -157,7 +210,7 @@ def test_what_is_shown_is_cut_as_it_was_when_it_was_scored(batch):
     corners = ((0.25, 0.25), (0.75, 0.25), (0.75, 0.75), (0.25, 0.75))
     good = scored_by(batch, photograph=Photograph(corners).to_json())
     whole = imaging.decode(batch.bytes_of(good["file"], Settings.from_environment()), "a", LIMITS)
-    shown = opened(page(), batch, good["file"]).picture
+    shown = opened(page(), batch, good["file"]).made.picture
     height, width = whole.pixels.shape
     assert shown.size == pytest.approx((height / 2, width / 2), abs=2)
 

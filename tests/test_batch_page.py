@@ -197,10 +197,10 @@ def test_a_row_opens_in_the_viewer_beside_the_table(settings, tmp_path, quiet):
     app.run()
     assert not app.exception and "Something went wrong" not in text(app)
     assert f"<b>{batch.short(good)}</b>" in text(app) and "15 of 16" in text(app)
-    assert opened.picture.radiograph.sha256 == opened.result.sha256
-    first = opened.result
+    assert opened.made.picture.radiograph.sha256 == opened.made.result.sha256
+    first = opened.made
     app.run()
-    assert opened.result is first  # a batch that runs draws its page every second
+    assert opened.made is first  # a batch that runs draws its page every second
     events = [line.event for line in Store.open(settings).audit_lines()]
     assert events.count("image.opened") == events.count("result.shown") == 2  # the table, and it
     next(b for b in app.button if b.label == "Next").click().run()
