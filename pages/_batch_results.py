@@ -140,11 +140,11 @@ def _asked(records: Sequence[dict[str, Any]]) -> tuple[_Filters, str]:
         "Finding", names, format_func=lambda f: WORDS.get(f, "Not assessed"), key="batch-finding"
     )
     wanted = two.multiselect("Body part", parts, format_func=str.capitalize, key="batch-part")
-    folder = three.selectbox("Folder", ["All", *folders], key="batch-source")
+    # No option is "All": a folder may be called that.
+    folder = three.selectbox("Folder", folders, None, placeholder="All", key="batch-source")
     low, high = four.slider("Probability", 0, 100, (0, 100), format="%d %%", key="batch-range")
     order = five.selectbox("Order", ORDERS, key="batch-order")
-    within = None if folder == "All" else folder
-    return _Filters(tuple(findings), tuple(wanted), within, low, high), order
+    return _Filters(tuple(findings), tuple(wanted), folder, low, high), order
 
 
 def _ordered(records: list[dict[str, Any]], order: str) -> list[dict[str, Any]]:

@@ -192,8 +192,8 @@ def _state(batch: Batch, was_running: bool, settings: Settings) -> None:
                     st.button("Go on", key=f"on-{name}", on_click=_theme.ask, args=(_go_on, batch))
                 _delete(batch)
         _theme.refused()
-        if not running and not batch.finished and batch.failure():
-            _theme.notice(batch.failure())
+        if not running and not batch.finished and (why := batch.failure()):
+            _theme.notice(why)
         from pages import _batch_results
 
         _batch_results.show(batch, settings)
@@ -229,7 +229,8 @@ def _ending(batch: Batch, progress: kept.Progress) -> str:
     files = "file" if progress.total == 1 else "files"
     if batch.finished:
         return f"<b>{progress.total}</b> {files}, <b>{progress.rejected}</b> not assessed."
-    return f"Stopped after <b>{progress.done}</b> of {progress.total} {files}."
+    how = "Cut off" if batch.failure() == kept.CUT_OFF else "Stopped"
+    return f"{how} after <b>{progress.done}</b> of {progress.total} {files}."
 
 
 with _theme.frame("Batch", LEAD):

@@ -51,6 +51,15 @@ def read(path: Path) -> list[tuple[str, bytes | str]]:
     return found
 
 
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_no_two_members_of_one_name_are_taken_for_one_another(tmp_path):
+    names = ("s/1.png", "s/1.png", "s/1.png (2)", "2.png", "s/1.png")
+    path = archive(inside(tmp_path), *[(name, b"%d" % n) for n, name in enumerate(names)])
+    found = read(path)
+    assert [label for label, _ in found] == [*names[:1], "s/1.png (3)", *names[2:4], "s/1.png (4)"]
+    assert [data for _, data in found] == [b"0", b"1", b"2", b"3", b"4"] and read(path) == found
+
+
 def link(name: str) -> zipfile.ZipInfo:
     member = zipfile.ZipInfo(name)
     member.create_system, member.external_attr = 3, (stat.S_IFLNK | 0o777) << 16

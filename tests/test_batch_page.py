@@ -12,6 +12,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import streamlit as st
@@ -247,6 +248,112 @@ def test_an_archive_inside_the_roots_is_opened_as_one(settings, tmp_path, quiet)
         batch.bytes_of(records[0]["file"], outside)
 
 
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_each_member_of_one_name_is_opened_as_itself(settings, tmp_path, quiet):
+    folder = fill(tmp_path / "in", 3)
+    archive = tmp_path / "radiographs" / "flat.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        for name in Folder(folder).names():
+            file.write(folder / name, "image1.png")
+    batch = kept.of_folder(str(archive), settings)
+    run(Order(archive, batch.out), scorer(Stand()), threading.Event(), io.StringIO())
+    records = [record for _, record in batch.records()]
+    digests = [hashlib.sha256(batch.bytes_of(r["file"], settings)).hexdigest() for r in records]
+    assert digests == [r["sha256"] for r in records] and len(set(digests)) == 3
+    assert lists(page())[0]["Picture"].str.startswith("data:image/jpeg").all()
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_an_archive_that_is_gone_or_damaged_is_a_sentence_of_its_rows(
+    settings, tmp_path, quiet, gone
+):
+    folder = fill(tmp_path / "in", 2)
+    archive = tmp_path / "radiographs" / "some.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        for name in Folder(folder).names():
+            file.write(folder / name, name)
+    batch = kept.of_folder(str(archive), settings)
+    run(Order(archive, batch.out), scorer(Stand()), threading.Event(), io.StringIO())
+    archive.unlink() if gone else archive.write_bytes(b"PK\x03\x04 half a copy")
+    app = page()
+    assert len(lists(app)[0]) == 2 and len(app.get("download_button")) == 2
+    _, record = next(batch.records())
+    app.session_state["batches"][batch.folder.name].opened.file = record["file"]
+    app.run()
+    said = "or there is nothing at it" if gone else "The ZIP archive is damaged"
+    assert said in text(app) and len(lists(app)[0]) == 2 and not viewers(app)
+
+
+def test_a_file_whose_name_is_no_utf_8_is_opened(settings, tmp_path, quiet):
+    folder = tmp_path / "radiographs" / "in"
+    folder.mkdir()
+    for name in (b"Mueller_\xfc.png", rb"Mueller_\udce4.png"):  # the second one is called that
+        (folder / os.fsdecode(name)).write_bytes(name)
+    batch, source = kept.of_folder(str(folder), settings), Folder(folder)
+    found = {name: batch.bytes_of(source.label(name), settings) for name in source.names()}
+    assert len(found) == 2 and all(os.fsencode(name) == data for name, data in found.items())
+
+
+def test_a_folder_that_is_called_all_can_be_chosen(settings):
+    one = put(settings, "a", "a.zip", 1000.0, "All/1.png")
+    record = json.loads(one.out.read_text())
+    rows = [record, record | {"file": "b/2.png"}]
+    one.out.write_text("".join(json.dumps(r) + "\n" for r in rows))
+    app = page()
+    assert len(lists(app)[0]) == 2
+    app.selectbox(key="batch-source").select("All").run()
+    assert list(lists(app)[0]["File"]) == ["All/1.png"]
+
+
+TRACE = "ERROR:core.batch.scoring:A file could not be decoded.\n" + 900 * "  File x, line 1, in é\n"
+
+
+def test_progress_stays_however_much_is_logged_after_it(settings):
+    batch = put(settings, "a", "a.dcm", 1000.0, "of-ann.dcm")
+    lines = ['{"done": 1, "total": 9, "rejected": 0}', '{"done": 480, "total": 999, "rejected": 3}']
+    log = batch.folder / "log"
+    for after in ("", TRACE, 9 * TRACE, '{"done": 4', '{"level": 1}\n'):
+        log.write_text("\n".join(lines) + "\n" + after)
+        assert (batch.progress().done, batch.progress().total) == (480, 999)
+    log.write_text(lines[0] + "\n" + TRACE + "error: The disk is full.\n")
+    assert batch.failure() == "The disk is full." and batch.progress().done == 1
+    log.write_text(TRACE)
+    assert batch.progress() == kept.Progress()
+
+
+def test_a_batch_that_was_cut_off_does_not_look_stopped(settings, tmp_path, quiet, monkeypatch):
+    folder = fill(tmp_path / "radiographs" / "in", 3)
+    batch = kept.of_folder(str(folder), settings)
+    assert batch.failure() == ""  # nothing has begun yet
+    Process(2**22 + 1, "another boot").write(batch.folder)
+    log, line = batch.folder / "log", '{"done": 1, "total": 3, "rejected": 0}\n'
+    for after in ("", TRACE):  # killed, and crashed
+        log.write_text(line + after)
+        said = text(page())
+        assert "Cut off after <b>1</b> of 3" in said and kept.CUT_OFF in said
+    log.write_text(line + "Stopped after 1 of 3 files; go on with --resume.\n")
+    said = text(page())
+    assert "Stopped after <b>1</b> of 3" in said and kept.CUT_OFF not in said
+    log.write_text("")
+    with monkeypatch.context() as patch:  # while it loads the model it is ended at once
+        patch.setattr(Process, "alive", True)
+        patch.setattr(kept.os, "kill", lambda *_: None)
+        batch.stop()
+    assert batch.failure() == ""
+
+
+def test_what_goes_on_after_a_stop_and_is_killed_was_cut_off(settings, monkeypatch):
+    batch = put(settings, "a", "a.dcm", 1000.0, "of-ann.dcm")
+    batch.out.unlink()
+    begun = SimpleNamespace(pid=os.getpid(), wait=lambda: 0)
+    monkeypatch.setattr(kept.subprocess, "Popen", lambda *_, **__: begun)
+    (batch.folder / "stopped").touch()
+    batch.start()
+    assert batch.running
+    Process(2**22 + 1, "another boot").write(batch.folder)
+    assert not batch.running and batch.failure() == kept.CUT_OFF
+
+
 def test_a_stopped_batch_can_go_on_and_says_why_it_failed(settings, tmp_path, quiet):
     folder = fill(tmp_path / "radiographs" / "in", 3)
     batch = kept.of_folder(str(folder), settings)
@@ -449,6 +556,25 @@ def test_the_question_before_a_deletion_names_the_batch_and_is_its_own(settings)
     app.run()
     asked.click().run()
     assert one.folder.exists() and not two.folder.exists()
+
+
+def test_a_batch_that_cannot_be_deleted_says_so_and_stays_in_the_list(settings, monkeypatch):
+    one = put(settings, "a", "a.dcm", 1000.0, "of-ann.dcm")
+    (one.folder / "dropped.zip").write_bytes(b"x")
+    app, unlink = page(), Path.unlink
+
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        if path.name == "dropped.zip":
+            raise PermissionError(13, "Permission denied")
+        unlink(path, missing_ok)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", refuse)
+        app.button(key="deleted-a").click().run()
+    assert kept.NOT_DELETED in text(app) and kept.all_batches(settings.home) == [one]
+    assert not one.out.exists()
+    next(b for b in app.button if b.label == "Delete for good").click().run()
+    assert not one.folder.exists()
 
 
 def test_a_session_keeps_only_the_batch_that_is_shown(settings):

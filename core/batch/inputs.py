@@ -17,6 +17,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -56,7 +57,7 @@ class Source(Protocol):
         """Whether it can still be read itself; asked where one of its files could not be."""
 
     def label(self, name: str) -> str:
-        """The name for a table, printable in UTF-8."""
+        """The name for a table, printable in UTF-8, and the same for the same source."""
 
     def opened(self) -> AbstractContextManager[object]:
         """Keeps open what has to stay open while files are read."""
@@ -177,7 +178,25 @@ class Archive:
             return False
 
     def label(self, name: str) -> str:
-        return printable(self._zip.infolist()[int(name)].filename)
+        """No two alike: equal names are told apart by a number."""
+        position = int(name)
+        return self._repeated.get(position) or printable(self._zip.infolist()[position].filename)
+
+    @cached_property
+    def _repeated(self) -> dict[int, str]:
+        """Of the members, by their positions, whose name another one has before them: with a number
+        behind it, as in its folder it stays a view of the same study."""
+        names = [printable(member.filename) for member in self._zip.infolist()]
+        taken, last, found = set(names), dict.fromkeys(names, 0), {}
+        for position, name in enumerate(names):
+            last[name] += 1
+            if last[name] == 1:
+                continue
+            while (label := f"{name} ({last[name]})") in taken:
+                last[name] += 1
+            taken.add(label)
+            found[position] = label
+        return found
 
     def opened(self) -> AbstractContextManager[object]:
         return self._zip
@@ -306,3 +325,10 @@ def without_password(address: str) -> str:
 def printable(name: str) -> str:
     """A name whose bytes are no UTF-8 has its odd bytes written out."""
     return name.encode("utf-8", "backslashreplace").decode()
+
+
+def on_disk(label: str) -> str:
+    """The path on this computer that ``printable`` wrote as this label."""
+    if os.path.lexists(label):  # a file may be called what looks like an odd byte
+        return label
+    return re.sub(r"\\u(dc[89a-f][0-9a-f])", lambda odd: chr(int(odd[1], 16)), label)

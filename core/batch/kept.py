@@ -1,8 +1,9 @@
 """Batches that a page starts: each a process of its own, and a folder that tells how it goes.
 
 ``BONE_HOME/batches/<id>/``: order.json (what was asked for), process.json (who works on it), log
-(progress as lines of JSON), dropped.zip (files that came through the browser), results.jsonl and,
-until it is there, results.jsonl.run/. The process goes on when the browser or the server has gone.
+(progress as lines of JSON), stopped (once somebody asked it to end), dropped.zip (files that came
+through the browser), results.jsonl and, until it is there, results.jsonl.run/. The process goes on
+when the browser or the server has gone.
 
 Who starts or deletes one holds the lock of the kernel on ``batches/.claims`` meanwhile: several
 servers and the listener may have one home.
@@ -24,13 +25,13 @@ import threading
 import time
 import zipfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from core import locks
-from core.batch.inputs import Archive
+from core.batch.inputs import Archive, on_disk
 from core.batch.journal import folder_of
 from core.errors import BatchFailed, ImageRejected, PathRefused
 from core.files import make_private, write_atomically, write_json
@@ -44,9 +45,16 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-TAIL = 4096
+TAIL = 4096  # bytes of the log that are read first
 TOGETHER = 16  # files scored and written at a time: somebody waits for the first results
 ONE_AT_A_TIME = "Another batch is running. It uses the whole computer, so please wait or stop it."
+CUT_OFF = (
+    "It was cut off: the program crashed or was ended, or the computer went down. Its log may have "
+    "more; it can go on where it was."
+)
+NOT_DELETED = (
+    "Not all of this batch could be deleted: the disk refused, so it is still in the list."
+)
 ARCHIVE_ALONE = "A ZIP archive is taken alone: please take it out, or everything else."
 
 
@@ -59,6 +67,14 @@ class Progress:
     rejected: int = 0
     per_second: float | None = None
     seconds_left: float | None = None
+
+    @classmethod
+    def of(cls, line: str) -> Progress | None:
+        """What a line of the log says of it; None where that is no line of progress."""
+        try:
+            return cls(**json.loads(line)) if line.startswith("{") else None
+        except (ValueError, TypeError):  # cut, or some other message
+            return None
 
 
 @dataclass(frozen=True)
@@ -105,15 +121,18 @@ class Batch:
         return self.out.exists() and not self.running
 
     def progress(self) -> Progress:
-        for line in reversed(self._log()):
-            if line.startswith("{"):
-                return Progress(**json.loads(line))
-        return Progress()
+        return self._last()[0]
 
     def failure(self) -> str:
-        """Why it ended before its end, as the process said it; empty if it was stopped."""
-        lines = [line for line in self._log() if line.startswith("error: ")]
-        return lines[-1].removeprefix("error: ") if lines else ""
+        """Why it ended before its end, as the process said it, or CUT_OFF where it could not.
+
+        Empty where it was stopped, and where no process has begun yet.
+        """
+        _, lines = self._last()
+        if errors := [line for line in lines if line.startswith("error: ")]:
+            return errors[-1].removeprefix("error: ")
+        stopped = self._stopped.exists() or any(line.startswith("Stopped after ") for line in lines)
+        return "" if stopped or Process.read(self.folder) is None else CUT_OFF
 
     def records(self, offset: int = 0) -> Iterator[tuple[int, dict[str, Any]]]:
         """Records from a byte on, each with the byte that it ends on; a cut line is left out."""
@@ -141,7 +160,13 @@ class Batch:
                 raise BatchFailed(ONE_AT_A_TIME)
             self._start()
 
+    @property
+    def _stopped(self) -> Path:
+        """Is there where it was asked to end; while it loads the model it ends without a word."""
+        return self.folder / "stopped"
+
     def _start(self) -> None:
+        self._stopped.unlink(missing_ok=True)
         command = [sys.executable, "-m", "core", "batch", str(self.source), "--out", str(self.out)]
         command += ["--resume", "--batch", str(TOGETHER)]
         command += [] if self.dropped else ["--within-roots"]
@@ -161,41 +186,56 @@ class Batch:
         """Ask it to end after the pictures at hand; it can go on later."""
         process = Process.read(self.folder)
         if process is not None and process.alive:
+            self._stopped.touch()
             os.kill(process.pid, signal.SIGTERM)
 
     def remove(self) -> None:
         """Forget results and dropped files; a folder that was scored stays as it is.
 
-        Raises BatchFailed while it runs.
+        Raises BatchFailed while it runs, and where something of it stays.
         """
         with _claims(self.folder.parent):
             if self.running:
                 raise BatchFailed("This batch is running; stop it first.")
-            shutil.rmtree(self.folder, ignore_errors=True)
+            if not _erased(self.folder):
+                raise BatchFailed(NOT_DELETED)
 
     def bytes_of(self, file: str, settings: Settings) -> bytes:
         """One of its files again; raises ImageRejected, also if it may no longer be read."""
         try:
-            if not self.dropped and not self.source.is_file():
-                return load(resolve(file, settings.roots), settings.limits)
+            if self.source in PurePath(file).parents:  # a folder: what an archive has lies nowhere
+                return load(resolve(on_disk(file), settings.roots), settings.limits)
             source = self.source if self.dropped else resolve(self.source, settings.roots)
-        except PathRefused as error:
+            archive = Archive(source)
+        except (PathRefused, BatchFailed) as error:
             raise ImageRejected(str(error)) from error
-        archive = Archive(source)
         with archive.opened():
             name = next((n for n in archive.names() if archive.label(n) == file), None)
             if name is None:
                 raise ImageRejected("The file is no longer in the archive.")
             return archive.read(name, settings.limits)
 
-    def _log(self) -> list[str]:
-        """The last lines of the log."""
+    def _last(self) -> tuple[Progress, list[str]]:
+        """The last progress in the log, and the lines after it: traces, of any length, or how it
+        ended. All lines where there is none."""
+        lines: list[str] = []
         try:
             with (self.folder / "log").open("rb") as file:
-                file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL))
-                return file.read().decode("utf-8", "replace").splitlines()
+                end, size = file.seek(0, os.SEEK_END), TAIL
+                while True:
+                    file.seek(max(0, end - size))
+                    lines = file.read(size).decode("utf-8", "replace").splitlines()
+                    for place in reversed(
+                        range(size < end, len(lines))
+                    ):  # the first one may be cut
+                        if progress := Progress.of(lines[place]):
+                            return progress, lines[place + 1 :]
+                    if size >= end:
+                        break
+                    size *= 8
         except OSError:
-            return []
+            pass
+        return Progress(), lines
 
 
 @contextmanager
@@ -235,6 +275,21 @@ def past(home: Path, days: int, now: float | None = None) -> list[Batch]:
     return found
 
 
+def _erased(folder: Path) -> bool:
+    """Remove the folder of a batch; whether all of it has gone. order.json is the last to go: until
+    then the batch is in the list, to be deleted again."""
+    with suppress(OSError):
+        for path in [p for p in folder.iterdir() if p.name != "order.json"]:
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                with suppress(OSError):
+                    path.unlink()
+        if {p.name for p in folder.iterdir()} <= {"order.json"}:
+            shutil.rmtree(folder, ignore_errors=True)
+    return not folder.exists()
+
+
 def purge(home: Path, days: int, store: Store) -> None:
     """Remove the batches of ``past``; where the audit cannot be written, they stay.
 
@@ -249,9 +304,7 @@ def purge(home: Path, days: int, store: Store) -> None:
         if not old:
             return
         store.audit("batches.purged", PROGRAM, batches=len(old))
-        for batch in old:
-            shutil.rmtree(batch.folder, ignore_errors=True)
-    stay = sum(batch.folder.exists() for batch in old)
+        stay = sum(not _erased(batch.folder) for batch in old)
     level = logging.WARNING if stay else logging.INFO
     log.log(level, "%d batches were past their time; %d of them stay.", len(old), stay)
 
