@@ -35,7 +35,14 @@ if TYPE_CHECKING:
 # What follows the study's number is the label in MURA: it must not become part of the key.
 _MURA = re.compile(r"^(?P<key>(?:.*[/_])?patient\d+[/_]study\d+)(?![^/_])", re.IGNORECASE)
 _PATIENT = "\x1f"  # the separator that no name on a disk has
-_UID = re.compile(r"[0-9.]{1,64}")  # DICOM PS3.5 section 9.1
+_UID = re.compile(r"[0-9.]{1,64}")  # what a header says, with the zeros that some write in front
+# DICOM PS3.5 section 9.1 with ISO/IEC 9834-1: no zeros in front, the first arc 0 to 2, the second
+# below 40 under 0 and 1. A folder may be called so, too (3.1, 05.12.2026, 2.11.2026): so at least
+# five arcs, which every root that makers and hospitals have leads to, or a UUID under 2.25.
+_ARC = r"(?:0|[1-9][0-9]*)"
+_NO_NAME = re.compile(
+    rf"(?=.{{1,64}}$)(?:(?:[01]\.[123]?[0-9]|2\.{_ARC})(?:\.{_ARC}){{3,}}|2\.25\.[1-9][0-9]{{19,38}})"
+)
 SIDES = {"L": "left", "R": "right"}
 _IN_WORDS = {
     Finding.SUSPECTED: "suspected",
@@ -148,7 +155,11 @@ def key_of(path_or_name: str, study_uid: str | None = None, patient: str = "") -
     (``…patient00011/study1_negative/image1.png``, without the label); the folder; and a file that
     lies in none is a study of its own.
     """
-    key = _place(path_or_name, study_uid)
+    return with_patient(_place(path_or_name, study_uid), patient)
+
+
+def with_patient(key: str, patient: str) -> str:
+    """A key of ``key_of`` for one patient; the same key for "", which no file names."""
     return f"{key}{_PATIENT}{patient}" if patient else key
 
 
@@ -158,9 +169,13 @@ def without_patient(key: str) -> str:
 
 
 def study_uid_of(key: str) -> str:
-    """The Study Instance UID that a key of ``key_of`` was made of; "" of one made of names."""
+    """The Study Instance UID that a key of ``key_of`` was made of; "" of one made of names.
+
+    A key with a patient is of a DICOM file, so the UID is told more strictly in one without.
+    """
     place = without_patient(key)
-    return place if _UID.fullmatch(place) and "." in place else ""
+    told = (_UID.fullmatch(place) and "." in place) if place != key else _NO_NAME.fullmatch(place)
+    return place if told else ""
 
 
 def _place(path_or_name: str, study_uid: str | None) -> str:

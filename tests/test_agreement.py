@@ -19,7 +19,14 @@ from core.store import Decision, Mark, Opinion, Status, StudyRecord, Verdict, ex
 from core.store.export import to_csv, to_manifest
 from core.store.pictures import Pictures
 from core.study import StudyResult, key_of
-from core.types import BodyPart, Finding, ImageResult, Photograph
+from core.types import (
+    BodyPart,
+    BodyPartPrediction,
+    Finding,
+    FracturePrediction,
+    ImageResult,
+    Photograph,
+)
 from tests.simulated import encoded, phantom
 from training import metrics
 from training.data import read
@@ -34,8 +41,17 @@ def decided(reader: str, finding: Finding | None, **changes: object) -> Decision
     return Decision(reader, 1, NOW, replace(opinion, **changes))
 
 
+def seen(part: BodyPart, probability: float, side: str = "", sha256: str = "1" * 64) -> ImageResult:
+    """A view that was taken for this part, and assessed unless it has no model."""
+    fracture = FracturePrediction(probability, YES) if part != BodyPart.OTHER else None
+    return ImageResult(
+        "doe.png", sha256 or None, None if fracture else "No.", "r1", "1" * 64, 1.0,
+        BodyPartPrediction(part, 0.9, {part: 0.9}), fracture, origin=Origin(side=side),
+    )  # fmt: skip
+
+
 def record(finding: Finding | None, *decisions: Decision, sha256: str = "") -> StudyRecord:
-    views = (ImageResult("doe.png", sha256 or None, None, "r1", "1" * 64, 1.0),)
+    views = (seen(BodyPart.HAND, 0.9, sha256=sha256),)
     result = StudyResult("x/patient7/study1", views, BodyPart.HAND, 0.9, finding)
     return StudyRecord(
         "s" * 32, result.id, "=Doe", NOW, "ann", Status.NEW, "r1", "1" * 64, "fracture", result,
@@ -184,14 +200,50 @@ def test_boxes_are_on_the_picture_that_training_reads() -> None:
     assert boxes[0] == pytest.approx([0.45, 0.45, 0.55, 0.55], abs=0.002)
 
 
+MIXED = (
+    seen(BodyPart.HAND, 0.9, "L"),
+    seen(BodyPart.HAND, 0.1, "R"),
+    seen(BodyPart.ELBOW, 0.2),
+    seen(BodyPart.OTHER, 0.0),
+)
+
+
+@pytest.mark.parametrize(
+    ("views", "part", "told"),
+    [
+        (MIXED, BodyPart.HAND, [0]),  # of the side that the result is of
+        (MIXED, BodyPart.ELBOW, [2]),
+        (MIXED, BodyPart.OTHER, [3]),
+        (MIXED, BodyPart.SHOULDER, []),  # which of them nobody knows
+        (MIXED[:1] * 2, BodyPart.SHOULDER, [0, 1]),  # all were taken for something else
+        (MIXED[:1] * 2, BodyPart.HAND, [0, 1]),
+    ],
+)
+def test_only_what_the_readers_speak_of_is_labelled(
+    views: tuple[ImageResult, ...], part: BodyPart, told: list[int]
+) -> None:
+    found = record(YES, decided("ann", YES, body_part=part))
+    study = replace(found.result, views=views)
+    lines = manifest(replace(found, result=study, stored=(True,) * len(views)))
+    assert [int(line["id"].rpartition("_")[2]) for line in lines] == told
+    assert {line["part"] for line in lines} <= {part}
+
+
+def test_marks_of_who_has_not_decided_are_no_boxes() -> None:
+    mark = Mark(0, 0.1, 0.2, 0.3, 0.4)
+    writes = decided("bob", None, verdict=Verdict.DRAFT, body_part=None, marks=(mark,))
+    [line] = manifest(record(YES, decided("ann", YES), writes, sha256="1" * 64))
+    assert (line["positive"], line["boxes"]) == ("1", "")
+
+
 def test_one_patient_s_studies_are_one_group() -> None:
     """Or a study that came again would stand in training and in test."""
 
     def group(key: str, id_: str) -> str:
         return export._group(replace(record(YES), key=key, id=id_))
 
-    one = key_of("a.dcm", "1.2.3", "ab12")
-    assert group(one, "x") == group(one, "y") == group(key_of("b.dcm", "1.2.4", "ab12"), "z")
-    assert group(one, "x") != group(key_of("a.dcm", "1.2.3", "cd34"), "x")
-    assert group("1.2.3", "x") == group("1.2.3", "y") != group("1.2.4", "x")
+    one = key_of("a.dcm", "1.2.840.99.3", "ab12")
+    assert group(one, "x") == group(one, "y") == group(key_of("b.dcm", "1.2.840.99.4", "ab12"), "z")
+    assert group(one, "x") != group(key_of("a.dcm", "1.2.840.99.3", "cd34"), "x")
+    assert group("1.2.840.99.3", "x") == group("1.2.840.99.3", "y") != group("1.2.840.99.4", "x")
     assert (group("images", "x"), group("images", "y")) == ("x", "y")

@@ -155,10 +155,11 @@ def test_what_fails_is_not_done_at_every_poll(monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize(
     ("uid", "status"),
     [
-        ("1.2.840.99", 0x0000),
+        ("1.2.840.99.7", 0x0000),
         ("VENDOR-7_a", 0x0000),
         ("2024", 0x0000),
-        ("1.2.3 ", 0x0000),
+        ("1.2.840.99.3 ", 0x0000),
+        ("3.1", 0x0000),
         ("1.2\0.3", 0xC000),
         ("1.2\n", 0xC000),
         ("1.2\udcff", 0xC000),

@@ -111,6 +111,25 @@ def test_two_patients_of_one_study_uid_are_never_put_together(parts, caplog) -> 
         assert len(document.SourceInstanceSequence) == 1
 
 
+def test_a_file_that_tells_nothing_is_no_patient_and_is_told_to_each(parts) -> None:
+    objects = scored(parts, radiograph("1", "P-ANNA"), radiograph("2", "P-BERTA"), b"no picture")
+    titles = sorted(e.title for e in parts.store.worklist())
+    assert [t.rpartition(", ")[2] for t in titles] == ["patient 1 of 2", "patient 2 of 2"]
+    reports = [o.to_json() for o in objects if o.Modality == "SR"]
+    said = "1 of 2 radiographs of the study are not in this result."
+    assert len(reports) == 2 and all(said in report for report in reports)
+
+
+def test_files_in_a_folder_are_known_by_their_whole_names(parts, tmp_path: Path) -> None:
+    """What lies in a folder that is called by a date is of many patients, and so is a name."""
+    names = ["05.12.2026/a.png", "05.12.2026/b.png", "sub/a.png"]
+    files = {name: f"no picture {name}".encode() for name in names}
+    dropped(parts, tmp_path / "watched", files)
+    assert sorted(r.key for r in parts.store.studies()) == names
+    dropped(parts, tmp_path / "watched", {names[0]: b"another patient's"})
+    assert len(parts.store.worklist()) == 4 and not any(e.newer for e in parts.store.worklist())
+
+
 def received(parts: SimpleNamespace, uid: str, files: Mapping[str, bytes]) -> None:
     """These objects come from the network under this Study Instance UID, and are gone through."""
     for number, data in files.items():

@@ -177,7 +177,7 @@ def test_no_file_of_the_database_has_a_name_after_its_time(
 def test_a_superseded_study_stays_so_after_its_time(store: Store, release: Release) -> None:
     old, new = (
         store.add_study(
-            "S", combine("1.2.3", [refused(release, digest)], release), release, {}, "a"
+            "S", combine("1.2.840.99.3", [refused(release, digest)], release), release, {}, "a"
         )
         for digest in "12"
     )
@@ -195,7 +195,7 @@ def test_a_correction_that_was_taken_back_stays_so_after_the_time_of_the_first(
 
     def brought(digest: str, patient: str) -> str:
         seen = ImageResult("1.2.7.dcm", digest * 64, "No.", release.id, release.sha256, 1.0)
-        study = combine(key_of("x", "1.2.3", patient), [seen], release)
+        study = combine(key_of("x", "1.2.840.99.3", patient), [seen], release)
         return store.add_study("S", study, release, {}, "listener")
 
     right = brought("1", "ab")

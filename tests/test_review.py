@@ -93,8 +93,8 @@ def text(app: AppTest) -> str:
 
 def test_what_came_again_is_superseded_and_leads_to_the_newer(store: Store, weights: Path) -> None:
     release = Registry.open(weights).find("champion")
-    old = worklist.put(store, release, "Study 1.2.3", 0.9, 0, key="1.2.3")
-    new = worklist.put(store, release, "Study 1.2.3", 0.1, 5, key="1.2.3")
+    old = worklist.put(store, release, "Study 1.2.3", 0.9, 0, key="1.2.840.99.3")
+    new = worklist.put(store, release, "Study 1.2.3", 0.1, 5, key="1.2.840.99.3")
     for seed in (10, 20):  # two files of one name are no studies of one UID
         worklist.put(store, release, "IMG_1", 0.5, seed)
     app = page()
@@ -564,7 +564,7 @@ def test_each_frame_of_a_file_is_shown_with_its_own_result(
     data, views = two_frames(cascade)
     limits = Settings.from_environment().limits
     pictures = {views[0].sha256 or "": data}
-    result = combine("1.2.3", views, cascade.release)
+    result = combine("1.2.840.99.3", views, cascade.release)
     study = store.add_study("Study 1.2.3", result, cascade.release, pictures, "ann")
     record = store.study(study)
     shown = _review_study._radiographs(store, list(record.result.views))
@@ -587,7 +587,7 @@ def test_a_view_from_before_frames_were_kept_is_the_next_of_its_file(
     store: Store, cascade: Cascade
 ) -> None:
     data, views = two_frames(cascade)
-    result = combine("1.2.3", views, cascade.release)
+    result = combine("1.2.840.99.3", views, cascade.release)
     pictures = {views[0].sha256 or "": data}
     study = store.add_study("s", result, cascade.release, pictures, "listener")
     copies = combine("2", [views[0]] * 3, cascade.release)  # one file under three names

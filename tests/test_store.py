@@ -37,10 +37,12 @@ from core.study import StudyResult, combine, key_of
 from core.types import (
     BodyPart,
     BodyPartPrediction,
+    Corners,
     Finding,
     FracturePrediction,
     Heatmap,
     ImageResult,
+    Photograph,
 )
 from tests import postgres
 
@@ -266,6 +268,8 @@ def test_the_answer_for_another_part_stands_beside_the_first(
     assert events.count("study.reassessed") == 1 and store.verify_audit().problems == ()
     rows_ = list(csv.DictReader(io.StringIO(to_csv(store.studies(), names=False))))
     assert [r["as_reader_probability"] for r in rows_] == ["0.2", ""]
+    assert [r["as_reader_release"] for r in rows_] == [release.id, ""]
+    assert [r["as_reader_release_sha256"] for r in rows_] == [release.sha256, ""]
     assert [r["probability"] for r in rows_] == ["0.9", "0.9"]
 
 
@@ -400,8 +404,8 @@ def a_study(name: str, added: str, by: str, status: str = "new") -> str:
     """The statement that adds one, with the columns of the first version."""
     return (
         "INSERT INTO studies (id, key, title, content, added, added_by, release, release_sha256, "
-        f"label_means, urgency, notes, status) VALUES ('{name}', '1.2.3', 'Old {name}', '{name}', "
-        f"'{added}', '{by}', 'r', 'd', 'fracture', 3, '[]', '{status}')"
+        f"label_means, urgency, notes, status) VALUES ('{name}', '1.2.840.99.3', 'Old {name}', "
+        f"'{name}', '{added}', '{by}', 'r', 'd', 'fracture', 3, '[]', '{status}')"
     )
 
 
@@ -523,7 +527,9 @@ def test_what_is_superseded(
             ImageResult(name, digest * 64, "No picture.", release.id, release.sha256, 1.0)
             for name, digest in views.items()
         ]
-        ids.append(store.add_study("S", combine("1.2.3", seen, release), release, {}, "listener"))
+        ids.append(
+            store.add_study("S", combine("1.2.840.99.3", seen, release), release, {}, "listener")
+        )
     wanted = {ids[0]: ids[1] if superseded else "", ids[1]: ""}
     assert {e.id: e.newer for e in store.worklist()} == wanted
     assert {r.id: r.newer for r in store.studies()} == wanted
@@ -546,7 +552,7 @@ def test_a_corrected_patient_takes_the_place_of_the_other(
     first = "a.dcm" if name == "a.dcm" else "1.2.840.7.dcm"
     for number, (patient, file) in enumerate((("ab12", first), ("cd34", name)), 1):
         seen = [ImageResult(file, f"{number}" * 64, "No.", release.id, release.sha256, 1.0)]
-        study = combine(key_of("x", "1.2.3", patient), seen, release)
+        study = combine(key_of("x", "1.2.840.99.3", patient), seen, release)
         ids.append(store.add_study("S", study, release, {}, actor))
     wanted = {ids[0]: ids[1] if superseded else "", ids[1]: ""}
     assert {e.id: e.newer for e in store.worklist()} == wanted
@@ -557,7 +563,7 @@ def brought(
 ) -> str:
     """A study of one object, with this content and of this patient; its id."""
     seen = [ImageResult("1.2.840.7.dcm", digest * 64, "No.", release.id, release.sha256, 1.0)]
-    study = combine(key_of("x", "1.2.3", patient), seen, release)
+    study = combine(key_of("x", "1.2.840.99.3", patient), seen, release)
     return store.add_study("S", study, release, {}, actor)
 
 
@@ -588,7 +594,7 @@ def test_a_part_that_is_sent_again_stays_superseded_by_the_whole(
             ImageResult(f"1.2.{n}.dcm", n * 64, "No.", release.id, release.sha256, 1.0)
             for n in names
         ]
-        return store.add_study("S", combine("1.2.3", seen, release), release, {}, by)
+        return store.add_study("S", combine("1.2.840.99.3", seen, release), release, {}, by)
 
     part, whole = sent("1", by=first), sent("1", "2")
     assert sent("1") == part
@@ -596,6 +602,103 @@ def test_a_part_that_is_sent_again_stays_superseded_by_the_whole(
     assert sent("1", "2") == whole
     assert {e.id: e.newer for e in store.worklist()} == {part: whole, whole: ""}
     assert {i: store.study(i).newer for i in (part, whole)} == {part: whole, whole: ""}
+
+
+KEY = key_of("x", "1.2.840.99.3", "ab")
+
+
+def by_hand(
+    store: Store,
+    release: Release,
+    *views: str,
+    key: str = KEY,
+    actor: str = "ann",
+    chosen: BodyPart | None = None,
+    corners: Corners | None = None,
+) -> str:
+    """A study of pictures with these names, which are their content, too; its id."""
+    pictures = {hashlib.sha256(n.encode()).hexdigest(): n.encode() for n in views}
+    seen = [
+        ImageResult(
+            f"{n}.dcm", digest, None, release.id, release.sha256, 1.0,
+            BodyPartPrediction(BodyPart.HAND, 0.9, {BodyPart.HAND: 0.9}),
+            FracturePrediction(0.5, Finding.DOUBTFUL), None, chosen, Photograph(corners),
+        )
+        for n, digest in zip(views, pictures)
+    ]  # fmt: skip
+    return store.add_study("S", combine(key, seen, release), release, pictures, actor)
+
+
+def superseded(store: Store) -> dict[str, str]:
+    """Old and new, the same in every way to ask for it."""
+    found = {e.id: e.newer for e in store.worklist()}
+    assert {r.id: r.newer for r in store.studies()} == found
+    assert {i: store.study(i).newer for i in found} == found
+    return {old: new for old, new in found.items() if new}
+
+
+def test_a_view_that_was_moved_into_the_wrong_study_and_back(
+    store: Store, release: Release
+) -> None:
+    """What a reader adds last by hand is in force, whichever was there first."""
+    right = by_hand(store, release, "a")
+    mixed = by_hand(store, release, "a", "z")
+    assert superseded(store) == {right: mixed}
+    assert by_hand(store, release, "a") == right
+    assert superseded(store) == {mixed: right}
+    assert by_hand(store, release, "a", "z") == mixed
+    assert superseded(store) == {right: mixed}
+
+
+def test_a_view_that_was_moved_out_of_a_study_of_which_it_was_no_view(
+    store: Store, release: Release
+) -> None:
+    mixed = by_hand(store, release, "a", "z")
+    right = by_hand(store, release, "a")
+    assert superseded(store) == {mixed: right}
+    by_hand(store, release, "z", actor="bob")  # another's hand takes nothing away
+    by_hand(store, release, "c")  # nor a view that comes alone later
+    assert superseded(store) == {mixed: right}
+
+
+def test_a_view_that_was_a_study_of_its_own_is_in_the_whole(store: Store, release: Release) -> None:
+    alone = by_hand(store, release, "b", key="own-1")
+    assert superseded(store) == {}
+    whole = by_hand(store, release, "a", "b")
+    assert superseded(store) == {alone: whole}
+    assert by_hand(store, release, "b", key="own-1") == alone  # moved out once more
+    assert superseded(store) == {}
+
+
+@pytest.mark.parametrize("key", ["IMG_1.jpg", "other.jpg"])
+def test_a_picture_without_a_uid_that_is_added_under_another_part(
+    store: Store, release: Release, key: str
+) -> None:
+    first = by_hand(store, release, "a", key="IMG_1.jpg")
+    by_hand(store, release, "b", key="IMG_1.jpg")  # another picture of that name
+    by_hand(store, release, "a", key="IMG_1.jpg", actor="bob", chosen=BodyPart.SHOULDER)
+    assert superseded(store) == {}
+    again = by_hand(store, release, "a", key=key, chosen=BodyPart.ELBOW)
+    assert superseded(store) == {first: again}
+    assert by_hand(store, release, "a", key="IMG_1.jpg") == first
+    assert superseded(store) == {again: first}
+
+
+def test_two_films_in_one_photograph_are_two_studies(store: Store, release: Release) -> None:
+    left = ((0.0, 0.0), (0.5, 0.0), (0.5, 1.0), (0.0, 1.0))
+    right = ((0.5, 0.0), (1.0, 0.0), (1.0, 1.0), (0.5, 1.0))
+    for corners in (left, right):
+        by_hand(store, release, "a", key="IMG_1.jpg", corners=corners)
+    assert len(store.worklist()) == 2 and superseded(store) == {}
+
+
+def test_files_of_one_name_in_a_folder_that_is_called_by_a_date(
+    store: Store, release: Release
+) -> None:
+    key = key_of("05.12.2026/IMG_1.png")
+    for patient in ("a", "b"):
+        by_hand(store, release, patient, key=key)
+    assert superseded(store) == {}
 
 
 def test_a_clock_that_is_set_back_turns_nothing_round(
@@ -615,7 +718,7 @@ def test_a_clock_that_is_set_back_turns_nothing_round(
 def test_what_a_reader_added_is_the_listeners_once_it_comes(store: Store, release: Release) -> None:
     """Its objects are known by their UIDs then, so that a corrected Patient ID is told."""
     seen = [ImageResult("doe.dcm", "1" * 64, "No.", release.id, release.sha256, 1.0)]
-    study = combine(key_of("x", "1.2.3", "ab"), seen, release)
+    study = combine(key_of("x", "1.2.840.99.3", "ab"), seen, release)
     own = store.add_study("S", study, release, {}, "ann")
     assert not store.study(own).received
     assert brought(store, release, "1", "ab") == own

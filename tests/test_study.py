@@ -16,7 +16,7 @@ from core.notes import notes_of
 from core.origin import Origin
 from core.registry import Registry
 from core.settings import ImageLimits
-from core.study import StudyResult, combine, group, key_of, named
+from core.study import StudyResult, combine, group, key_of, named, study_uid_of
 from core.types import (
     NEARLY_ALL,
     BodyPart,
@@ -181,6 +181,40 @@ def test_mura_names_are_grouped_without_their_label() -> None:
 def test_the_study_uid_comes_first_and_nonsense_is_no_uid() -> None:
     assert key_of("one/a.dcm", "1.2.3") == key_of("two/b.dcm", " 1.2.3 ") == "1.2.3"
     assert key_of("one/a.dcm", "no uid") == "one"
+
+
+@pytest.mark.parametrize(
+    ("name", "is_uid"),
+    [
+        ("1.2.840.99.1", True),
+        ("2.999.0.0.1", True),
+        ("0.39.1.2.3", True),
+        ("2.25." + "329800735698586629295641978511506172918", True),  # a UUID, PS3.5 B.2
+        ("05.12.2026", False),
+        ("5.12.2026", False),
+        ("2026.12.05", False),
+        ("2026.12.05.14.30", False),
+        ("2.11.2026", False),
+        ("2.25.2026", False),
+        ("3.1", False),
+        ("1.2.840", False),
+        ("1.2.03.4.5", False),
+        ("1.40.1.2.3", False),
+        ("3.2.840.99.1", False),
+        ("1.2.840.99.", False),
+        ("1.2.840.99." + "1" * 54, False),
+    ],
+)
+def test_what_a_folder_is_called_is_no_study_uid_unless_it_can_be_nothing_else(
+    name: str, is_uid: bool
+) -> None:
+    """Else one patient's files would take the place of another's."""
+    assert study_uid_of(key_of(f"{name}/a.png")) == name * is_uid
+
+
+def test_a_study_uid_of_a_file_that_names_a_patient_may_be_any() -> None:
+    """Devices write zeros in front."""
+    assert study_uid_of(key_of("x/a.dcm", "1.2.03.4", "ab12")) == "1.2.03.4"
 
 
 def test_a_folder_is_a_study_and_a_lone_file_too() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -30,7 +29,7 @@ from core.settings import ImageLimits
 from core.store import Store
 from core.store.audit import LONGEST_FACT
 from core.store.query import LISTENER
-from core.study import StudyResult, combine, key_of
+from core.study import StudyResult, combine, with_patient
 from core.types import ImageResult
 
 log = logging.getLogger(__name__)
@@ -95,16 +94,15 @@ class Scorer:
     def _by_patient(self, files: Sequence[tuple[str, bytes]]) -> dict[str, list[tuple[str, bytes]]]:
         """The files of each patient (``DicomHeader.patient``, "" where a header names none).
 
-        A file that tells nothing at all is no reason to speak of another patient: where the study
-        has one alone, it is a view of theirs that cannot be read.
+        A file that tells nothing at all is no reason to speak of another patient: it may be a view
+        of any of them that cannot be read, and each one's result says so.
         """
         headers = [imaging.peek(data, self.limits) for _, data in files]
-        known = {header.patient for header in headers if header}
-        alone = known.pop() if len(known) == 1 else ""
-        patients: dict[str, list[tuple[str, bytes]]] = defaultdict(list)
-        for header, file in zip(headers, files):
-            patients[header.patient if header else alone].append(file)
-        return patients
+        known = {header.patient for header in headers if header} or {""}
+        return {
+            patient: [f for h, f in zip(headers, files) if h is None or h.patient == patient]
+            for patient in known
+        }
 
     def _score(
         self, study: Arrived, patient: str, files: Sequence[tuple[str, bytes]], which: str
@@ -118,8 +116,8 @@ class Scorer:
             views += [v for v in seen if isinstance(v, View)]
             results += [v.result if isinstance(v, View) else v for v in seen]
             others += [left_out(v, reason) for v in seen if not isinstance(v, View)]
-        combined = combine(key_of(study.key, study.key, patient), results, self.cascade.release)
-        title = (f"Study {study.key[-16:]}" if views else study.called[-60:]) + which
+        combined = combine(with_patient(study.key, patient), results, self.cascade.release)
+        title = (f"Study {study.called[-16:]}" if views else study.called[-60:]) + which
         answer = Assessment(tuple(views), self.cascade.release, refused=tuple(others))
         sends = bool(views and self.destinations)
         if sends and not says_the_same(answer.study, combined):

@@ -23,8 +23,8 @@ def keep(inbox: Inbox, uid: str, name: str, data: bytes) -> bool:
         return False
     if key != uid:  # which may be any text, a name too: only what stands in its place is logged
         log.warning(
-            "The Study Instance UID of an object is none by the standard; it is taken, and %s "
-            "stands in its place.",
+            "The Study Instance UID of an object is none by the standard or might be a name; it is "
+            "taken, and %s stands in its place.",
             key,
         )
     inbox.put(key, name, data, instead=True, called=uid.strip())
@@ -35,9 +35,9 @@ def _key(uid: str) -> str:
     """What the inbox keeps a study by: its Study Instance UID, or a UID in the place of an odd one.
 
     Else it would pass for the name of a file, which may be that of many studies: nothing that comes
-    later would take its place. Nothing is sent back for such a study: what is put beside its
-    radiographs would need their UID. "" where there is none, or one that cannot be kept:
-    PostgreSQL, for one, keeps no text with a NUL in it.
+    later would take its place. Where the odd one has other characters than numbers and dots,
+    nothing is sent back: what is put beside its radiographs would need their UID. "" where there
+    is none, or one that cannot be kept: PostgreSQL, for one, keeps no text with a NUL in it.
     """
     plain = uid.strip()
     if not plain or len(uid) > LONGEST or not uid.isprintable():

@@ -28,7 +28,7 @@ COLUMNS = (
     "study", "title", "added", "status", "views", "release", "release_sha256", "body_part",
     "probability", "finding", "reader", "decided", "verdict", "reader_body_part",
     "reader_finding", "comment", "marks", "as_reader_probability", "as_reader_finding",
-    "superseded_by",
+    "as_reader_release", "as_reader_release_sha256", "superseded_by",
 )  # fmt: skip
 MANIFEST_COLUMNS = (
     "id", "source", "part", "positive", "positive_means", "group", "study", "boxes", "file",
@@ -42,7 +42,8 @@ _LABEL = {Finding.SUSPECTED: 1, Finding.NOT_SUSPECTED: 0}
 def to_csv(records: Iterable[StudyRecord], names: bool, asked_by: str | None = None) -> str:
     """A line for each reader's decision in force, one for a study that nobody has decided.
 
-    as_reader_…: what the fracture model of the body part that the reader named says, if asked.
+    as_reader_…: what the fracture model of the body part that the reader named says, if asked, and
+    the release and mode that say it.
     superseded_by: the study that came since in the place of this one, if any.
     names: whether titles and comments are written; both may name a patient. asked_by: a reader, ""
     without a name: of studies that this one has still to decide nothing is written of what the
@@ -76,10 +77,13 @@ def to_manifest(
 
     Labels are the readers'. A study has them if all its readers name the same part and finding,
     none asks for a second look, and no newer study took its place; a doubtful one teaches the body
-    part alone. Each picture gets its study's label, as in MURA. Frames after the first of a file
-    have none: training reads the first. asked_by: as of ``to_csv``; studies that others decided and
-    this reader has not are left out. ``group`` is the patient where MURA's names tell it, else
-    the study. Marks become boxes on the file as it is: of a photograph on the whole of it.
+    part alone. Each picture that the study's result is of gets its label, as in MURA; what the
+    study has beside them, of another part or the other side, is left out. So is what names another
+    part than the readers where the views differ. Frames after the first of a file have none:
+    training reads the first. asked_by: as of ``to_csv``; studies that others decided and this
+    reader has not are left out. ``group`` is the patient by MURA's names or the Patient ID, else
+    the Study Instance UID, else the study. Marks become boxes on the file as it is: of a photograph
+    on the whole of it.
     """
     told = (record for record in records if not kept_from(asked_by, record))
     lines = (line for record in told for line in _manifest_lines(record, pictures))
@@ -88,14 +92,30 @@ def to_manifest(
 
 def usable(record: StudyRecord) -> Opinion | None:
     """The one opinion that all readers share, which can be learnt from; None without one."""
-    decided = [d.opinion for d in record.decisions if d.opinion is not None]
-    decided = [o for o in decided if o.verdict is not Verdict.DRAFT]
+    decided = _decided(record)
     if any(o.verdict is Verdict.SECOND_LOOK for o in decided):
         return None
     said = {(o.body_part, o.finding) for o in decided}
     if len(said) != 1 or decided[0].body_part is None:
         return None
     return decided[0]
+
+
+def _decided(record: StudyRecord) -> list[Opinion]:
+    opinions = (d.opinion for d in record.decisions)
+    return [o for o in opinions if o is not None and o.verdict is not Verdict.DRAFT]
+
+
+def _shown(record: StudyRecord, part: BodyPart) -> list[bool]:
+    """Of each view whether the readers' part and finding are said of it."""
+    views = record.result.views
+    if part == record.result.body_part:
+        counted = {id(view) for view in record.result.counted}
+        return [id(view) in counted for view in views]
+    named = [v.part or (v.body_part and v.body_part.label) for v in views]
+    if len(set(named)) == 1:  # all were taken for something else
+        return [True] * len(views)
+    return [one == part for one in named]
 
 
 def _manifest_lines(record: StudyRecord, pictures: Pictures) -> Iterator[dict[str, Any]]:
@@ -105,9 +125,10 @@ def _manifest_lines(record: StudyRecord, pictures: Pictures) -> Iterator[dict[st
     patient = _PATIENT.search(record.key)
     has_model = opinion.body_part != BodyPart.OTHER
     label = _LABEL.get(opinion.finding, "") if opinion.finding and has_model else ""
-    marks = [m for d in record.decisions if d.opinion for m in d.opinion.marks]
+    marks = [mark for decided in _decided(record) for mark in decided.marks]
+    shown = _shown(record, opinion.body_part)
     for position, (view, stored) in enumerate(zip(record.result.views, record.stored)):
-        if not stored or view.sha256 is None or view.origin.frame > 1:
+        if not (stored and shown[position]) or view.sha256 is None or view.origin.frame > 1:
             continue
         here = [_on_file(m, view) for m in marks if m.view == position and label == 1]
         yield {
@@ -151,6 +172,8 @@ def _row(record: StudyRecord, decision: Decision | None, names: bool) -> dict[st
     return row | {
         "as_reader_probability": asked.result.probability if asked else "",
         "as_reader_finding": asked.result.finding if asked else "",
+        "as_reader_release": asked.release if asked else "",
+        "as_reader_release_sha256": asked.release_sha256 if asked else "",
         "reader": decision.reader,
         "decided": decision.made.isoformat(timespec="seconds"),
         "verdict": opinion.verdict.value,

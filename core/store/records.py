@@ -99,10 +99,10 @@ class Decision:
 class Entry:
     """One line of the worklist. readers: whose decisions are in force. views: how many there are.
 
-    newer: id of the newest study on the worklist of the same patient and Study Instance UID that
-    the same reader or the listener brought since with all of its pictures, or with another one in
-    the place of one: this one is superseded by it. "" without one. received: whether the listener
-    brought it, whoever added it.
+    newer: id of the newest study on the worklist that the same reader or the listener brought since
+    with all of its pictures, or, of the same patient and Study Instance UID, with another one in
+    the place of one or by hand with fewer: this one is superseded by it. "" without one. received:
+    whether the listener brought it, whoever added it.
     """
 
     id: str
