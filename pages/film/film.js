@@ -33,11 +33,18 @@ class Editor {
       this.image.alt = header.alt;
       this.id = header.id;
     }
-    if (this.given !== given) {
-      this.corners = header.corners.map((corner) => [...corner]);
-      this.refused(false);
-    }
+    if (this.given !== given) this.waiting = header.corners;
     this.given = given;
+    this.settle();
+  }
+
+  // The corners that the server has, once none is being moved: what comes meanwhile answers an older
+  // place, and the next one goes to the server anyhow.
+  settle() {
+    if (!this.waiting || this.undo || this.pause) return;
+    this.corners = this.waiting.map((corner) => [...corner]);
+    this.waiting = null;
+    this.refused(false);
     this.draw();
   }
 
@@ -56,6 +63,7 @@ class Editor {
   }
 
   tell() {
+    this.waiting = null; // the answer to this comes
     this.emit({ id: this.id, corners: this.corners });
   }
 
@@ -86,7 +94,10 @@ class Editor {
     return stays;
   }
 
+  // One pointer at a time, and of a mouse the left button.
   onDown(event, k) {
+    if (this.undo || event.button !== 0) return;
+    this.send();
     const button = this.buttons[k];
     button.setPointerCapture(event.pointerId);
     const box = this.image.getBoundingClientRect();
@@ -102,15 +113,18 @@ class Editor {
       ended();
       const moved = this.corners[k][0] !== x || this.corners[k][1] !== y;
       if (moved && this.left(k, [x, y])) this.tell();
+      else this.settle();
     };
     const cancelled = () => {
       ended();
       this.put(k, x, y);
+      this.settle();
     };
     this.undo = cancelled;
     button.addEventListener("pointermove", move, over);
     button.addEventListener("pointerup", up, over);
     button.addEventListener("pointercancel", cancelled, over);
+    button.addEventListener("lostpointercapture", cancelled, over); // let go where nobody heard of it
   }
 
   onKey(event, k) {
@@ -118,6 +132,7 @@ class Editor {
     if (!step) return;
     event.preventDefault();
     event.stopPropagation(); // the viewer beside goes to the next view with arrows
+    if (this.undo) return; // a hand has a corner
     const size = event.shiftKey ? LARGE : SMALL;
     const [x, y] = this.corners[k];
     this.put(k, x + size * step[0], y + size * step[1]);

@@ -4,6 +4,7 @@ const TYPING = "textarea, select, [contenteditable=true], [role=grid], [role=lis
 const ARROWS_TAKEN = "input, [role=slider], [role=radiogroup], [role=tab], [role=radio]";
 const viewers = new WeakMap();
 const views = new Map(); // what was set for each radiograph, as long as the browser's page lives
+const WINDOWED = ["[", "]", ",", "."]; // keys of the window: on many keyboards written with AltGr or Option
 const ONCE = [" ", "i", "m", "1", "2", "3"]; // keys that do something once, however long they are held
 const EVENTS_KEPT = 20; // the server asks for those that it has not seen
 const events = []; // what the reader did, numbered: two keys in quick succession are both there
@@ -310,7 +311,7 @@ class Viewer {
     if (event.type === "keyup") {
       // Whatever else is held by now, and whatever has the focus.
       if (event.code === this.peeking) this.peek(null);
-    } else if (this.header && !event.ctrlKey && !event.altKey && !event.metaKey && !taken(event, target)) {
+    } else if (this.header && !isShortcut(event) && !taken(event, target)) {
       const key = event.key.toLowerCase();
       if (key === "o") this.peek(event.code);
       else if (this.pressed(key, event.shiftKey, event.repeat)) event.preventDefault();
@@ -346,6 +347,11 @@ class Viewer {
 }
 
 const opening = ({ presets: [{ low, high }] }) => ({ low, high });
+
+// Whether it is the browser's or the system's. What is written with AltGr has Ctrl and Alt on Windows.
+function isShortcut({ key, ctrlKey, altKey, metaKey }) {
+  return metaKey || (altKey ? !WINDOWED.includes(key) : ctrlKey);
+}
 
 // Whether what has the focus needs this key itself.
 function taken(event, target) {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -183,11 +184,14 @@ def test_a_peek_ends_however_the_key_is_let_go(page, way: str) -> None:
 
 
 def film(page) -> None:
-    """Two photographs with a film in their middle; the first one is there."""
+    """Two photographs with a film in their middle, and the first one with the answer to a corner
+    that was moved; the first one is there."""
     header = {"alt": "", "smallest": SMALLEST}
-    header |= {"corners": [[0.2, 0.2], [0.8, 0.2], [0.8, 0.8], [0.2, 0.8]]}
+    corners = [[0.2, 0.2], [0.8, 0.2], [0.8, 0.8], [0.2, 0.8]]
     taken = [encoded(phantom(300, 300), "JPEG")]
-    placed(page, FILM, [framed(header | {"id": one}, taken) for one in ("a", "b")])
+    said = [("a", corners), ("b", corners), ("a", [[0.22, 0.2], *corners[1:]])]
+    messages = [framed(header | {"id": one, "corners": given}, taken) for one, given in said]
+    placed(page, FILM, messages)
     page.evaluate("void called(0)")
     expect(page.locator(".film")).to_have_attribute("data-corners", OPEN)
 
@@ -253,6 +257,88 @@ def test_a_drag_of_a_corner_ends_with_its_photograph(page) -> None:
     page.mouse.up()
     expect(page.locator(".film")).to_have_attribute("data-corners", OPEN)
     assert page.evaluate("window.sent") == []
+
+
+def seized(page, corner: str = "Top right", **button: Any) -> tuple[float, float]:
+    """A corner is dragged by 30 pixels, and held; where the pointer was before."""
+    box = page.get_by_role("button", name=corner).bounding_box()
+    x, y = box["x"] + 12, box["y"] + 12
+    page.mouse.move(x, y)
+    page.mouse.down(**button)
+    page.mouse.move(x - 30, y)
+    return x, y
+
+
+def places(page) -> list[float]:
+    return [float(v) for v in page.locator(".film").get_attribute("data-corners").split()]
+
+
+def test_an_older_answer_takes_no_corner_from_the_hand_that_has_it(page) -> None:
+    film(page)
+    corner = page.get_by_role("button", name="Top left")
+    corner.press("Shift+ArrowRight")
+    page.wait_for_function("window.sent.length > 0")
+    corner.press("Shift+ArrowRight")
+    page.evaluate("void called(2)")  # the answer to the first
+    assert places(page)[0] == 0.24
+    page.wait_for_function("window.sent.length > 1")
+    assert page.evaluate("window.sent.at(-1).corners[0]") == pytest.approx([0.24, 0.2])
+
+    film(page)
+    seized(page)
+    held = places(page)
+    page.evaluate("void called(2)")
+    assert places(page) == held != [0.22, *held[1:]]
+    page.get_by_role("button", name="Top left").dispatch_event("keydown", {"key": "ArrowDown"})
+    assert places(page) == held  # the keys wait for the hand
+    page.mouse.up()
+    assert page.evaluate("window.sent.length") == 1 and places(page) == held
+
+
+@pytest.mark.parametrize("how", ["lost", "another photograph"])
+def test_a_drag_that_ends_unheard_leaves_what_the_server_has(page, how: str) -> None:
+    film(page)
+    x, y = seized(page)
+    page.evaluate("void called(2)")
+    if how == "lost":
+        page.evaluate("document.querySelectorAll('.film button')[1].releasePointerCapture(1)")
+        page.mouse.move(x - 60, y)
+    else:
+        page.evaluate("void called(1)")
+        page.evaluate("void called(2)")
+    page.mouse.move(x - 90, y)
+    assert places(page)[:3] == [0.22, 0.2, 0.8]
+    page.mouse.up()
+    assert page.evaluate("window.sent") == []
+
+
+def test_only_the_left_button_moves_a_corner(page) -> None:
+    film(page)
+    seized(page, button="right")
+    page.mouse.up(button="right")
+    expect(page.locator(".film")).to_have_attribute("data-corners", OPEN)
+    assert page.evaluate("window.sent") == []
+
+
+@pytest.mark.parametrize("held", [{"altKey": True}, {"altKey": True, "ctrlKey": True}])
+def test_the_keys_of_the_window_are_those_of_every_keyboard(page, held: dict[str, bool]) -> None:
+    """Brackets are written with AltGr (Ctrl and Alt on Windows) or Option on many."""
+    viewer(page, phantom(60, 90))
+
+    def pressed(key: str, keys: dict[str, bool]) -> str:
+        told = {"key": key, "bubbles": True, "cancelable": True} | keys
+        page.evaluate("(told) => document.dispatchEvent(new KeyboardEvent('keydown', told))", told)
+        page.evaluate(DRAWN)
+        return state(page)["window"]
+
+    seen = [state(page)["window"], *[pressed(key, held) for key in ("[", ",", "]", ".")]]
+    assert all(one != other for one, other in pairwise(seen))
+    for key, keys in (
+        ("i", held),
+        ("[", {"ctrlKey": True}),
+        ("[", {"altKey": True, "metaKey": True}),
+    ):
+        assert pressed(key, keys) == seen[-1]  # the browser's
 
 
 def test_a_key_that_is_held_goes_no_further_than_one_that_is_pressed(page) -> None:

@@ -15,7 +15,7 @@ from core.types import Heatmap
 from pages import _viewer
 from pages._viewer import Prepared
 from tests.browser.components import VIEWER, placed
-from tests.browser.test_components import DRAWN
+from tests.browser.test_components import DRAWN, OPEN, film
 from tests.simulated import encoded, phantom
 
 Point = tuple[float, float]
@@ -183,3 +183,23 @@ def test_buttons_zoom(page, name: str, zoom: float) -> None:
     opened(page)
     page.get_by_role("button", name=name).click()
     assert float(said(page, "zoom")) == pytest.approx(zoom)
+
+
+def test_a_second_finger_moves_no_corner_into_another_photograph(page) -> None:
+    film(page)
+    touch = Fingers(page)
+    boxes = [
+        page.get_by_role("button", name=n).bounding_box() for n in ("Top right", "Bottom right")
+    ]
+    first, second = [(box["x"] + 12, box["y"] + 12) for box in boxes]
+    touch("Start", first)
+    touch("Start", first, second)
+    there = [(first[0] - 20, first[1]), (second[0] - 20, second[1])]
+    touch("Move", *there)
+    moved = page.locator(".film").get_attribute("data-corners").split()
+    assert moved[2] != "0.8000" and moved[4] == "0.8000"  # one at a time
+    page.evaluate("void called(1)")
+    touch("Move", *[(x - 20, y) for x, y in there])
+    touch("End")
+    expect(page.locator(".film")).to_have_attribute("data-corners", OPEN)
+    assert page.evaluate("window.sent") == []
