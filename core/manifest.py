@@ -68,12 +68,14 @@ class Ensemble:
     logarithms of the probabilities are averaged (``members.first``), and the stage has what they
     are calibrated with.
 
-    temperature, bias: of the average.
+    temperature, bias: of the average. held_back: the one member that counts is a mean of networks
+    that each held other radiographs back, and it is read by these (``training.crossfit``).
     """
 
     members: tuple[Member, ...]
     temperature: float = 1.0
     bias: float = 0.0
+    held_back: bool = False
 
     @property
     def weights(self) -> tuple[float, ...]:
@@ -115,6 +117,11 @@ class Stage:
     def point(self, name: str) -> OperatingPoint | None:
         """The operating point of that name, such as "balanced"; None where the stage has none."""
         return next((p for p in self.operating_points if p.name == name), None)
+
+    @property
+    def chosen_on(self) -> str:
+        """Which radiographs chose the thresholds, "validation" or "held-back" ones."""
+        return "held-back" if self.ensemble and self.ensemble.held_back else "validation"
 
     def stranger_shifts(self) -> NDArray[np.float64]:
         """What is added to the logit of each class to tell the others from each other."""

@@ -1,7 +1,7 @@
 """What a release says about itself: how good an operating point is, and what it means for one.
 
 The figures are those that ``python -m training evaluate`` wrote into the manifest (test split);
-where a release has none, those of the validation split that chose the threshold.
+where a release has none, those of the radiographs that chose the threshold.
 """
 
 from __future__ import annotations
@@ -49,18 +49,18 @@ class Performance:
 def performance(release: Release, part: BodyPart, name: str) -> Performance | None:
     """The figures of the operating point ``name`` of a part; None if the release has no such.
 
-    Of the split that the release was measured on; where it was not, of the validation split that
-    chose the threshold, and so better than they will be on others.
+    Of the split that the release was measured on; where it was not, of the radiographs that chose
+    the threshold (``Stage.chosen_on``), and so better than they will be on others.
     """
     stage = release.stages.get(part)
     point = stage.point(name) if stage else None
-    if point is None:
+    if stage is None or point is None:
         return None
     sensitivity = _figure(release, "fracture", part, f"sensitivity ({name})")
     specificity = _figure(release, "fracture", part, f"specificity ({name})")
     if sensitivity is None or specificity is None:
         found = Estimate(point.sensitivity), Estimate(point.specificity)
-        return Performance(point, *found, "validation", point.n)
+        return Performance(point, *found, stage.chosen_on, point.n)
     split = str(release.metrics.get("split", "test"))
     found = _estimate(sensitivity), _estimate(specificity)
     return Performance(point, *found, split, int(sensitivity["n"]))

@@ -122,9 +122,10 @@ def details(result: ImageResult, picture: Prepared | None, stage: Stage | None) 
     """What few readers ask for, of one view, as a table of two columns."""
     found = result.body_part.probabilities if result.body_part else {}
     rows = [(p.words.capitalize(), percent(v)) for p, v in found.items()]
-    for point in stage.operating_points if stage else ():
-        name = f"Operating point “{point.name}”"
-        rows.append((name, f"≥&nbsp;{percent(point.threshold)}: {_figures(point)}"))
+    if stage:
+        for point in stage.operating_points:
+            name = f"Operating point “{point.name}”"
+            rows.append((name, f"≥&nbsp;{percent(point.threshold)}: {_figures(point, stage)}"))
     rows += [(name, escape(value)) for name, value in facts(picture)] if picture else []
     for member in result.fracture.members if result.fracture else ():
         said = f"{percent(member.probability)}, weight {percent(member.weight)}"
@@ -209,7 +210,7 @@ def _finding(
     meant = escape(stage.label_means) or "not recorded"
     count = len(result.counted)
     mean = f"The mean of {count} views. " if count > 1 else ""
-    calibrated = "The probability was calibrated on validation radiographs"
+    calibrated = f"The probability was calibrated on {stage.chosen_on} radiographs"
     if error is not None:
         off, n = error
         calibrated += (
@@ -267,10 +268,10 @@ def _view_row(name: str, result: ImageResult) -> str:
     )
 
 
-def _figures(point: OperatingPoint) -> str:
+def _figures(point: OperatingPoint, stage: Stage) -> str:
     return (
         f"sensitivity {percent(point.sensitivity)}, specificity {percent(point.specificity)} "
-        f"on the {point.n} validation radiographs that chose it."
+        f"on the {point.n} {stage.chosen_on} radiographs that chose it."
     )
 
 

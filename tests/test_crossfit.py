@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,11 @@ import pandas as pd
 import pytest
 import torch
 
-from core.architectures import LITE2
+from core.architectures import LITE2, VIT_TINY
+from core.operating import performance
 from core.registry import Registry
 from core.transforms import Preprocessing
-from core.types import Mode
+from core.types import BodyPart, Mode
 from tests import ensembles, tiny
 from training import (
     answering,
@@ -25,8 +27,11 @@ from training import (
     learned,
     networks,
     provenance,
+    screen,
+    terms,
 )
 from training.__main__ import main
+from training.card import model_card
 from training.crossfit import CrossFitted
 from training.data import DataInvalid
 from training.networks import NETWORKS
@@ -71,6 +76,18 @@ def mean(dealt: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     runs = [_run(home / str(k), data.read(f"manifest:{dealt / f'{k}.csv'}"), k) for k in (1, 2)]
     assert main(["average", *map(str, runs), "--out", str(home / "mean")]) == 0
     return home / "mean"
+
+
+@pytest.fixture
+def flagged(mean: Path, weights: Path, manifest: Path, tmp_path: Path) -> Path:
+    """A candidate with a member that validation taught too."""
+    assert main(_member(weights, mean, manifest, tmp_path / "flagged")) == 0
+    return tmp_path / "flagged" / "candidate"
+
+
+def _member(base: Path, init: Path, manifest: Path, out: Path, *more: str) -> list[str]:
+    command = ["member", "--base", str(base), "--init", str(init), "--duplicates", "keep"]
+    return [*command, "--data", f"manifest:{manifest}", "--out", str(out), *more]
 
 
 def _rows(*pictures: tuple[str, str, float | None, str, str]) -> pd.DataFrame:
@@ -148,6 +165,12 @@ def test_of_each_picture_the_run_speaks_that_never_saw_it(mean, manifest):
     assert (found.knows(rows) == ~(rows.split.eq("test") | _stays(rows))).all()
     said = found.logits(LITE2, rows, canvases, SPEC)
     each = [networks.trained(run, LITE2) for run in found.runs]
+    flipped = found.logits(LITE2, rows, canvases, SPEC, flip=True)
+    mirrored = found.logits(LITE2, rows, np.ascontiguousarray(canvases[:, :, ::-1]), SPEC)
+    known = found.knows(rows)
+    for head, values in flipped.items():
+        both = (said[head] + mirrored[head]) / 2
+        np.testing.assert_allclose(values[known], both[known], atol=1e-5)
     for run, held in enumerate(found.held):
         here = [name in held for name in zip(rows.source, rows.id)]
         alone = answering.logits(each[run], canvases[here], SPEC)
@@ -205,6 +228,144 @@ def test_a_member_of_folds_is_read_by_all_that_was_held_back(
     val = rows[rows.split == "val"]
     said = learned.tell(tmp_path / "candidate", val, "val", release.training_data)
     assert said["learned"] == len(val) == 36
+    elsewhere = val.assign(source="elsewhere")
+    assert "learned" not in learned.tell(tmp_path, elsewhere, "val", release.training_data)
+    later = {
+        "base": {"id": "a", "training_data": release.training_data}
+    }  # as ``fit --only`` has it
+    assert learned.tell(tmp_path / "candidate", val, "val", later)["learned"] == 36
+    stage, card = release.stages["hand"], model_card(release)
+    assert stage.chosen_on == ("held-back" if alone else "validation")
+    assert performance(release, BodyPart("hand"), "sensitive").split == stage.chosen_on
+    assert "Validation taught the networks beside the ResNet50 too" in card
+    assert ("chose the thresholds of the mode ensemble" in card) == bool(alone)
+    assert release.in_mode(Mode.FAST).stages["hand"].chosen_on == "validation"
+
+
+def test_what_a_start_was_told_is_not_held_back(manifest, dealt, tmp_path):
+    """Where the start of all folds learned findings that one of them holds back, its word on them
+    is no honest one; pictures whose finding it was not told may be held back."""
+    rows = data.read(f"manifest:{manifest}")
+    start = _run(tmp_path / "start", rows.assign(split="train"), 9)
+    runs = []
+    for k in (1, 2):
+        runs.append(_run(tmp_path / str(k), data.read(f"manifest:{dealt / f'{k}.csv'}"), k))
+        (runs[-1] / "config.toml").write_text(f'arch = "{LITE2}"\ninit = "{start}"\n')
+    assert main(["average", *map(str, runs), "--out", str(tmp_path / "mean")]) == 0
+    with pytest.raises(DataInvalid, match="held back had taught a finding"):
+        CrossFitted.of(tmp_path / "mean")
+    listed = pd.read_csv(start / "rows.csv").assign(labelled="no")
+    listed.to_csv(start / "rows.csv", index=False)
+    found = CrossFitted.of(tmp_path / "mean")
+    with pytest.raises(DataInvalid, match="pictures of validation taught what"):
+        found.refuse_trained(rows[rows.split == "val"])
+
+
+def test_a_release_as_a_start_of_folds_is_refused_where_nothing_tells_what_it_learned_from(
+    manifest, dealt, weights, tmp_path, monkeypatch
+):
+    ensembles.with_members(weights, tmp_path / "w", "EfficientNet-Lite2", stage1=True)
+    entry = json.loads((tmp_path / "w" / "manifest.json").read_text())
+    entry["releases"][0]["training_data"] = {"sources": ["drawn"]}
+    (tmp_path / "w" / "manifest.json").write_text(json.dumps(entry))
+    monkeypatch.setenv("BONE_WEIGHTS", str(tmp_path / "w"))
+    begun = Registry.open(tmp_path / "w").find("champion")
+    runs = []
+    for k in (1, 2):
+        runs.append(_run(tmp_path / str(k), data.read(f"manifest:{dealt / f'{k}.csv'}"), k))
+        (runs[-1] / "base.json").write_text(json.dumps({"id": begun.id, "sha256": begun.sha256}))
+    assert main(["average", *map(str, runs), "--out", str(tmp_path / "mean")]) == 0
+    with pytest.raises(DataInvalid, match="learned from pictures of drawn, and nothing tells"):
+        CrossFitted.of(tmp_path / "mean")
+
+
+def test_validation_chooses_nothing_for_networks_that_it_taught(
+    flagged, mean, dealt, manifest, weights, tmp_path, capsys, monkeypatch
+):
+    plain = _run(tmp_path / "plain", data.read(f"manifest:{manifest}"), 5)
+    told = _run(tmp_path / "told", data.read(f"manifest:{manifest}").assign(split="train"), 6)
+    one = tmp_path / "out"
+    # Beside a member that validation taught, but in its place; and after one that began with it.
+    assert main(_member(flagged, plain, manifest, one, "--name", "Second")) == 1
+    assert "Validation taught a network of release" in capsys.readouterr().err
+    assert main(_member(weights, told, manifest, one)) == 1
+    assert "60 pictures of validation taught" in capsys.readouterr().err
+    assert main(_member(weights, plain, dealt / "1.csv", one)) == 1
+    assert "This is one fold of" in capsys.readouterr().err
+    monkeypatch.setenv("BONE_WEIGHTS", str(flagged))
+    begun = Registry.open(flagged).find("champion")
+    (plain / "base.json").write_text(json.dumps({"id": begun.id, "sha256": begun.sha256}))
+    assert main(_member(weights, plain, manifest, one)) == 1
+    assert "which validation taught too" in capsys.readouterr().err
+    (plain / "base.json").unlink()
+    assert main(_member(flagged, plain, manifest, one)) == 0
+    release = Registry.open(one / "candidate").find("champion", Mode.ENSEMBLE)
+    assert not terms.cross_fitted(release.training_data)
+    with pytest.raises(DataInvalid, match="they cannot rank it"):
+        screen.measure([str(plain), str(mean.parent / "1")], [f"manifest:{manifest}"], draws=5)
+
+
+def test_a_mean_is_read_at_the_scale_of_its_networks(mean, manifest, tmp_path):
+    """Told by radiographs without a label: twice as timid, its logits count twice."""
+    rows = data.read(f"manifest:{manifest}")
+    found, whole = CrossFitted.of(mean), networks.trained(mean, LITE2)
+    assert found.matched(whole, rows, "hand", SPEC) == (1.0, 0.0)  # each has a label
+    rows.loc[rows.part == "hand", "positive"] = np.nan
+    scale, shift = found.matched(whole, rows, "hand", SPEC)
+    timid = whole | {"heads": dict(whole["heads"])}
+    timid["heads"]["hand.weight"] = whole["heads"]["hand.weight"] / 2
+    timid["heads"]["hand.bias"] = whole["heads"]["hand.bias"] / 2 + 3
+    twice, moved = found.matched(timid, rows, "hand", SPEC)
+    assert twice == pytest.approx(2 * scale, rel=1e-3)
+    assert moved == pytest.approx(shift - 6 * scale, rel=1e-2, abs=1e-3)
+
+
+def test_folds_are_not_dealt_over_others(dealt, manifest, capsys):
+    before = sorted((p.name, p.read_bytes()) for p in dealt.iterdir())
+    command = ["folds", "--data", f"manifest:{manifest}", "--count", "3", "--out", str(dealt)]
+    assert main(command) == 1 and "holds folds already" in capsys.readouterr().err
+    assert sorted((p.name, p.read_bytes()) for p in dealt.iterdir()) == before
+    other = dealt / "others.csv"
+    other.write_text(manifest.read_text())
+    assert provenance.dealt([f"manifest:{other}"]) == []
+    assert len(provenance.dealt([f"manifest:{dealt / '1.csv'}"])) == 1
+    other.unlink()
+
+
+def test_positives_are_dealt_first():
+    """A person with both labels counts by his positives, or a fold could have most of them."""
+    pictures = [
+        (f"{n}-{k}", "hand", float(k == 0), "a", "train") for n in range(8) for k in range(9)
+    ]
+    pictures += [(f"b{n}", "hand", 0.0, "a", "train") for n in range(40)]
+    person = np.array([n for n in range(8) for _ in range(9)] + list(range(8, 48)))
+    rows = _rows(*pictures)
+    found = pd.Series(folds.deal(rows, person, 4))
+    assert rows.positive.groupby(found).sum().tolist() == [2, 2, 2, 2]
+
+
+def test_data_without_any_label_teaches_no_finding(manifest, tmp_path, caplog):
+    table = pd.read_csv(manifest)
+    path = manifest.with_name("unlabelled.csv")
+    table.assign(positive=np.nan).to_csv(path, index=False)
+    settings = fit.Settings((f"manifest:{path}",), str(tmp_path / "a"), LITE2, size=96,
+                            duplicates="keep")  # fmt: skip
+    with pytest.raises(DataInvalid, match="lacks positives or negatives of: elbow, hand"):
+        fit_member.MemberRun(settings)
+    table.loc[table.part.isin(data.FOCUS), "positive"] = np.nan
+    table.to_csv(path, index=False)
+    fit_member.MemberRun(replace(settings, out=str(tmp_path / "b")))
+    assert "no finding of them and is a start for another run" in caplog.text
+
+
+def test_a_transformer_goes_on_at_another_size(manifest, tmp_path):
+    settings = fit.Settings((f"manifest:{manifest}",), str(tmp_path / "run"), VIT_TINY, size=96,
+                            duplicates="keep")  # fmt: skip
+    run = fit_member.MemberRun(settings)
+    small = fit_member.MemberNetwork(VIT_TINY, Preprocessing(size=64), run.parts, run.kinds, 0)
+    network = fit_member.MemberNetwork(VIT_TINY, run.spec, run.parts, run.kinds, 0)
+    run._take_over(network, small.features.state_dict(), {})
+    assert network.features.state_dict()["pos_embed"].shape[1] == 37
 
 
 def test_folds_of_other_pictures_are_refused(mean, weights, tmp_path, capsys):
@@ -217,7 +378,7 @@ def test_folds_of_other_pictures_are_refused(mean, weights, tmp_path, capsys):
     command = ["member", "--base", str(weights), "--init", str(mean), "--duplicates", "keep"]
     command += ["--data", f"manifest:{tmp_path / 'tiny' / 'manifest.csv'}"]
     assert main([*command, "--out", str(tmp_path / "out")]) == 1
-    assert "held back by no run" in capsys.readouterr().err
+    assert "back by none of its runs" in capsys.readouterr().err
 
 
 def test_a_start_without_labels_of_the_three_parts_goes_on_at_another_size(manifest, tmp_path):

@@ -20,10 +20,14 @@ Array = NDArray[np.float64]
 
 @torch.inference_mode()
 def logits(
-    found: dict[str, Any], canvases: NDArray[np.uint8], spec: Preprocessing
+    found: dict[str, Any], canvases: NDArray[np.uint8], spec: Preprocessing, flip: bool = False
 ) -> dict[str, Array]:
     """By head NxK logits of NxSxS canvases; found: what ``networks.trained`` gives. Heads that the
-    network does not have are missing."""
+    network does not have are missing. flip: averaged with those of the mirror image."""
+    if flip:
+        views = canvases, np.ascontiguousarray(canvases[:, :, ::-1])
+        plain, mirrored = (logits(found, view, spec) for view in views)
+        return {name: (plain[name] + mirrored[name]) / 2 for name in plain}
     heads, kinds = found["heads"], list(found["kinds"])
     names = sorted({name.split(".")[0] for name in heads})
     network = MemberNetwork(found["arch"], spec, set(names) - {BODY_PART}, kinds, 0)

@@ -52,6 +52,8 @@ def build(runs: Sequence[str], out: Path) -> Path:
     seen = {(Path(run) / ROWS).read_bytes() for run in folders if (Path(run) / ROWS).exists()}
     if len(seen) == 1:  # of the same pictures
         (out / ROWS).write_bytes(seen.pop())
+    else:
+        (out / ROWS).unlink(missing_ok=True)  # that of a mean which was here before
     files.save_checkpoint(out / NETWORKS, found)
     return out / NETWORKS
 

@@ -9,6 +9,7 @@ from core.types import Mode
 from training import terms
 from training.measured import caution
 from training.records import positives
+from training.terms import cross_fitted
 
 _ROWS = (
     "accuracy",
@@ -57,7 +58,7 @@ def model_card(release: Release) -> str:
         "- Few labelled pictures of each part: read the intervals, not the values.\n"
         f"{_listed(terms.limits(data))}"
         "- The sources differ in look and in share of positives: the figures of each source stand "
-        "by themselves above, and the probability is calibrated for the mixture on validation.\n"
+        "by themselves above, and the probability is calibrated for their mixture.\n"
         "- A heatmap shows where the evidence for the probability lies. It does not show where a "
         "fracture is, and it says nothing where the probability is low.",
     ]
@@ -86,6 +87,7 @@ def _meaning(release: Release) -> str:
     """The thresholds of each mode; those of a part with one network are the same in all."""
     lines = [
         "## Operating points (chosen on validation)",
+        *_held_back(release),
         "",
         "| part | mode | a positive label meant | point | threshold | sensitivity | specificity "
         "| n |",
@@ -100,6 +102,21 @@ def _meaning(release: Release) -> str:
                 for o in stage.operating_points
             ]
     return "\n".join(lines)
+
+
+def _held_back(release: Release) -> list[str]:
+    """Where validation taught a network too: what chose its thresholds, and what it tells."""
+    if not cross_fitted(release.training_data):
+        return []
+    said = (
+        "Validation taught the networks beside the ResNet50 too, by cross-fitting: each held "
+        "another part of training and validation back, and their mean is read by what each says of "
+        "that."
+    )
+    stages = release.in_mode(release.largest_mode).stages.values()
+    if any(stage.chosen_on != "validation" for stage in stages):
+        said += " These radiographs chose the thresholds of the mode ensemble."
+    return ["", said]
 
 
 def _networks(release: Release) -> str:

@@ -1,29 +1,32 @@
 """A mean of runs that each held another fold back: what it says of pictures that it learned from.
 
-Of each picture the run that never saw it speaks (``training.folds``): one network of several, but
-one that learned from as many pictures, so what is read from its answers holds for the mean, which
-is if anything a little better.
+Of each picture the run speaks that was never told its finding (``training.folds``): one network of
+several, but one that learned from as many pictures. The mean of their weights ranks at least as
+well, and answers more timidly than each of them: ``matched`` measures by how much, on radiographs
+whose finding none of them was told.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from core.transforms import Preprocessing
-from training import answering, networks, provenance
-from training.data import DataInvalid
+from training import answering, learned, networks, provenance
+from training.data import SIMULATED, DataInvalid, load_canvases
 from training.duplicates import ROWS, read_list
 
-CROSS_FITTED = "cross_fitted"
-"""In a release's ``training_data``: validation taught it, too, see ``learned.tell``."""
+log = logging.getLogger(__name__)
+
+FEWEST, MOST = 20, 60  # radiographs of a part, and of a source, that a scale is measured on
 Array = NDArray[np.float64]
 Name = tuple[str, str]
 
@@ -39,7 +42,8 @@ class CrossFitted:
     def of(cls, run: Path) -> Self | None:
         """The runs behind the folder of a mean; None where it is none, or they held back the same.
 
-        Raises DataInvalid where they hold back partly the same, or one of them is gone.
+        Raises DataInvalid where they held back partly the same, where one of them is gone, and
+        where what one held back had taught a finding to what it began with.
         """
         found = provenance.record(run)
         if found is None or found[0] != "average" or len(found[1].get("runs", ())) < 2:
@@ -57,29 +61,94 @@ class CrossFitted:
             raise DataInvalid(
                 f"The networks behind {run} held back neither the same pictures nor others each."
             )
+        for one, names in zip(runs, held, strict=True):
+            _refuse_taught(one, names)
         return cls(runs, held)
 
     def knows(self, rows: pd.DataFrame) -> NDArray[np.bool_]:
         """Which of N rows a run held back."""
         return self._fold(rows) >= 0
 
+    def refuse_trained(self, rows: pd.DataFrame) -> None:
+        """Raise DataInvalid where a row, with a label or without, taught the run that held it back.
+
+        A start for all folds may have seen pictures whose findings it was not told; what is to
+        calibrate stage 1 it may not have seen at all.
+        """
+        fold = self._fold(rows)
+        for k, run in enumerate(self.runs):
+            if count := learned.trained_on(run, rows[fold == k]):
+                raise DataInvalid(f"{count} pictures of validation taught what {run} began with.")
+
     def logits(
-        self, arch: str, rows: pd.DataFrame, canvases: NDArray[np.uint8], spec: Preprocessing
+        self,
+        arch: str,
+        rows: pd.DataFrame,
+        canvases: NDArray[np.uint8],
+        spec: Preprocessing,
+        flip: bool = False,
     ) -> dict[str, Array]:
-        """By head NxK, of each picture by the run that held it back; NaN where none did."""
+        """By head NxK, of each picture by the run that held it back; NaN where none did.
+
+        flip: as the release averages the picture and its mirror image.
+        """
         fold, said = self._fold(rows), {}
         for k, run in enumerate(self.runs):
             here = fold == k
             found = networks.trained(run, arch, spec)
-            for head, values in answering.logits(found, canvases[here], spec).items():
+            for head, values in answering.logits(found, canvases[here], spec, flip).items():
                 if head not in said:
                     said[head] = np.full((len(rows), values.shape[1]), np.nan)
                 said[head][here] = values
         return said
 
+    def matched(
+        self, mean: dict[str, Any], rows: pd.DataFrame, part: str, spec: Preprocessing
+    ) -> tuple[float, float]:
+        """(scale, shift) that bring the logits of the mean of the runs to those of one of them.
+
+        mean: what ``networks.trained`` gives. Measured on radiographs of the part without a label,
+        so that none of the networks was told what to say of them; 1 and 0 where there are too few.
+        """
+        unlabelled = rows.part.eq(part) & rows.positive.isna() & rows.source.ne(SIMULATED)
+        seen = rows[unlabelled & rows.split.ne("test")].groupby("source").head(MOST)
+        seen, canvases = load_canvases(seen, spec)
+        if len(seen) < FEWEST:
+            log.warning(
+                "%s: %d radiographs without a label, too few to measure how timid a mean of "
+                "networks is: its probabilities will lie too near to the middle", part, len(seen),
+            )  # fmt: skip
+            return 1.0, 0.0
+        each = [networks.trained(run, mean["arch"], spec) for run in self.runs]
+        said, *single = (answering.logits(one, canvases, spec)[part] for one in (mean, *each))
+        scale = float(np.mean([one.std() for one in single]) / said.std())
+        shift = float(np.mean(single) - scale * said.mean())
+        counts = len(seen), scale, shift
+        log.info(
+            "%s: on %d without a label the mean's logits are times %.2f plus %.2f", part, *counts
+        )
+        return scale, shift
+
     def _fold(self, rows: pd.DataFrame) -> NDArray[np.int64]:
         place = {name: k for k, names in enumerate(self.held) for name in names}
         return np.array([place.get(name, -1) for name in _names(rows)], dtype=np.int64)
+
+
+def _refuse_taught(run: Path, held: frozenset[Name]) -> None:
+    rows = pd.DataFrame(sorted(held), columns=["source", "id"])
+    if count := learned.trained_on(run, rows, finding=True):
+        raise DataInvalid(
+            f"{count} of the pictures that {run} held back had taught a finding to what it began "
+            "with."
+        )
+    _, unlisted = learned.behind(run)
+    if unlisted is None:
+        log.warning("What %s began with learned from is not all known.", run)
+    elif shared := sorted(unlisted & set(rows.source)):
+        raise DataInvalid(
+            f"{run} began with what learned from pictures of {', '.join(shared)}, and nothing "
+            "tells whether from those that it held back."
+        )
 
 
 def _names(rows: pd.DataFrame) -> Sequence[Name]:

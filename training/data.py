@@ -59,6 +59,8 @@ AMBIGUOUS = ("mixed", "arm_with_shoulder")
 FEWEST_OF_A_KIND = 10
 # Simulated radiographs may be trained on; every figure on real ones leaves them out.
 SIMULATED = "simulated"
+# What figures call all sources together, and those without pictures that have a copy in training.
+RESERVED = ("all", "no copies")
 OUTSIDE = "not in a folder that may be read here"
 _allowed: ContextVar[tuple[Path, ...] | None] = ContextVar("allowed", default=None)
 
@@ -87,10 +89,23 @@ def gather(specifications: Sequence[str]) -> pd.DataFrame:
         rows["path"] = [p if _lies_in(p, allowed) else OUTSIDE for p in rows.path]
         if count := int((rows.path == OUTSIDE).sum()):
             log.warning("%d pictures are away, or %s: they cannot be read", count, OUTSIDE)
+    _refuse_reserved(rows, specifications)
     twice = int(rows.duplicated(["source", "id"]).sum())
     if twice:
         raise DataInvalid(f"{twice} pictures are listed twice, under the same source and id.")
     return rows
+
+
+def _refuse_reserved(rows: pd.DataFrame, specifications: Sequence[str]) -> None:
+    """Raise DataInvalid for a source that is called what figures call something else."""
+    kinds = [s.partition(":") for s in specifications]
+    folders = {Path(where).resolve().name for kind, _, where in kinds if kind == "folder"}
+    taken = {*RESERVED, *(folders & {SIMULATED})} & {*rows.source.astype(str)}
+    if taken:
+        raise DataInvalid(
+            f"A source is called {sorted(taken)[0]!r}, which in figures means something else. Give "
+            "it, or the folder that it is named by, another name."
+        )
 
 
 def _refuse_one_name(specifications: Sequence[str]) -> None:

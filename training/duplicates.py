@@ -252,6 +252,7 @@ def settle(rows: pd.DataFrame, policy: str = "drop") -> pd.DataFrame:
     return rows[~left_out].reset_index(drop=True)
 
 
+LABELLED = "labelled"
 ROWS = "rows.csv"
 """In the folder of a run: what ``settle_once`` keeps."""
 _KEY = ("source", "id", "split")
@@ -275,19 +276,22 @@ def settle_once(rows: pd.DataFrame, listed: Path, policy: str = "drop") -> pd.Da
             f"{listed.parent} holds a run on other pictures ({unknown.sum()} of {len(found)} are "
             "not among its own): name another folder."
         )
-    return found[found.kept == "yes"].drop(columns="kept").reset_index(drop=True)
+    kept = found[found.kept == "yes"]
+    return kept.drop(columns=["kept", LABELLED], errors="ignore").reset_index(drop=True)
 
 
 def write_list(rows: pd.DataFrame, kept: pd.DataFrame, listed: Path) -> None:
-    """Every row by name, and whether it is among those that were kept."""
+    """Every row by name, whether it is among those that were kept, and whether it has a label."""
     key = list(_KEY)
     every = rows[key].merge(kept[key].assign(kept="yes"), on=key, how="left")
     every = every.fillna({"kept": "no"})
+    every[LABELLED] = np.where(rows.positive.notna(), "yes", "no")
     files.write_atomically(listed, lambda p: every.to_csv(p, index=False))
 
 
 def read_list(listed: Path) -> pd.DataFrame:
-    """The list of a run as text: ``source``, ``id``, ``split``, and of newer ones ``kept``.
+    """The list of a run as text: ``source``, ``id``, ``split``, and of newer ones ``kept`` and
+    LABELLED.
 
     Raises DataInvalid for a file that is no such table.
     """
@@ -306,6 +310,16 @@ def names_taught(listed: Path) -> set[tuple[str, str]]:
     kept = known.get("kept", pd.Series("yes", known.index)).eq("yes")
     known = known[known.split.ne("test") & kept]
     return set(zip(known.source, known.id))
+
+
+def names_trained(listed: Path) -> dict[tuple[str, str], bool]:
+    """Source and id of the pictures that a run was trained on, by its list, and whether they taught
+    it a finding (an older list does not tell: they did)."""
+    known = read_list(listed)
+    kept = known.get("kept", pd.Series("yes", known.index)).eq("yes")
+    known = known[known.split.eq("train") & kept]
+    labelled = known.get(LABELLED, pd.Series("yes", known.index)).eq("yes")
+    return dict(zip(zip(known.source, known.id), labelled))
 
 
 def settle_as(rows: pd.DataFrame, runs: Iterable[Path], policy: str = "drop") -> pd.DataFrame:

@@ -7,6 +7,7 @@ splits, draws, augmentation, losses and validation as the ResNet50's. ``python -
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ from training.fit import Run
 from training.model import Joint, PartlyFrozen
 from training.networks import NETWORKS, Layers
 from training.phases import BODY_PART
+
+log = logging.getLogger(__name__)
 
 
 class MemberNetwork(PartlyFrozen, Joint):
@@ -87,13 +90,20 @@ class MemberRun(Run):
         runs that have some: those may hold back what it was to know nothing of."""
         labelled = pd.concat([self.train.rows, self.validation.real.rows])
         labelled = labelled[labelled.positive.notna()]
-        return super()._needed() if labelled.part.isin(FOCUS).any() else ()
+        if labelled.part.isin(FOCUS).any() or not self.parts:
+            return super()._needed()
+        log.warning(
+            "There is no label of %s: what comes out has no finding of them and is a start for "
+            "another run, no member of a release.", ", ".join(FOCUS),
+        )  # fmt: skip
+        return ()
 
     def _take_over(
         self, network: MemberNetwork, features: dict[str, Tensor], heads: Layers
     ) -> None:
         """The weights of a trained network of this architecture, with the heads that it has; a part
         or a kind that it does not know begins at zero."""
+        features = initial.fitting(self.settings.arch, self.spec, features)
         network.features.load_state_dict(features)
         for name, (layer, classes) in heads.items():
             if name not in network.heads:

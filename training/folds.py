@@ -39,20 +39,22 @@ def write(data: Sequence[str], count: int, out: Path) -> list[Path]:
     """
     if count < 2:
         raise DataInvalid("Cross-fitting takes at least two folds.")
+    given = " ".join(f"--data {provenance.portable(d)}" for d in data)
+    command = f"python -m training folds {given} --count {count} --out {out.name}"
+    if (out / provenance.FOLDS).exists():
+        raise DataInvalid(f"{out} holds folds already; give another --out.")
     rows = read_all(data)
     fold = deal(rows, Copies.find(rows, look(rows.path.tolist())).person, count)
     out.mkdir(parents=True, exist_ok=True)
-    paths = []
+    dealt: dict[str, str] = {}
     for k in range(count):
         path = out / f"{k + 1}.csv"
         held = np.where(fold == k, "val", np.where(rows.split == "test", "test", "train"))
         table = _manifest(rows.assign(split=held), out)
         files.write_atomically(path, lambda p, t=table: t.to_csv(p, index=False))  # type: ignore[misc]
-        paths.append(path)
-    given = " ".join(f"--data {provenance.portable(d)}" for d in data)
-    command = f"python -m training folds {given} --count {count} --out {out.name}"
-    files.write_json(out / provenance.FOLDS, {"command": command})
-    return paths
+        dealt[path.name] = provenance.digest(path)
+    files.write_json(out / provenance.FOLDS, {"command": command, "files": dealt})
+    return [out / name for name in dealt]
 
 
 def deal(rows: pd.DataFrame, person: NDArray[np.integer], count: int) -> NDArray[np.int64]:
@@ -64,30 +66,31 @@ def deal(rows: pd.DataFrame, person: NDArray[np.integer], count: int) -> NDArray
     """
     found = np.full(len(rows), STAYS, dtype=np.int64)
     labelled = rows.part.isin(FOCUS) & rows.positive.notna() & (rows.source != SIMULATED)
+    # What sorts first says of a person where he is dealt: his positives, as they are the fewest.
+    rank = pd.Series(np.where(labelled, np.where(rows.positive == 1, "0", "1"), "2"), rows.index)
     table = pd.DataFrame(
         {
             "person": person,
             "dealt": (labelled | (rows.split == "val")).to_numpy(),
             "test": (rows.split == "test").to_numpy(),
-            "stratum": np.where(
-                labelled,
-                rows.part + "/" + rows.source + "/" + rows.positive.astype(str),
-                "~" + rows.part + "/" + rows.source,  # sorts behind the labelled
-            ),
+            "rank": rank,
+            "stratum": rank + "/" + rows.part + "/" + rows.source,
             "name": rows.source.astype(str) + "/" + rows.id.astype(str),
         }
     )
-    # Of a person the first of the labelled strata, and a draw that no other row moves.
     people = table.groupby("person").agg(
         dealt=("dealt", "any"), test=("test", "any"), stratum=("stratum", "min"),
-        name=("name", "min"), size=("name", "size"),
+        name=("name", "min"), rank=("rank", "min"),
     )  # fmt: skip
+    alike = table["rank"] == people["rank"].loc[table.person].to_numpy()
+    people["size"] = table[alike].groupby("person").size()
     people = people[people.dealt & ~people.test]
+    # A draw that no other row moves.
     people["draw"] = [hashlib.sha256(name.encode()).hexdigest() for name in people.name]
     place: dict[int, int] = {}
     for _, alike in people.groupby("stratum"):
         full = np.zeros(count)
-        # The largest first, each to the emptiest fold: patients have one picture or thirty.
+        # The largest first, each to the emptiest fold: people have one picture or thirty.
         for number, one in alike.sort_values(["size", "draw"], ascending=[False, True]).iterrows():
             start = int(one.draw[:8], 16) % count
             emptiest = min(range(count), key=lambda k: (full[k], (k - start) % count))

@@ -89,10 +89,17 @@ def fixed(
 
 
 def warn_of_focus(init: str, wanted: Preprocessing) -> None:
-    """Say in the log where a run that trains a release's trunk on shows it other pictures."""
-    if is_release(init) and _find(init)[1].preprocessing.focus != wanted.focus:
+    """Say in the log where a run shows what it goes on with, a release or a run, other pictures."""
+    folder = run(init)
+    if folder is not None:
+        focus = bool(torch.load(folder / NETWORKS, weights_only=True).get("focus", False))
+    elif is_release(init):
+        focus = _find(init)[1].preprocessing.focus
+    else:
+        return
+    if focus != wanted.focus:
         said = "not cut to the limb" if wanted.focus else "cut to the limb"
-        log.warning("The trunk of release %s was trained on pictures %s; see --focus.", init, said)
+        log.warning("The network of %s was trained on pictures %s; see --focus.", init, said)
 
 
 def pinned(init: str, run: Path, first: bool = True) -> str:
@@ -178,17 +185,22 @@ def features(arch: str, spec: Preprocessing, init: str = "") -> dict[str, Tensor
     if init:
         whole = load_safetensors(Path(init).read_bytes())
         state = {k: v for k, v in whole.items() if not k.startswith(("head.", "fc_norm."))}
-        if arch in (architectures.VIT_TINY, architectures.VIT_SMALL):
-            from core.architectures import vit
-
-            state = vit.resized(state, spec.size)
-        return state
+        return fitting(arch, spec, state)
     if arch != architectures.LITE2:
         raise DataInvalid(f"There are no weights of {arch} here: name a file of them as --init.")
     from core.architectures import lite2
     from training.teacher import Lite2
 
     return lite2.adapted(lite2.from_package(Lite2(spec.size).net.state_dict()), spec)
+
+
+def fitting(arch: str, spec: Preprocessing, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The state dict of a feature extractor that saw canvases of another size, for this one."""
+    if arch in (architectures.VIT_TINY, architectures.VIT_SMALL):
+        from core.architectures import vit
+
+        return vit.resized(state, spec.size)
+    return state
 
 
 def member(name: str, arch: str) -> tuple[dict[str, Tensor], Layers]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import re
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -34,24 +35,30 @@ BATCH = 64
 @dataclass(frozen=True)
 class NewMember:
     """The network that ``member`` adds: its name, the layer of each part and, where its runs held
-    back a fold each, what they say of the pictures that they never saw."""
+    back a fold each, what they say of the pictures whose finding they were not told.
+
+    scales: by part (scale, shift) from its logits to those of such a run. alone: whether its word
+    alone counts of a finding. flip: as the release averages a picture with its mirror image."""
 
     name: str
     arch: str
     heads: dict[str, dict[str, Tensor]]
     folds: CrossFitted | None = None
+    scales: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     alone: bool = False
+    flip: bool = False
 
     def held_back(
         self, rows: pd.DataFrame, canvases: NDArray[np.uint8], spec: Preprocessing, head: str
     ) -> Array:
         """NxK logits by the runs that held the rows back; raises DataInvalid where none did."""
         assert self.folds is not None
-        found = self.folds.logits(self.arch, rows, canvases, spec)[head]
+        found = self.folds.logits(self.arch, rows, canvases, spec, self.flip)[head]
         if missing := int(np.isnan(found).any(1).sum()):
             raise DataInvalid(
-                f"{missing} of {len(rows)} pictures were held back by no run of {self.name}: its "
-                "folds were dealt from other data."
+                f"{missing} of {len(rows)} pictures that are to calibrate {self.name} were held "
+                "back by none of its runs: that of a fold is missing among them, or the folds were "
+                "dealt from other data."
             )
         return found
 
@@ -97,7 +104,9 @@ def findings(entry: dict[str, Any], cascade: Cascade, new: NewMember, rows: pd.D
         else:
             fitted = calibrate.platt({p: o.others[name] for p, o in said.items()}, truth, share)
         for part, (temperature, bias) in fitted.items():
-            member_of(entry, part, name).update(temperature=temperature, bias=bias)
+            scale, shift = new.scales.get(part, (1.0, 0.0)) if name == new.name else (1.0, 0.0)
+            read = {"temperature": temperature / scale, "bias": bias + shift / temperature}
+            member_of(entry, part, name).update(read)
             one = said[part]
             logits = one.own[one.val] if name == new.name else one.others[name]
             joined[part].append(logits / temperature + bias)
@@ -116,7 +125,7 @@ def findings(entry: dict[str, Any], cascade: Cascade, new: NewMember, rows: pd.D
         stage = entry["stages"][part]
         for member, weight in zip(stage["members"], weights[1:], strict=True):
             member["weight"] = float(weight)
-        stage["ensemble"] = found
+        stage["ensemble"] = found | ({"held_back": True} if new.alone and new.folds else {})
         one = said[part]
         for name, score in zip((RESNET50, *names), columns[part].T, strict=True):
             _tell(f"validation: {part} {name}", score, one.rows[one.val])
@@ -176,6 +185,7 @@ def body_part(
     layer = {k: trained["heads"][f"{BODY_PART}.{k}"][order] for k in ("weight", "bias")}
     head = release.half({f"fc.{k}": values for k, values in layer.items()})
     if new.folds:
+        new.folds.refuse_trained(val)
         said = new.held_back(val, canvases, base.preprocessing, BODY_PART)[:, order]
     else:
         pooled = features(cascade, candidate.parts_of(entry)[0], name, canvases).astype(float)

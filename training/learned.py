@@ -10,9 +10,8 @@ from typing import Any
 import pandas as pd
 
 from training import candidate_folder, provenance, terms
-from training.crossfit import CROSS_FITTED
 from training.data import DataInvalid
-from training.duplicates import ROWS, names_taught
+from training.duplicates import ROWS, names_taught, names_trained
 
 log = logging.getLogger(__name__)
 
@@ -30,8 +29,8 @@ def tell(
     said: dict[str, Any] = {}
     run = weights.parent
     count = taught(run, held) if split == "test" else 0
-    if split == "val" and training_data.get(CROSS_FITTED):
-        count = len(held)
+    if split == "val" and terms.cross_fitted(training_data):
+        count = int(held.source.astype(str).isin(terms.sources(training_data)).sum())
     if count:
         said["learned"] = count
         log.warning("%d of these pictures are among those that the run has learned from", count)
@@ -52,6 +51,18 @@ def taught(run: Path, rows: pd.DataFrame) -> int:
     return sum(name in seen for name in zip(rows.source.astype(str), rows.id.astype(str)))
 
 
+def trained_on(run: Path, rows: pd.DataFrame, finding: bool = False) -> int:
+    """How many of the rows a run, or one that it began with, was trained on by their lists; with
+    ``finding`` those that taught it a finding."""
+    lists, _ = behind(run)
+    told: dict[tuple[str, str], bool] = {}
+    for listed in lists:
+        for name, labelled in names_trained(listed).items():
+            told[name] = told.get(name, False) or labelled
+    names = zip(rows.source.astype(str), rows.id.astype(str))
+    return sum(told.get(name, False) if finding else name in told for name in names)
+
+
 def untold(run: Path, held: pd.DataFrame, training_data: Mapping[str, Any]) -> list[str]:
     """The sources of the rows that were learned from where nothing tells from which pictures.
 
@@ -60,6 +71,25 @@ def untold(run: Path, held: pd.DataFrame, training_data: Mapping[str, Any]) -> l
     _, unlisted = behind(run)
     known = terms.sources(training_data) if unlisted is None else unlisted
     return sorted({*held.source.astype(str)} & known)
+
+
+def releases_behind(run: Path) -> set[str]:
+    """The ids of the installed releases that a run, or one behind it, began with."""
+    from training import initial
+
+    found: set[str] = set()
+    left, looked = [run], set()
+    while left:
+        folder = left.pop()
+        if folder.resolve() in looked or (record := provenance.record(folder)) is None:
+            continue
+        looked.add(folder.resolve())
+        named = [*record[1].get("releases", ())]
+        if known := initial.base(folder):
+            named.append(known["id"])
+        found |= {name for name in named if name in initial.installed().releases}
+        left += provenance.runs_before(folder, record[1])[0]
+    return found
 
 
 def behind(run: Path) -> tuple[set[Path], set[str] | None]:

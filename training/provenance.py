@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -36,14 +37,25 @@ def commands(run: Path) -> list[str]:
         known = _base(folder)  # an alias names another release later
         given = config | ({"init": known} if known else {})
         made.insert(0, command(kind, given, fit.Settings if kind == "fit" else distill.Settings))
-        made[:0] = _dealt(config.get("data", ()))
+        made[:0] = dealt(config.get("data", ()))
     return made
 
 
-def _dealt(data: Iterable[str]) -> list[str]:
-    """The commands that dealt data sets into folds (``training.folds``)."""
-    folders = {Path(path).parent for _, _, path in (d.partition(":") for d in data)}
-    return [read_record(f / FOLDS)["command"] for f in sorted(folders) if (f / FOLDS).exists()]
+def dealt(data: Iterable[str]) -> list[str]:
+    """The commands that dealt data sets into folds (``training.folds``), of files as they wrote
+    them."""
+    made: dict[str, None] = {}
+    for path in (Path(d.partition(":")[2]) for d in data):
+        if (path.parent / FOLDS).exists():
+            known = read_record(path.parent / FOLDS)
+            if path.is_file() and known["files"].get(path.name) == digest(path):
+                made[known["command"]] = None
+    return list(made)
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def sources(run: Path) -> set[str]:

@@ -130,8 +130,8 @@ _LEGEND = (
     "patient it knows only the majority label. "
     "By study: what the program says of one, the mean of the views that it took for the part, of "
     "the worse side where the files name both; of all views where it took most for another part or "
-    "none. The operating points were chosen on validation, by image, and are marked on the curve "
-    "by image. A positive label means "
+    "none. The operating points were chosen by image, and are marked on the curve by image. A "
+    "positive label means "
 )
 
 

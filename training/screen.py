@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from core.transforms import Preprocessing
-from training import answering, average, metrics
+from training import answering, average, learned, metrics
 from training.augment import RandomPhotograph, zoomed
 from training.compare import difference
 from training.data import FOCUS, SIMULATED, DataInvalid, load_canvases, read_all
@@ -60,8 +60,9 @@ def measure(
 
     Copies of test pictures choose nothing, see ``duplicates.settle_as``.
 
-    Raises DataInvalid where one is missing, where they saw pictures of different kinds, and where
-    the split has no labelled picture of theirs.
+    Raises DataInvalid where one is missing, where they saw pictures of different kinds, where a run
+    was trained on pictures of the split (as those of ``folds`` were), and where the split has no
+    labelled picture of theirs.
     """
     found = {name: average.mean(name.split("+")) for name in names}
     first = next(iter(found.values()))
@@ -75,6 +76,10 @@ def measure(
     rows = rows[known & (rows.split == split)].reset_index(drop=True)
     if rows.empty:
         raise DataInvalid(f"The split {split} has no labelled radiograph of {', '.join(FOCUS)}.")
+    for name in names:
+        folders = [Path(run) for run in name.split("+") if Path(run).is_dir()]
+        if count := max((learned.trained_on(run, rows) for run in folders), default=0):
+            raise DataInvalid(f"{count} of these pictures taught {name}: they cannot rank it.")
     rows, canvases = load_canvases(rows, spec)
     views = {"": canvases} | {name: disturb(canvases) for name, disturb in DISTURBANCES.items()}
     records: list[dict[str, Any]] = []
