@@ -31,6 +31,8 @@ LARGEST = 2000  # longer side of what is cut out, pixels
 # much nearer and further a ray is compared, and the longest wave in pixels that is taken for moire
 PEAK, BROAD, RAY, LONGEST_WAVE = 1.6, 31, 1.3, 48
 INSET = 0.004  # of each side, where the edge's own blur lies
+OFF = 1.25  # by how much its aspect may differ from that of the mean sides
+STRETCH = OFF**0.5  # and so a side of what is cut out from the mean one
 SMALLEST = 0.01  # share of the photograph between corners that a reader gives
 COLOURED = (
     "The picture is in colour: if it is a photograph of a film, the film has to be cut out first."
@@ -188,8 +190,12 @@ def on_film(box: Box, given: Corners) -> Box | None:
     return float(left), float(top), float(right), float(bottom)
 
 
-def checked(values: Any) -> Corners | None:
-    """Corners that somebody gave, of any type; None where they are none or cross each other."""
+def checked(values: Any, shape: tuple[int, int], least: int) -> Corners | None:
+    """Corners that somebody gave, of any type; None where they are none, cross each other, or
+    what is cut out would be too small.
+
+    shape: (height, width) of the photograph. least: ``ImageLimits.min_side``.
+    """
     try:
         points = np.array(values, float)
     except (TypeError, ValueError):
@@ -198,7 +204,9 @@ def checked(values: Any) -> Corners | None:
         return None
     if not convex(points[None])[0] or area(points[None])[0] < SMALLEST:
         return None
-    return _rounded(points)
+    given = _rounded(points)
+    height, width = shape
+    return given if min(_size(np.array(given) * (width, height), shape)) >= least else None
 
 
 def _rounded(points: NDArray[np.float64]) -> Corners:
@@ -289,4 +297,4 @@ def _aspect(points: NDArray[np.float64], shape: tuple[int, ...], plain: float) -
         focal2 = min(max(focal2, 0.6**2), 3.0**2)
     lengths = [np.sqrt((n[0] ** 2 + n[1] ** 2) / focal2 + n[2] ** 2) for n in (n2, n3)]
     found = float(lengths[0] / max(lengths[1], 1e-9))
-    return found if 0.8 < found / plain < 1.25 else plain
+    return found if 1 / OFF < found / plain < OFF else plain

@@ -59,28 +59,46 @@ def beside(source: Source, result: ImageResult, memory: Session, limits: ImageLi
     if taken is None or taken.corners is None:
         return
 
-    memory.filmed.add(source.id)
+    photograph, shape = memory.taken(source, limits)
+    memory.filmed[source.id] = shape
 
     def moved() -> None:
         event = st.session_state["film"].get("event")
         if not isinstance(event, dict):
             return
         # It may be of the photograph before this one: what keys do is told a moment later.
-        whose, given = str(event.get("id")), film.checked(event.get("corners"))
-        if given is not None and whose in memory.filmed:
+        whose = str(event.get("id"))
+        if (its := memory.filmed.get(whose)) is None:
+            return
+        given = film.checked(event.get("corners"), its, limits.min_side)
+        if given is not None:
             _go(whose, memory, given)
 
     header = {
         "id": source.id,
         "corners": [list(c) for c in taken.corners],
-        "smallest": film.SMALLEST,
+        **bounds(shape, limits),
         "alt": "The photograph as it was taken, with the film's corners",
     }
-    message = framed(header, [memory.taken(source, limits)])
+    message = framed(header, [photograph])
     _component()(key="film", data=message, on_event_change=moved)
     with st.container(horizontal=True):
         _choice("Find the film again", source, memory, Wish.PHOTOGRAPH)
         _choice("Read it as taken", source, memory, Wish.AS_TAKEN)
+
+
+def bounds(shape: tuple[int, int], limits: ImageLimits) -> dict[str, Any]:
+    """What the browser holds corners against, so that ``film.checked`` takes what it takes.
+
+    shape: (height, width) of the photograph. smallest: share of it. least, longest: in pixels, of
+    the mean sides; what is cut out has sides that differ from these by at most STRETCH.
+    """
+    return {
+        "smallest": film.SMALLEST,
+        "size": [shape[1], shape[0]],
+        "least": limits.min_side * film.STRETCH,
+        "longest": film.LARGEST / film.STRETCH,
+    }
 
 
 def mark(release: Release) -> str:

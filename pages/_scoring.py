@@ -72,9 +72,9 @@ class Session:
     """The memory of one browser session.
 
     chosen: the part that the reader named, by source. ways: what the reader wants done with a
-    photograph, by source. filmed: the sources whose corners were on the page. moved: the study that
-    the reader put a view into, by source. loose: of a name that says little, the files or drops
-    that have it. drops: the drop that a source belongs to; brought: the one that brought it last;
+    photograph, by source. filmed: (height, width) of the photographs whose corners were on the
+    page, by source. moved: the study that the reader put a view into, by source. loose: of a name
+    that says little, the files or drops that have it. drops: the drop that a source belongs to; brought: the one that brought it last;
     drop, latest: number and time of the last. headers: what DICOM says of each source that was
     decoded, None without it.
     """
@@ -82,14 +82,16 @@ class Session:
     digests: Bounded[str, str] = field(default_factory=lambda: Bounded(RESULTS_KEPT))
     results: Bounded[Hashable, ImageResult] = field(default_factory=lambda: Bounded(RESULTS_KEPT))
     pictures: Bounded[Hashable, Prepared] = field(default_factory=lambda: Bounded(PICTURES_KEPT))
-    photographs: Bounded[str, bytes] = field(default_factory=lambda: Bounded(PICTURES_KEPT))
+    photographs: Bounded[str, tuple[bytes, tuple[int, int]]] = field(
+        default_factory=lambda: Bounded(PICTURES_KEPT)
+    )
     suspects: Bounded[str, bool] = field(default_factory=lambda: Bounded(RESULTS_KEPT))
     heatmaps: Bounded[Hashable, Future[Heatmap]] = field(
         default_factory=lambda: Bounded(HEATMAPS_KEPT)
     )
     chosen: dict[str, BodyPart] = field(default_factory=dict)
     ways: dict[str, film.Way] = field(default_factory=dict)
-    filmed: set[str] = field(default_factory=set)
+    filmed: dict[str, tuple[int, int]] = field(default_factory=dict)
     loose: dict[str, list[Hashable]] = field(default_factory=dict)
     drops: dict[str, int] = field(default_factory=dict)
     brought: dict[str, int] = field(default_factory=dict)
@@ -114,12 +116,13 @@ class Session:
             self._picture_key(source), lambda: Prepared.of(self._decoded(source, limits))
         )
 
-    def taken(self, source: Source, limits: ImageLimits) -> bytes:
-        """A photograph as it was taken, as a JPEG file of at most PHOTOGRAPH_SIDE pixels."""
+    def taken(self, source: Source, limits: ImageLimits) -> tuple[bytes, tuple[int, int]]:
+        """A photograph as it was taken, as a JPEG file of at most PHOTOGRAPH_SIDE pixels; and
+        (height, width) of its own."""
 
-        def make() -> bytes:
-            radiograph = imaging.decode(source.read(), source.name, limits)
-            return encoded(to_8_bit(radiograph.pixels, PHOTOGRAPH_SIDE))
+        def make() -> tuple[bytes, tuple[int, int]]:
+            pixels = imaging.decode(source.read(), source.name, limits).pixels
+            return encoded(to_8_bit(pixels, PHOTOGRAPH_SIDE)), (pixels.shape[0], pixels.shape[1])
 
         return self.photographs.get(self._digest(source), make)
 
@@ -250,12 +253,11 @@ class Session:
         """
         self.give_up()
         told: list[dict[str, Any]] = [
-            self.chosen, self.ways, self.drops, self.brought, self.moved, self.headers
+            self.chosen, self.ways, self.drops, self.brought, self.moved, self.headers, self.filmed
         ]  # fmt: skip
         for of_each in told:
             for one in ids:
                 of_each.pop(one, None)
-        self.filmed.difference_update(ids)
         gone = {digest for one, digest in self.digests.items() if one in ids}
         self.digests.drop(lambda one, _: one in ids)
         gone -= {digest for _, digest in self.digests.items()}  # one file under two names

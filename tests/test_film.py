@@ -260,8 +260,22 @@ def test_the_bands_of_a_screen_are_taken_out_and_a_radiograph_stays():
     ],
 )
 def test_what_a_browser_sends_is_checked(values):
-    assert film.checked(values) is None
-    assert film.checked([[0, 0], [1, 0], [1, 1], [0, 1]]) == ((0, 0), (1, 0), (1, 1), (0, 1))
+    assert film.checked(values, (300, 300), 32) is None
+    whole = ((0, 0), (1, 0), (1, 1), (0, 1))
+    assert film.checked([list(corner) for corner in whole], (300, 300), 32) == whole
+
+
+@pytest.mark.parametrize(
+    ("shape", "high", "taken"),
+    [((1000, 1000), 0.036, True), ((1000, 1000), 0.03, False), ((4000, 10_000), 0.02, False)],
+)
+def test_what_is_cut_out_by_hand_is_no_smaller_than_a_file_may_be(shape, high, taken):
+    """The last one has 80 rows, but a side of 10,000 pixels, which is made smaller."""
+    given = ((0.0, 0.4), (1.0, 0.4), (1.0, 0.4 + high), (0.0, 0.4 + high))
+    found = film.checked(given, shape, LIMITS.min_side)
+    assert (found is not None) == taken
+    seen = film.straightened(Radiograph(np.zeros(shape, np.uint8), "a", "0" * 64, "PNG"), given)
+    assert (min(seen.pixels.shape) >= LIMITS.min_side) == taken
 
 
 def test_the_mark_goes_along(cascade: Cascade, taken, weights):
@@ -309,7 +323,8 @@ def test_a_session_remembers_what_the_reader_wants(cascade, taken, monkeypatch):
     assert memory.result(source, cascade, LIMITS).photograph.corners == memory.ways["1"]
     with pytest.raises(ImageRejected):
         memory.taken(Source("2", "b", lambda: b"no picture"), LIMITS)
-    assert memory.taken(source, LIMITS).startswith(b"\xff\xd8")
+    small, shape = memory.taken(source, LIMITS)
+    assert small.startswith(b"\xff\xd8") and shape == taken[SAMPLES[0]].size
 
 
 def test_corners_are_taken_for_the_photograph_before_and_for_no_other_file(monkeypatch):
@@ -327,6 +342,11 @@ def test_corners_are_taken_for_the_photograph_before_and_for_no_other_file(monke
         state["film"] = {"event": {"id": whose, "corners": corners_}}
         drawn["on_event_change"]()
     assert list(memory.ways) == ["a"]
+    memory.ways.clear()
+    strip = [[0.1, 0.4], [0.9, 0.4], [0.9, 0.5], [0.1, 0.5]]  # of 300 pixels 30
+    state["film"] = {"event": {"id": "a", "corners": strip}}
+    drawn["on_event_change"]()
+    assert not memory.ways
 
 
 @pytest.mark.parametrize("guessed", [True, False])

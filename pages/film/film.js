@@ -25,7 +25,7 @@ class Editor {
     const { header, blobs } = opened(message);
     if (this.id !== header.id) this.finish();
     this.emit = emit;
-    this.smallest = header.smallest;
+    this.bounds = header;
     const given = JSON.stringify([header.id, header.corners]);
     if (this.id !== header.id) {
       URL.revokeObjectURL(this.image.src);
@@ -88,7 +88,7 @@ class Editor {
 
   // A corner where a hand or a key has left it. Whether it can stay there.
   left(k, [x, y]) {
-    const stays = isFilm(this.corners, this.smallest);
+    const stays = isFilm(this.corners, this.bounds);
     if (!stays) this.put(k, x, y);
     this.refused(!stays);
     return stays;
@@ -151,14 +151,18 @@ class Editor {
   }
 }
 
-// Clockwise, turning at each corner, and of some size: `smallest` is a share of the photograph.
-function isFilm(corners, smallest) {
+// Clockwise, turning at each corner, and of some size: see `bounds` in pages/_film.py.
+function isFilm(corners, { smallest, size, least, longest }) {
   const side = ([x0, y0], [x1, y1]) => [x1 - x0, y1 - y0];
   const cross = ([x0, y0], [x1, y1]) => x0 * y1 - y0 * x1;
   const sides = corners.map((corner, k) => side(corner, corners[(k + 1) % 4]));
   const convex = sides.every((one, k) => cross(one, sides[(k + 1) % 4]) > 0);
   const [a, b, c, d] = corners;
-  return convex && Math.abs(cross(side(a, c), side(b, d))) / 2 >= smallest;
+  const large = Math.abs(cross(side(a, c), side(b, d))) / 2 >= smallest;
+  const long = sides.map(([x, y]) => Math.hypot(x * size[0], y * size[1]));
+  const [across, down] = [(long[0] + long[2]) / 2, (long[1] + long[3]) / 2];
+  const shrunk = Math.min(1, longest / Math.max(across, down)); // a larger one is made smaller
+  return convex && large && Math.min(across, down) * shrunk >= least;
 }
 
 export default function ({ data, parentElement, setTriggerValue }) {

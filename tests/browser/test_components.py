@@ -13,10 +13,11 @@ from PIL import Image
 from playwright.sync_api import expect
 
 from core import imaging
-from core.film import SMALLEST, checked
+from core.film import checked
 from core.settings import ImageLimits
 from core.types import Heatmap
 from pages import _viewer
+from pages._film import bounds
 from pages._viewer import Prepared, framed
 from tests.browser.components import FILM, ROWS, VIEWER, placed
 from tests.browser.test_viewer import state
@@ -42,6 +43,9 @@ INKED = """() => {
   const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
   return data.filter((value, n) => n % 4 === 1 && value > 200).length;
 }"""
+
+
+SHAPE = (1000, 1000)  # of a photograph
 
 
 @pytest.fixture
@@ -183,10 +187,10 @@ def test_a_peek_ends_however_the_key_is_let_go(page, way: str) -> None:
     state(page, lambda s: s["overlay"] == "true")
 
 
-def film(page) -> None:
+def film(page, shape: tuple[int, int] = SHAPE) -> None:
     """Two photographs with a film in their middle, and the first one with the answer to a corner
     that was moved; the first one is there."""
-    header = {"alt": "", "smallest": SMALLEST}
+    header = {"alt": "", **bounds(shape, ImageLimits())}
     corners = [[0.2, 0.2], [0.8, 0.2], [0.8, 0.8], [0.2, 0.8]]
     taken = [encoded(phantom(300, 300), "JPEG")]
     said = [("a", corners), ("b", corners), ("a", [[0.22, 0.2], *corners[1:]])]
@@ -214,7 +218,7 @@ def test_a_corner_that_makes_no_film_goes_back_and_that_is_said(
     page.mouse.move(x + across * size, y + down * size)
     moved = page.locator(".film").get_attribute("data-corners")
     values = np.array(moved.split(), float).reshape(4, 2)
-    assert moved != OPEN and checked(values) is None  # the server would refuse it too
+    assert moved != OPEN and checked(values, SHAPE, 32) is None  # the server would refuse it too
     page.mouse.up()
     expect(page.locator(".film")).to_have_attribute("data-corners", OPEN)
     expect(refused).to_contain_text("the corner is where it was")
@@ -224,14 +228,16 @@ def test_a_corner_that_makes_no_film_goes_back_and_that_is_said(
     page.wait_for_function("window.sent.length > 0")
 
 
-def test_keys_make_a_film_no_smaller_than_the_server_takes(page) -> None:
-    film(page)
+@pytest.mark.parametrize("shape", [SHAPE, (90, 90), (300, 12_000)])
+def test_keys_make_a_film_no_smaller_than_the_server_takes(page, shape: tuple[int, int]) -> None:
+    film(page, shape)
     corner = page.get_by_role("button", name="Top left")
     for _ in range(40):
         corner.press("Shift+ArrowRight")
     expect(page.get_by_role("alert")).to_contain_text("too small")
     page.wait_for_function("window.sent.length > 0")
-    assert all(checked(event["corners"]) for event in page.evaluate("window.sent"))
+    sent = [event["corners"] for event in page.evaluate("window.sent")]
+    assert all(checked(corners, shape, ImageLimits().min_side) for corners in sent)
 
 
 def test_corners_moved_by_key_are_those_of_the_photograph_they_were_moved_on(page) -> None:

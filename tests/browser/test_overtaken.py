@@ -12,6 +12,7 @@ from playwright.sync_api import expect
 from core import imaging
 from core.settings import ImageLimits
 from pages import _viewer
+from pages._film import bounds
 from pages._viewer import Prepared, framed
 from tests.browser.components import FILM, VIEWER, Component, placed
 from tests.simulated import encoded, phantom
@@ -71,7 +72,7 @@ def test_the_viewer_is_deaf_when_it_has_left_the_page(page) -> None:
 
 def test_the_corners_of_a_film_still_move_and_each_once(page) -> None:
     corners = [[0.1, 0.1], [0.9, 0.1], [0.9, 0.9], [0.1, 0.9]]
-    header = {"id": "a", "corners": corners, "alt": "", "smallest": 0.01}
+    header = {"id": "a", "corners": corners, "alt": "", **bounds((600, 400), ImageLimits())}
     message = framed(header, [encoded(phantom(60, 40), "JPEG")])
     overtaken(page, FILM, [message, message])
     page.evaluate("void called(-1)")
