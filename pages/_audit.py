@@ -30,12 +30,14 @@ def write(event: str, actor: str, **facts: str | int | float | bool | None) -> N
 
 
 def facts(digest: str, result: ImageResult) -> dict[str, str]:
-    """What the audit says of a result: digests and labels, no name."""
+    """What the audit says of a result: digests and labels, no name. recognised: where the reader
+    chose another part."""
     said = {"sha256": digest, "release": result.release}
     if result.body_part is None or result.fracture is None:
         return said | {"finding": "refused"}
-    part, finding = result.body_part.label, result.fracture.finding.value
-    return said | {"part": part, "finding": finding}
+    part, recognised = str(result.part), str(result.body_part.label)
+    said |= {"part": part, "finding": result.fracture.finding.value}
+    return said if part == recognised else said | {"recognised": recognised}
 
 
 def numbered(digests: Iterable[str | None]) -> dict[str, str]:

@@ -87,13 +87,14 @@ def _named(path: Path, alias: str, version: tuple[int, int, int]) -> str:
 
 
 def parts() -> tuple[BodyPart, ...]:
-    """The parts that the release in use has a fracture model for; empty where it is unreadable."""
+    """The parts that the release of this session has a fracture model for; empty where it is
+    unreadable."""
     settings = Settings.from_environment()
     path = settings.weights / "manifest.json"
     try:
         found = path.stat()
         version = found.st_mtime_ns, found.st_ino, found.st_size
-        return _parts(path, named(settings), version)
+        return _parts(path, st.session_state.get(PINNED) or named(settings), version)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, StopIteration):
         return ()
 

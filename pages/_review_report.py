@@ -118,8 +118,9 @@ def _made(
         names,
         prevalence,
         tuple(_decision(d) for d in decided),
-        tuple(r.result for r in asked.reassessed),
+        tuple(report.Reassessed(r.result, installed(r)) for r in asked.reassessed),
         gone=release is None,
+        superseded_by=record.newer,
     )
     store.audit("export.made", reader, kind=f"report {form}", study=record.id, names=names)
     return report.pdf(made) if form == "pdf" else json.dumps(report.as_json(made)).encode()

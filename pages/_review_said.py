@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from html import escape
 
 from core.notes import probability_of
+from core.report import another_release
 from core.store import Decision, StudyRecord
 from core.store.records import Reassessment
 from core.study import named
@@ -16,18 +18,20 @@ from pages._review_report import Releases
 def reading_of(record: StudyRecord, asked: tuple[Reassessment, ...], release_of: Releases) -> str:
     """What the release said in one glance, and beside it what other parts' models say."""
     first = _reading_of(record, "Body part", release_of)
-    notes = "".join(f"<p class='caution'>{escape(str(n))}</p>" for n in record.result.notes)
-    return first + "".join(_asked(a, record, release_of) for a in asked) + notes
+    others = "".join(_asked(a, record, release_of) for a in asked)
+    return first + others + _cautions(record.result.notes)
 
 
 def _asked(asked: Reassessment, record: StudyRecord, release_of: Releases) -> str:
-    by = ""
-    if asked.release != record.release:
-        by = f", release {escape(asked.release)}"
-    elif asked.release_sha256 != record.release_sha256:
-        by = ", in another mode or with other parts of the release"
-    title = f"Body part named by {escape(asked.asked_by)}{by}"
-    return f"<div class='asked'>{_reading_of(asked, title, release_of)}</div>"
+    by = another_release(asked.release, asked.release_sha256, record.release, record.release_sha256)
+    title = f"Body part named by {escape(asked.asked_by)}{f', {escape(by)}' * bool(by)}"
+    told = [note for note in asked.result.notes if note not in record.result.notes]
+    said = _reading_of(asked, title, release_of) + _cautions(told)
+    return f"<div class='asked'>{said}</div>"
+
+
+def _cautions(notes: Iterable[str]) -> str:
+    return "".join(f"<p class='caution'>{escape(note)}</p>" for note in notes)
 
 
 def _reading_of(said: StudyRecord | Reassessment, title: str, release_of: Releases) -> str:

@@ -10,6 +10,7 @@ import io
 import logging
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import zip_longest
 from pathlib import Path
 from typing import Literal
@@ -202,10 +203,11 @@ def _camera(generation: int) -> None:
     def keep() -> None:
         photograph = st.session_state[key]
         if photograph is not None:
-            # Numbers go up whatever is removed: of one name are the views of one patient.
+            # Numbers go up whatever is removed or cleared: of one name are the views of one
+            # patient. With the time, as another session begins at 1, too.
             number = st.session_state.get(NUMBER, 0) + 1
             st.session_state[NUMBER] = number
-            name = f"Photograph {number}.jpg"
+            name = f"Photograph {number}, {datetime.now():%Y-%m-%d %H.%M.%S}.jpg"
             one = Source(photograph.file_id, name, photograph.getvalue, camera=True)
             kept = [*st.session_state.get("photographed", ()), one]
             give_back(old.id for old in kept[:-MOST_PHOTOGRAPHS])
@@ -291,6 +293,6 @@ def clear() -> None:
     st.session_state["generation"] = st.session_state.get("generation", 0) + 1
     if memory := st.session_state.pop("scoring", None):
         memory.give_up()  # what is awaited would be computed for nobody
-    for key in (*HELD, NUMBER, "tried", "let-go", "shown"):
+    for key in (*HELD, "tried", "let-go", "shown"):
         st.session_state.pop(key, None)
     gc.collect()  # what was read goes now, not when Python next looks for it

@@ -386,6 +386,40 @@ def test_the_region_lies_where_the_heat_is(elbow: Assessment) -> None:
         assert (np.ptp(region, axis=0) < 0.3 * rows).all()
 
 
+def test_the_finding_of_the_study_stands_once_for_its_views(
+    cascade: Cascade, elbow: Assessment, tmp_path: Path
+) -> None:
+    """Of one view alone its own is that of the study."""
+    several = suspected(reply.assess(cascade, [("a.dcm", several_frames())], LIMITS))
+    first = dataclasses.replace(
+        several.views[0].result, fracture=FracturePrediction(0.5, Finding.SUSPECTED)
+    )
+    views = (dataclasses.replace(several.views[0], result=first), *several.views[1:])
+    several = dataclasses.replace(several, views=views)
+
+    def of_study(assessment: Assessment) -> list[str]:
+        item = structured_report(assessment)
+        return [g.to_json() for g in groups(item) if '"Study"' in g.ContentSequence[0].to_json()]
+
+    assert of_study(suspected(elbow)) == []
+    for assessment in (several, signed(several)):
+        [whole] = of_study(assessment)
+        assert "Finding suspected" in whole
+        assert str(round(assessment.study.probability or 0, 4)) in whole
+        assert whole.count("00081155") == len(views)  # Referenced SOP Instance UID
+        if shutil.which("dciodvfy"):
+            assert problems(encoded_file(structured_report(assessment)), tmp_path) == []
+
+
+def groups(report: Dataset) -> list[Dataset]:
+    """The measurement groups of a structured report."""
+    found = [i for i in report.ContentSequence if "ContentSequence" in i]
+    [measured] = [
+        i for i in found if i.ConceptNameCodeSequence[0].CodeMeaning == "Imaging Measurements"
+    ]
+    return list(measured.ContentSequence)
+
+
 def test_no_region_without_a_finding_or_evidence(elbow: Assessment) -> None:
     view = suspected(elbow).views[0]
     found = FracturePrediction(0.1, Finding.NOT_SUSPECTED)

@@ -416,9 +416,36 @@ def test_photographs_of_two_patients_never_have_one_name(
         held[camera["key"]] = SimpleNamespace(file_id=one, getvalue=bytes)
         camera["on_change"]()
     names = {s.id: s.name for s in _sources.photographed()}
-    assert names == {"b": "Photograph 2.jpg", "c": "Photograph 3.jpg"}
-    _sources.clear()
-    assert _sources.NUMBER not in held  # the next one is the first again
+    when = r", \d{4}-\d\d-\d\d \d\d\.\d\d\.\d\d\.jpg"
+    assert re.fullmatch(f"Photograph 2{when}", names["b"]), names
+    assert re.fullmatch(f"Photograph 3{when}", names["c"])
+    _sources.clear()  # what was taken before may stand on the worklist
+    held[camera["key"]] = SimpleNamespace(file_id="d", getvalue=bytes)
+    camera["on_change"]()
+    [taken] = _sources.photographed()
+    assert taken.name.startswith("Photograph 4, ")
+
+
+def test_the_parts_are_those_of_the_release_of_the_session(
+    held: dict[str, object], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    releases = [{"id": i, "stages": {"body_part": {}, i: {}}} for i in ("hand", "elbow")]
+    manifest = {"aliases": {"champion": "elbow"}, "releases": releases}
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    monkeypatch.setenv("BONE_WEIGHTS", str(tmp_path))
+    assert _cascade.parts() == ("elbow",)
+    held[_cascade.PINNED] = "hand"  # it began before the other was promoted
+    assert _cascade.parts() == ("hand",)
+
+
+def test_the_audit_names_the_part_that_a_reader_chose() -> None:
+    seen = BodyPartPrediction(BodyPart.ELBOW, 0.9, {BodyPart.ELBOW: 0.9})
+    said = FracturePrediction(0.2, Finding.NOT_SUSPECTED)
+    shown = ImageResult("a", "1" * 64, None, "r", "2" * 64, 1.0, seen, said)
+    facts = {"sha256": "1" * 64, "release": "r", "part": "elbow", "finding": "not_suspected"}
+    assert _audit.facts("1" * 64, shown) == facts
+    chosen = replace(shown, chosen=BodyPart.HAND)
+    assert _audit.facts("1" * 64, chosen) == facts | {"part": "hand", "recognised": "elbow"}
 
 
 def drop_zone_alone() -> None:

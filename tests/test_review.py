@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -30,9 +31,10 @@ from core.registry import Registry
 from core.settings import ROOT, Settings
 from core.store import Mark, Opinion, Query, Status, Store, Verdict, tables
 from core.store.export import to_csv, to_manifest
+from core.store.records import Reassessment
 from core.study import combine
 from core.types import BodyPart, Finding, ImageResult
-from pages import _access, _review_list, _review_study, _worklist
+from pages import _access, _review_list, _review_report, _review_said, _review_study, _worklist
 from pages._theme import percent
 from pages._viewer import Prepared
 from tests import worklist
@@ -230,6 +232,25 @@ def made(store: Store, study: str, form: str, reader: str) -> bytes:
         lambda: _review_study._radiographs(store, list(record.result.views)),
     )
     return _review_report._made(store, asked, form, False, "specific", 0.1, reader)
+
+
+def test_what_is_said_of_a_named_part_is_told_with_its_notes(
+    store: Store, three: list[str], weights: Path
+) -> None:
+    record = store.study(three[0])
+    release = Registry.open(weights).find("champion")
+    result = replace(record.result, notes=("Only said <there>.", *record.result.notes))
+    asked = Reassessment(result, release.id, "f" * 64, "fracture", record.added, "bob")
+    said = _review_said.reading_of(record, (asked,), _review_report.Releases())
+    named, beside = said.split("<div class='asked'>")
+    assert "Only said" not in named and beside.count("Only said &lt;there&gt;.") == 1
+    assert "Body part named by bob, in another mode or with other parts of the release" in beside
+    assert all(said.count(escape(note)) == 1 for note in record.result.notes)
+    superseded = _review_report.Asked(replace(record, newer="n" * 32), (), (asked,), lambda: ())
+    asked_for = (superseded, "json", False, "specific", None, "bob")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_review_report.report, "as_json", lambda made: {"by": made.superseded_by})
+        assert json.loads(_review_report._made(store, *asked_for)) == {"by": "n" * 32}
 
 
 def test_the_report_has_decision_mark_and_remark(

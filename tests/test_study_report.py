@@ -170,7 +170,7 @@ def test_a_mark_is_drawn_on_the_picture_without_the_heatmap(cascade):
 def test_the_part_that_a_reader_named_is_beside_the_first_result(cascade, tmp_path):
     made = study(cascade, "a.png", "b.png")
     asked = study(cascade, "a.png", "b.png", part=BodyPart.ELBOW).study
-    made = replace(made, reassessed=(asked,))
+    made = replace(made, reassessed=(report.Reassessed(asked, made.release),))
     text, pages = printed(report.pdf(made), tmp_path)
     assert pages == 1 and "Hand" in text
     share = f"{100 * asked.probability:.0f} %"
@@ -183,6 +183,42 @@ def test_the_part_that_a_reader_named_is_beside_the_first_result(cascade, tmp_pa
     assert again["views"][0]["file"] == "View 1"
 
 
+def test_what_another_release_says_of_a_named_part_is_told_as_that_release_tells_it(
+    cascade, tmp_path
+):
+    """Its thresholds, its notes once, and who it is."""
+    made, near = study(cascade, "a.png"), 0.4996
+    [view] = made.study.views
+    part, stages = view.part, cascade.release.stages
+    assert part is not None
+    points = tuple(OperatingPoint(n, t, 0.9, 0.9, 9) for n, t in (("sensitive", 0.5), ("b", 0.9)))
+    there = {**stages, part: replace(stages[part], operating_points=points)}
+    release = replace(cascade.release, stages=there, sha256="f" * 64)
+    fracture = FracturePrediction(near, Finding.NOT_SUSPECTED)
+    view = replace(view, fracture=fracture, release_sha256=release.sha256)
+    result = replace(combine("s", [view], release), notes=("Only said there.", "Said twice."))
+    made = replace(made, study=replace(made.study, notes=("Said twice.",)))
+    text, _ = printed(
+        report.pdf(replace(made, reassessed=(report.Reassessed(result, release),))), tmp_path
+    )
+    assert "named it, in another mode or with other parts of the release: finding" in text
+    assert "probability 49.96 % (view 1 49.96 %)" in text
+    assert text.count("Only said there.") == 1 and text.count("Said twice.") == 1
+    result = replace(result, views=(replace(view, release="other"),))
+    other = replace(made, reassessed=(report.Reassessed(result, None),))
+    assert "as a reader named it, release other: finding" in printed(report.pdf(other), tmp_path)[0]
+
+
+def test_a_superseded_study_says_so_first(cascade, tmp_path):
+    made = study(cascade, "a.png")
+    assert json.loads(json.dumps(report.as_json(made)))["study"]["superseded_by"] is None
+    assert "superseded" not in printed(report.pdf(made), tmp_path)[0]
+    made = replace(made, superseded_by="n" * 32)
+    assert report.as_json(made)["study"]["superseded_by"] == "n" * 32
+    text, _ = printed(report.pdf(made), tmp_path)
+    assert text.index(report.SUPERSEDED) < text.index("probability")
+
+
 def test_each_probability_on_paper_is_told_from_the_threshold_near_it(cascade, tmp_path):
     """Not suspected below 30 %."""
     made, near = study(cascade, "a.png").study, 0.2996
@@ -190,7 +226,8 @@ def test_each_probability_on_paper_is_told_from_the_threshold_near_it(cascade, t
     members = (MemberPrediction("ResNet50", near, 0.5), MemberPrediction("Other", near, 0.5))
     view = replace(view, fracture=FracturePrediction(near, Finding.NOT_SUSPECTED, members))
     whole = combine("s", [view], cascade.release)
-    shown = StudyReport(whole, [None], cascade.release, NOON, reassessed=(whole,))
+    asked = report.Reassessed(whole, cascade.release)
+    shown = StudyReport(whole, [None], cascade.release, NOON, reassessed=(asked,))
     text, _ = printed(report.pdf(shown), tmp_path)
     assert "probability 29.96 % (view 1 29.96 %)" in text
     assert "ResNet50 29.96 % (weight 50 %), Other 29.96 %" in text

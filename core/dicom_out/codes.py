@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from highdicom.sr import FindingSite
+from highdicom.sr import CodedConcept, FindingSite
 from pydicom.sr.codedict import codes
 
 from core.dicom_out.source import View
-from core.types import BodyPart
+from core.types import BodyPart, Finding
 
 SCHEME = "99BONE"
 SITES = {
@@ -29,6 +29,13 @@ def sites(part: BodyPart | None, side: str = "") -> list[FindingSite] | None:
         return None
     laterality = {"L": codes.SCT.Left, "R": codes.SCT.Right}.get(side)
     return [FindingSite(SITES[part], laterality=laterality)]
+
+
+def finding_code(finding: Finding | None) -> CodedConcept | None:
+    """Such as "Finding not suspected"; None without one."""
+    if finding is None:
+        return None
+    return CodedConcept(finding.value, SCHEME, f"Finding {finding.value.replace('_', ' ')}")
 
 
 def image_of(view: View) -> tuple[str, str, list[int] | None]:

@@ -10,7 +10,7 @@ from highdicom.sr import CodedConcept
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 
-from core.dicom_out.codes import SCHEME, image_of, sites
+from core.dicom_out.codes import SCHEME, finding_code, image_of, sites
 from core.dicom_out.region import stored_size
 from core.dicom_out.source import Assessment, View
 from core.report import Decision
@@ -70,7 +70,7 @@ def _said(assessment: Assessment, decision: Decision, number: int) -> _Group:
         tracking_identifier=sr.TrackingIdentifier(
             uid=assessment.uid("reader", number), identifier=f"Reader {number}"
         ),
-        finding_type=_finding(decision),
+        finding_type=finding_code(decision.finding),
         finding_sites=sites(part, side),
         qualitative_evaluations=[sr.QualitativeEvaluation(_OPINION, _ANSWERS[decision.agrees])],
         source_images=[sr.SourceImageForMeasurementGroup(*image_of(v)) for v in assessment.views],
@@ -92,7 +92,9 @@ def _marked(assessment: Assessment, decision: Decision, number: str, mark: Mark)
     image = sr.SourceImageForRegion(*image_of(view))
     region = sr.ImageRegion(sr.GraphicTypeValues.POLYLINE, corners(mark, view), image)
     group = sr.PlanarROIMeasurementsAndQualitativeEvaluations(
-        tracking_identifier=tracking, referenced_region=region, finding_type=_finding(decision)
+        tracking_identifier=tracking,
+        referenced_region=region,
+        finding_type=finding_code(decision.finding),
     )
     _observed_by(group, decision)
     return group
@@ -104,13 +106,6 @@ def corners(mark: Mark, view: View) -> np.ndarray[tuple[int, ...], np.dtype[np.f
     x, y = np.array([mark.x0, mark.x1]) * columns, np.array([mark.y0, mark.y1]) * rows
     box = [(x[0], y[0]), (x[1], y[0]), (x[1], y[1]), (x[0], y[1]), (x[0], y[0])]
     return np.round(np.clip(box, 0, [columns, rows]), 1)
-
-
-def _finding(decision: Decision) -> CodedConcept | None:
-    if decision.finding is None:
-        return None
-    value = decision.finding.value
-    return CodedConcept(value, SCHEME, f"Finding {value.replace('_', ' ')}")
 
 
 def _observed_by(group: _Group, decision: Decision) -> None:

@@ -136,8 +136,11 @@ class Assessment:
         by = self.signature
         return self._uid(f"{by.when.isoformat()} {by.replaces}" if by else "", *what)
 
-    def tracking_uid(self, view: View) -> str:
-        """Of what was found in a view: the same before and after a reader signed."""
+    def tracking_uid(self, view: View | None = None) -> str:
+        """Of what was found in a view, without one in the study: the same before and after a reader
+        signed."""
+        if view is None:
+            return self._uid("", "tracking", "study")
         return self._uid("", "tracking", view.source.SOPInstanceUID, view.frame)
 
     def _uid(self, signed: str, *what: object) -> str:

@@ -17,7 +17,7 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import ComprehensiveSRStorage
 
-from core.dicom_out.codes import SCHEME, image_of, sites
+from core.dicom_out.codes import SCHEME, finding_code, image_of, sites
 from core.dicom_out.reading import reading_groups, verifying_observer
 from core.dicom_out.region import outline
 from core.dicom_out.series import SERIES, common
@@ -38,6 +38,7 @@ _Group: TypeAlias = (
 _CODES = CodingSchemeIdentificationItem(SCHEME, name=f"Codes of {PROGRAM}")
 _PROCEDURE = CodedConcept("363680008", "SCT", "Radiographic imaging procedure")
 _RATIO = CodedConcept("1", "UCUM", "no units")
+_PROBABILITY = ("probability", "Calibrated probability of a finding")
 _MODEL_UID = derived_uid(PROGRAM)
 
 
@@ -101,6 +102,7 @@ def _report(assessment: Assessment) -> sr.MeasurementReport:
         procedure_reported=_PROCEDURE,
         imaging_measurements=[
             *(_group(v, assessment) for v in assessment.views),
+            *_whole(assessment),
             *reading_groups(assessment),
         ],
         title=codes.DCM.ImagingMeasurementReport,
@@ -136,6 +138,26 @@ def _group(view: View, assessment: Assessment) -> _Group:
     )
 
 
+def _whole(assessment: Assessment) -> list[_Group]:
+    """What was found in the study, where several views are put together."""
+    study = assessment.study
+    if len(assessment.views) < 2 or study.finding is None or study.probability is None:
+        return []
+    tracking = sr.TrackingIdentifier(uid=assessment.tracking_uid(), identifier="Study")
+    counted = {id(result) for result in study.counted}
+    of = [v for v in assessment.views if id(v.result) in counted]
+    return [
+        sr.MeasurementsAndQualitativeEvaluations(
+            tracking_identifier=tracking,
+            finding_type=finding_code(study.finding),
+            algorithm_id=_algorithm(assessment, study.body_part),
+            finding_sites=sites(study.body_part, study.side),
+            measurements=[_measurement(*_PROBABILITY, study.probability)],
+            source_images=[sr.SourceImageForMeasurementGroup(*image_of(v)) for v in of] or None,
+        )
+    ]
+
+
 def _finding(view: View) -> CodedConcept:
     words = finding_words(view.result)
     value = words.removeprefix("finding ").replace(" ", "_")
@@ -162,7 +184,7 @@ def _measurements(view: View, release: Release) -> list[sr.Measurement]:
     part, fracture = view.result.part, view.result.fracture
     if part is None or fracture is None:
         return []
-    values = [("probability", "Calibrated probability of a finding", fracture.probability)]
+    values = [(*_PROBABILITY, fracture.probability)]
     for found in performances(part, release):
         point, on = f"operating point {found.point.name}", f"{found.split} split"
         short = found.point.name[:4]
@@ -173,7 +195,9 @@ def _measurements(view: View, release: Release) -> list[sr.Measurement]:
             (f"spec_{where}", f"Specificity at the {point}, {on}", found.specificity.value),
             (f"n_{where}", f"Radiographs counted, {point}, {on}", found.n),
         ]
-    return [  # a code has at most 16 characters, its meaning 64 (PS3.5 section 6.2)
-        sr.Measurement(CodedConcept(code, SCHEME, meaning[:64]), round(value, 4), _RATIO)
-        for code, meaning, value in values
-    ]
+    return [_measurement(*told) for told in values]
+
+
+def _measurement(code: str, meaning: str, value: float) -> sr.Measurement:
+    # A code has at most 16 characters, its meaning 64 (PS3.5 section 6.2).
+    return sr.Measurement(CodedConcept(code, SCHEME, meaning[:64]), round(value, 4), _RATIO)

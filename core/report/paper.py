@@ -25,8 +25,17 @@ from core.explain import on_picture, overlay
 from core.focus import inside
 from core.notes import probability_of
 from core.operating import Estimate, Performance, photographed
-from core.report.record import GONE, LIMITS, Decision, StudyReport, how_found
-from core.study import SIDES, Mark, StudyResult, named
+from core.report.record import (
+    GONE,
+    LIMITS,
+    SUPERSEDED,
+    Decision,
+    Reassessed,
+    StudyReport,
+    another_release,
+    how_found,
+)
+from core.study import SIDES, Mark, named
 from core.types import WHOLE, BodyPart, Finding, ImageResult, Radiograph
 from core.words import percent
 
@@ -97,6 +106,8 @@ class _Paper(FPDF):
         self._line("Radiograph study", 8, GREY, f"{created:%Y-%m-%d %H:%M} UTC")
         if self._report.names:
             self._line(_shortened(study.id), 8)
+        if self._report.superseded_by:
+            self._line(SUPERSEDED, 11, style="B")
         self._line(part, 15, style="B")
         if study.finding is None or study.probability is None:
             self._line("Finding: not assessed", 11)
@@ -161,22 +172,26 @@ class _Paper(FPDF):
         if report.prevalence is not None and report.predictive_values is not None:
             self._text(_predictive(report.prevalence, *report.predictive_values))
 
-    def reassessed(self, study: StudyResult) -> None:
+    def reassessed(self, asked: Reassessed) -> None:
         """What the model of the part that a reader named says, beside the first result."""
+        study, release = asked.study, asked.release
         if study.finding is None or study.probability is None:
             return
         views = "; ".join(
-            f"view {n + 1} {self._share(v.fracture.probability, v.part)}"
+            f"view {n + 1} {probability_of(v.fracture.probability, release, v.part)}"
             for n, v in enumerate(study.views)
             if v.fracture is not None
         )
-        release = study.views[0].release
-        by = f" by release {release}" if release != self._report.release.id else ""
+        by, first = study.views[0], self._report.release
+        other = another_release(by.release, by.release_sha256, first.id, first.sha256)
         self._text(
-            f"Assessed as {study.body_part}, as a reader named it{by}: finding "
-            f"{WORDS[study.finding]}, probability "
-            f"{self._share(study.probability, study.body_part)} ({views})."
+            f"Assessed as {study.body_part}, as a reader named it{f', {other}' * bool(other)}: "
+            f"finding {WORDS[study.finding]}, probability "
+            f"{probability_of(study.probability, release, study.body_part)} ({views})."
         )
+        for note in study.notes:
+            if note not in self._report.study.notes:
+                self._text(note)
 
     def decision(self, decision: Decision) -> None:
         """What the reader decided, in the reader's words."""

@@ -19,6 +19,10 @@ LIMITS = (
     "lies, scaled by the probability; it is not the outline of a lesion."
 )
 GONE = "The release that read this study is not installed any more, so its figures are missing."
+SUPERSEDED = (
+    "This study is superseded: its radiographs came again since, and stand on the worklist as a "
+    "newer study."
+)
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,17 @@ class Decision:
 
 
 @dataclass(frozen=True)
+class Reassessed:
+    """What the fracture model of a part that a reader named instead says of the same views.
+
+    release: the one that says so, in its mode; None where it is not installed any more.
+    """
+
+    study: StudyResult
+    release: Release | None
+
+
+@dataclass(frozen=True)
 class StudyReport:
     """One study, ready to be written down.
 
@@ -48,8 +63,8 @@ class StudyReport:
     point: name of the operating point that the reader works at.
     names: whether file names and the study's own name are given; they can hold a patient's name.
     prevalence: share in [0, 1] of the reader's patients who have it; None where nobody said.
-    decisions: of the readers, the earliest first. reassessed: what the fracture models of parts
-    that readers named instead say of the same views.
+    decisions: of the readers, the earliest first. superseded_by: id on the worklist of the study
+    that took the place of this one since; "" without one.
     """
 
     study: StudyResult
@@ -60,8 +75,9 @@ class StudyReport:
     names: bool = False
     prevalence: float | None = None
     decisions: tuple[Decision, ...] = ()
-    reassessed: tuple[StudyResult, ...] = ()
+    reassessed: tuple[Reassessed, ...] = ()
     gone: bool = False
+    superseded_by: str = ""
 
     @property
     def performance(self) -> Performance | None:
@@ -94,6 +110,14 @@ class StudyReport:
         return file if self.names else f"View {position + 1}"
 
 
+def another_release(release: str, sha256: str, first: str, first_sha256: str) -> str:
+    """By whom a part was assessed that a reader named, where it was not what assessed the study: a
+    phrase, "" where it was the same. Of each the id and the SHA-256."""
+    if release != first:
+        return f"release {release}"
+    return "in another mode or with other parts of the release" * (sha256 != first_sha256)
+
+
 def how_found(view: ImageResult) -> str:
     """Who named the body part: a phrase."""
     if view.body_part is None:
@@ -112,12 +136,12 @@ def as_json(report: StudyReport) -> dict[str, Any]:
     return {
         "study": {"name": study.id if report.names else None}
         | _result(study)
-        | {"label_means": report.label_means},
+        | {"label_means": report.label_means, "superseded_by": report.superseded_by or None},
         "views": [_view(report, n) for n in range(len(study.views))],
         "operating_point": performance and asdict(performance),
         "predictive_values": _predictive(report),
         "decisions": [_decision(d) for d in report.decisions],
-        "reassessed": [_reassessed(report, r) for r in report.reassessed],
+        "reassessed": [_reassessed(report, r.study) for r in report.reassessed],
         "release": {
             "id": release.id,
             "sha256": release.sha256,
