@@ -127,6 +127,13 @@ def says(app: AppTest, words: str) -> bool:
     return words in text(app)
 
 
+def ended(runs: Queue, state: State, app: AppTest, words: str) -> bool:
+    """Once the only run has come to that state the page says so; drawing it again and again until
+    then would cost more than the run."""
+    eventually(lambda: [r.state for r in runs.records()] == [state])
+    return says(app, words)
+
+
 def labels(app: AppTest) -> set[str]:
     return {b.label for b in app.button} - {"Save"}
 
@@ -196,11 +203,11 @@ def test_a_folder_that_goes_away_is_one_sentence(
         press(app, "Start")
     manifest.rename(manifest.with_name("elsewhere.csv"))
     runs.advance()
-    eventually(lambda: says(app, f"manifest:{manifest}: This path is not inside a folder"))
+    assert ended(runs, State.FAILED, app, f"{manifest}: This path is not inside a folder")
     assert "Traceback" not in text(app) and labels(app) == {"Resume"}
     manifest.with_name("elsewhere.csv").rename(manifest)
     press(app, "Resume")
-    eventually(lambda: says(app, "■ finished"))
+    assert ended(runs, State.FINISHED, app, "■ finished")
 
 
 @pytest.mark.usefixtures("small_in")
@@ -211,7 +218,8 @@ def test_a_class_that_is_emptied_after_the_check_is_one_sentence(
     rows = pd.read_csv(manifest)
     rows[~((rows.part == "hand") & (rows.positive == 1))].to_csv(manifest, index=False)
     press(app, "Start")
-    eventually(lambda: says(app, "The split train lacks positives or negatives of: hand."))
+    words = "The split train lacks positives or negatives of: hand."
+    assert ended(runs, State.FAILED, app, words)
     assert labels(app) == {"Resume"}
 
 
@@ -254,13 +262,13 @@ def test_a_loss_that_is_no_number_is_one_sentence_and_the_checkpoint_is_kept(
 ) -> None:
     monkeypatch.setenv("NAN", "1")
     app = press(form(), "Start")
-    eventually(lambda: says(app, "The loss is nan after 16 pictures of joint."))
+    assert ended(runs, State.FAILED, app, "The loss is nan after 16 pictures of joint.")
     [record] = runs.records()
     assert record.state is State.FAILED and record.seen == 16 and labels(app) == {"Resume"}
     assert torch.load(record.folder / "checkpoint.pt", weights_only=True)["seen"] == 16
     monkeypatch.delenv("NAN")
     press(app, "Resume")
-    eventually(lambda: says(app, "■ finished"))
+    assert ended(runs, State.FINISHED, app, "■ finished")
     places = [(e["phase"], e["seen"]) for e in tiny.events(record.folder)]
     assert places.count(("joint", 0)) == 1 and places[-1] == ("shoulder", 16)
 
@@ -280,14 +288,14 @@ def test_a_full_disk_is_one_sentence_and_with_space_the_run_goes_on(
         path = str(tmp_path / "data" / "manifest.csv")
         DataSets(disk, [tmp_path]).add("drawn", "manifest", path)
         app, runs = press(form(), "Start"), Queue(disk / "runs")
-        eventually(lambda: says(app, status.NO_SPACE))
+        assert ended(runs, State.FAILED, app, status.NO_SPACE)
         [record] = runs.records()
         eventually(lambda: not runs.record(record.id).alive)
         assert record.state is State.FAILED and labels(app) == {"Resume"}
         assert tiny.events(record.folder)[0]["seen"] == 0
         subprocess.run(["mount", "-o", "remount,size=256m", str(disk)], check=True)
         press(app, "Resume")
-        eventually(lambda: says(app, "■ finished"))
+        assert ended(runs, State.FINISHED, app, "■ finished")
         eventually(lambda: not runs.record(record.id).alive)
     finally:
         subprocess.run(["umount", "-l", str(disk)], check=True)
