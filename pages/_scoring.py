@@ -74,9 +74,9 @@ class Session:
     chosen: the part that the reader named, by source. ways: what the reader wants done with a
     photograph, by source. filmed: (height, width) of the photographs whose corners were on the
     page, by source. moved: the study that the reader put a view into, by source. loose: of a name
-    that says little, the files or drops that have it. drops: the drop that a source belongs to; brought: the one that brought it last;
-    drop, latest: number and time of the last. headers: what DICOM says of each source that was
-    decoded, None without it.
+    that says little, the files or drops that have it. drops: the drop that a source belongs to;
+    brought: the one that brought it last; drop, latest: number and time of the last. headers: what
+    DICOM says of each source that was decoded, None without it.
     """
 
     digests: Bounded[str, str] = field(default_factory=lambda: Bounded(RESULTS_KEPT))
