@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize, minimize_scalar
-from scipy.special import logsumexp
-from scipy.stats import norm
+from scipy.special import logsumexp, ndtr
 
 from core import quality
 from core.operating import SENSITIVITY, SPECIFICITY
@@ -293,7 +292,7 @@ def _tail(grid: Array, values: Array) -> Array:
     quartiles = np.subtract(*np.percentile(values, (75, 25))) / 1.34
     spread = min(float(values.std()), float(quartiles)) or float(values.std()) or 1.0
     width = 0.9 * spread * len(values) ** -0.2
-    share: Array = norm.sf((grid[:, None] - values[None]) / width).mean(1)
+    share: Array = ndtr((values[None] - grid[:, None]) / width).mean(1)
     return share
 
 
