@@ -144,6 +144,24 @@ def received(parts: SimpleNamespace, uid: str, files: Mapping[str, bytes]) -> No
     gone_through(parts)
 
 
+@pytest.mark.parametrize("late", [False, True])
+def test_an_object_that_cannot_be_read_corrects_no_patient(parts, late: bool) -> None:
+    """It is given to each patient of its study, as it may be a view of any of them."""
+    bad, anna, berta = (f"1.2.826.0.1.{n}" for n in (3, 1, 2))
+    files = {bad: refused("damaged"), anna: radiograph("1", "P-ANNA")}
+    later = {berta: radiograph("2", "P-BERTA")}
+    uid = "1.2.840.99.7.1"
+    if late:
+        received(parts, uid, files)
+        files = {bad: refused("damaged")[:300]}  # sent again, and cut elsewhere
+    received(parts, uid, files | later)
+    records = {r.id: r for r in parts.store.studies()}
+    assert len(records) == 2 + late
+    assert {len(r.result.views) for r in records.values()} == {2}
+    assert all(records[r.newer].key == r.key for r in records.values() if r.newer)
+    assert sum(not r.newer for r in records.values()) == 2  # one of each patient
+
+
 def gone_through(parts: SimpleNamespace) -> None:
     for study in parts.inbox.due(0):
         parts.scorer.score(study)

@@ -550,21 +550,24 @@ def test_a_corrected_patient_takes_the_place_of_the_other(
 ) -> None:
     ids = []
     first = "a.dcm" if name == "a.dcm" else "1.2.840.7.dcm"
-    for number, (patient, file) in enumerate((("ab12", first), ("cd34", name)), 1):
-        seen = [ImageResult(file, f"{number}" * 64, "No.", release.id, release.sha256, 1.0)]
-        study = combine(key_of("x", "1.2.840.99.3", patient), seen, release)
-        ids.append(store.add_study("S", study, release, {}, actor))
+    for patient, file in (("ab12", first), ("cd34", name)):
+        ids.append(brought(store, release, patient, patient, actor, file))
     wanted = {ids[0]: ids[1] if superseded else "", ids[1]: ""}
     assert {e.id: e.newer for e in store.worklist()} == wanted
 
 
 def brought(
-    store: Store, release: Release, digest: str, patient: str = "", actor: str = "listener"
+    store: Store,
+    release: Release,
+    content: str,
+    patient: str = "",
+    actor: str = "listener",
+    name: str = "1.2.840.7.dcm",
 ) -> str:
     """A study of one object, with this content and of this patient; its id."""
-    seen = [ImageResult("1.2.840.7.dcm", digest * 64, "No.", release.id, release.sha256, 1.0)]
-    study = combine(key_of("x", "1.2.840.99.3", patient), seen, release)
-    return store.add_study("S", study, release, {}, actor)
+    view = replace(image(release, 0.9, content.encode()), file=name)
+    study = combine(key_of("x", "1.2.840.99.3", patient), [view], release)
+    return store.add_study("S", study, release, {str(view.sha256): content.encode()}, actor)
 
 
 @pytest.mark.parametrize(("first", "then"), [("ab", "cd"), ("ab", "ab")])
@@ -717,9 +720,7 @@ def test_a_clock_that_is_set_back_turns_nothing_round(
 
 def test_what_a_reader_added_is_the_listeners_once_it_comes(store: Store, release: Release) -> None:
     """Its objects are known by their UIDs then, so that a corrected Patient ID is told."""
-    seen = [ImageResult("doe.dcm", "1" * 64, "No.", release.id, release.sha256, 1.0)]
-    study = combine(key_of("x", "1.2.840.99.3", "ab"), seen, release)
-    own = store.add_study("S", study, release, {}, "ann")
+    own = brought(store, release, "1", "ab", "ann", "doe.dcm")
     assert not store.study(own).received
     assert brought(store, release, "1", "ab") == own
     record = store.study(own)

@@ -28,7 +28,7 @@ from core.pipeline import diagnose
 from core.settings import ImageLimits
 from core.store import Store
 from core.store.audit import LONGEST_FACT
-from core.store.query import LISTENER
+from core.store.superseding import LISTENER
 from core.study import StudyResult, combine, with_patient
 from core.types import ImageResult
 

@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from core.store import tables as t
-from core.store.query import LISTENER
 from core.store.records import URGENCY, Status, pack
+from core.store.superseding import LISTENER
 from core.study import StudyResult
 from core.types import ImageResult
 

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from core.errors import DecisionConflict, StoreUnavailable, StudyNotFound
 from core.settings import Settings
-from core.store import audit, query, rows
+from core.store import audit, query, rows, superseding
 from core.store import tables as t
 from core.store.audit import AuditLine, AuditReport, Fact
 from core.store.database import FILE, Database
@@ -108,11 +108,11 @@ class Store:
                 session.flush()
                 session.add_all(rows.view_rows(study.id, result, stored))
             else:
-                first = actor == query.LISTENER and not study.received
+                first = actor == superseding.LISTENER and not study.received
                 if first:
                     rows.receive(study, result)
                     session.flush()
-                back = query.comes_back(session, study, actor)
+                back = superseding.comes_back(session, study, actor)
                 if not (first or back):
                     return study.id
                 if back:

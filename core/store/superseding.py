@@ -1,0 +1,180 @@
+"""Which studies on the worklist took the place of which."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable
+from itertools import combinations
+from typing import NamedTuple, TypeAlias
+
+from sqlalchemy import false, func, or_, select
+from sqlalchemy.orm import Session
+
+from core.store import tables as t
+from core.study import study_uid_of
+
+LISTENER = "listener"
+"""Who brings studies from a PACS: their files are called by the UIDs of their objects."""
+_OBJECT = re.compile(r"[0-9]+(\.[0-9]+)+\.dcm")
+_AT_ONCE = 10_000  # values of one statement: SQLite takes 32,766
+
+
+class _View(NamedTuple):
+    """A view of a study. corners: of the film in a photograph. stored: its picture was read."""
+
+    name: str
+    sha256: str | None
+    corners: str
+    stored: bool
+
+    @property
+    def film(self) -> tuple[str | None, str]:
+        return self.sha256, self.corners
+
+
+_Views: TypeAlias = list[_View]
+
+
+class _Came(NamedTuple):
+    """A study as it came. uid: ``study_uid_of`` its key. hand: the reader, or the listener."""
+
+    id: str
+    key: str
+    uid: str
+    hand: str
+
+
+def superseded(session: Session, study: t.Study | None = None) -> dict[str, str]:
+    """By study the newest one that the same reader or the listener brought of it since.
+
+    Of it: with its key, which tells the patients of one Study Instance UID apart (what is no UID
+    may be the name of many a file), and with all of its pictures or another one in the place of
+    one. A view that comes alone later takes nothing away from those before it, but what a reader
+    adds by hand with fewer views does: the others were moved out of it. Whatever the keys, with
+    all of its pictures: the reader corrected the body part, say, of what is called by its file. Of
+    the listener, whose files are called by their UIDs, also one of another patient that has one of
+    its objects: its Patient ID was corrected. What was purged has no key any more: it keeps what
+    was so then. study: this one alone is asked for.
+    """
+    came, pairs = _pairs(session, study)
+    views = _views_of(session, pairs)
+    gone = select(t.Study.id, t.Study.superseded).where(t.Study.superseded != "")
+    found: dict[str, str] = {old: new for old, new in session.execute(gone)}
+    for old, new in pairs:  # the newest last
+        if _follows(came[new], came[old], views):
+            found[old] = new
+    return found
+
+
+def comes_back(session: Session, study: t.Study, actor: str) -> bool:
+    """Whether a known study that ``actor`` brings once more takes the place of what came since.
+
+    A correction may be taken back. A part of a study that is sent again stays superseded by the
+    whole; what a reader adds again by hand is what the reader means. What superseded it may be
+    purged: then what comes again is the newest.
+    """
+    if actor != (LISTENER if study.received else study.added_by):
+        return False
+    if study.superseded:
+        return True
+    came, pairs = _pairs(session, study)
+    views, this = _views_of(session, pairs), came[study.id]
+    since = [came[new] for old, new in pairs if old == study.id]
+    return any(
+        _follows(this, new, views) or (actor != LISTENER and _follows(new, this, views))
+        for new in since
+    )
+
+
+def _pairs(
+    session: Session, study: t.Study | None
+) -> tuple[dict[str, _Came], list[tuple[str, str]]]:
+    """The studies that may be the same, and their pairs (older, newer), the newest last: from one
+    hand, and of one Study Instance UID or with a picture in common. study: only what may be it."""
+    shared = _shared(session, study)
+    columns = t.Study.id, t.Study.key, t.Study.added_by, t.Study.received
+    # By the audit's numbers, which go up also where the clock was set back.
+    order = t.Study.arrived, t.Study.added, t.Study.id
+    kept = select(*columns).where(t.Study.purged.is_(None)).order_by(*order)
+    if study is not None:
+        own = study_uid_of(study.key)
+        of_uid = t.Study.key.startswith(own, autoescape=True) if own else false()
+        kept = kept.where(or_(t.Study.id.in_({study.id, *shared}), of_uid))
+    came: dict[str, _Came] = {}
+    groups: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for id_, key, by, received in session.execute(kept):
+        one = came[id_] = _Came(id_, key, study_uid_of(key), LISTENER if received else by)
+        if one.uid:
+            # Of a reader one patient's alone: the names of such files tell nothing.
+            groups["uid", one.hand, one.uid if received else key].append(id_)
+        for digest in shared.get(id_, ()):
+            groups["picture", one.hand, digest].append(id_)
+    place = {id_: n for n, id_ in enumerate(came)}
+    pairs = {pair for same in groups.values() for pair in combinations(same, 2)}
+    return came, sorted(pairs, key=lambda pair: place[pair[1]])
+
+
+def _shared(session: Session, study: t.Study | None) -> dict[str, set[str]]:
+    """By study its pictures that others have, too. study: those of this one alone, by who has
+    them."""
+    several = select(t.View.sha256)
+    if study is None:
+        several = several.where(t.View.stored).group_by(t.View.sha256)
+        several = several.having(func.count(t.View.study_id.distinct()) > 1)
+    else:
+        several = several.where(t.View.stored, t.View.study_id == study.id)
+    found: dict[str, set[str]] = defaultdict(set)
+    named = select(t.View.study_id, t.View.sha256).where(t.View.sha256.in_(several))
+    for id_, digest in session.execute(named):
+        found[id_].add(str(digest))
+    return found
+
+
+def _views_of(session: Session, pairs: Iterable[tuple[str, str]]) -> dict[str, _Views]:
+    """The views of the studies of these pairs."""
+    ids = list({id_ for pair in pairs for id_ in pair})
+    found: dict[str, _Views] = defaultdict(list)
+    photograph = t.View.result["photograph"]
+    columns = t.View.study_id, t.View.name, t.View.sha256, t.View.stored, photograph
+    for start in range(0, len(ids), _AT_ONCE):
+        some = t.View.study_id.in_(ids[start : start + _AT_ONCE])
+        for id_, name, sha256, stored, taken in session.execute(select(*columns).where(some)):
+            corners = str((taken or {}).get("corners") or "")
+            found[id_].append(_View(name, sha256, corners, stored))
+    return found
+
+
+def _follows(new: _Came, old: _Came, views: dict[str, _Views]) -> bool:
+    """Whether what came later takes the place of what was there."""
+    later, before = views[new.id], views[old.id]
+    if new.uid and new.uid == old.uid:
+        if new.key != old.key:
+            return new.hand == LISTENER and _corrects(later, before)
+        fewer = new.hand != LISTENER and _holds(before, later)
+        return fewer or _replaces(later, before)
+    return _holds(later, before)
+
+
+def _holds(whole: _Views, part: _Views) -> bool:
+    """Whether a study has all pictures of another one. Two films in one photograph are two."""
+    return all(v.sha256 for v in part) and {v.film for v in part} <= {v.film for v in whole}
+
+
+def _replaces(new: _Views, old: _Views) -> bool:
+    """Whether views hold all pictures of the older ones, or another content for one."""
+    names, pictures = {v.name for v in new}, {v.sha256 for v in new}
+    return {v.sha256 for v in old} <= pictures or any(
+        v.name in names and v.sha256 not in pictures for v in old
+    )
+
+
+def _corrects(new: _Views, old: _Views) -> bool:
+    """Whether views of another patient have an object of the older ones with another content.
+
+    Two real patients under one Study Instance UID have none in common but what cannot be read,
+    which is given to each of them: so both must have been read. A corrected Patient ID changes the
+    content.
+    """
+    objects = {v.name: v.sha256 for v in old if v.stored and _OBJECT.fullmatch(v.name)}
+    return any(v.stored and objects.get(v.name, v.sha256) != v.sha256 for v in new)
