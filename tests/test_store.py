@@ -640,28 +640,44 @@ def superseded(store: Store) -> dict[str, str]:
     return {old: new for old, new in found.items() if new}
 
 
+@pytest.mark.parametrize("key", [KEY, "folder"])
 def test_a_view_that_was_moved_into_the_wrong_study_and_back(
-    store: Store, release: Release
+    store: Store, release: Release, key: str
 ) -> None:
     """What a reader adds last by hand is in force, whichever was there first."""
-    right = by_hand(store, release, "a")
-    mixed = by_hand(store, release, "a", "z")
+    right = by_hand(store, release, "a", key=key)
+    mixed = by_hand(store, release, "a", "z", key=key)
     assert superseded(store) == {right: mixed}
-    assert by_hand(store, release, "a") == right
+    assert by_hand(store, release, "a", key=key) == right
+    own = by_hand(store, release, "z", key="own-1")
     assert superseded(store) == {mixed: right}
-    assert by_hand(store, release, "a", "z") == mixed
-    assert superseded(store) == {right: mixed}
+    assert by_hand(store, release, "a", "z", key=key) == mixed
+    assert superseded(store) == {right: mixed, own: mixed}
 
 
+@pytest.mark.parametrize("key", [KEY, "folder"])
 def test_a_view_that_was_moved_out_of_a_study_of_which_it_was_no_view(
-    store: Store, release: Release
+    store: Store, release: Release, key: str
 ) -> None:
-    mixed = by_hand(store, release, "a", "z")
-    right = by_hand(store, release, "a")
+    by_hand(store, release, "z", key="own-1")  # before it was moved in by mistake
+    mixed = by_hand(store, release, "a", "z", key=key)
+    right = by_hand(store, release, "a", key=key)
+    by_hand(store, release, "z", key="own-1", actor="bob")  # another's hand moved nothing
+    assert mixed not in superseded(store)
+    by_hand(store, release, "z", key="own-1")
     assert superseded(store) == {mixed: right}
-    by_hand(store, release, "z", actor="bob")  # another's hand takes nothing away
-    by_hand(store, release, "c")  # nor a view that comes alone later
+    by_hand(store, release, "c", key=key)  # a view that comes alone later takes nothing away
     assert superseded(store) == {mixed: right}
+
+
+@pytest.mark.parametrize("key", [KEY, "folder"])
+def test_files_of_a_study_that_are_added_alone_take_nothing_away(
+    store: Store, release: Release, key: str
+) -> None:
+    by_hand(store, release, "a", "b", key=key)
+    for name in ("a", "b"):  # of one study still: neither was moved
+        by_hand(store, release, name, key=key)
+        assert superseded(store) == {}
 
 
 def test_a_view_that_was_a_study_of_its_own_is_in_the_whole(store: Store, release: Release) -> None:

@@ -100,9 +100,9 @@ class Entry:
     """One line of the worklist. readers: whose decisions are in force. views: how many there are.
 
     newer: id of the newest study on the worklist that the same reader or the listener brought since
-    with all of its pictures, or, of the same patient and Study Instance UID, with another one in
-    the place of one or by hand with fewer: this one is superseded by it. "" without one. received:
-    whether the listener brought it, whoever added it.
+    with all of its pictures, or in its place by the other rules of ``superseding.superseded``: this
+    one is superseded by it. "" without one. received: whether the listener brought it, whoever
+    added it.
     """
 
     id: str

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable
+from dataclasses import dataclass
 from itertools import combinations
 from typing import NamedTuple, TypeAlias
 
@@ -37,12 +38,60 @@ _Views: TypeAlias = list[_View]
 
 
 class _Came(NamedTuple):
-    """A study as it came. uid: ``study_uid_of`` its key. hand: the reader, or the listener."""
+    """A study as it came. number: in the order of all. uid: ``study_uid_of`` its key. hand: the
+    reader, or the listener."""
 
+    number: int
     id: str
     key: str
     uid: str
     hand: str
+
+
+@dataclass(frozen=True)
+class _Arrivals:
+    """The studies that may be the same: from one hand, and of one Study Instance UID or with a
+    picture in common. came: by id, in their order. pairs: (older, newer), the newest last. having:
+    by digest of a picture that several have the ids of these. views: of all that are in a pair."""
+
+    came: dict[str, _Came]
+    pairs: list[tuple[str, str]]
+    having: dict[str, list[str]]
+    views: dict[str, _Views]
+
+    def follows(self, new: _Came, old: _Came) -> bool:
+        """Whether what came later takes the place of what was there."""
+        later, before = self.views[new.id], self.views[old.id]
+        if self._is_left_of(new, old):
+            return True
+        if not new.uid or new.uid != old.uid:
+            return _holds(later, before)
+        if new.key != old.key:
+            return new.hand == LISTENER and _corrects(later, before)
+        return _replaces(later, before)
+
+    def _is_left_of(self, new: _Came, old: _Came) -> bool:
+        """Whether it is what a reader left in a study: all else was moved into another one since.
+
+        One file of a study that is added alone takes nothing away from it.
+        """
+        if new.hand == LISTENER or new.key != old.key:
+            return False
+        later, before = self.views[new.id], self.views[old.id]
+        return _holds(before, later) and all(
+            _holds(later, [view]) or self._is_moved(view, old) for view in before
+        )
+
+    def _is_moved(self, view: _View, old: _Came) -> bool:
+        """Whether a view stands in another study of the same hand since."""
+        others = (self.came[id_] for id_ in self.having.get(view.sha256 or "", ()))
+        return any(
+            other.hand == old.hand
+            and other.number > old.number
+            and other.key != old.key
+            and _holds(self.views[other.id], [view])
+            for other in others
+        )
 
 
 def superseded(session: Session, study: t.Study | None = None) -> dict[str, str]:
@@ -50,19 +99,19 @@ def superseded(session: Session, study: t.Study | None = None) -> dict[str, str]
 
     Of it: with its key, which tells the patients of one Study Instance UID apart (what is no UID
     may be the name of many a file), and with all of its pictures or another one in the place of
-    one. A view that comes alone later takes nothing away from those before it, but what a reader
-    adds by hand with fewer views does: the others were moved out of it. Whatever the keys, with
-    all of its pictures: the reader corrected the body part, say, of what is called by its file. Of
-    the listener, whose files are called by their UIDs, also one of another patient that has one of
-    its objects: its Patient ID was corrected. What was purged has no key any more: it keeps what
-    was so then. study: this one alone is asked for.
+    one. A view that comes alone later takes nothing away from those before it; but what a reader
+    adds by hand with fewer views does where each of the others stands in another study of this
+    reader since: it was moved out. Whatever the keys, with all of its pictures: the reader
+    corrected the body part, say, of what is called by its file. Of the listener, whose files are
+    called by their UIDs, also one of another patient that has one of its objects: its Patient ID
+    was corrected. What was purged has no key any more: it keeps what was so then. study: this one
+    alone is asked for.
     """
-    came, pairs = _pairs(session, study)
-    views = _views_of(session, pairs)
+    known = _arrivals(session, study)
     gone = select(t.Study.id, t.Study.superseded).where(t.Study.superseded != "")
     found: dict[str, str] = {old: new for old, new in session.execute(gone)}
-    for old, new in pairs:  # the newest last
-        if _follows(came[new], came[old], views):
+    for old, new in known.pairs:
+        if known.follows(known.came[new], known.came[old]):
             found[old] = new
     return found
 
@@ -78,20 +127,17 @@ def comes_back(session: Session, study: t.Study, actor: str) -> bool:
         return False
     if study.superseded:
         return True
-    came, pairs = _pairs(session, study)
-    views, this = _views_of(session, pairs), came[study.id]
-    since = [came[new] for old, new in pairs if old == study.id]
+    known = _arrivals(session, study)
+    this = known.came[study.id]
+    since = [known.came[new] for old, new in known.pairs if old == study.id]
     return any(
-        _follows(this, new, views) or (actor != LISTENER and _follows(new, this, views))
+        known.follows(this, new) or (actor != LISTENER and known.follows(new, this))
         for new in since
     )
 
 
-def _pairs(
-    session: Session, study: t.Study | None
-) -> tuple[dict[str, _Came], list[tuple[str, str]]]:
-    """The studies that may be the same, and their pairs (older, newer), the newest last: from one
-    hand, and of one Study Instance UID or with a picture in common. study: only what may be it."""
+def _arrivals(session: Session, study: t.Study | None) -> _Arrivals:
+    """All studies; of one alone only what may be it."""
     shared = _shared(session, study)
     columns = t.Study.id, t.Study.key, t.Study.added_by, t.Study.received
     # By the audit's numbers, which go up also where the clock was set back.
@@ -103,16 +149,18 @@ def _pairs(
         kept = kept.where(or_(t.Study.id.in_({study.id, *shared}), of_uid))
     came: dict[str, _Came] = {}
     groups: dict[tuple[str, ...], list[str]] = defaultdict(list)
-    for id_, key, by, received in session.execute(kept):
-        one = came[id_] = _Came(id_, key, study_uid_of(key), LISTENER if received else by)
+    having: dict[str, list[str]] = defaultdict(list)
+    for n, (id_, key, by, received) in enumerate(session.execute(kept)):
+        one = came[id_] = _Came(n, id_, key, study_uid_of(key), LISTENER if received else by)
         if one.uid:
             # Of a reader one patient's alone: the names of such files tell nothing.
             groups["uid", one.hand, one.uid if received else key].append(id_)
         for digest in shared.get(id_, ()):
             groups["picture", one.hand, digest].append(id_)
-    place = {id_: n for n, id_ in enumerate(came)}
-    pairs = {pair for same in groups.values() for pair in combinations(same, 2)}
-    return came, sorted(pairs, key=lambda pair: place[pair[1]])
+            having[digest].append(id_)
+    found = {pair for same in groups.values() for pair in combinations(same, 2)}
+    pairs = sorted(found, key=lambda pair: came[pair[1]].number)
+    return _Arrivals(came, pairs, having, _views_of(session, pairs))
 
 
 def _shared(session: Session, study: t.Study | None) -> dict[str, set[str]]:
@@ -143,17 +191,6 @@ def _views_of(session: Session, pairs: Iterable[tuple[str, str]]) -> dict[str, _
             corners = str((taken or {}).get("corners") or "")
             found[id_].append(_View(name, sha256, corners, stored))
     return found
-
-
-def _follows(new: _Came, old: _Came, views: dict[str, _Views]) -> bool:
-    """Whether what came later takes the place of what was there."""
-    later, before = views[new.id], views[old.id]
-    if new.uid and new.uid == old.uid:
-        if new.key != old.key:
-            return new.hand == LISTENER and _corrects(later, before)
-        fewer = new.hand != LISTENER and _holds(before, later)
-        return fewer or _replaces(later, before)
-    return _holds(later, before)
 
 
 def _holds(whole: _Views, part: _Views) -> bool:
