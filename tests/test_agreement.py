@@ -229,6 +229,36 @@ def test_only_what_the_readers_speak_of_is_labelled(
     assert {line["part"] for line in lines} <= {part}
 
 
+@pytest.mark.parametrize(
+    ("views", "part", "marked", "told"),
+    [
+        (MIXED, BodyPart.HAND, 1, {"0": "", "1": "1"}),  # the side that the result is not of
+        (MIXED, BodyPart.HAND, 2, {"0": "", "1": "", "2": "1"}),  # taken for another part
+        (MIXED, BodyPart.SHOULDER, 2, {"2": "1"}),
+        (MIXED, BodyPart.HAND, 0, {"0": "1"}),
+        (MIXED[:1] * 2, BodyPart.HAND, 1, {"0": "1"}),  # a copy is no other view
+    ],
+)
+def test_a_finding_marked_elsewhere_is_said_of_what_is_marked(
+    views: tuple[ImageResult, ...], part: BodyPart, marked: int, told: dict[str, str]
+) -> None:
+    views = tuple(replace(v, sha256=f"{1 + MIXED.index(v)}" * 64) for v in views)
+    mark = Mark(marked, 0.1, 0.2, 0.3, 0.4)
+    found = record(YES, decided("ann", YES, body_part=part, marks=(mark,)))
+    study = replace(found.result, views=views)
+    lines = manifest(replace(found, result=study, stored=(True,) * len(views)))
+    assert {line["id"].rpartition("_")[2]: line["positive"] for line in lines} == told
+    assert {line["part"] for line in lines} == {part}
+    assert [n for n, line in zip(told, lines) if line["boxes"]] == [
+        n for n in told if n == str(marked)
+    ]
+    refuted = replace(
+        found, decisions=(decided("ann", NO, body_part=BodyPart.HAND, marks=(mark,)),)
+    )
+    lines = manifest(replace(refuted, result=study, stored=(True,) * len(views)))
+    assert {line["positive"] for line in lines} == {"0"}  # what is marked is no finding
+
+
 def test_marks_of_who_has_not_decided_are_no_boxes() -> None:
     mark = Mark(0, 0.1, 0.2, 0.3, 0.4)
     writes = decided("bob", None, verdict=Verdict.DRAFT, body_part=None, marks=(mark,))

@@ -79,11 +79,12 @@ def to_manifest(
     none asks for a second look, and no newer study took its place; a doubtful one teaches the body
     part alone. Each picture that the study's result is of gets its label, as in MURA; what the
     study has beside them, of another part or the other side, is left out. So is what names another
-    part than the readers where the views differ. Frames after the first of a file have none:
-    training reads the first. asked_by: as of ``to_csv``; studies that others decided and this
-    reader has not are left out. ``group`` is the patient by MURA's names or the Patient ID, else
-    the Study Instance UID, else the study. Marks become boxes on the file as it is: of a photograph
-    on the whole of it.
+    part than the readers where the views differ. Where readers who suspect something marked one
+    that is left out so, the marked pictures alone get the label, and the others teach the body part
+    if it is theirs. Frames after the first of a file have no line: training reads the first.
+    asked_by: as of ``to_csv``; studies that others decided and this reader has not are left out.
+    ``group`` is the patient by MURA's names or the Patient ID, else the Study Instance UID, else
+    the study. Marks become boxes on the file as it is: of a photograph on the whole of it.
     """
     told = (record for record in records if not kept_from(asked_by, record))
     lines = (line for record in told for line in _manifest_lines(record, pictures))
@@ -106,16 +107,39 @@ def _decided(record: StudyRecord) -> list[Opinion]:
     return [o for o in opinions if o is not None and o.verdict is not Verdict.DRAFT]
 
 
-def _shown(record: StudyRecord, part: BodyPart) -> list[bool]:
+def _labels(record: StudyRecord, opinion: Opinion, marks: Sequence[Mark]) -> list[int | str | None]:
+    """Of each view the readers' label, "" where it has their part alone, None where it is left out.
+
+    Who marks a view that the finding is not said of speaks of another one than the program did: the
+    finding is then said of the marked views alone.
+    """
+    part, views = opinion.body_part, record.result.views
+    label = _LABEL.get(opinion.finding, "") if opinion.finding and part != BodyPart.OTHER else ""
+    shown = _shown(record, part)
+    marked = {m.view for m in marks if label == 1 and m.view < len(views)}
+    named = {views[n].sha256 for n, is_shown in enumerate(shown) if is_shown}
+    if all(views[n].sha256 in named for n in marked):  # a copy is no other view
+        return [label if is_shown else None for is_shown in shown]
+    return [
+        1 if n in marked else "" if shown[n] or _named(view) == part else None
+        for n, view in enumerate(views)
+    ]
+
+
+def _shown(record: StudyRecord, part: BodyPart | None) -> list[bool]:
     """Of each view whether the readers' part and finding are said of it."""
     views = record.result.views
     if part == record.result.body_part:
         counted = {id(view) for view in record.result.counted}
         return [id(view) in counted for view in views]
-    named = [v.part or (v.body_part and v.body_part.label) for v in views]
+    named = [_named(v) for v in views]
     if len(set(named)) == 1:  # all were taken for something else
         return [True] * len(views)
     return [one == part for one in named]
+
+
+def _named(view: ImageResult) -> BodyPart | None:
+    return view.part or (view.body_part and view.body_part.label)
 
 
 def _manifest_lines(record: StudyRecord, pictures: Pictures) -> Iterator[dict[str, Any]]:
@@ -123,12 +147,11 @@ def _manifest_lines(record: StudyRecord, pictures: Pictures) -> Iterator[dict[st
     if opinion is None or opinion.body_part is None or record.purged or record.newer:
         return
     patient = _PATIENT.search(record.key)
-    has_model = opinion.body_part != BodyPart.OTHER
-    label = _LABEL.get(opinion.finding, "") if opinion.finding and has_model else ""
     marks = [mark for decided in _decided(record) for mark in decided.marks]
-    shown = _shown(record, opinion.body_part)
+    labels = _labels(record, opinion, marks)
     for position, (view, stored) in enumerate(zip(record.result.views, record.stored)):
-        if not (stored and shown[position]) or view.sha256 is None or view.origin.frame > 1:
+        label = labels[position]
+        if label is None or not stored or view.sha256 is None or view.origin.frame > 1:
             continue
         here = [_on_file(m, view) for m in marks if m.view == position and label == 1]
         yield {
