@@ -27,6 +27,7 @@ WHAT_A_NAME_IS_FOR = (
 NOT_THIS_NAME = "Please take another name: this one cannot stand beside what a reader does."
 MOST_CHARACTERS = 60
 READER = "reader"  # in the session: the name that was typed, "" where it was taken back
+ADDED = "on-worklist-"  # in the session, with a study's key: the digests of its pictures
 COOKIE = "bone_reader"
 REMEMBERED_SECONDS = 12 * 3600
 
@@ -122,16 +123,28 @@ def add(
     they are kept on disk. key: tells this button from those of other studies. disabled: shows that
     it can be done later.
     """
-    done = f"on-worklist-{key}"
-    if st.session_state.get(done):
+    done = f"{ADDED}{key}"
+    if done in st.session_state:
         _remember()
         _theme.html("<p class='soft'>On the worklist: see the page Review.</p>")
         return
     with _theme.boundary():
         if _asked(key, disabled):
             store().add_study(title, result, release, pictures(), reader())
-            st.session_state[done] = True
+            _note(done, frozenset(v.sha256 for v in result.views))
             st.rerun()
+
+
+def _note(done: str, pictures: frozenset[str | None]) -> None:
+    """Keep for the session what was added last of these pictures.
+
+    What it took the place of can be added again: a view may be moved and taken back.
+    """
+    noted = [str(key) for key in st.session_state if str(key).startswith(ADDED)]
+    for key in noted:
+        if pictures & st.session_state[key]:
+            del st.session_state[key]
+    st.session_state[done] = pictures
 
 
 def _asked(key: str, disabled: bool) -> bool:

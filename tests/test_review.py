@@ -571,6 +571,36 @@ def test_add_to_worklist_asks_who_reads_and_adds_once(store: Store, weights: Pat
     assert "On the worklist" in text(app) and not app.button
 
 
+def add_shown(weights: str) -> None:
+    from dataclasses import replace
+    from pathlib import Path
+
+    import streamlit as st
+
+    from core.registry import Registry
+    from core.study import StudyResult
+    from core.types import ImageResult
+    from pages import _worklist
+
+    release = Registry.open(Path(weights)).find("champion")
+    view = ImageResult("a.png", None, "No.", release.id, release.sha256, 1.0)
+    letters = str(st.session_state["shown"])
+    views = tuple(replace(view, sha256=letter * 64) for letter in letters)
+    _worklist.add(letters, StudyResult("1.2.840.99.3", views), release, dict, letters)
+
+
+def test_what_is_moved_and_taken_back_can_be_added_again(store: Store, weights: Path) -> None:
+    app = AppTest.from_function(add_shown, args=(str(weights),), default_timeout=180)
+    app.session_state[_worklist.READER] = "bob"
+    for shown in ("b", "a", "ac", "a"):
+        app.session_state["shown"] = shown
+        app.run()
+        app.button(f"add-{shown}").click().run()
+        assert "On the worklist" in text(app) and not app.button
+    app.session_state["shown"] = "b"  # has no picture in common with what was added since
+    assert "On the worklist" in text(app.run()) and len(store.worklist()) == 3
+
+
 def two_frames(cascade: Cascade) -> tuple[bytes, list[ImageResult]]:
     """A DICOM file of two different pictures, and the result of each."""
     frames = np.stack([phantom(200, 160, seed=n) for n in (1, 2)])
