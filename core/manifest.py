@@ -49,7 +49,7 @@ class Member:
     trunk: file of its feature extractor, whose architecture the release names. branch: file of its
     linear layer. temperature, bias: as in ``Stage``. weight: of its calibrated logit in the
     average, in [0, 1]; the ResNet50 has what is left. classes: of stage 1, its outputs in their
-    order: some of the stage's own.
+    order: some of the stage's own. cross_fitted: validation taught it too (``training.crossfit``).
     """
 
     name: str
@@ -59,6 +59,7 @@ class Member:
     bias: float = 0.0
     weight: float = 0.5
     classes: tuple[str, ...] = ()
+    cross_fitted: bool = False
 
 
 @dataclass(frozen=True)
@@ -176,6 +177,12 @@ class Release:
         ensembles = [stage.ensemble for stage in self.stages.values() if stage.ensemble]
         names = [RESNET50, *(m.name for e in ensembles for m in e.members)]
         return " and ".join(dict.fromkeys(names))
+
+    @property
+    def cross_fitted(self) -> bool:
+        """Whether validation taught one of the networks that answer in this mode."""
+        ensembles = [stage.ensemble for stage in self.stages.values() if stage.ensemble]
+        return any(member.cross_fitted for one in ensembles for member in one.members)
 
     @property
     def largest_mode(self) -> Mode:

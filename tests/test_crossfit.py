@@ -28,7 +28,6 @@ from training import (
     networks,
     provenance,
     screen,
-    terms,
 )
 from training.__main__ import main
 from training.card import model_card
@@ -160,13 +159,13 @@ def test_a_run_on_a_fold_tells_how_it_was_dealt(dealt, tmp_path):
 
 
 def test_of_each_picture_the_run_speaks_that_never_saw_it(mean, manifest):
-    found = CrossFitted.of(mean)
+    found, whole = CrossFitted.of(mean), networks.trained(mean, LITE2)
     rows, canvases = data.load_canvases(data.read(f"manifest:{manifest}"), SPEC)
     assert (found.knows(rows) == ~(rows.split.eq("test") | _stays(rows))).all()
-    said = found.logits(LITE2, rows, canvases, SPEC)
+    said = found.logits(whole, rows, canvases, SPEC)
     each = [networks.trained(run, LITE2) for run in found.runs]
-    flipped = found.logits(LITE2, rows, canvases, SPEC, flip=True)
-    mirrored = found.logits(LITE2, rows, np.ascontiguousarray(canvases[:, :, ::-1]), SPEC)
+    flipped = found.logits(whole, rows, canvases, SPEC, flip=True)
+    mirrored = found.logits(whole, rows, np.ascontiguousarray(canvases[:, :, ::-1]), SPEC)
     known = found.knows(rows)
     for head, values in flipped.items():
         both = (said[head] + mirrored[head]) / 2
@@ -194,7 +193,10 @@ def test_a_mean_of_runs_that_held_back_the_same_is_no_cross_fit(manifest, tmp_pa
     assert main(["average", str(runs[0]), str(fewer), "--out", str(tmp_path / "odd")]) == 0
     with pytest.raises(DataInvalid, match="neither the same pictures nor others each"):
         CrossFitted.of(tmp_path / "odd")
-    (tmp_path / "c" / "rows.csv").unlink()
+    (fewer / "rows.csv").unlink()
+    with pytest.raises(DataInvalid, match="average the runs of all folds at once"):
+        CrossFitted.of(tmp_path / "odd")
+    fewer.rename(tmp_path / "elsewhere")
     with pytest.raises(DataInvalid, match="is gone"):
         CrossFitted.of(tmp_path / "odd")
 
@@ -211,7 +213,7 @@ def test_a_member_of_folds_is_read_by_all_that_was_held_back(
     rows, canvases = data.load_canvases(
         rows[rows.part.isin(data.FOCUS) & rows.split.ne("test")], SPEC
     )
-    said = CrossFitted.of(mean).logits(LITE2, rows, canvases, SPEC)
+    said = CrossFitted.of(mean).logits(networks.trained(mean, LITE2), rows, canvases, SPEC)
     logits = {p: said[p][(rows.part == p).to_numpy(), 0] for p in data.FOCUS}
     truth = {p: rows.positive[rows.part == p].to_numpy() for p in data.FOCUS}
     read = calibrate.platt(logits, truth, dict.fromkeys(data.FOCUS, 0.5))
@@ -226,14 +228,11 @@ def test_a_member_of_folds_is_read_by_all_that_was_held_back(
     [kinds] = release.stages["body_part"].ensemble.members
     assert kinds.classes == KINDS
     val = rows[rows.split == "val"]
-    said = learned.tell(tmp_path / "candidate", val, "val", release.training_data)
-    assert said["learned"] == len(val) == 36
+    assert release.cross_fitted and not release.in_mode(Mode.FAST).cross_fitted
+    told = release.training_data, release.cross_fitted
+    assert learned.tell(tmp_path / "candidate", val, "val", *told)["learned"] == len(val) == 36
     elsewhere = val.assign(source="elsewhere")
-    assert "learned" not in learned.tell(tmp_path, elsewhere, "val", release.training_data)
-    later = {
-        "base": {"id": "a", "training_data": release.training_data}
-    }  # as ``fit --only`` has it
-    assert learned.tell(tmp_path / "candidate", val, "val", later)["learned"] == 36
+    assert "learned" not in learned.tell(tmp_path, elsewhere, "val", *told)
     stage, card = release.stages["hand"], model_card(release)
     assert stage.chosen_on == ("held-back" if alone else "validation")
     assert performance(release, BodyPart("hand"), "sensitive").split == stage.chosen_on
@@ -252,11 +251,15 @@ def test_what_a_start_was_told_is_not_held_back(manifest, dealt, tmp_path):
         runs.append(_run(tmp_path / str(k), data.read(f"manifest:{dealt / f'{k}.csv'}"), k))
         (runs[-1] / "config.toml").write_text(f'arch = "{LITE2}"\ninit = "{start}"\n')
     assert main(["average", *map(str, runs), "--out", str(tmp_path / "mean")]) == 0
+    known = rows[rows.part.isin(data.FOCUS) & rows.split.ne("test")]
     with pytest.raises(DataInvalid, match="held back had taught a finding"):
-        CrossFitted.of(tmp_path / "mean")
+        CrossFitted.of(tmp_path / "mean").refuse_taught(known)
+    # What comes with a person into a fold and calibrates nothing may have taught it.
+    CrossFitted.of(tmp_path / "mean").refuse_taught(rows[rows.part == "leg"].head(0))
     listed = pd.read_csv(start / "rows.csv").assign(labelled="no")
     listed.to_csv(start / "rows.csv", index=False)
     found = CrossFitted.of(tmp_path / "mean")
+    found.refuse_taught(known)
     with pytest.raises(DataInvalid, match="pictures of validation taught what"):
         found.refuse_trained(rows[rows.split == "val"])
 
@@ -276,7 +279,7 @@ def test_a_release_as_a_start_of_folds_is_refused_where_nothing_tells_what_it_le
         (runs[-1] / "base.json").write_text(json.dumps({"id": begun.id, "sha256": begun.sha256}))
     assert main(["average", *map(str, runs), "--out", str(tmp_path / "mean")]) == 0
     with pytest.raises(DataInvalid, match="learned from pictures of drawn, and nothing tells"):
-        CrossFitted.of(tmp_path / "mean")
+        CrossFitted.of(tmp_path / "mean").refuse_taught(data.read(f"manifest:{manifest}"))
 
 
 def test_validation_chooses_nothing_for_networks_that_it_taught(
@@ -300,24 +303,55 @@ def test_validation_chooses_nothing_for_networks_that_it_taught(
     (plain / "base.json").unlink()
     assert main(_member(flagged, plain, manifest, one)) == 0
     release = Registry.open(one / "candidate").find("champion", Mode.ENSEMBLE)
-    assert not terms.cross_fitted(release.training_data)
+    assert not release.cross_fitted and "Validation taught" not in model_card(release)
     with pytest.raises(DataInvalid, match="they cannot rank it"):
         screen.measure([str(plain), str(mean.parent / "1")], [f"manifest:{manifest}"], draws=5)
+    with pytest.raises(DataInvalid, match="Validation taught release"):
+        screen.measure([str(plain), begun.id], [f"manifest:{manifest}"], draws=5)
 
 
 def test_a_mean_is_read_at_the_scale_of_its_networks(mean, manifest, tmp_path):
     """Told by radiographs without a label: twice as timid, its logits count twice."""
     rows = data.read(f"manifest:{manifest}")
     found, whole = CrossFitted.of(mean), networks.trained(mean, LITE2)
-    assert found.matched(whole, rows, "hand", SPEC) == (1.0, 0.0)  # each has a label
-    rows.loc[rows.part == "hand", "positive"] = np.nan
-    scale, shift = found.matched(whole, rows, "hand", SPEC)
+    parts = ["elbow", "hand"]
+    assert found.matched(whole, rows, parts, SPEC) == dict.fromkeys(parts, (1.0, 0.0))  # labelled
+    rows.loc[rows.part.isin(parts), "positive"] = np.nan
+    before = found.matched(whole, rows, parts, SPEC)
     timid = whole | {"heads": dict(whole["heads"])}
-    timid["heads"]["hand.weight"] = whole["heads"]["hand.weight"] / 2
-    timid["heads"]["hand.bias"] = whole["heads"]["hand.bias"] / 2 + 3
-    twice, moved = found.matched(timid, rows, "hand", SPEC)
-    assert twice == pytest.approx(2 * scale, rel=1e-3)
-    assert moved == pytest.approx(shift - 6 * scale, rel=1e-2, abs=1e-3)
+    for part in parts:
+        timid["heads"][f"{part}.weight"] = whole["heads"][f"{part}.weight"] / 2
+        timid["heads"][f"{part}.bias"] = whole["heads"][f"{part}.bias"] / 2 + 3
+    after = found.matched(timid, rows, parts, SPEC)
+    for part in parts:
+        (scale, shift), (twice, moved) = before[part], after[part]
+        assert twice == pytest.approx(2 * scale, rel=1e-3)
+        assert moved == pytest.approx(shift - 6 * scale, rel=1e-2, abs=1e-2)
+    assert before["elbow"][0] == before["hand"][0] and before["elbow"][1] != before["hand"][1]
+
+
+def test_a_class_that_one_fold_alone_knows_is_left_out(mean, manifest, tmp_path):
+    """Of a part with some ten pictures one fold has enough for a class of its own: the mean, and
+    what each run says, have the classes that all know, wherever they stand."""
+    runs = [mean.parent / "1", tmp_path / "2"]
+    (tmp_path / "2").mkdir()
+    for name in ("rows.csv", "config.toml"):
+        (tmp_path / "2" / name).write_text((mean.parent / "2" / name).read_text())
+    second = networks.trained(mean.parent / "2", LITE2)
+    order, heads = [3, 0, 1, 2], dict(second["heads"])
+    for key in ("body_part.weight", "body_part.bias"):
+        values = heads[key][order]
+        heads[key] = torch.cat([values[:1], 9 + values[:1], values[1:]])
+    kinds = ["other", "lower_leg", "elbow", "hand", "shoulder"]
+    torch.save(second | {"heads": heads, "kinds": kinds}, tmp_path / "2" / NETWORKS)
+    assert main(["average", *map(str, runs), "--out", str(tmp_path / "mean")]) == 0
+    whole, before = (networks.trained(m, LITE2) for m in (tmp_path / "mean", mean))
+    assert whole["kinds"] == list(KINDS)
+    assert torch.equal(whole["heads"]["body_part.weight"], before["heads"]["body_part.weight"])
+    rows, canvases = data.load_canvases(data.read(f"manifest:{manifest}"), SPEC)
+    said = CrossFitted.of(tmp_path / "mean").logits(whole, rows, canvases, SPEC)["body_part"]
+    expected = CrossFitted.of(mean).logits(before, rows, canvases, SPEC)["body_part"]
+    np.testing.assert_allclose(said, expected, atol=1e-5)
 
 
 def test_folds_are_not_dealt_over_others(dealt, manifest, capsys):

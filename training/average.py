@@ -19,10 +19,10 @@ from core import files
 from core.architectures import RESNET50
 from training import initial, networks, provenance, terms
 from training.config import read_record
-from training.data import DataInvalid
+from training.data import FOCUS, DataInvalid
 from training.duplicates import ROWS
 from training.networks import NETWORKS
-from training.phases import BODY_PART
+from training.phases import BODY_PART, OTHER
 
 
 def build(runs: Sequence[str], out: Path) -> Path:
@@ -68,7 +68,8 @@ def mean(runs: Sequence[str]) -> dict[str, Any]:
     folders = [run for run in runs if not _names_release(run)]
     like = _trained(Path(folders[0])) if folders else None
     found = [_released(run, like) if _names_release(run) else _trained(Path(run)) for run in runs]
-    first = like or found[0]
+    found = _alike(found)
+    first = next(one for one, run in zip(found, runs) if run in (folders or runs))
     for run, other in zip(runs, found):
         for name in ("arch", "init", "kinds", "size", "focus", "parts"):
             if other[name] != first[name]:
@@ -81,6 +82,16 @@ def mean(runs: Sequence[str]) -> dict[str, Any]:
         one["heads"] = {k: v for k, v in one["heads"].items() if k in shared}
     means = {kind: _mean([one[kind] for one in found]) for kind in ("features", "heads")}
     return {name: first[name] for name in ("arch", "size", "focus", "kinds")} | means
+
+
+def _alike(found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """With the classes of stage 1 that all know, in the first one's order: of a body part with some
+    ten training pictures one fold has enough for a class of its own and another not."""
+    shared = [k for k in found[0]["kinds"] if all(k in one["kinds"] for one in found)]
+    needed = {*FOCUS, OTHER}
+    if any({*one["kinds"]} & needed - {*shared} for one in found):
+        return list(found)  # as they are, to be refused
+    return [networks.of_kinds(one, shared) for one in found]
 
 
 def _names_release(run: str) -> bool:

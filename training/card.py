@@ -9,7 +9,6 @@ from core.types import Mode
 from training import terms
 from training.measured import caution
 from training.records import positives
-from training.terms import cross_fitted
 
 _ROWS = (
     "accuracy",
@@ -86,7 +85,7 @@ def _listed(sentences: list[str]) -> str:
 def _meaning(release: Release) -> str:
     """The thresholds of each mode; those of a part with one network are the same in all."""
     lines = [
-        "## Operating points (chosen on validation)",
+        "## Operating points" + ("" if _held_back(release) else " (chosen on validation)"),
         *_held_back(release),
         "",
         "| part | mode | a positive label meant | point | threshold | sensitivity | specificity "
@@ -106,16 +105,21 @@ def _meaning(release: Release) -> str:
 
 def _held_back(release: Release) -> list[str]:
     """Where validation taught a network too: what chose its thresholds, and what it tells."""
-    if not cross_fitted(release.training_data):
+    whole = release.in_mode(release.largest_mode)
+    if not whole.cross_fitted:
         return []
     said = (
         "Validation taught the networks beside the ResNet50 too, by cross-fitting: each held "
         "another part of training and validation back, and their mean is read by what each says of "
         "that."
     )
-    stages = release.in_mode(release.largest_mode).stages.values()
-    if any(stage.chosen_on != "validation" for stage in stages):
-        said += " These radiographs chose the thresholds of the mode ensemble."
+    if any(stage.chosen_on != "validation" for stage in whole.stages.values()):
+        said += (
+            " These radiographs chose the thresholds of the mode ensemble: what stands beside them "
+            "is what the single networks reach on what each held back, not what their mean does. A "
+            "finding is doubtful where the ResNet50, whose word does not count otherwise, "
+            "contradicts it."
+        )
     return ["", said]
 
 

@@ -93,7 +93,8 @@ def _measured(settings: Settings, rows: pd.DataFrame) -> Evaluation:
     cascade = Cascade.load(settings.weights, settings.release, settings.device)
     cascade = cascade.in_mode(settings.mode)
     held = rows[rows.split == split]
-    told = learned.tell(settings.weights, held, split, cascade.release.training_data)
+    release = cascade.release
+    told = learned.tell(settings.weights, held, split, release.training_data, release.cross_fitted)
     scored = scoring.predict(cascade, held)
     if scored.empty:
         raise DataInvalid(f"The split {split} has no picture that can be read.")

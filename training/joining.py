@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -34,26 +34,32 @@ BATCH = 64
 
 @dataclass(frozen=True)
 class NewMember:
-    """The network that ``member`` adds: its name, the layer of each part and, where its runs held
+    """The network that ``member`` adds: its name, what ``networks.trained`` gives of it where a run
+    has trained it, the layer of each part and, where its runs held
     back a fold each, what they say of the pictures whose finding they were not told.
 
     scales: by part (scale, shift) from its logits to those of such a run. alone: whether its word
     alone counts of a finding. flip: as the release averages a picture with its mirror image."""
 
     name: str
-    arch: str
+    network: dict[str, Any] | None
     heads: dict[str, dict[str, Tensor]]
     folds: CrossFitted | None = None
     scales: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     alone: bool = False
     flip: bool = False
 
+    @property
+    def flag(self) -> dict[str, bool]:
+        """What its entry says where validation taught it too."""
+        return {"cross_fitted": True} if self.folds else {}
+
     def held_back(
         self, rows: pd.DataFrame, canvases: NDArray[np.uint8], spec: Preprocessing, head: str
     ) -> Array:
         """NxK logits by the runs that held the rows back; raises DataInvalid where none did."""
-        assert self.folds is not None
-        found = self.folds.logits(self.arch, rows, canvases, spec, self.flip)[head]
+        assert self.folds is not None and self.network is not None
+        found = self.folds.logits(self.network, rows, canvases, spec, self.flip)[head]
         if missing := int(np.isnan(found).any(1).sum()):
             raise DataInvalid(
                 f"{missing} of {len(rows)} pictures that are to calibrate {self.name} were held "
@@ -91,28 +97,8 @@ def findings(entry: dict[str, Any], cascade: Cascade, new: NewMember, rows: pd.D
     share = candidate.share_of_positives(rows)
     said = {part: _said(entry, cascade, new, rows, part) for part in new.heads}
     truth = {part: one.truth[one.val] for part, one in said.items()}
-    first = calibrate.read({p: one.others[""] for p, one in said.items()}, truth, share)
-    joined = {}
-    for part, found in first.items():
-        entry["stages"][part] |= found
-        joined[part] = [said[part].others[""] / found["temperature"] + found["bias"]]
-    own = {part: one.own for part, one in said.items()}
     names = [m["name"] for m in entry["stages"][next(iter(said))]["members"]]
-    for name in names:  # without operating points: none says anything by itself
-        if name == new.name:
-            fitted = calibrate.platt(own, {p: one.truth for p, one in said.items()}, share)
-        else:
-            fitted = calibrate.platt({p: o.others[name] for p, o in said.items()}, truth, share)
-        for part, (temperature, bias) in fitted.items():
-            scale, shift = new.scales.get(part, (1.0, 0.0)) if name == new.name else (1.0, 0.0)
-            read = {"temperature": temperature / scale, "bias": bias + shift / temperature}
-            member_of(entry, part, name).update(read)
-            one = said[part]
-            logits = one.own[one.val] if name == new.name else one.others[name]
-            joined[part].append(logits / temperature + bias)
-            if name == new.name:
-                own[part] = one.own / temperature + bias
-    columns = {part: np.column_stack(each) for part, each in joined.items()}
+    columns, own = _each(entry, new, said, names, share)
     if new.alone:
         weights = np.array([0.0, *(float(name == new.name) for name in names)])
         together = calibrate.read(own, {p: one.truth for p, one in said.items()}, share)
@@ -132,6 +118,41 @@ def findings(entry: dict[str, Any], cascade: Cascade, new: NewMember, rows: pd.D
         _tell(f"validation: {part} ensemble", columns[part] @ weights, one.rows[one.val])
         if new.folds:
             _tell(f"held back: {part} {new.name}", own[part], one.rows)
+
+
+def _each(
+    entry: dict[str, Any],
+    new: NewMember,
+    said: dict[str, _Said],
+    names: Sequence[str],
+    share: dict[str, float],
+) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Put how each network is read into the entry. By part the calibrated logits of validation, a
+    column a network, and those of the new one of all that it never saw."""
+    truth = {part: one.truth[one.val] for part, one in said.items()}
+    joined = {}
+    for part, found in calibrate.read(
+        {p: o.others[""] for p, o in said.items()}, truth, share
+    ).items():
+        entry["stages"][part] |= found
+        joined[part] = [said[part].others[""] / found["temperature"] + found["bias"]]
+    own = {}
+    for name in names:  # without operating points: none says anything by itself
+        if name != new.name:
+            logits = {part: one.others[name] for part, one in said.items()}
+            for part, (temperature, bias) in calibrate.platt(logits, truth, share).items():
+                member_of(entry, part, name).update(temperature=temperature, bias=bias)
+                joined[part].append(logits[part] / temperature + bias)
+            continue
+        logits = {part: one.own for part, one in said.items()}
+        every = {part: one.truth for part, one in said.items()}
+        for part, (temperature, bias) in calibrate.platt(logits, every, share).items():
+            own[part] = logits[part] / temperature + bias
+            joined[part].append(own[part][said[part].val])
+            scale, shift = new.scales.get(part, (1.0, 0.0))
+            read = {"temperature": temperature / scale, "bias": bias + shift / temperature}
+            member_of(entry, part, name).update(read | new.flag)
+    return {part: np.column_stack(each) for part, each in joined.items()}, own
 
 
 def _said(
@@ -199,12 +220,13 @@ def body_part(
     weight = calibrate.stage1_weight(joined, truth)
     log.info("stage 1: weight of %s %.2f", name, weight)
     read = candidate.read_body_part(stage, base.parts, joined(weight), val.part)
-    found = {"name": name, "trunk": trunk, "branch": branch, "weight": weight}
+    found: dict[str, Any] = {"name": name, "trunk": trunk, "branch": branch, "weight": weight}
     entry["stages"][BODY_PART] |= candidate.read_body_part(stage, base.parts, own, val.part)
     if cascade.feature_space is not None:
         supported = val.part.isin(base.parts).to_numpy()
         entry["rejection"]["limit"] = candidate.limit(cascade.feature_space, seen[supported])
-    entry["stages"][BODY_PART]["members"] = [found | {"classes": list(classes)}]
+    found |= {"classes": list(classes), **new.flag}
+    entry["stages"][BODY_PART]["members"] = [found]
     entry["stages"][BODY_PART]["ensemble"] = read
     return branch, head
 

@@ -17,19 +17,24 @@ log = logging.getLogger(__name__)
 
 
 def tell(
-    weights: Path, held: pd.DataFrame, split: str, training_data: Mapping[str, Any]
+    weights: Path,
+    held: pd.DataFrame,
+    split: str,
+    training_data: Mapping[str, Any],
+    cross_fitted: bool = False,
 ) -> dict[str, Any]:
     """Warn where what is measured on is what was learned from, or nothing tells whether it is.
 
     weights: the folder of the release; a candidate's lies in that of its run. held: the rows that
-    are measured on. training_data: the release's. Returns what the figures' record says of it, for
+    are measured on. training_data: the release's. cross_fitted: whether validation taught a network
+    that is measured (``Release.cross_fitted``). Returns what the figures' record says of it, for
     ``measured.caution``: ``learned`` (how many of the pictures) and ``untold`` (sources), each
     where there are any.
     """
     said: dict[str, Any] = {}
     run = weights.parent
     count = taught(run, held) if split == "test" else 0
-    if split == "val" and terms.cross_fitted(training_data):
+    if split == "val" and cross_fitted:
         count = int(held.source.astype(str).isin(terms.sources(training_data)).sum())
     if count:
         said["learned"] = count

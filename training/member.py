@@ -92,7 +92,8 @@ class Settings:
         Mode.FAST, f"the mode of the release where nobody says which: {' or '.join(Mode)}"
     )
     alone: int = option(
-        0, "1: of a finding its word alone counts, the networks beside it are a second opinion"
+        0,
+        "1: of a finding its word alone counts; where another one contradicts it is doubtful",
     )
     seed: int = option(0, "of the varied views")
 
@@ -129,7 +130,9 @@ def build(settings: Settings, program: core.settings.Settings) -> Path:
     name = settings.name or TITLES[settings.arch]
     data, settled = _settled(settings)
     rows = _labelled(settled, entry)
-    _refuse_taught(settings, base, entry, None if folds else run, settled)
+    _refuse_taught(settings, base, None if folds else run, settled)
+    if folds:
+        folds.refuse_taught(rows)
     behind = provenance.sources(run) if run else set()
     entry["training_data"] = base.training_data | {
         "sources": sorted({*base.training_data.get("sources", ()), *settled.source, *behind}),
@@ -139,9 +142,9 @@ def build(settings: Settings, program: core.settings.Settings) -> Path:
             provenance.command("member", asdict(settings), Settings),
         ],
     }
-    entry["training_data"].pop(terms.CROSS_FITTED, None)  # that of a member which is replaced
-    if folds:
-        entry["training_data"][terms.CROSS_FITTED] = True
+    if run and (notes := provenance.notes(run)):
+        known = base.training_data.get("notes", "")
+        entry["training_data"]["notes"] = "\n\n".join(filter(None, (known, notes)))
     entry["licence"] = terms.licence(entry["training_data"])
     with candidate_folder.building(Path(settings.out)) as folder:
         release.write(folder, entry, tensors)
@@ -156,9 +159,10 @@ def build(settings: Settings, program: core.settings.Settings) -> Path:
                 train, canvases = joining.canvases_of(rows, "train", part, base.preprocessing)
                 heads[part] = _head(cascade, part, name, train, canvases, settings)
             tensors[joining.member_of(entry, part, name)["branch"]] = heads[part]
-        scales = {p: _scale(folds, trained, settled, p, base) for p in heads}
+        spec = base.preprocessing
+        scales = folds.matched(trained, settled, [*heads], spec) if folds and trained else {}
         flip, alone = base.flip_average, bool(settings.alone)
-        new = joining.NewMember(name, settings.arch, heads, folds, scales, alone, flip)
+        new = joining.NewMember(name, trained, heads, folds, scales, alone, flip)
         joining.findings(entry, cascade, new, rows)
         if trained and f"{BODY_PART}.weight" in trained["heads"]:
             path, head = joining.body_part(entry, base, cascade, new, trained, settled)
@@ -171,19 +175,7 @@ def build(settings: Settings, program: core.settings.Settings) -> Path:
     return Path(settings.out) / "candidate"
 
 
-def _scale(
-    folds: CrossFitted | None,
-    mean: dict[str, Any] | None,
-    rows: pd.DataFrame,
-    part: str,
-    base: Release,
-) -> tuple[float, float]:
-    return folds.matched(mean, rows, part, base.preprocessing) if folds and mean else (1.0, 0.0)
-
-
-def _refuse_taught(
-    settings: Settings, base: Release, entry: dict[str, Any], run: Path | None, rows: pd.DataFrame
-) -> None:
+def _refuse_taught(settings: Settings, base: Release, run: Path | None, rows: pd.DataFrame) -> None:
     """Raise DataInvalid where what is to calibrate taught one of the networks.
 
     run: of the new one, but for a mean of folds, which has answers of its own (``crossfit``).
@@ -193,23 +185,24 @@ def _refuse_taught(
             f"This is one fold of {dealt[0]!r}: its validation taught the networks beside it. Give "
             "the data that was dealt."
         )
-    val, flagged = rows[rows.split == "val"], terms.cross_fitted(base.training_data)
-    for folder in filter(None, (run, None if flagged else Path(settings.base))):
+    val, whole = rows[rows.split == "val"], base.in_mode(base.largest_mode)
+    # The lists behind a base with such a network name validation as what taught that one.
+    for folder in filter(None, (run, None if whole.cross_fitted else Path(settings.base))):
         if folder.is_dir() and (count := learned.trained_on(folder, val)):
             raise DataInvalid(
                 f"{count} pictures of validation taught {folder}, or what it began with: they can "
                 "choose no thresholds for it."
             )
-    members = [s["members"] for s in entry["stages"].values() if s.get("members")]
     name = settings.name or TITLES[settings.arch]
-    stay = any(m["name"] != name for found in members for m in found)
-    if flagged and stay:
+    ensembles = [stage.ensemble for stage in whole.stages.values() if stage.ensemble]
+    if any(m.cross_fitted and m.name != name for one in ensembles for m in one.members):
         raise DataInvalid(
             f"Validation taught a network of release {base.id} (cross-fitting), so it can choose "
             "no thresholds beside it. Give its name as --name, and it is replaced."
         )
     for release_id in learned.releases_behind(run) if run else ():
-        if terms.cross_fitted(initial.find(release_id).training_data):
+        begun = initial.find(release_id)
+        if begun.in_mode(begun.largest_mode).cross_fitted:
             raise DataInvalid(
                 f"{run} began with release {release_id}, which validation taught too "
                 "(cross-fitting): it can choose no thresholds for it."

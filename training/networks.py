@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -36,6 +36,22 @@ def layers(found: Mapping[str, Any]) -> tuple[dict[str, Tensor], Layers]:
         layer = {k: found["heads"][f"{part}.{k}"] for k in ("weight", "bias")}
         heads[part] = layer, tuple(found["kinds"]) if part == BODY_PART else ("positive",)
     return found["features"], heads
+
+
+def of_kinds(found: dict[str, Any], kinds: Sequence[str]) -> dict[str, Any]:
+    """What ``trained`` gave with these classes of stage 1, which it knows, in this order alone.
+
+    Raises DataInvalid where it does not know one of them.
+    """
+    known = list(found["kinds"])
+    if missing := [kind for kind in kinds if kind not in known]:
+        raise DataInvalid(f"A network does not know the class {missing[0]} of stage 1.")
+    if known == list(kinds) or f"{BODY_PART}.weight" not in found["heads"]:
+        return found
+    order = [known.index(kind) for kind in kinds]
+    names = [f"{BODY_PART}.{k}" for k in ("weight", "bias")]
+    heads = found["heads"] | {n: found["heads"][n][order] for n in names}
+    return found | {"kinds": list(kinds), "heads": heads}
 
 
 def trained(run: Path, arch: str, spec: Preprocessing | None = None) -> dict[str, Any]:

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from core.transforms import Preprocessing
-from training import answering, average, learned, metrics
+from training import answering, average, initial, learned, metrics
 from training.augment import RandomPhotograph, zoomed
 from training.compare import difference
 from training.data import FOCUS, SIMULATED, DataInvalid, load_canvases, read_all
@@ -69,6 +69,14 @@ def measure(
     for name, one in found.items():
         if (one["size"], one["focus"]) != (first["size"], first["focus"]):
             raise DataInvalid(f"{name} and {names[0]} were shown pictures of different kinds.")
+    for name in (one for joined in names for one in joined.split("+")):
+        begun = learned.releases_behind(Path(name)) if Path(name).is_dir() else {name}
+        for release in map(initial.find, begun):
+            if release.in_mode(release.largest_mode).cross_fitted:
+                raise DataInvalid(
+                    f"Validation taught release {release.id} (cross-fitting): it cannot rank "
+                    f"{name}."
+                )
     spec = Preprocessing(size=first["size"], focus=bool(first["focus"]))
     runs = [Path(run) for name in names for run in name.split("+")]
     rows = settle_as(read_all(data), runs)

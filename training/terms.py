@@ -19,15 +19,6 @@ CREDITS = {
 TEACHER = "Teacher: EfficientNet-Lite2, ImageNet, Apache-2.0."
 
 
-CROSS_FITTED = "cross_fitted"
-"""In a release's ``training_data``: validation taught a network of it, too (``crossfit``)."""
-
-
-def cross_fitted(data: Mapping[str, Any]) -> bool:
-    """Whether validation taught a network of the release, or of one that it was made from."""
-    return bool(data.get(CROSS_FITTED)) or bool((base := _base(data)) and cross_fitted(base))
-
-
 def sources(data: Mapping[str, Any]) -> set[str]:
     """Of ``training_data`` of a release, and of the release that it began with."""
     return {*data.get("sources", ()), *(sources(base) if (base := _base(data)) else ())}
