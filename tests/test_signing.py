@@ -248,6 +248,26 @@ def test_who_withdraws_does_not_stand_for_it_any_more(
     assert before.ReferencedSOPSequence[0].ReferencedSOPInstanceUID == first.SOPInstanceUID
 
 
+def test_who_withdraws_to_a_draft_may_decide_once_more(
+    hospital: Hospital, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Later(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return datetime.now(tz) + timedelta(minutes=2)
+
+    study = hospital.arrives(ELBOW.read_bytes())
+    hospital.store.decide(study, "Rita", AGREE, 0)
+    hospital.store.decide(study, "Ruben", Opinion(Verdict.DRAFT, comment="Look."), 0)
+    hospital.store.decide(study, "Ruben", AGREE, 1)
+    assert hospital.later() == 1 and hospital.sent()
+    monkeypatch.setattr("core.store.store.datetime", Later)
+    hospital.store.undo(study, "Ruben", 2)
+    assert hospital.later() == 0
+    assert hospital.signing.poll(datetime.now(UTC) + timedelta(minutes=4)) == 1
+    assert names(hospital.sent()["SR VERIFIED"]) == ["Rita^"]
+
+
 def test_lines_of_an_older_version_tell_by_their_time(hospital: Hospital) -> None:
     study = hospital.arrives(ELBOW.read_bytes())
     hospital.store.decide(study, "Rita", AGREE, 0)

@@ -119,9 +119,9 @@ class Signing:
         decided = _decided(study)
         if study.status not in _DECIDED or not decided:
             return False
-        told = study.history if isinstance(study, StudyRecord) else ()
-        taken_back = [d for d in told if d.opinion is None]
-        if max(d.made for d in (*decided, *taken_back)).timestamp() > limit:
+        # Of each reader the last thing done: an undo may fall back to nothing, or to a draft.
+        done = study.history if isinstance(study, StudyRecord) else decided
+        if max(d.made for d in {d.reader: d for d in done}.values()).timestamp() > limit:
             return False
         known = self._last.get(study.id)
         return known is None or not known.has(decided)
