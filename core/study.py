@@ -174,8 +174,14 @@ def study_uid_of(key: str) -> str:
     A key with a patient is of a DICOM file, so the UID is told more strictly in one without.
     """
     place = without_patient(key)
-    told = (_UID.fullmatch(place) and "." in place) if place != key else _NO_NAME.fullmatch(place)
+    told = is_uid(place) if place != key else _NO_NAME.fullmatch(place)
     return place if told else ""
+
+
+def is_uid(told: str) -> bool:
+    """Whether what a header gives as a UID is one, with the zeros that some write in front; of a
+    name, which may look so too, ``study_uid_of`` tells more strictly."""
+    return bool(_UID.fullmatch(told)) and "." in told
 
 
 def _place(path_or_name: str, study_uid: str | None) -> str:

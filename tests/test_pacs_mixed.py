@@ -39,7 +39,7 @@ from core.pacs.scoring import Scorer
 from core.quality import finding_of
 from core.settings import ImageLimits, Settings
 from core.store import Opinion, Store, Verdict, tables
-from core.study import combine, key_of
+from core.study import combine, key_of, study_uid_of
 from core.types import BodyPart, Finding, FracturePrediction
 from tests.listening import sent
 from tests.test_signing import ELBOW, Hospital
@@ -199,6 +199,31 @@ def test_two_odd_study_uids_that_look_like_files_of_one_folder_are_two_studies(p
     received(parts, "2024/0018", unreadable("1", "2"))
     records = parts.store.studies()
     assert len({r.key for r in records}) == 2 and not any(r.newer for r in records)
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value for VR UI:UserWarning")
+@pytest.mark.parametrize("uid", ["1.2.840.113619.2.05.7", "1.2.3"])
+def test_a_correction_after_an_upgrade_takes_the_place_of_what_came_before(
+    parts, tmp_path: Path, uid: str
+) -> None:
+    """A key with a patient stays what it was, with the zeros that a device writes in front."""
+    first = radiograph("1", StudyInstanceUID=uid)
+    received(parts, uid, {"1.2.826.0.1.1": first})
+    [old] = parts.store.studies()
+    assert old.key == key_of("x", uid, imaging.peek(first, LIMITS).patient)
+    dropped(parts, tmp_path / "watched", {"a.dcm": corrected(first)})
+    newer = {r.id: r.newer for r in parts.store.studies()}
+    assert len(newer) == 2 and newer[newer[old.id]] == ""
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value for VR UI:UserWarning")
+def test_views_of_a_short_study_uid_come_together_without_a_patient(parts, tmp_path) -> None:
+    """A header says it: what is a UID there may be a name only for a folder."""
+    views = [radiograph(n, StudyInstanceUID="1.2.3", PatientID="") for n in "12"]
+    dropped(parts, tmp_path / "watched", {"1/a.dcm": views[0], "2/a.dcm": views[1], "3.1": b"x"})
+    whole, other = sorted(parts.store.studies(), key=lambda r: -len(r.result.views))
+    assert len(whole.result.views) == 2 and study_uid_of(whole.key)
+    assert study_uid_of(other.key) == ""
 
 
 @pytest.mark.filterwarnings("ignore:Invalid value for VR UI:UserWarning")

@@ -16,7 +16,7 @@ from core.files import append_event, write_atomically
 from core.pacs.inbox import Inbox
 from core.pacs.study_uid import keep
 from core.settings import ImageLimits
-from core.study import key_of, study_uid_of
+from core.study import is_uid, key_of
 from core.system_files import of_the_system
 
 log = logging.getLogger(__name__)
@@ -87,7 +87,7 @@ class WatchedFolder:
     def _put(self, data: bytes, path: Path, stamp: _Stamp, inbox: Inbox) -> bool:
         """Whether it is in the inbox; where the disk refuses it, the others are taken."""
         header, uid = imaging.peek_with_uid(data, self._limits) or (None, "")
-        if header and not header.patient and not study_uid_of(uid):
+        if header and not header.patient and not is_uid(uid.strip()):
             uid = ""  # an odd one, "0" perhaps, of files that name no patient may be anybody's
         # As from the network: the same object under another name is no second view.
         own = f"{header.instance_uid}.dcm" if header and header.instance_uid else ""
@@ -97,6 +97,7 @@ class WatchedFolder:
             if not keep(inbox, uid, own or name, data):
                 # As if it were a folder: what else lies beside it may be of anybody.
                 key, file = key_of(f"{name}/-"), own or printable(path.name)
+                key += "/" * is_uid(key)  # a file that is called 3.1
                 inbox.put(key, file, data, instead=True)
         except OSError as error:
             if stamp not in self._refused:  # once, and not with every poll

@@ -24,12 +24,13 @@ from core.imaging import sha256
 from core.pacs.deidentify import TrainingCopies
 from core.pacs.inbox import Arrived
 from core.pacs.outbox import Outbox, Tell, Waiting
+from core.pacs.study_uid import key_for
 from core.pipeline import diagnose
 from core.settings import ImageLimits
 from core.store import Store
 from core.store.audit import LONGEST_FACT
 from core.store.superseding import LISTENER
-from core.study import StudyResult, combine, with_patient
+from core.study import StudyResult, combine
 from core.types import ImageResult
 
 log = logging.getLogger(__name__)
@@ -116,7 +117,7 @@ class Scorer:
             views += [v for v in seen if isinstance(v, View)]
             results += [v.result if isinstance(v, View) else v for v in seen]
             others += [left_out(v, reason) for v in seen if not isinstance(v, View)]
-        combined = combine(with_patient(study.key, patient), results, self.cascade.release)
+        combined = combine(key_for(study.key, patient), results, self.cascade.release)
         title = (f"Study {study.called[-16:]}" if views else study.called[-60:]) + which
         answer = Assessment(tuple(views), self.cascade.release, refused=tuple(others))
         sends = bool(views and self.destinations)

@@ -6,7 +6,7 @@ import logging
 
 from core.dicom_out.source import derived_uid
 from core.pacs.inbox import Inbox
-from core.study import study_uid_of
+from core.study import is_uid, study_uid_of, with_patient
 
 log = logging.getLogger(__name__)
 LONGEST = 64  # PS3.5 section 9.1
@@ -23,12 +23,22 @@ def keep(inbox: Inbox, uid: str, name: str, data: bytes) -> bool:
         return False
     if key != uid:  # which may be any text, a name too: only what stands in its place is logged
         log.warning(
-            "The Study Instance UID of an object is none by the standard or might be a name; it is "
-            "taken, and %s stands in its place.",
+            "The Study Instance UID of an object is none by the standard; it is taken, and %s "
+            "stands in its place.",
             key,
         )
     inbox.put(key, name, data, instead=True, called=uid.strip())
     return True
+
+
+def key_for(key: str, patient: str) -> str:
+    """What the worklist knows a patient's part of a study by. key: of the inbox.
+
+    A UID of few or odd numbers stands as it is where the file names a patient. Else it might be the
+    name of a folder, which many have: another one that follows from it stands in its place.
+    """
+    is_odd = is_uid(key) and not study_uid_of(key)
+    return with_patient(key, patient) if patient or not is_odd else derived_uid(key)
 
 
 def _key(uid: str) -> str:
@@ -42,4 +52,4 @@ def _key(uid: str) -> str:
     plain = uid.strip()
     if not plain or len(uid) > LONGEST or not uid.isprintable():
         return ""
-    return plain if study_uid_of(plain) else derived_uid(plain)
+    return plain if is_uid(plain) else derived_uid(plain)
