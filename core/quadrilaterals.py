@@ -118,6 +118,13 @@ def area(quads: Points) -> NDArray[np.float64]:
     return np.asarray(0.5 * np.abs(_cross(*diagonals)))
 
 
+def overlap(one: Points, other: Points) -> float:
+    """Of two convex quadrilaterals (4x2) the intersection over the union, in [0, 1]."""
+    common, _ = cv2.intersectConvexConvex(one.astype(np.float32), other.astype(np.float32))
+    union = float(area(one[None])[0] + area(other[None])[0]) - common
+    return common / union if union > 0 else 0.0
+
+
 def convex(quads: Points) -> NDArray[np.bool_]:
     """Whether each of Nx4x2 corners goes clockwise, and turns at all of them: N."""
     sides = np.roll(quads, -1, 1) - quads

@@ -711,6 +711,19 @@ def test_two_films_in_one_photograph_are_two_studies(store: Store, release: Rele
     assert len(store.worklist()) == 2 and superseded(store) == {}
 
 
+def test_corners_that_are_put_right_are_of_the_same_film(store: Store, release: Release) -> None:
+    """So is what was read as it was taken, until two films were cut out of that file."""
+    first, right = ((0.0, 0.0), (0.5, 0.0), (0.5, 1.0), (0.0, 1.0)), ((0.1, 0.0), (0.5, 0.0))
+    taken = by_hand(store, release, "a", key="IMG_1.jpg")
+    cut = by_hand(store, release, "a", key="IMG_1.jpg", corners=first)
+    assert superseded(store) == {taken: cut}
+    again = by_hand(store, release, "a", key="IMG_1.jpg", corners=(*right, *first[2:]))
+    assert superseded(store) == {taken: again, cut: again}
+    beside = ((0.55, 0.0), (1.0, 0.0), (1.0, 1.0), (0.55, 1.0))
+    by_hand(store, release, "a", key="IMG_1.jpg", corners=beside)
+    assert superseded(store) == {cut: again}
+
+
 def test_files_of_one_name_in_a_folder_that_is_called_by_a_date(
     store: Store, release: Release
 ) -> None:

@@ -6,32 +6,34 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations
 from typing import NamedTuple, TypeAlias
 
+import numpy as np
 from sqlalchemy import false, func, or_, select
 from sqlalchemy.orm import Session
 
+from core.quadrilaterals import overlap
 from core.store import tables as t
 from core.study import study_uid_of
+from core.types import Corners, Photograph
 
 LISTENER = "listener"
 """Who brings studies from a PACS: their files are called by the UIDs of their objects."""
 _OBJECT = re.compile(r"[0-9]+(\.[0-9]+)+\.dcm")
+SAME_FILM = 0.5  # intersection over union of corners: two films in one photograph lie apart
 _AT_ONCE = 10_000  # values of one statement: SQLite takes 32,766
 
 
 class _View(NamedTuple):
-    """A view of a study. corners: of the film in a photograph. stored: its picture was read."""
+    """A view of a study. corners: of the film that was cut out of a photograph. stored: its picture
+    was read."""
 
     name: str
     sha256: str | None
-    corners: str
+    corners: Corners | None
     stored: bool
-
-    @property
-    def film(self) -> tuple[str | None, str]:
-        return self.sha256, self.corners
 
 
 _Views: TypeAlias = list[_View]
@@ -65,7 +67,7 @@ class _Arrivals:
         if self._is_left_of(new, old):
             return True
         if not new.uid or new.uid != old.uid:
-            return _holds(later, before)
+            return self._holds(later, before)
         if new.key != old.key:
             return new.hand == LISTENER and _corrects(later, before)
         return _replaces(later, before)
@@ -78,8 +80,8 @@ class _Arrivals:
         if new.hand == LISTENER or new.key != old.key:
             return False
         later, before = self.views[new.id], self.views[old.id]
-        return _holds(before, later) and all(
-            _holds(later, [view]) or self._is_moved(view, old) for view in before
+        return self._holds(before, later) and all(
+            self._holds(later, [view]) or self._is_moved(view, old) for view in before
         )
 
     def _is_moved(self, view: _View, old: _Came) -> bool:
@@ -89,9 +91,34 @@ class _Arrivals:
             other.hand == old.hand
             and other.number > old.number
             and other.key != old.key
-            and _holds(self.views[other.id], [view])
+            and self._holds(self.views[other.id], [view])
             for other in others
         )
+
+    def _holds(self, whole: _Views, part: _Views) -> bool:
+        """Whether a study has all pictures of another one. Two films in one photograph are two."""
+        return all(any(self._are_one(view, other) for other in whole) for view in part)
+
+    def _are_one(self, view: _View, other: _View) -> bool:
+        if not view.sha256 or view.sha256 != other.sha256:
+            return False
+        if view.corners and other.corners:
+            return _overlap(view.corners, other.corners)
+        return view.corners == other.corners or view.sha256 not in self.several_films
+
+    @cached_property
+    def several_films(self) -> set[str]:
+        """Photographs out of which more than one film was cut: what was read as taken is none."""
+        cuts: dict[str, set[Corners]] = defaultdict(set)
+        for views in self.views.values():
+            for view in views:
+                if view.sha256 and view.corners:
+                    cuts[view.sha256].add(view.corners)
+        return {
+            digest
+            for digest, found in cuts.items()
+            if not all(_overlap(*pair) for pair in combinations(found, 2))
+        }
 
 
 def superseded(session: Session, study: t.Study | None = None) -> dict[str, str]:
@@ -188,14 +215,14 @@ def _views_of(session: Session, pairs: Iterable[tuple[str, str]]) -> dict[str, _
     for start in range(0, len(ids), _AT_ONCE):
         some = t.View.study_id.in_(ids[start : start + _AT_ONCE])
         for id_, name, sha256, stored, taken in session.execute(select(*columns).where(some)):
-            corners = str((taken or {}).get("corners") or "")
-            found[id_].append(_View(name, sha256, corners, stored))
+            seen = Photograph.from_json(taken)
+            found[id_].append(_View(name, sha256, seen and seen.corners, stored))
     return found
 
 
-def _holds(whole: _Views, part: _Views) -> bool:
-    """Whether a study has all pictures of another one. Two films in one photograph are two."""
-    return all(v.sha256 for v in part) and {v.film for v in part} <= {v.film for v in whole}
+def _overlap(one: Corners, other: Corners) -> bool:
+    """Whether corners are of one film, put right perhaps."""
+    return one == other or overlap(np.array(one), np.array(other)) > SAME_FILM
 
 
 def _replaces(new: _Views, old: _Views) -> bool:
