@@ -139,7 +139,7 @@ def _shown(record: StudyRecord, part: BodyPart | None) -> list[bool]:
 
 
 def _named(view: ImageResult) -> BodyPart | None:
-    return view.part or (view.body_part and view.body_part.label)
+    return view.part or (view.body_part.label if view.body_part else None)
 
 
 def _manifest_lines(record: StudyRecord, pictures: Pictures) -> Iterator[dict[str, Any]]:

@@ -216,7 +216,8 @@ def _views_of(session: Session, pairs: Iterable[tuple[str, str]]) -> dict[str, _
         some = t.View.study_id.in_(ids[start : start + _AT_ONCE])
         for id_, name, sha256, stored, taken in session.execute(select(*columns).where(some)):
             seen = Photograph.from_json(taken)
-            found[id_].append(_View(name, sha256, seen and seen.corners, stored))
+            corners = seen.corners if seen else None
+            found[id_].append(_View(name, sha256, corners, stored))
     return found
 
 
