@@ -342,6 +342,34 @@ def test_a_batch_that_was_cut_off_does_not_look_stopped(settings, tmp_path, quie
     assert batch.failure() == ""
 
 
+def test_a_batch_that_an_older_version_stopped_is_not_said_to_have_crashed(
+    settings, tmp_path, quiet
+):
+    folder = fill(tmp_path / "radiographs" / "in", 3)
+    batch = kept.of_folder(str(folder), settings)
+    Process(2**22 + 1, "another boot").write(batch.folder)
+    assert batch.failure() == kept.CUT_OFF
+    order = json.loads((batch.folder / "order.json").read_text())
+    del order[kept.MARKS_STOPS]
+    (batch.folder / "order.json").write_text(json.dumps(order))
+    assert batch.failure() == ""
+
+
+def test_a_full_disk_stops_no_stop(settings, tmp_path, quiet, monkeypatch):
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    folder, ended = fill(tmp_path / "radiographs" / "in", 3), []
+    batch = kept.of_folder(str(folder), settings)
+    Process(2**22 + 1, "another boot").write(batch.folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(Process, "alive", True)
+        patch.setattr(kept.os, "kill", lambda *told: ended.append(told))
+        patch.setattr(Path, "touch", full)
+        batch.stop()
+    assert len(ended) == 1
+
+
 def test_what_goes_on_after_a_stop_and_is_killed_was_cut_off(settings, monkeypatch):
     batch = put(settings, "a", "a.dcm", 1000.0, "of-ann.dcm")
     batch.out.unlink()

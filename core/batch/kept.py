@@ -47,6 +47,7 @@ log = logging.getLogger(__name__)
 
 TAIL = 4096  # bytes of the log that are read first
 TOGETHER = 16  # files scored and written at a time: somebody waits for the first results
+MARKS_STOPS = "marks_stops"  # in order.json: who stops this batch leaves a mark
 ONE_AT_A_TIME = "Another batch is running. It uses the whole computer, so please wait or stop it."
 CUT_OFF = (
     "It was cut off: the program crashed or was ended, or the computer went down. Its log may have "
@@ -126,13 +127,15 @@ class Batch:
     def failure(self) -> str:
         """Why it ended before its end, as the process said it, or CUT_OFF where it could not.
 
-        Empty where it was stopped, and where no process has begun yet.
+        Empty where it was stopped, where no process has begun yet, and where one of an older
+        version did, which left no mark when it was stopped.
         """
         _, lines = self._last()
         if errors := [line for line in lines if line.startswith("error: ")]:
             return errors[-1].removeprefix("error: ")
         stopped = self._stopped.exists() or any(line.startswith("Stopped after ") for line in lines)
-        return "" if stopped or Process.read(self.folder) is None else CUT_OFF
+        begun = self._order().get(MARKS_STOPS) and Process.read(self.folder)
+        return CUT_OFF if begun and not stopped else ""
 
     def records(self, offset: int = 0) -> Iterator[tuple[int, dict[str, Any]]]:
         """Records from a byte on, each with the byte that it ends on; a cut line is left out."""
@@ -165,8 +168,16 @@ class Batch:
         """Is there where it was asked to end; while it loads the model it ends without a word."""
         return self.folder / "stopped"
 
+    def _order(self) -> dict[str, Any]:
+        try:
+            return dict(json.loads((self.folder / "order.json").read_text(encoding="utf-8")))
+        except (OSError, ValueError):  # deleted by another session at this moment
+            return {}
+
     def _start(self) -> None:
         self._stopped.unlink(missing_ok=True)
+        if order := self._order():
+            write_json(self.folder / "order.json", order | {MARKS_STOPS: True})
         command = [sys.executable, "-m", "core", "batch", str(self.source), "--out", str(self.out)]
         command += ["--resume", "--batch", str(TOGETHER)]
         command += [] if self.dropped else ["--within-roots"]
@@ -186,8 +197,9 @@ class Batch:
         """Ask it to end after the pictures at hand; it can go on later."""
         process = Process.read(self.folder)
         if process is not None and process.alive:
-            self._stopped.touch()
             os.kill(process.pid, signal.SIGTERM)
+            with suppress(OSError):  # a full disk: it ends all the same
+                self._stopped.touch()
 
     def remove(self) -> None:
         """Forget results and dropped files; a folder that was scored stays as it is.
@@ -354,7 +366,7 @@ def _pack(path: Path, files: Sequence[tuple[str, bytes]]) -> None:
 
 def _begin(home: Path, title: str, source: Path, folder: Path | None = None) -> Batch:
     folder = folder or _new_folder(home)
-    order = {"title": title, "source": str(source), "created": time.time()}
+    order = {"title": title, "source": str(source), "created": time.time(), MARKS_STOPS: True}
     write_json(folder / "order.json", order)
     batch = Batch.read(folder)
     try:

@@ -19,10 +19,7 @@ LIMITS = (
     "lies, scaled by the probability; it is not the outline of a lesion."
 )
 GONE = "The release that read this study is not installed any more, so its figures are missing."
-SUPERSEDED = (
-    "This study is superseded: its radiographs came again since, and stand on the worklist as a "
-    "newer study."
-)
+SUPERSEDED = "This study is superseded: a newer study on the worklist took its place."
 
 
 @dataclass(frozen=True)
