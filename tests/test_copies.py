@@ -81,7 +81,7 @@ def test_networks_are_compared_without_copies(data, monkeypatch):
 
     seen = watch(monkeypatch, screen, "load_canvases", stop)
     with pytest.raises(Enough):
-        screen.measure(["one"], [data])
+        screen.measure(["champion"], [data])
     assert len(seen[0]) == 3 * 2 * 3 - 1 and ("drawn", "val_hand_1_0") not in seen[0]
 
 

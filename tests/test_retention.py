@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from core.errors import NotStorable, StudyNotFound
+from core.imaging import sha256
 from core.manifest import Release
 from core.registry import Registry
 from core.settings import Settings
@@ -21,7 +22,7 @@ from core.store import tables as t
 from core.store.database import Database
 from core.store.pictures import Pictures
 from core.study import combine, key_of
-from core.types import BodyPart, Finding, ImageResult
+from core.types import BodyPart, BodyPartPrediction, Finding, ImageResult
 from tests import worklist
 
 AGREE = Opinion(Verdict.AGREE, BodyPart.HAND, Finding.SUSPECTED)
@@ -193,10 +194,12 @@ def test_a_correction_that_was_taken_back_stays_so_after_the_time_of_the_first(
 ) -> None:
     """The study in force is the older one, and goes first: the wrong one is not in force again."""
 
-    def brought(digest: str, patient: str) -> str:
-        seen = ImageResult("1.2.7.dcm", digest * 64, "No.", release.id, release.sha256, 1.0)
+    def brought(content: str, patient: str) -> str:
+        digest, knee = sha256(content.encode()), BodyPartPrediction(BodyPart.OTHER, 1.0, {})
+        made_by = release.id, release.sha256
+        seen = ImageResult("1.2.7.dcm", digest, "A knee.", *made_by, 1.0, knee)
         study = combine(key_of("x", "1.2.840.99.3", patient), [seen], release)
-        return store.add_study("S", study, release, {}, "listener")
+        return store.add_study("S", study, release, {digest: content.encode()}, "listener")
 
     right = brought("1", "ab")
     with store._database.writing() as (session, _):
