@@ -237,9 +237,8 @@ class Batch:
                 while True:
                     file.seek(max(0, end - size))
                     lines = file.read(size).decode("utf-8", "replace").splitlines()
-                    for place in reversed(
-                        range(size < end, len(lines))
-                    ):  # the first one may be cut
+                    whole = int(size < end)  # the line before it may be cut
+                    for place in reversed(range(whole, len(lines))):
                         if progress := Progress.of(lines[place]):
                             return progress, lines[place + 1 :]
                     if size >= end:
