@@ -2,7 +2,7 @@
 
 What a checkpoint of the real one holds (half a gigabyte) is most of the time that a tiny run takes,
 and passes through it most of the time of a page's test. Every block, name and phase is as in the
-real one; tests/test_network.py, tests/test_engines.py and the run of tests/test_jobs.py have that.
+real one; tests/test_network.py, tests/test_engines.py and tests/stress/test_retrain.py have that.
 """
 
 from __future__ import annotations

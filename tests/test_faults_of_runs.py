@@ -1,7 +1,9 @@
 """What the page Training says of a run whose process, server, data, numbers or disk fail.
 
 The page is the real one (AppTest), the run a real process: where training matters it trains the
-small networks of ``tests.small``, else it is the stand-in of ``tests.test_jobs``.
+small networks of ``tests.small``, else it is the stand-in of ``tests.test_jobs``. Those that train
+are for ``make stress``, as each process imports torch for ten seconds; what a run says of the same
+faults is in ``tests.test_jobs``.
 """
 
 from __future__ import annotations
@@ -23,31 +25,13 @@ from streamlit.testing.v1 import AppTest
 from core.settings import ROOT
 from tests import tiny
 from tests.permissions import not_permitted, read_only
-from tests.test_jobs import STAND_IN
+from tests.test_jobs import SMALL, STAND_IN
 from tests.test_training_page import page, press, text
 from tests.waiting import eventually
 from training import status
 from training.jobs import Queue, Record, State, presets, queue
 from training.jobs.datasets import DataSets
 
-# A run of small networks; with NAN in the environment the loss is none from the second step on.
-SMALL = """
-import os, sys
-from tests import small
-from training import fit
-from training.jobs import queue, work
-
-queue.MODULE = "small_in"
-small.shrink()
-if os.environ.get("NAN"):
-    loss, calls = fit.loss, []
-    def broken(*arguments):
-        calls.append(1)
-        return loss(*arguments) * (float("nan") if len(calls) > 1 else 1.0)
-    fit.loss = broken
-with small.runs():
-    sys.exit(work.main())
-"""
 # A server of its own: its page starts a run, and then it waits to be killed.
 SERVER = """
 import sys, time
@@ -185,6 +169,7 @@ def test_a_killed_server_leaves_its_run_and_a_new_one_says_what_became_of_it(run
     assert says(app, "▶ running")  # a session that was open all the time agrees
 
 
+@pytest.mark.stress
 @pytest.mark.usefixtures("small_in")
 def test_a_folder_that_goes_away_is_one_sentence(
     runs: Queue, manifest: Path, monkeypatch: pytest.MonkeyPatch
@@ -210,6 +195,7 @@ def test_a_folder_that_goes_away_is_one_sentence(
     assert ended(runs, State.FINISHED, app, "■ finished")
 
 
+@pytest.mark.stress
 @pytest.mark.usefixtures("small_in")
 def test_a_class_that_is_emptied_after_the_check_is_one_sentence(
     runs: Queue, manifest: Path
@@ -256,6 +242,7 @@ def test_a_run_whose_folder_becomes_read_only_is_interrupted_and_resumes(runs: Q
     eventually(lambda: says(app, "▶ running"))
 
 
+@pytest.mark.stress
 @pytest.mark.usefixtures("small_in", "manifest")
 def test_a_loss_that_is_no_number_is_one_sentence_and_the_checkpoint_is_kept(
     runs: Queue, monkeypatch: pytest.MonkeyPatch
@@ -273,6 +260,7 @@ def test_a_loss_that_is_no_number_is_one_sentence_and_the_checkpoint_is_kept(
     assert places.count(("joint", 0)) == 1 and places[-1] == ("shoulder", 16)
 
 
+@pytest.mark.stress
 @pytest.mark.usefixtures("small_in")
 def test_a_full_disk_is_one_sentence_and_with_space_the_run_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

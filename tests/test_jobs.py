@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -33,6 +34,7 @@ from training import status
 from training.jobs import queue, work
 
 queue.MODULE = "stand_in"
+work.NICE = 0  # the test waits for it, beside others that want the processor
 
 def fit(folder, job, stop):
     with (folder.parent / "begun").open("a") as file:
@@ -53,6 +55,26 @@ work._fit = fit
 sys.exit(work.main())
 """
 
+# A run of small networks; with NAN in the environment the loss is none from the second step on.
+SMALL = """
+import os, sys
+from tests import small
+from training import fit
+from training.jobs import queue, work
+
+queue.MODULE = "small_in"
+work.NICE = 0  # the test waits for it, beside others that want the processor
+small.shrink()
+if os.environ.get("NAN"):
+    loss, calls = fit.loss, []
+    def broken(*arguments):
+        calls.append(1)
+        return loss(*arguments) * (float("nan") if len(calls) > 1 else 1.0)
+    fit.loss = broken
+with small.runs():
+    sys.exit(work.main())
+"""
+
 
 @pytest.fixture
 def runs(tmp_path: Path) -> Iterator[Queue]:
@@ -69,6 +91,13 @@ def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "stand_in.py").write_text(STAND_IN)
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{ROOT}")
     monkeypatch.setattr(queue, "MODULE", "stand_in")
+
+
+@pytest.fixture
+def small_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "small_in.py").write_text(SMALL)
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{ROOT}")
+    monkeypatch.setattr(queue, "MODULE", "small_in")
 
 
 def settings(seconds: float = LONG, **more: Any) -> dict[str, Any]:
@@ -205,6 +234,33 @@ def test_kill_9_of_the_server_leaves_the_run_alone_and_of_both_is_told(runs: Que
     assert runs.record(run).state is State.RUNNING
 
 
+@pytest.mark.parametrize("asked", [True, False])
+def test_a_run_that_a_reboot_ends_begins_no_other(
+    asked: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which would be ended as well, and wait in the queue no more."""
+    runs, begun = Queue(tmp_path / "runs"), []  # it is of this process: nothing may be cancelled
+    monkeypatch.setattr(Queue, "_start", lambda _, record, lock: begun.append(record.id))
+    monkeypatch.setattr(work.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(work.os, "setpriority", lambda *_: None)
+    run, waiting = runs.submit("runs", settings()), runs.submit("waits", settings(1.0))
+    begun.clear()
+
+    def ended(folder: Path, job: Job, stop: threading.Event) -> int:
+        if asked:
+            replace(job, wanted="pause").write(folder)
+        stop.set()
+        return 0
+
+    monkeypatch.setattr(work, "_work", ended)
+    lock = runs._try_lock()
+    monkeypatch.setenv(queue.LOCK_VARIABLE, str(lock))
+    assert work.main([str(runs.runs / run)]) == 0
+    os.close(lock)
+    assert begun == ([waiting] if asked else [])
+    assert runs.record(waiting).state is State.QUEUED  # as what starts it does nothing here
+
+
 def test_a_number_that_another_process_got_is_not_the_run(tmp_path: Path) -> None:
     Job("old", settings()).write(tmp_path)
     other = replace(Process.of(os.getpid()), started="another boot 12")
@@ -285,6 +341,7 @@ def tiny_settings(source: str, **more: Any) -> dict[str, Any]:
     return json.loads(json.dumps({k: v for k, v in asdict(made).items() if k != "out"} | more))
 
 
+@pytest.mark.usefixtures("small_in")
 def test_a_real_run_pauses_resumes_and_finishes(runs: Queue, data: str) -> None:
     run = runs.submit("real", tiny_settings(data, joint_passes=1600, validations=1))
     eventually(lambda: runs.record(run).status.get("seen", 0) >= 16)
