@@ -165,12 +165,12 @@ def _model_line(loader: _cascade.Loader, done: bool) -> None:
     Only the second time does it ask for the cascade: by then the browser has the page, and the
     import of torch does not compete with what the browser still fetches.
     """
+    if loader.done and not done:  # asked first: in the page's own run that is at once, and what a
+        st.rerun()  # click has just said is not drawn over because of it
     if st.session_state.setdefault("drawn", False):
         loader.start()
         _audit.warm()
     st.session_state["drawn"] = True
-    if loader.done and not done:
-        st.rerun()
     if not loader.done:
         _line("Loading the model")
     elif loader.failure is not None:
