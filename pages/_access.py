@@ -15,21 +15,18 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
-from streamlit import net_util
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 from streamlit.runtime.secrets import secrets_singleton
 
 from core import logs
-from core.access import OPEN, Access, Role, SignIns, check_room, name_of
+from core.access import OPEN, Access, Role, SignIns, name_of
 from core.errors import AccessRefused, CascadeError, StoreUnavailable
 from core.files import remove_old_leftovers
 from core.settings import Settings
-from pages import _audit, _retention, _theme
+from pages import _audit, _retention, _streamlit, _theme
 
 if TYPE_CHECKING:
     from streamlit.navigation.page import StreamlitPage
-    from streamlit.proto.BackMsg_pb2 import BackMsg
-    from streamlit.runtime.uploaded_file_manager import UploadedFileRec
 
 log = logging.getLogger(__name__)
 NEEDED = {"training": Role.TRAINER, "releases": Role.ADMIN}
@@ -37,7 +34,6 @@ LOCAL = "local"  # who works at this computer, where there is no login
 PROXY_HEADERS = ("X-Forwarded-For", "Forwarded", "X-Real-IP")
 POLL_SECONDS = 30
 ENDED = "signed-out-elsewhere"
-_patching = threading.Lock()
 # Of the process; not in Streamlit's cache, which any browser may have cleared.
 _sign_ins = SignIns()
 _had_login = threading.Event()
@@ -51,9 +47,9 @@ def enter(pages: Sequence[StreamlitPage]) -> list[StreamlitPage]:
         _open_the_log()
         access = _rules()
         access.check_address(st.get_option("server.address"), _proxied(), _has_login())
-        _limit_uploads(access)
-        _hear_clicks()
-        _ask_nobody_for_our_address()
+        _streamlit.limit_uploads(access, _may_upload)
+        _streamlit.hear_clicks(_clicked)
+        _streamlit.ask_nobody_for_our_address()
         role = _sign_in(access) if _has_login() else Role.ADMIN
         _say_that_it_is_open(access)
     except CascadeError as error:
@@ -189,33 +185,6 @@ def _session() -> str:
     return context.session_id if context else ""
 
 
-def _hear_clicks() -> None:
-    """Note what somebody does in a session that was let in, and let it be done in no other.
-
-    Only the browser's message tells: a click that runs a fragment alone goes past ``enter``, and
-    what a page asks for by itself, or every few seconds, is nobody's click. What a button does is
-    done before the script runs, so where the sign-in is over the message must say nothing of it:
-    then the whole script runs, and ``enter`` ends the session.
-    """
-    from streamlit.runtime.app_session import AppSession
-
-    with _patching:
-        if hasattr(AppSession, "hears_clicks"):
-            return
-        handle = AppSession.handle_backmsg
-
-        def handle_backmsg(self: AppSession, msg: BackMsg) -> None:
-            asked = msg.WhichOneof("type") == "rerun_script"
-            click = asked and not msg.rerun_script.is_auto_rerun
-            if click and not _sign_ins.clicked(self.id, _rules(), time.time()):
-                for what in ("widget_states", "fragment_id"):
-                    msg.rerun_script.ClearField(what)
-            handle(self, msg)
-
-        AppSession.handle_backmsg = handle_backmsg  # type: ignore[method-assign]
-        AppSession.hears_clicks = True  # type: ignore[attr-defined]
-
-
 def _end() -> None:
     """Forget everything of this session, sign out, and draw nothing more.
 
@@ -257,57 +226,8 @@ def _sign_out_button() -> None:
     st.button("Sign out", key="sign-out", on_click=_forget, type="tertiary")
 
 
-def _ask_nobody_for_our_address() -> None:
-    """Where a websocket comes from a foreign origin, Streamlit asks a server on the internet which
-    address this computer has, to compare the two. Here it has none but those in the settings."""
-    net_util.get_external_ip = lambda: None
-
-
-def _limit_uploads(access: Access) -> None:
-    """Refuse an upload that is too much, or whose sender was not let in.
-
-    Streamlit only has a limit for one file, keeps every file in memory, and takes one from each
-    session, that of the sign-in page too; so the check stands where its upload endpoint stores one.
-    """
-    from starlette.exceptions import HTTPException
-    from streamlit.runtime import Runtime, get_instance
-    from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
-
-    runtime = get_instance()
-    manager = runtime.uploaded_file_mgr
-    if not isinstance(manager, MemoryUploadedFileManager):
-        if type(runtime) is Runtime:  # a server's, not the stand-in that AppTest has
-            raise AccessRefused(
-                "This version of Streamlit keeps uploads in a way that cannot be guarded here; see "
-                "requirements.txt for one that does not."
-            )
-        return
-    with _patching:
-        if hasattr(manager, "limited"):
-            return
-        keep, most = manager.add_file, Settings.from_environment().limits.max_bytes
-
-        def add_file(session_id: str, file: UploadedFileRec) -> None:
-            if not _may_upload(session_id):
-                log.warning("An upload of somebody who is not signed in was refused.")
-                raise HTTPException(401, "Please sign in.")
-            # Streamlit knows one limit for all uploads, that of a release, which is a ZIP archive.
-            if len(file.data) > most and not file.name.lower().endswith(".zip"):
-                log.warning(
-                    "An upload of %d bytes was refused: a picture has less.", len(file.data)
-                )
-                raise HTTPException(413, "The file is larger than this program accepts.")
-            sizes = {s: [len(f.data) for f in kept.values()] for s, kept in _kept(manager)}
-            try:
-                every = [n for session in sizes.values() for n in session]
-                check_room(len(file.data), sizes.get(session_id, ()), every, access)
-            except AccessRefused as error:
-                log.warning("An upload of %d bytes was refused: %s", len(file.data), error)
-                raise HTTPException(413, str(error)) from error
-            keep(session_id, file)
-
-        manager.add_file = add_file  # type: ignore[method-assign]
-        manager.limited = True  # type: ignore[attr-defined]
+def _clicked(session_id: str) -> bool:
+    return _sign_ins.clicked(session_id, _rules(), time.time())
 
 
 def _may_upload(session_id: str) -> bool:
@@ -315,8 +235,3 @@ def _may_upload(session_id: str) -> bool:
         return not _has_login() or _sign_ins.knows(session_id)
     except AccessRefused:
         return False
-
-
-def _kept(manager: Any) -> list[tuple[str, dict[str, UploadedFileRec]]]:
-    """A copy, because sessions come and go meanwhile."""
-    return [(session, dict(files)) for session, files in list(manager.file_storage.items())]

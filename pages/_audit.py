@@ -26,7 +26,7 @@ def write(event: str, actor: str, **facts: str | int | float | bool | None) -> N
 
     facts: digests, releases, counts, roles. Never the name of a file or a person's words.
     """
-    _store().audit(event, actor, **facts)
+    _begun().audit(event, actor, **facts)
 
 
 def facts(digest: str, result: ImageResult) -> dict[str, str]:
@@ -50,17 +50,21 @@ def numbered(digests: Iterable[str | None]) -> dict[str, str]:
 def warm() -> None:
     """Open the audit before somebody waits for it; where that fails, the first action says so."""
     try:
-        _store()
+        _begun()
     except CascadeError as error:
         log.error("The audit cannot be written: %s", error)
 
 
 @st.cache_resource(show_spinner=False)
-def _store() -> Store:
-    """The store of this process, whose first line says that it serves, and by which release."""
+def store() -> Store:
+    """The store that all sessions share; raises StoreUnavailable, SettingsInvalid."""
     from core.store import Store  # not on the way to the first page: SQLAlchemy takes a second
 
-    settings = Settings.from_environment()
-    store = Store.open(settings)
-    store.audit("app.started", "system", release=settings.release)
-    return store
+    return Store.open(Settings.from_environment())
+
+
+@st.cache_resource(show_spinner=False)
+def _begun() -> Store:
+    """The store, when its audit has a line that this process serves, and by which release."""
+    store().audit("app.started", "system", release=Settings.from_environment().release)
+    return store()

@@ -15,7 +15,7 @@ import streamlit as st
 from core import imaging, registry
 from core.batch import tables
 from core.batch.kept import Batch
-from core.batch.summary import WORDS, thumbnail
+from core.batch.summary import thumbnail
 from core.errors import ImageRejected
 from core.manifest import Release
 from core.notes import notes_of
@@ -49,6 +49,7 @@ TOLD = "batches-told"  # in the session: those of which the audit knows that the
 class _Seen:
     """What a session has read of one batch, so that a redraw reads only what is new."""
 
+    begun: int = 0  # ``Batch.begun``: another one has other rows
     offset: int = 0
     finished: bool = False
     records: list[dict[str, Any]] = field(default_factory=list)
@@ -119,6 +120,8 @@ def _read(batch: Batch) -> _Seen:
     """Of the batch that is looked at; of another one nothing is kept, as each may be of 90 MB."""
     name, kept = batch.folder.name, st.session_state.get(READ, {})
     seen: _Seen = kept.get(name) or _Seen()
+    if (begun := batch.begun) not in (0, seen.begun):
+        seen = _Seen(begun)
     st.session_state[READ] = {name: seen}
     if batch.finished != seen.finished:  # the journal has become the table: read that
         seen.offset, seen.finished, seen.records = 0, batch.finished, []
@@ -135,9 +138,12 @@ def _asked(records: Sequence[dict[str, Any]]) -> tuple[_Filters, str]:
     parts = sorted({r["body_part"]["label"] for r in records if r["body_part"]})
     folders = sorted({_folder(r) for r in records})
     one, two, three, four, five = st.columns([3, 2, 2.5, 2.5, 3], vertical_alignment="bottom")
-    names = [*WORDS, "rejected"]
+    names = [*(f.value for f in reversed(Finding)), "rejected"]
     findings = one.multiselect(
-        "Finding", names, format_func=lambda f: WORDS.get(f, "Not assessed"), key="batch-finding"
+        "Finding",
+        names,
+        format_func=lambda f: "Not assessed" if f == "rejected" else _reading.WORDS[Finding(f)],
+        key="batch-finding",
     )
     wanted = two.multiselect("Body part", parts, format_func=str.capitalize, key="batch-part")
     # No option is "All": a folder may be called that.

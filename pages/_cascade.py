@@ -16,12 +16,13 @@ import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
+from core.optional import absent_parts
 from core.settings import Settings
-from core.types import BodyPart
+from core.types import BODY_PART, BodyPart
 
 if TYPE_CHECKING:
     from core.cascade import Cascade
@@ -87,24 +88,27 @@ def _named(path: Path, alias: str, version: tuple[int, int, int]) -> str:
 
 
 def parts() -> tuple[BodyPart, ...]:
-    """The parts that the release of this session has a fracture model for; empty where it is
-    unreadable."""
+    """The parts that the release of this session has a fracture model for that is installed here,
+    as ``Release.parts``; empty where the manifest is unreadable."""
     settings = Settings.from_environment()
     path = settings.weights / "manifest.json"
     try:
         found = path.stat()
         version = found.st_mtime_ns, found.st_ino, found.st_size
-        return _parts(path, st.session_state.get(PINNED) or named(settings), version)
+        entry = _entry(path, st.session_state.get(PINNED) or named(settings), version)
+        absent = absent_parts(entry, lambda file: (settings.weights / file).exists())
+        here = sorted(set(entry["stages"]) - {BODY_PART, *absent})
+        return tuple(BodyPart(name) for name in here)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, StopIteration):
         return ()
 
 
 @functools.lru_cache(maxsize=8)
-def _parts(path: Path, release: str, version: tuple[int, int, int]) -> tuple[BodyPart, ...]:
-    """As ``Release.parts``, whose module imports OpenCV: the first page does without."""
+def _entry(path: Path, release: str, version: tuple[int, int, int]) -> dict[str, Any]:
+    """As it stands in the manifest: the module of ``Release`` imports OpenCV, which the first page
+    does without."""
     releases = json.loads(path.read_text(encoding="utf-8"))["releases"]
-    stages = next(r["stages"] for r in releases if r["id"] == release)
-    return tuple(BodyPart(name) for name in sorted(stages) if name != "body_part")
+    return next(dict(r) for r in releases if r["id"] == release)
 
 
 def newer() -> str:

@@ -9,12 +9,11 @@ import streamlit as st
 
 from core.errors import SettingsInvalid, WeightsInvalid
 from core.registry import Registry
-from core.settings import Settings
+from core.settings import CHAMPION, Settings
 from core.transforms import Preprocessing
 from core.types import STRANGER
 from pages import _runs, _theme
-from training.catalogue import CHAMPION
-from training.data import DataInvalid
+from training.data import DataInvalid, confined
 from training.jobs import datasets, estimate, presets
 from training.jobs.datasets import DataSet, DataSets
 from training.phases import BODY_PART, OTHER
@@ -72,6 +71,8 @@ def _refusals(settings: dict[str, Any]) -> list[str]:
 
     try:
         made = fit.Settings(**{**settings, "data": tuple(settings["data"])}, out="")
+        with confined(datasets.allowed(Settings.from_environment())):
+            initial.refuse_elsewhere(made.init)
         if not made.joint_passes or made.only:
             initial.fixed(made.init, Preprocessing(size=made.size), made.only)
     except (DataInvalid, SettingsInvalid) as error:
@@ -275,9 +276,9 @@ def data_sets() -> None:
 def _corrections() -> None:
     """What readers decided on the worklist, as a data set that runs can be made of."""
     from core.store import export
-    from pages import _worklist
+    from pages import _audit
 
-    store = _worklist.store()
+    store = _audit.store()
     manifest = export.to_manifest(store.studies(), store.pictures)
     if len(manifest.splitlines()) < 2:
         raise DataInvalid("No study of the worklist has a decision that can be learnt from yet.")

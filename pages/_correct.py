@@ -46,7 +46,7 @@ class Study:
 
 
 def draw(study: Study, cascade: Cascade, memory: Session, others: dict[str, str]) -> None:
-    """The list that corrects the body part, then the views; ``others`` as in ``StudyCard``.
+    """The list that corrects the body part, then the views. others: as in ``_study.StudyCard``.
 
     After a correction ``leave`` is set in the session: all of the page must be drawn again.
     """

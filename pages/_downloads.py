@@ -73,8 +73,7 @@ def _found(record: Record, release: Release | None) -> str:
     result, fracture = record.result, record.result.fracture
     if fracture is None:
         return ""
-    finding = fracture.finding.value.replace("_", " ")
     part = record.assessed_as or (result.body_part and result.body_part.label)
     by = " (part chosen by the reader)" if record.assessed_as else ""
     share = probability_of(fracture.probability, release, result.part)
-    return f"{part}{by}: {finding}, probability {share}"
+    return f"{part}{by}: {fracture.finding.words}, probability {share}"

@@ -13,7 +13,7 @@ from core.operating import WIDENED
 from core.types import BodyPart
 from pages import _plot, _theme
 from pages._theme import percent
-from training.measured import Evaluation
+from training.measured import Measured
 
 NO_ROWS = (
     "The rows behind these figures (scores.csv) are not on this machine: they did not come with "
@@ -36,7 +36,7 @@ def as_table(records: list[dict[str, object]]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def table(chosen: Evaluation) -> None:
+def table(chosen: Measured) -> None:
     """The chief figures at a glance, then every one, by part, source and level."""
     from training import report
 
@@ -69,7 +69,7 @@ def table(chosen: Evaluation) -> None:
     )
 
 
-def _part(chosen: Evaluation, key: str) -> tuple[pd.DataFrame, Release, BodyPart] | None:
+def _part(chosen: Measured, key: str) -> tuple[pd.DataFrame, Release, BodyPart] | None:
     """The labelled real rows of the part that the reader chooses, and whose operating points belong
     to them."""
     from training import plots
@@ -90,7 +90,7 @@ def _part(chosen: Evaluation, key: str) -> tuple[pd.DataFrame, Release, BodyPart
     return rows, release, part
 
 
-def curves(chosen: Evaluation) -> None:
+def curves(chosen: Measured) -> None:
     """ROC, precision and recall, reliability and probabilities of one part, and what was found."""
     from training import plots
 
@@ -108,7 +108,7 @@ def curves(chosen: Evaluation) -> None:
     st.dataframe(pd.crosstab(label, rows.finding).reset_index(), hide_index=True)
 
 
-def threshold_explorer(chosen: Evaluation) -> None:
+def threshold_explorer(chosen: Measured) -> None:
     """Move the threshold, set the prevalence, and read what would follow."""
     if (found := _part(chosen, "threshold")) is None:
         return
@@ -166,7 +166,7 @@ def _explore(rows: pd.DataFrame, release: Release, part: BodyPart, key: str) -> 
     )
 
 
-def body_part(chosen: Evaluation) -> None:
+def body_part(chosen: Measured) -> None:
     """Body part by what stage 1 said, and how much was refused."""
     from training import plots
 
@@ -179,7 +179,7 @@ def body_part(chosen: Evaluation) -> None:
     st.dataframe(as_table(records), hide_index=True, width="stretch")
 
 
-def heatmaps(chosen: Evaluation) -> None:
+def heatmaps(chosen: Measured) -> None:
     """Whether the heatmaps point at the annotated boxes, beside the controls."""
     records = [r for r in chosen.records if r["stage"] == "heatmap"]
     if not records:

@@ -14,7 +14,7 @@ from core.errors import CascadeError
 from core.settings import Settings
 from pages import _theme
 from pages._theme import percent
-from training.measured import Evaluation, code
+from training.measured import Measured, code
 
 MOST = 12
 A_ROW = 4
@@ -29,7 +29,7 @@ def worst(scores: pd.DataFrame, most: int = MOST) -> pd.DataFrame:
     return known.assign(error=error).sort_values("error", ascending=False, kind="stable").head(most)
 
 
-def gallery(chosen: Evaluation) -> None:
+def gallery(chosen: Measured) -> None:
     """A tile a picture: what was said, what the label is, and the picture if it is here."""
     from pages._figures import NO_ROWS, exact
 
@@ -54,7 +54,7 @@ def gallery(chosen: Evaluation) -> None:
 
 
 def _tile(row: Any, path: str | None) -> None:
-    """row: of ``itertuples``, with the columns of ``Evaluation.scores``."""
+    """row: of ``itertuples``, with the columns of ``Measured.scores``."""
     with st.container(key=f"mistake-{row.source}-{row.id}"):
         if not path:
             why = "Not on this machine" if path is None else "Two data sets have a picture so named"
@@ -84,7 +84,7 @@ def _picture(path: str) -> None:
     st.image(to_canvas(radiograph.pixels, Preprocessing(size=SIDE)), width="stretch")
 
 
-def _paths(chosen: Evaluation) -> dict[tuple[str, str], str]:
+def _paths(chosen: Measured) -> dict[tuple[str, str], str]:
     """Where the pictures lie, by source and id: of the data of the run that was measured, and of
     the registered; AMBIGUOUS where two of the latter mean two pictures by one name."""
     from pages._configure import registered

@@ -44,16 +44,20 @@ def choose(release: Release) -> None:
     """The switch; nothing where there is nothing to choose. All of the page is drawn again."""
     if len(release.modes) < 2:
         return
-    chosen = st.segmented_control(
+    key = f"mode-{release.id}"  # of another release it begins with that one's default
+
+    def keep() -> None:
+        st.session_state[KEPT] = st.session_state[key]
+        st.session_state["leave"] = True
+
+    st.segmented_control(
         "Networks",
         [m for m in Mode if m in release.modes],
         default=release.mode,
-        key="mode",
+        key=key,
         required=True,
+        on_change=keep,
         format_func=LABELS.__getitem__,
         help="Fast asks one network for a finding. The ensemble asks all that the release has and "
         "averages them, which takes longer.",
     )
-    if chosen != release.mode:
-        st.session_state[KEPT] = chosen
-        st.rerun()

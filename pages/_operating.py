@@ -8,9 +8,10 @@ from __future__ import annotations
 import streamlit as st
 
 from core.manifest import Release
-from core.operating import POINTS, performance
+from core.operating import performance
 from core.report import GONE
 from core.study import StudyResult
+from core.types import POINTS
 from pages import _kept, _reading
 from pages._theme import html
 

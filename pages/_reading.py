@@ -30,11 +30,7 @@ from core.types import (
 from pages._theme import percent
 from pages._viewer import Prepared
 
-WORDS = {
-    Finding.SUSPECTED: "Suspected",
-    Finding.DOUBTFUL: "Doubtful",
-    Finding.NOT_SUSPECTED: "Not suspected",
-}
+WORDS = {finding: finding.words.capitalize() for finding in reversed(Finding)}
 URGENCY = (*WORDS, None)
 
 

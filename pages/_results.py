@@ -13,7 +13,7 @@ from core.cascade import Cascade
 from core.settings import ImageLimits
 from core.study import StudyResult, combine, group
 from core.types import Finding, ImageResult
-from pages import _access, _audit, _downloads, _kept, _reading, _sources, _theme
+from pages import _access, _audit, _downloads, _kept, _reading, _sources, _theme, _views
 from pages._correct import Study
 from pages._rows import Column, Row, finding, height_of, rows
 from pages._scoring import Session
@@ -35,6 +35,7 @@ TOO_MANY = (
 )
 CUT = "{} not read here: the page takes no more files."
 SEVERAL = "Please check the views: by their Patient ID they are of {} patients."
+TWOFOLD = "Please check the views: two folders of one name were dropped together."
 COLUMNS = (
     Column("Study"),
     Column("Views", "number", 4),
@@ -56,9 +57,9 @@ class Results:
         known, drop = set(memory.drops), memory.drop
         memory.came(sources)
         self._given = sources
-        once = memory.once(sources)
-        for source in once:
+        for source in sources:
             memory.peek(source, limits)
+        once = memory.once(sources)
         read = _read_here(once, memory)
         self._sources = [s for s in once if s.id in read]
         self._rest = [s for s in once if s.id not in read]
@@ -71,7 +72,7 @@ class Results:
         self._drawn = False
 
     def show(self) -> None:
-        """The study that is looked at as soon as one view of it is scored, then all the others."""
+        """The study that is looked at as soon as its view on the page is scored, then the rest."""
         self._memory.forget_parts(self._cascade.release)
         if self._rest:
             here = len(self._sources)
@@ -81,8 +82,9 @@ class Results:
                 self._score(source)
         studies = self._ordered(self._studies())
         position = self._position(studies)
-        if studies[position].awaited == len(studies[position].sources):
-            self._score(studies[position].sources[0])
+        view = _looked_at(studies[position])
+        if view.id not in self._found:
+            self._score(view)
             studies = self._ordered(self._studies())
             position = self._position(studies)
         awaited = self._awaited()
@@ -153,6 +155,8 @@ class Results:
         result = combine(key, known, release) if known else StudyResult(key, views)
         if (patients := self._memory.patients(sources)) > 1:
             result = replace(result, notes=(SEVERAL.format(patients), *result.notes))
+        if self._memory.is_twofold(sources):
+            result = replace(result, notes=(TWOFOLD, *result.notes))
         if cut:
             one = "1 of its files was" if cut == 1 else f"{cut} of its files were"
             result = replace(result, notes=(CUT.format(one), *result.notes))
@@ -191,16 +195,21 @@ class Results:
 
     def _go_to_new(self, new: Sequence[Source]) -> None:
         """To what was dropped last: who drops the next patient must not go on seeing this one."""
-        there = (s.id for source in new for s in self._sources if _same(s, source))
-        if first := next(there, None):
-            st.session_state["shown"] = (first,)
+        here = {s.id for s in self._sources}
+        for source in new:
+            again = (s.id for s in self._sources if _same(s, source))
+            if first := source.id if source.id in here else next(again, None):
+                st.session_state["shown"] = (first,)
+                return
 
     def _remove(self, study: Study, neighbour: Study) -> None:
         """Take a study from the page, with whatever was dropped a second time of it and what of it
         is not read here."""
         key = self._memory.study_of(study.sources[0])
         views = [*study.sources, *(s for s in self._rest if self._memory.study_of(s) == key)]
-        gone = {s.id for s in self._given if any(_same(s, view) for view in views)}
+        others = {s.id for s in (*self._sources, *self._rest)} - {s.id for s in views}
+        given = [s for s in self._given if s.id not in others]
+        gone = {s.id for s in given if any(_same(s, view) for view in views)}
         self._go(neighbour)
         _sources.remove(gone)
         self._memory.forget(gone)
@@ -345,6 +354,11 @@ def _read_here(sources: Sequence[Source], memory: Session) -> set[str]:
         if len(study) <= room or len(study) > MOST_FILES:
             read |= {s.id for s in sorted(study, key=memory.age)[:room]}
     return read
+
+
+def _looked_at(study: Study) -> Source:
+    """The view of it that is on the page, or would be."""
+    return study.sources[_views.position(study.key, range(len(study.sources)))]
 
 
 def _same(one: Source, other: Source) -> bool:

@@ -6,6 +6,7 @@ Everything is saved at once, as a new decision; the newest one counts.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from html import escape
 from typing import Any
 
 import streamlit as st
@@ -158,11 +159,12 @@ class OwnDecision:
         """The key of the field for one attribute of the opinion, which shows what was said last.
 
         The field stays the same one whatever else is saved: what a reader types or chooses while
-        the page runs is not lost with it.
+        the page runs is not lost with it, nor what could not be saved.
         """
         key = f"{name}-{self._record.id}-{self._reader}"
         said: Any = getattr(self.opinion, name)
-        if key not in st.session_state or st.session_state.get(f"{key}-known") != said:
+        known = st.session_state.get(f"{key}-known")
+        if key not in st.session_state or st.session_state[key] in (known, said):
             st.session_state[key] = st.session_state[f"{key}-known"] = said
         return key
 
@@ -170,8 +172,12 @@ class OwnDecision:
         key = f"{name}-{self._record.id}-{self._reader}"
         said = st.session_state[key]
         opinion = replace(self.opinion, **{name: said})
-        if name == "finding" and said and opinion.body_part is None:
-            opinion = replace(opinion, body_part=self._record.result.body_part)
+        if name == "finding":  # is of a part, by itself of the one that the program named
+            part = self._record.result.body_part
+            if said and opinion.body_part is None:
+                opinion = replace(opinion, body_part=part)
+            elif not said and opinion.body_part == part:
+                opinion = replace(opinion, body_part=None)
         if self._save(opinion):
             st.session_state[f"{key}-known"] = said
         elif name != "comment":  # what was chosen is chosen again, what was written stays
@@ -199,7 +205,9 @@ class OwnDecision:
 
     def _saved(self) -> str:
         if self._unsaved() is not None:
-            return "The comment is not saved yet: it will be with what you do next."
+            later = "The comment is not saved yet: it will be with what you do next"
+            saved = self.opinion.comment.strip()
+            return f"{later}, in the place of “{escape(saved)}”." if saved else f"{later}."
         if self._newest is None:
             return "Saved as you go."
         return f"Saved, {self._newest.made:%H:%M:%S} UTC."

@@ -255,7 +255,7 @@ def _take_away(store: Store, wanted: Query, entries: list[Entry]) -> bool:
             mime="text/csv",
             on_click="ignore",
             key="export-manifest",
-            help="For python -m training data --data manifest:corrections.csv, on this computer: "
+            help="For python -m training data --data manifest:corrections.csv, on the server: "
             "the pictures stay where they are.",
         )
     what = "The CSV is" if for_manifest is None else "CSV and manifest are"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 
@@ -14,37 +14,33 @@ from core import registry, report
 from core.manifest import Release, Stage
 from core.settings import Settings
 from core.store import Decision, Store, StudyRecord, Verdict
+from core.store.export import told
 from core.store.records import Reassessment
 from core.transforms import Preprocessing
 from core.types import ImageResult, Radiograph
-from pages import _operating, _worklist
+from pages import _operating, _review_asked, _worklist
 
 Told = StudyRecord | Reassessment | ImageResult
 AGREES = {Verdict.AGREE: True, Verdict.DISAGREE: False, Verdict.SECOND_LOOK: None}
 
 
-@dataclass(frozen=True)
-class Asked:
-    """What the page shows, and so what the report says. radiographs: decoded when it is made."""
-
-    record: StudyRecord
-    decisions: tuple[Decision, ...]
-    reassessed: tuple[Reassessment, ...]
-    radiographs: Callable[[], tuple[Radiograph | None, ...]]
+Radiographs = Callable[[StudyRecord], tuple[Radiograph | None, ...]]
 
 
-def buttons(store: Store, asked: Asked) -> None:
-    """PDF and JSON, with names only if the reader asks for them; each is a line in the audit."""
-    study = asked.record.id
+def buttons(store: Store, study: str, radiographs: Radiographs) -> None:
+    """PDF and JSON, with names only if the reader asks for them; each is a line in the audit.
+
+    radiographs: reads those of a study when its report is made.
+    """
     names = st.session_state.get(f"names-{study}", False)
     # What the session knows is asked here: a download has no session.
     point, prevalence = _operating.chosen()
-    reader = _worklist.reader() or "unnamed"
+    reader = _worklist.reader()
     paper, data = st.columns(2)
     for place, label, form in ((paper, "Report (PDF)", "pdf"), (data, "JSON", "json")):
         place.download_button(
             label,
-            data=partial(_made, store, asked, form, names, point, prevalence, reader),
+            data=partial(_made, store, study, radiographs, form, names, point, prevalence, reader),
             file_name=f"report-{study[:12]}.{form}",
             mime=f"application/{form}",
             on_click="ignore",
@@ -99,30 +95,35 @@ def _remembered(record: StudyRecord) -> Release:
 
 def _made(
     store: Store,
-    asked: Asked,
+    study: str,
+    radiographs: Radiographs,
     form: str,
     names: bool,
     point: str,
     prevalence: float | None,
     reader: str,
 ) -> bytes:
-    record = asked.record
+    """Of the study as it is now: since its page was drawn another may have taken its place, and
+    readers may have decided otherwise."""
+    record = store.study(study)
     release = installed(record)
-    decided = [d for d in asked.decisions if d.opinion and d.opinion.verdict in AGREES]
+    decisions = told(record, reader)
+    asked = _review_asked.shown(record, tuple(d.opinion for d in decisions if d.opinion))
     made = report.StudyReport(
-        replace(record.result, id=record.title),
-        asked.radiographs(),
+        replace(record.result, id=record.title, notes=record.notes),
+        radiographs(record),
         release or _remembered(record),
         datetime.now(UTC),
         point,
         names,
         prevalence,
-        tuple(_decision(d) for d in decided),
-        tuple(report.Reassessed(r.result, installed(r)) for r in asked.reassessed),
+        tuple(_decision(d) for d in decisions if d.opinion and d.opinion.verdict in AGREES),
+        tuple(report.Reassessed(r.result, installed(r)) for r in asked),
         gone=release is None,
         superseded_by=record.newer,
     )
-    store.audit("export.made", reader, kind=f"report {form}", study=record.id, names=names)
+    actor = reader or "unnamed"
+    store.audit("export.made", actor, kind=f"report {form}", study=study, names=names)
     return report.pdf(made) if form == "pdf" else json.dumps(report.as_json(made)).encode()
 
 

@@ -19,13 +19,13 @@ def reading_of(record: StudyRecord, asked: tuple[Reassessment, ...], release_of:
     """What the release said in one glance, and beside it what other parts' models say."""
     first = _reading_of(record, "Body part", release_of)
     others = "".join(_asked(a, record, release_of) for a in asked)
-    return first + others + _cautions(record.result.notes)
+    return first + others + _cautions(record.notes)
 
 
 def _asked(asked: Reassessment, record: StudyRecord, release_of: Releases) -> str:
     by = another_release(asked.release, asked.release_sha256, record.release, record.release_sha256)
     title = f"Body part named by {escape(asked.asked_by)}{f', {escape(by)}' * bool(by)}"
-    told = [note for note in asked.result.notes if note not in record.result.notes]
+    told = [note for note in asked.result.notes if note not in record.notes]
     said = _reading_of(asked, title, release_of) + _cautions(told)
     return f"<div class='asked'>{said}</div>"
 

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import partial
 from html import escape
 
 import streamlit as st
 
 from core import film, imaging
-from core.errors import StudyNotFound
+from core.errors import PictureLost, StudyNotFound
 from core.notes import probability_of
 from core.settings import Settings
-from core.store import Decision, Mark, Query, Reassessment, Store, Verdict, has_decided
+from core.store import (
+    Decision,
+    Mark,
+    Query,
+    Reassessment,
+    Store,
+    StudyRecord,
+    Verdict,
+    has_decided,
+)
+from core.store.export import told
 from core.study import SIDES
 from core.types import BodyPart, ImageResult, Radiograph
 from pages import (
@@ -268,16 +279,7 @@ class StudyPage:
         if record.result.body_part is not None:
             with st.expander("Operating point"):
                 _operating.draw(record.result, self._release_of(record))
-        views = [v if s else None for v, s in zip(record.result.views, record.stored)]
-        _review_report.buttons(
-            self._store,
-            _review_report.Asked(
-                self._record,
-                tuple(self._visible()),
-                self._asked(),
-                partial(_radiographs, self._store, views),
-            ),
-        )
+        _review_report.buttons(self._store, self._id, partial(_radiographs, self._store))
         html(f"<p class='soft'>Release {escape(record.release)}</p>")
 
     def _decision(self) -> None:
@@ -300,8 +302,7 @@ class StudyPage:
 
     def _visible(self) -> list[Decision]:
         """Decisions that this reader may see: all as soon as this reader has decided."""
-        reader = _worklist.reader()
-        return [d for d in self._record.decisions if d.reader == reader or not self._blind]
+        return told(self._record, _worklist.reader())
 
     @property
     def _blind(self) -> bool:
@@ -343,6 +344,13 @@ def _radiograph(store: Store, view: ImageResult) -> Radiograph:
     return film.as_seen(radiograph, film.way_of(view.photograph))
 
 
-def _radiographs(store: Store, views: list[ImageResult | None]) -> tuple[Radiograph | None, ...]:
-    """The pictures of a study, None where one is not there."""
-    return tuple(None if v is None else _radiograph(store, v) for v in views)
+def _radiographs(store: Store, record: StudyRecord) -> tuple[Radiograph | None, ...]:
+    """The pictures of a study, None where one is not there or damaged."""
+
+    def read(view: ImageResult) -> Radiograph | None:
+        with suppress(PictureLost):
+            return _radiograph(store, view)
+        return None
+
+    views = zip(record.result.views, record.stored)
+    return tuple(read(view) if stored else None for view, stored in views)

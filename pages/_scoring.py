@@ -24,7 +24,7 @@ from core.manifest import Release
 from core.pipeline import diagnose
 from core.settings import ImageLimits
 from core.study import key_of, without_patient
-from core.types import BodyPart, DicomHeader, Heatmap, ImageResult, Radiograph
+from core.types import BodyPart, DicomHeader, Heatmap, ImageResult
 from pages import _access, _audit
 from pages._sources import Source
 from pages._viewer import Prepared
@@ -75,8 +75,9 @@ class Session:
     photograph, by source. filmed: (height, width) of the photographs whose corners were on the
     page, by source. moved: the study that the reader put a view into, by source. loose: of a name
     that says little, the files or drops that have it. drops: the drop that a source belongs to;
-    brought: the one that brought it last; drop, latest: number and time of the last. headers: what
-    DICOM says of each source that was decoded, None without it.
+    brought: the one that brought it last; drop, latest: number and time of the last. twofold: the
+    drops that came as one, as far as they could be told apart. headers: what DICOM says of each
+    source that was decoded, None without it.
     """
 
     digests: Bounded[str, str] = field(default_factory=lambda: Bounded(RESULTS_KEPT))
@@ -97,6 +98,7 @@ class Session:
     brought: dict[str, int] = field(default_factory=dict)
     drop: int = 0
     latest: float = -math.inf
+    twofold: set[int] = field(default_factory=set)
     moved: dict[str, str] = field(default_factory=dict)
     headers: dict[str, DicomHeader | None] = field(default_factory=dict)
 
@@ -110,11 +112,16 @@ class Session:
         found = self.results.get(key, lambda: self._score(source, cascade, limits))
         return replace(found, file=source.name)
 
-    def picture(self, source: Source, limits: ImageLimits) -> Prepared:
-        """The picture for the screen, decoded again where it was forgotten."""
-        return self.pictures.get(
-            self._picture_key(source), lambda: Prepared.of(self._decoded(source, limits))
-        )
+    def picture(self, source: Source, limits: ImageLimits, way: film.Way | None = None) -> Prepared:
+        """The picture for the screen, decoded again where it was forgotten. way: what is done with
+        a photograph, where that is not what the reader wants by now."""
+        seen = way or self._way(source)
+
+        def make() -> Prepared:
+            radiograph = imaging.decode(source.read(), source.name, limits)
+            return Prepared.of(film.as_seen(radiograph, seen))
+
+        return self.pictures.get((self._digest(source), seen), make)
 
     def taken(self, source: Source, limits: ImageLimits) -> tuple[bytes, tuple[int, int]]:
         """A photograph as it was taken, as a JPEG file of at most PHOTOGRAPH_SIDE pixels; and
@@ -178,15 +185,25 @@ class Session:
             self.headers[source.id] = imaging.peek(source.read(), limits)
 
     def came(self, sources: Sequence[Source]) -> None:
-        """Note which of them are new: those of one drop are new together, or nearly so."""
-        new = [s.id for s in sources if s.id not in self.drops]
-        if new:
-            now = time.monotonic()
-            if now - self.latest > ONE_DROP:
+        """Note which of them are new: those of one drop are new together, or nearly so.
+
+        No folder has a path twice, so where one comes again the next drop begins.
+        """
+        new = [s for s in sources if s.id not in self.drops]
+        if not new:
+            return
+        now = time.monotonic()
+        if now - self.latest > ONE_DROP:
+            self.drop += 1
+        self.latest = now
+        paths = {s.name for s in sources if self.drops.get(s.id) == self.drop}
+        for source in new:
+            if source.name in paths and _folder(source):
+                self.twofold |= {self.drop, self.drop + 1}
                 self.drop += 1
-            self.latest = now
-            self.drops |= dict.fromkeys(new, self.drop)
-            self.brought |= dict.fromkeys(new, self.drop)
+                paths.clear()
+            paths.add(source.name)
+            self.drops[source.id] = self.brought[source.id] = self.drop
 
     def age(self, source: Source) -> int:
         """In drops since the one that brought it last, or brought it again."""
@@ -195,20 +212,49 @@ class Session:
     def once(self, sources: Sequence[Source]) -> list[Source]:
         """Without the files that were dropped again under the same name: a view counts once.
 
-        What came with such a file belongs to the drop of the first: a folder with one view more.
+        But two folders of one name that are not one keep each its own, also what both of them have.
         """
-        found: dict[tuple[str, int], list[Source]] = {}
+        self._join_again(sources)
+        found: dict[tuple[str, int, int | None], list[Source]] = {}
         for source in sources:
-            same = found.setdefault((source.name, source.size), [])
+            owner = self.drops.get(source.id) if self._is_told_by_folder(source) else None
+            same = found.setdefault((source.name, source.size, owner), [])
             first = self._twin(source, same)
             if first is None:
                 same.append(source)
-            elif source.id in self.drops and first.id in self.drops:
+            elif source.id in self.brought and first.id in self.brought:
                 self.brought[first.id] = max(self.brought[first.id], self.brought[source.id])
-                again, before = self.drops[source.id], self.drops[first.id]
-                self.drops = {k: before if n == again else n for k, n in self.drops.items()}
         kept = {source.id for same in found.values() for source in same}
         return [source for source in sources if source.id in kept]
+
+    def _join_again(self, sources: Sequence[Source]) -> None:
+        """A folder that came again, with one view more or less, belongs to the drop of the first.
+
+        One that has some of the first one's files, such as a logo or a README, and others may be
+        that of another patient.
+        """
+        folders: dict[str, dict[int, list[Source]]] = {}
+        for source in sources:
+            if source.size and source.id in self.drops and (folder := _folder(source)):
+                drops = folders.setdefault(folder, {})
+                drops.setdefault(self.drops[source.id], []).append(source)
+        for drops in folders.values():
+            for later in sorted(drops)[1:]:
+                earlier = (drop for drop in sorted(drops) if drop < later)
+                first = next((d for d in earlier if self._is_again(drops[later], drops[d])), None)
+                if first is not None:
+                    self.drops |= dict.fromkeys((s.id for s in drops[later]), first)
+                    drops[first] += drops.pop(later)
+
+    def _is_again(self, later: Sequence[Source], first: Sequence[Source]) -> bool:
+        return self._has_all(later, first) or self._has_all(first, later)
+
+    def _has_all(self, some: Sequence[Source], others: Sequence[Source]) -> bool:
+        """Whether each of the others is among them, under its name and with its content."""
+        if not {(s.name, s.size) for s in others} <= {(s.name, s.size) for s in some}:
+            return False
+        there = {(s.name, self._digest(s)) for s in some}
+        return all((s.name, self._digest(s)) in there for s in others)
 
     def _twin(self, source: Source, others: Sequence[Source]) -> Source | None:
         """The one of these with the same content; only a dropped file's is looked at."""
@@ -224,14 +270,27 @@ class Session:
         """
         if source.id in self.moved:
             return self.moved[source.id]
-        header = self.headers.get(source.id) or DicomHeader()
-        key = key_of(source.name, header.study_uid, header.patient)
-        place = without_patient(key)
-        if place == source.name:
+        key = self._key_of(source)
+        if without_patient(key) == source.name:
             return self._numbered(key, source.id)
-        if place == source.name.replace("\\", "/").rpartition("/")[0]:
+        if self._is_told_by_folder(source):
             return self._numbered(key, self.drops.get(source.id, 0))
         return key
+
+    def _key_of(self, source: Source) -> str:
+        header = self.headers.get(source.id) or DicomHeader()
+        return key_of(source.name, header.study_uid, header.patient)
+
+    def _is_told_by_folder(self, source: Source) -> bool:
+        """Whether nothing but its folder tells which study it is of, before a reader does."""
+        folder = _folder(source)
+        return bool(folder) and without_patient(self._key_of(source)) == folder
+
+    def is_twofold(self, sources: Iterable[Source]) -> bool:
+        """Whether they are one study by a folder of which two came as one drop: what only one of
+        the two has may be among the views of the other."""
+        given = [s for s in sources if s.id not in self.moved and self._is_told_by_folder(s)]
+        return any(self.drops.get(s.id) in self.twofold for s in given)
 
     def _numbered(self, key: str, owner: Hashable) -> str:
         """The key for the first that has it, and with a number for the others."""
@@ -272,10 +331,6 @@ class Session:
         known = {*release.parts, BodyPart.OTHER}
         self.chosen = {k: part for k, part in self.chosen.items() if part in known}
 
-    def _decoded(self, source: Source, limits: ImageLimits) -> Radiograph:
-        radiograph = imaging.decode(source.read(), source.name, limits)
-        return film.as_seen(radiograph, self._way(source))
-
     def _score(self, source: Source, cascade: Cascade, limits: ImageLimits) -> ImageResult:
         part = self.chosen.get(source.id)
         actor, digest = _access.actor(), self._digest(source)
@@ -303,6 +358,11 @@ class Session:
 
     def _digest(self, source: Source) -> str:
         return self.digests.get(source.id, lambda: hashlib.sha256(source.read()).hexdigest())
+
+
+def _folder(source: Source) -> str:
+    """The folder that a file was dropped in; "" for a loose one."""
+    return source.name.replace("\\", "/").rpartition("/")[0]
 
 
 @st.cache_resource(show_spinner=False)

@@ -14,11 +14,11 @@ import streamlit as st
 
 from core.errors import CascadeError
 from core.manifest import Release
-from core.settings import Settings
-from pages import _runs, _theme
+from core.settings import CHAMPION, Settings
+from pages import _audit, _runs, _theme
 from training import candidate_folder, catalogue, measured, parcel
 from training import compare as paired
-from training.catalogue import CHAMPION, Listed
+from training.catalogue import Listed
 
 log = logging.getLogger(__name__)
 
@@ -184,7 +184,7 @@ def _do(event: str, action: Callable[[], str], release: str) -> None:
         st.session_state[_theme.REFUSED] = "Please give a reason first."
         return
     try:
-        audit(event, release=release, why=why)
+        _audit.write(event, _runs.actor(), release=release, why=why)
     except (CascadeError, OSError) as error:
         st.session_state[_theme.REFUSED] = _theme.sentence(error)
         return
@@ -201,20 +201,9 @@ def _do(event: str, action: Callable[[], str], release: str) -> None:
 def _not_changed(event: str, release: str) -> None:
     """A line after the one that said what was to happen."""
     try:
-        audit("release.not_changed", release=release, asked=event)
+        _audit.write("release.not_changed", _runs.actor(), release=release, asked=event)
     except (CascadeError, OSError) as error:
         log.error("The audit cannot be written: %s", _theme.sentence(error))
-
-
-def audit(event: str, **facts: str) -> None:
-    """A line in the audit of this BONE_HOME, signed by whoever is asking."""
-    from core.store import Store
-
-    store = Store.open(Settings.from_environment())
-    try:
-        store.audit(event, _runs.actor(), **facts)
-    finally:
-        store.close()
 
 
 def compare(settings: Settings, releases: list[Listed]) -> None:
@@ -276,25 +265,26 @@ def add(settings: Settings, _: list[Listed]) -> None:
         st.button("Import", disabled=given is None, on_click=_added, args=(_from_file,))
 
 
-def _from_run() -> str:
-    folder = _runs.queue().record(str(st.session_state[ADDED])).folder
-    return catalogue.add_run(folder, Settings.from_environment().weights)
+def _from_run() -> tuple[str, list[str]]:
+    folder, said = _runs.queue().record(str(st.session_state[ADDED])).folder, list[str]()
+    return catalogue.add_run(folder, Settings.from_environment().weights, said.append), said
 
 
-def _from_file() -> str:
-    return parcel.unpack(st.session_state[PARCEL], Settings.from_environment().weights)
+def _from_file() -> tuple[str, list[str]]:
+    return parcel.unpack(st.session_state[PARCEL], Settings.from_environment().weights), []
 
 
-def _added(how: Callable[[], str]) -> None:
-    """Add a release, and write down that it was."""
+def _added(how: Callable[[], tuple[str, list[str]]]) -> None:
+    """Add a release, and write down that it was. how: does it, and says which and what of it."""
+    actor = _runs.actor()
     try:
-        audit("release.asked_for")  # where this cannot be written, nothing is added
-        release = how()
-        audit("release.added", release=release)
+        _audit.write("release.asked_for", actor)  # where this cannot be written, nothing is added
+        release, told = how()
+        _audit.write("release.added", actor, release=release)
     except (CascadeError, OSError) as error:
         st.session_state[_theme.REFUSED] = _theme.sentence(error)
         return
-    said = [f"{release} was added. It can be promoted now.", *_lost(release)]
+    said = [f"{release} was added. It can be promoted now.", *told, *_lost(release)]
     st.session_state["done"] = escape(" ".join(said))
 
 

@@ -8,7 +8,7 @@ import functools
 import gc
 import io
 import logging
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import zip_longest
@@ -17,12 +17,10 @@ from typing import Literal
 
 import streamlit as st
 from PIL import Image
-from streamlit import runtime
-from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
-from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from core.settings import ROOT, ImageLimits
 from core.system_files import of_the_system
+from pages import _streamlit
 from pages._theme import style
 
 log = logging.getLogger(__name__)
@@ -32,6 +30,7 @@ MOST_SAMPLES = 12
 MOST_PHOTOGRAPHS = 20
 MOST_CARRIED = 500 * 2**20  # bytes of dropped files that a session keeps beside its drop zone
 HELD = ("dropped", "carried", "photographed")  # the uploads of a session, by their keys
+LET_GO = "let-go"  # in the session: a sentence, until the next drop
 CAMERA = "Camera"
 NUMBER = "photographs-taken"  # in the session: of the last one
 CAMERA_WIDTH = 480  # pixels
@@ -148,6 +147,8 @@ def drop_zone(limits: ImageLimits) -> list[Source]:
                 key=key,
                 max_upload_size=max(1, limits.max_bytes // 2**20),
                 label_visibility="collapsed",
+                on_change=st.session_state.pop,
+                args=(LET_GO, None),
             )
         st.segmented_control(
             "What to drop",
@@ -180,20 +181,40 @@ def _is_view(source: Source) -> bool:
 
 
 def _carry() -> None:
-    """Keep the views that lay in a drop zone that is gone until all is cleared: the newest, where
-    they are too much for one session."""
+    """Keep the views that lay in a drop zone that is gone until all is cleared: the newest studies,
+    where all are too much for one session."""
     dropped = st.session_state.pop("dropped", ())
-    give_back(source.id for source in dropped if not _is_view(source))
+    _streamlit.give_back(source.id for source in dropped if not _is_view(source))
     carried = [*st.session_state.get("carried", ()), *filter(_is_view, dropped)]
+    gone: list[Source] = []
     while sum(source.size for source in carried) > MOST_CARRIED:
-        give_back([carried.pop(0).id])
-        st.session_state["let-go"] = st.session_state.get("let-go", 0) + 1
+        oldest = _oldest(carried)
+        gone += oldest
+        carried = [source for source in carried if source not in oldest]
+    _streamlit.give_back(source.id for source in gone)
+    if gone:
+        st.session_state[LET_GO] = (
+            f"{len(gone)} of the files that were dropped are not here any more: all together they "
+            f"were larger than {MOST_CARRIED // 2**20} MB. Please drop them again."
+        )
     st.session_state["carried"] = carried
 
 
-def let_go() -> int:
-    """How many dropped files are not here any more, as those after them were too large together."""
-    return int(st.session_state.get("let-go", 0))
+def _oldest(sources: Sequence[Source]) -> list[Source]:
+    """All views of the study that was dropped first: some of them alone would say something else
+    than the whole."""
+    from pages import _scoring  # imports torch, as what shows them does anyhow
+
+    memory = _scoring.session()
+    studies: dict[str, list[Source]] = {}
+    for source in sources:
+        studies.setdefault(memory.study_of(source), []).append(source)
+    return max(studies.values(), key=lambda views: min(map(memory.age, views)))
+
+
+def let_go() -> str:
+    """What is not here any more since the last drop, and why; "" for nothing."""
+    return str(st.session_state.get(LET_GO, ""))
 
 
 def _camera(generation: int) -> None:
@@ -210,7 +231,13 @@ def _camera(generation: int) -> None:
             name = f"Photograph {number}, {datetime.now():%Y-%m-%d %H.%M.%S}.jpg"
             one = Source(photograph.file_id, name, photograph.getvalue, camera=True)
             kept = [*st.session_state.get("photographed", ()), one]
-            give_back(old.id for old in kept[:-MOST_PHOTOGRAPHS])
+            st.session_state.pop(LET_GO, None)
+            for old in kept[:-MOST_PHOTOGRAPHS]:
+                _streamlit.give_back([old.id])
+                st.session_state[LET_GO] = (
+                    f"{old.name.removesuffix('.jpg')} is not here any more: the page keeps the "
+                    f"last {MOST_PHOTOGRAPHS}."
+                )
             st.session_state["photographed"] = kept[-MOST_PHOTOGRAPHS:]
 
     st.camera_input(
@@ -252,22 +279,6 @@ def try_sample(sample: str) -> None:
     st.session_state["tried"] = [*st.session_state.get("tried", ()), sample]
 
 
-def give_back(ids: Iterable[str]) -> None:
-    """Free the memory of uploads of this session that are not needed any more.
-
-    Streamlit itself lets one go where a reader takes it out of its widget, and at the end of the
-    session; not where the widget is gone.
-    """
-    context = get_script_run_ctx()
-    if not runtime.exists() or context is None:
-        return
-    manager = runtime.get_instance().uploaded_file_mgr
-    if not isinstance(manager, MemoryUploadedFileManager):  # the one that can let a file go
-        return
-    for one in ids:
-        manager.remove_file(session_id=context.session_id, file_id=one)
-
-
 def remove(ids: Collection[str]) -> None:
     """Take files and samples from the page.
 
@@ -277,7 +288,7 @@ def remove(ids: Collection[str]) -> None:
     st.session_state["generation"] = st.session_state.get("generation", 0) + 1
     for key in HELD:
         held = st.session_state.get(key, ())
-        give_back(s.id for s in held if s.id in ids)
+        _streamlit.give_back(s.id for s in held if s.id in ids)
         st.session_state[key] = [s for s in held if s.id not in ids]
     _carry()  # what is taken out needs no room there
     tried = {s.id: s.source.id for s in samples()}
@@ -289,10 +300,10 @@ def remove(ids: Collection[str]) -> None:
 def clear() -> None:
     """Forget every file, and what was read from them."""
     held = [st.session_state.get(key, ()) for key in HELD]
-    give_back(source.id for some in held for source in some)
+    _streamlit.give_back(source.id for some in held for source in some)
     st.session_state["generation"] = st.session_state.get("generation", 0) + 1
     if memory := st.session_state.pop("scoring", None):
         memory.give_up()  # what is awaited would be computed for nobody
-    for key in (*HELD, "tried", "let-go", "shown"):
+    for key in (*HELD, "tried", LET_GO, "shown"):
         st.session_state.pop(key, None)
     gc.collect()  # what was read goes now, not when Python next looks for it

@@ -12,11 +12,11 @@ from html import escape
 
 import streamlit as st
 
-from core import report
+from core import film, report
 from core.cams import METHODS
 from core.cascade import Cascade
 from core.settings import ImageLimits
-from core.types import Heatmap, ImageResult
+from core.types import Heatmap, ImageResult, Radiograph
 from pages import (
     _access,
     _audit,
@@ -61,6 +61,7 @@ class StudyCard:
 
     def draw(self) -> None:
         """Picture and results; where nothing could be decoded, why."""
+        st.session_state.pop("leave", None)  # all of the page is being drawn again
         with st.container(key=f"card-{self._study.key}"), _theme.boundary():
             if all(view.body_part is None for view in self._study.result.views):
                 html(_title(self._study))
@@ -185,7 +186,7 @@ class StudyCard:
         asked = self._asked(position)
         with _theme.boundary():
             if asked is not None and asked.done():
-                return asked.result()
+                return _named(asked.result(), result)
         return result.heatmap
 
     def _asked(self, position: int) -> Future[Heatmap] | None:
@@ -201,7 +202,12 @@ class StudyCard:
         return _views.position(self._study.key, range(len(self._study.sources)))
 
     def _on_event(self, event: Event) -> None:
-        """The keys for previous and next: first through the views, then to the next study."""
+        """The keys for previous and next: first through the views, then to the next study.
+
+        What is pressed before that is there was not meant for what the reader has not seen.
+        """
+        if st.session_state.get("leave"):
+            return
         there = self._position() + event.step
         if 0 <= there < len(self._study.sources):
             _views.go(self._study.key, there)
@@ -209,7 +215,9 @@ class StudyCard:
             self._beyond(event)
 
     def _beyond(self, event: Event) -> None:
-        """To the next study or the previous one."""
+        """To the next study or the previous one, once."""
+        if st.session_state.get("leave"):
+            return
         st.session_state["beyond"] = event.step
         st.session_state["leave"] = True
 
@@ -250,10 +258,10 @@ class StudyCard:
     ) -> bytes:
         digests = _audit.numbered(v.sha256 for v in self._study.result.views)
         _audit.write("export.made", actor, kind=f"report {form}", names=names, **digests)
-        pictures = [self._prepared(n) for n in range(len(self._study.sources))]
+        pictures = [self._reported(n) for n in range(len(self._study.sources))]
         made = report.StudyReport(
             replace(self._study.result, id=_name(self._study)),
-            tuple(None if p is None else p.radiograph for p in pictures),
+            tuple(pictures),
             self._cascade.release,
             datetime.now(UTC),
             point,
@@ -262,12 +270,27 @@ class StudyCard:
         )
         return report.pdf(made) if form == "pdf" else json.dumps(report.as_json(made)).encode()
 
+    def _reported(self, position: int) -> Radiograph | None:
+        """What its result is of, though the reader may have moved the corners of the film since."""
+        source, result = self._study.sources[position], self._study.result.views[position]
+        if result.body_part is None:
+            return None
+        way = film.way_of(result.photograph)
+        return self._memory.picture(source, self._limits, way).radiograph
+
 
 def _members(result: ImageResult) -> dict[str, Heatmap]:
     """The closed form of each network of an ensemble, by what the choice calls it."""
     members = result.fracture.members if result.fracture else ()
     maps = {f"{CLOSED_FORM}, {m.name}": m.heatmap for m in members}
     return {name: replace(found, method=name) for name, found in maps.items() if found is not None}
+
+
+def _named(found: Heatmap, result: ImageResult) -> Heatmap:
+    """A map by a method of the library: where several networks made the finding, it is named after
+    the one that it shows, also below a picture that is saved."""
+    members = result.fracture.members if result.fracture else ()
+    return replace(found, method=f"{found.method}, {members[0].name}") if members else found
 
 
 def _methods(result: ImageResult) -> list[str]:

@@ -15,7 +15,7 @@ import streamlit as st
 
 from core import words
 from core.errors import CascadeError
-from pages import _audit, _cascade
+from pages import _audit, _cascade, _streamlit
 
 log = logging.getLogger(__name__)
 STYLE = Path(__file__).with_name("_theme.css")
@@ -35,26 +35,13 @@ def frame(title: str, lead: str) -> Iterator[None]:
 
     The cascade starts to load when all of the page has been drawn.
     """
-    _through_navigation()
+    _streamlit.through_navigation()
     st.html(STYLE)
     html(f'<header class="page"><h1>{escape(title)}</h1><p>{escape(lead)}</p></header>')
     with boundary():
         yield
     with boundary():
         _footer()
-
-
-def _through_navigation() -> None:
-    """Run again from streamlit_app.py where this page was opened around it.
-
-    Until ``st.navigation`` has run once in a server, Streamlit takes every file in a folder named
-    pages for a page of its old kind, and an address such as /training opens the file by itself.
-    """
-    from streamlit.runtime.pages_manager import PagesManager
-
-    if PagesManager.uses_pages_directory:
-        PagesManager.uses_pages_directory = False
-        st.rerun()
 
 
 @contextmanager

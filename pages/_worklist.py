@@ -1,9 +1,10 @@
-"""The worklist as the pages share it: one store, the reader's name, and "Add to worklist"."""
+"""The worklist as the pages share it: the reader's name, and "Add to worklist"."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
@@ -11,12 +12,10 @@ from urllib.parse import quote, unquote
 import streamlit as st
 
 from core.access import may_be_called
-from core.settings import Settings
-from pages import _access, _theme
+from pages import _access, _audit, _theme
 
 if TYPE_CHECKING:
     from core.manifest import Release
-    from core.store import Store
     from core.study import StudyResult
 
 NAME = "Your name or initials"
@@ -27,17 +26,19 @@ WHAT_A_NAME_IS_FOR = (
 NOT_THIS_NAME = "Please take another name: this one cannot stand beside what a reader does."
 MOST_CHARACTERS = 60
 READER = "reader"  # in the session: the name that was typed, "" where it was taken back
-ADDED = "on-worklist-"  # in the session, with a study's key: the digests of its pictures
+ADDED = "on-worklist-"  # in the session, with a study's key: an ``_Added``
 COOKIE = "bone_reader"
 REMEMBERED_SECONDS = 12 * 3600
 
 
-@st.cache_resource(show_spinner=False)
-def store() -> Store:
-    """The store that all sessions share; raises StoreUnavailable, SettingsInvalid."""
-    from core.store import Store
+@dataclass(frozen=True)
+class _Added:
+    """A study that this session added. pictures: their digests. newer: id of a study that had taken
+    its place before, and still has it as another brought that; by: who added that one."""
 
-    return Store.open(Settings.from_environment())
+    pictures: frozenset[str | None]
+    newer: str = ""
+    by: str = ""
 
 
 def reader() -> str:
@@ -126,25 +127,40 @@ def add(
     done = f"{ADDED}{key}"
     if done in st.session_state:
         _remember()
-        _theme.html("<p class='soft'>On the worklist: see the page Review.</p>")
+        _is_on_it(st.session_state[done], key)
         return
     with _theme.boundary():
         if _asked(key, disabled):
-            store().add_study(title, result, release, pictures(), reader())
-            _note(done, frozenset(v.sha256 for v in result.views))
+            store = _audit.store()
+            study = store.add_study(title, result, release, pictures(), reader())
+            newer = store.study(study).newer
+            by = store.study(newer).added_by if newer else ""
+            _note(done, _Added(frozenset(v.sha256 for v in result.views), newer, by))
             st.rerun()
 
 
-def _note(done: str, pictures: frozenset[str | None]) -> None:
+def _is_on_it(added: _Added, key: str) -> None:
+    if not added.newer:
+        _theme.html("<p class='soft'>On the worklist: see the page Review.</p>")
+        return
+    _theme.notice(f"On the worklist, superseded by a study that {added.by} added.")
+    if st.button("Open that study", key=f"newer-{key}", width="stretch"):
+        from pages import _review_list  # which imports this module
+
+        _review_list.open_study(added.newer)
+        st.switch_page("pages/review.py")
+
+
+def _note(done: str, added: _Added) -> None:
     """Keep for the session what was added last of these pictures.
 
     What it took the place of can be added again: a view may be moved and taken back.
     """
     noted = [str(key) for key in st.session_state if str(key).startswith(ADDED)]
     for key in noted:
-        if pictures & st.session_state[key]:
+        if added.pictures & st.session_state[key].pictures:
             del st.session_state[key]
-    st.session_state[done] = pictures
+    st.session_state[done] = added
 
 
 def _asked(key: str, disabled: bool) -> bool:

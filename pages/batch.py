@@ -14,10 +14,11 @@ from core.batch.kept import Batch
 from core.batch.progress import duration
 from core.errors import CascadeError
 from core.settings import Settings
-from pages import _access, _audit, _sources, _theme
+from pages import _access, _audit, _streamlit, _theme
+from pages._sources import Source
 
 NO_FOLDERS = (
-    "No folder of this computer may be read here yet: whoever set it up names them in BONE_ROOTS."
+    "No folder on the server may be read here yet: whoever set it up names them in BONE_ROOTS."
 )
 LEAD = "Score a folder, an archive or many files; it goes on when this page is closed."
 POLL = 1.0
@@ -25,6 +26,9 @@ SHOWN = (
     "batch-shown"  # in the session: the folder's name; the widget's own state goes with the page
 )
 CHOICE = "batch-choice"
+GENERATION = "batch-generation"  # in the session: of the drop zone, which the page cannot empty
+FILES = "batch-files"  # and what lies in it, and what lay in those before
+ASKED = "batch-asked"  # and what a click asked for, with the time
 GONE = "The batch that was shown here has been deleted. Please choose another one."
 
 
@@ -101,7 +105,7 @@ def _new(settings: Settings) -> None:
     with left:
         roots = ", ".join(str(r) for r in settings.roots)
         path = st.text_input(
-            "A folder or ZIP archive on this computer",
+            "A folder or ZIP archive on the server",
             placeholder=str(settings.roots[0]) if settings.roots else "",
             disabled=not settings.roots,
             key="batch-folder",
@@ -109,15 +113,9 @@ def _new(settings: Settings) -> None:
         said = f"Inside of: {roots}" if roots else NO_FOLDERS
         _theme.html(f"<p class='soft'>{escape(said)}</p>")
         if st.button("Score the folder", disabled=not settings.roots or not path.strip()):
-            _started(lambda: kept.of_folder(path, settings))
+            _started(path, lambda: kept.of_folder(path, settings), settings)
     with right:
-        generation = st.session_state.setdefault("batch-generation", 0)
-        files = st.file_uploader(
-            "Or files, or one ZIP archive",
-            accept_multiple_files=True,
-            key=f"batch-files-{generation}",
-            max_upload_size=max(1, settings.limits.max_bytes // 2**20),
-        )
+        files = _drop_zone(settings)
         _theme.html("<p class='soft'>Dropped files are kept in the batch until it is deleted.</p>")
         mixed = kept.is_mixed([f.name for f in files])
         if mixed:
@@ -125,39 +123,91 @@ def _new(settings: Settings) -> None:
         if st.button("Score the files", disabled=not files or mixed):
 
             def begin() -> Batch:
-                given = [(f.name, f.getvalue()) for f in files]
-                batch = kept.of_files(given, settings)
-                st.session_state["batch-generation"] = generation + 1  # where refused, they stay
-                _sources.give_back(f.file_id for f in files)
-                return batch
+                return kept.of_files([(f.name, f.read()) for f in files], settings)
 
-            _started(begin)
+            _started([f.id for f in files], begin, settings, _empty)
 
 
-def _started(begin: Callable[[], Batch]) -> None:
-    """Begin and show the new batch; what is wrong is said where the button was."""
+def _drop_zone(settings: Settings) -> list[Source]:
+    """Draw the drop zone; the files that lie in it, after those that lay in it before the reader
+    looked at another page: Streamlit empties it then, and keeps them in memory."""
+    key = f"batch-files-{st.session_state.setdefault(GENERATION, 0)}"
+    lies, lay = st.session_state.setdefault(FILES, ([], []))
+    if key not in st.session_state:
+        lay += lies
+        lies.clear()
+    files = st.file_uploader(
+        "Or files, or one ZIP archive",
+        accept_multiple_files=True,
+        key=key,
+        max_upload_size=max(1, settings.limits.max_bytes // 2**20),
+    )
+    lies[:] = [Source(f.file_id, f.name, f.getvalue, size=f.size) for f in files]
+    if lay:
+        with st.container(horizontal=True, vertical_alignment="center"):
+            named = lay[0].name + (f" and {len(lay) - 1} more" if lay[1:] else "")
+            _theme.html(f"<p class='soft'>Dropped before: {escape(named)}</p>")
+            st.button("Take out", on_click=_take_out, args=(lay,))
+    return [*lay, *lies]
+
+
+def _empty() -> None:
+    """A new drop zone, and nothing that lay in one before."""
+    st.session_state[GENERATION] += 1
+    for files in st.session_state[FILES]:
+        _take_out(files)
+
+
+def _take_out(files: list[Source]) -> None:
+    _streamlit.give_back(source.id for source in files)
+    files.clear()
+
+
+def _started(
+    what: object,
+    begin: Callable[[], Batch],
+    settings: Settings,
+    then: Callable[[], None] = lambda: None,
+) -> None:
+    """Begin and show the new batch; what is wrong is said where the button was.
+
+    what: tells a second click, which may cut the run of the first one short: it shows the batch
+    that the first one began.
+    """
+    before, since = st.session_state.get(ASKED, (None, 0.0))
+    batches = kept.all_batches(settings.home) if before == what else []
+    batch = next((b for b in batches if b.running and b.created >= since), None)
     try:
-        batch = begin()
-        _note_start(batch)
+        if batch is None:
+            st.session_state[ASKED] = what, time.time()
+            actor = _access.actor()
+            batch = begin()
+            _note_start(batch, actor)
     except (CascadeError, OSError) as error:
+        st.session_state.pop(ASKED, None)
         _theme.notice(_theme.sentence(error))
         return
     st.session_state[SHOWN] = batch.folder.name
+    then()
     st.rerun()
 
 
-def _note_start(batch: Batch) -> None:
-    """Into the audit, by its number; a batch that cannot be written there is stopped again."""
+def _note_start(batch: Batch, actor: str) -> None:
+    """Into the audit, by its number; a batch that cannot be written there is stopped again.
+
+    actor: was asked for before the batch began, as Streamlit may end a run wherever it is asked.
+    """
     try:
-        _audit.write("batch.started", _access.actor(), batch=batch.folder.name)
+        _audit.write("batch.started", actor, batch=batch.folder.name)
     except CascadeError:
         batch.stop()
         raise
 
 
-def _go_on(batch: Batch) -> None:
-    batch.start()
-    _note_start(batch)
+def _go_on(batch: Batch, anew: bool = False) -> None:
+    actor = _access.actor()
+    batch.start(anew)
+    _note_start(batch, actor)
 
 
 def _remove(batch: Batch) -> None:
@@ -177,6 +227,7 @@ def _state(batch: Batch, was_running: bool, settings: Settings) -> None:
         # A click on a button that has been drawn anew for another batch must not mean that one.
         name = batch.folder.name
         running, progress = batch.running, batch.progress()
+        why = "" if running or batch.finished else batch.failure()
         if (was_running and not running) or not batch.folder.exists():
             st.rerun()  # of all the page; it was deleted here or in another tab
         with st.container(horizontal=True, vertical_alignment="center", key="batch-state"):
@@ -190,9 +241,12 @@ def _state(batch: Batch, was_running: bool, settings: Settings) -> None:
                 _theme.html(f"<p class='tally'>{_ending(batch, progress)}</p>")
                 if not batch.finished:
                     st.button("Go on", key=f"on-{name}", on_click=_theme.ask, args=(_go_on, batch))
+                if why == kept.CHANGED:
+                    args = (_go_on, batch, True)
+                    st.button("Begin again", key=f"again-{name}", on_click=_theme.ask, args=args)
                 _delete(batch)
         _theme.refused()
-        if not running and not batch.finished and (why := batch.failure()):
+        if why:
             _theme.notice(why)
         from pages import _batch_results
 

@@ -20,10 +20,7 @@ def body() -> None:
     sources = [*_sources.drop_zone(limits), *_sources.photographed(), *_sources.tried()]
     _sources.shape_drop_zone(len(sources))
     if gone := _sources.let_go():
-        _theme.notice(
-            f"{gone} of the files that were dropped are not here any more: all together they were "
-            f"larger than {_sources.MOST_CARRIED // 2**20} MB. Please drop them again."
-        )
+        _theme.notice(gone)
     _left_out()
     welcome = st.empty()  # stays in its place, so that what follows does not move when it goes
     if not sources:
@@ -43,7 +40,7 @@ def _left_out() -> None:
         files = "file" if own == 1 else "files"
         _theme.html(
             f"<p class='soft'>{own} {files} of the computer’s own left out: hidden ones, "
-            "Thumbs.db, desktop.ini, DICOMDIR.</p>"
+            "Thumbs.db, desktop.ini, DICOMDIR and the like.</p>"
         )
 
 
@@ -74,7 +71,7 @@ def _empty_state() -> None:
     _theme.html(
         f"<p class='lead'>For radiographs of {parts}, as PNG, JPEG, "
         "TIFF, WebP or DICOM. Each gets its body part, a finding with its probability, and a "
-        "heatmap. Nothing leaves this computer.</p>"
+        "heatmap. They are read where this program runs, and sent nowhere else.</p>"
     )
     samples = _sources.samples()[: _sources.MOST_SAMPLES]
     if samples:

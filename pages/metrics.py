@@ -8,7 +8,7 @@ from core.errors import WeightsInvalid
 from core.registry import Registry
 from core.settings import Settings
 from pages import _figures, _mistakes, _theme
-from training.measured import Evaluation, caution, evaluations
+from training.measured import Measured, caution, evaluations
 
 LEAD = "Every figure with its interval, by image and by study, on the split that it names."
 
@@ -39,7 +39,7 @@ def body() -> None:
         VIEWS[view](chosen)
 
 
-def _about(chosen: Evaluation) -> None:
+def _about(chosen: Measured) -> None:
     m = chosen.metrics
     _theme.html(
         f"<p class='soft'>Split “{m.get('split')}” ({str(m.get('split_sha256'))[:12]}), weights "

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from pages import _review_list, _theme, _worklist
+from pages import _audit, _review_list, _theme
 
 LEAD = "Read what the release has read: agree, disagree, or ask for a second look."
 
 
 def body() -> None:
     """One study if the address names one, else the list."""
-    store = _worklist.store()
+    store = _audit.store()
     study = _review_list.current()
     if study:
         from pages import _review_study  # decoders and viewer, which the list does without

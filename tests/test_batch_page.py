@@ -21,11 +21,12 @@ from streamlit.testing.v1 import AppTest
 from core import locks
 from core.batch import kept
 from core.batch.inputs import Archive, Folder
-from core.batch.journal import folder_of
+from core.batch.journal import Journal, folder_of
 from core.batch.kept import Batch
 from core.batch.run import Order, run
 from core.errors import BatchFailed, ImageRejected, PathRefused, StoreUnavailable
 from core.process import Process
+from core.registry import Registry
 from core.settings import ROOT, Settings
 from core.store import Store
 from pages import _batch_results, _retention, _theme
@@ -382,6 +383,81 @@ def test_what_goes_on_after_a_stop_and_is_killed_was_cut_off(settings, monkeypat
     assert not batch.running and batch.failure() == kept.CUT_OFF
 
 
+@pytest.fixture
+def commands(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """Of the processes that are started, of which none runs."""
+    found: list[list[str]] = []
+    ended = SimpleNamespace(pid=2**22 + 1, wait=lambda: 0)
+    monkeypatch.setattr(
+        kept.subprocess, "Popen", lambda command, **_: found.append(command) or ended
+    )
+    return found
+
+
+def cut_off(batch: Batch, **began: str) -> None:
+    """As its process leaves it that was begun so, and stopped after its first file."""
+    folder, stop = Path(batch.source), threading.Event()
+    stop.set()
+    run(Order(folder, batch.out), scorer(Stand(), batch=1), stop, io.StringIO())
+    note = folder_of(batch.out) / "run.json"
+    note.write_text(json.dumps(json.loads(note.read_text()) | began))
+
+
+def test_a_batch_goes_on_with_the_release_and_the_engine_that_it_began_with(
+    settings, tmp_path, weights, commands
+):
+    """Another release is the champion by now, and another engine the one that is taken."""
+    release = Registry.open(weights).releases["random"]
+    batch = kept.of_folder(str(fill(tmp_path / "radiographs" / "in", 3)), settings)
+    assert "--release" not in commands[-1] and "--engine" not in commands[-1]
+    by = {"release": "random", "release_sha256": release.sha256}
+    cut_off(batch, engine="CPU, 4 threads, bf16", **by)
+    batch.start()
+    program = ["--release", "random", "--mode", release.mode.value]
+    assert commands[-1][3:8] == [*program, "batch"]
+    assert commands[-1][9:11] == ["--engine", "torch"]
+    note = folder_of(batch.out) / "run.json"
+    note.write_text(json.dumps(json.loads(note.read_text()) | {"engine": "OpenVINO 2025.1, CPU"}))
+    batch.start()
+    assert commands[-1][3:7] == program and "--engine" not in commands[-1]
+    note.write_text(json.dumps(json.loads(note.read_text()) | {"release_sha256": "0"}))
+    batch.start()  # the process says that this one is gone
+    assert "--release" not in commands[-1]
+
+
+def test_a_batch_that_cannot_go_on_can_begin_again(settings, tmp_path, commands):
+    folder = fill(tmp_path / "radiographs" / "in", 3)
+    batch = kept.of_folder(str(folder), settings)
+    cut_off(batch, release="of last week")
+    with pytest.raises(BatchFailed) as refused:
+        run(
+            Order(folder, batch.out, resume=True), scorer(Stand()), threading.Event(), io.StringIO()
+        )
+    (batch.folder / "log").write_text(f"error: {refused.value}\n")
+    app = page()
+    assert kept.CHANGED in text(app) and str(settings.home) not in text(app)
+    assert len(lists(app)[0]) == 1
+    next(b for b in app.button if b.label == "Begin again").click().run()
+    assert not folder_of(batch.out).exists() and len(commands) == 2
+    run(Order(folder, batch.out), scorer(Stand()), threading.Event(), io.StringIO())
+    assert len([*batch.records()]) == 3 and len(list(folder.rglob("*.png"))) == 3
+
+
+def test_the_rows_of_a_batch_that_another_session_began_again_are_its_new_ones(
+    settings, tmp_path, commands
+):
+    batch = kept.of_folder(str(fill(tmp_path / "radiographs" / "in", 3)), settings)
+    cut_off(batch)
+    app = page()
+    with Journal(batch.out) as journal:
+        journal.remove()
+    cut_off(batch)
+    journal = folder_of(batch.out) / "journal.jsonl"
+    record = json.loads(journal.read_text()) | {"file": str(batch.source / "new.png")}
+    journal.write_text(json.dumps(record) + "\n")
+    assert list(lists(app.run())[0]["File"]) == ["new.png"]
+
+
 def test_a_stopped_batch_can_go_on_and_says_why_it_failed(settings, tmp_path, quiet):
     folder = fill(tmp_path / "radiographs" / "in", 3)
     batch = kept.of_folder(str(folder), settings)
@@ -544,6 +620,57 @@ def test_two_batches_of_one_second_and_name_are_told_apart(settings):
         app.selectbox(key="batch-choice").select_index(number).run()
         assert shown(app) == file
         assert shown(app.run()) == file
+
+
+def click(app: AppTest, label: str) -> AppTest:
+    """With AppTest's page run by itself: on the way through the navigation a click is lost."""
+    (button,) = [b for b in app.button if b.label == label]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pages._streamlit.through_navigation", lambda: None)
+        return button.click().run()
+
+
+def test_dropped_files_stay_while_another_page_is_looked_at(settings, quiet, monkeypatch):
+    freed: list[str] = []
+    monkeypatch.setattr("pages._streamlit.give_back", freed.extend)
+    app = page()
+
+    def drop(*names: str) -> None:
+        app.file_uploader[0].set_value([(name, name.encode(), "") for name in names]).run()
+
+    for names in (("a.png", "b.png"), ("c.png",)):
+        drop(*names)
+        app.switch_page("pages/metrics.py").run()
+        app.switch_page("pages/batch.py").run()
+    assert "Dropped before: a.png and 2 more" in text(app) and not freed
+    click(app, "Take out")
+    assert "Dropped before" not in text(app) and len(freed) == 3
+    drop("d.png")
+    app.switch_page("pages/metrics.py").run()
+    app.switch_page("pages/batch.py").run()
+    drop("e.png")
+    click(app, "Score the files")
+    [batch] = kept.all_batches(settings.home)
+    assert [batch.bytes_of(f"{n}.png", settings) for n in "de"] == [b"d.png", b"e.png"]
+    assert len(freed) == 5 and "Dropped before" not in text(app) and not app.exception
+
+
+def test_a_second_click_shows_the_batch_that_the_first_one_began(settings, tmp_path, monkeypatch):
+    """It may come so soon that the run of the first one does not get to showing it."""
+    monkeypatch.setattr(Batch, "_start", lambda self: Process.of(os.getpid()).write(self.folder))
+    older = put(settings, "older", "a.png", 1000.0, "a.png")
+    app = page()
+    folders = [fill(tmp_path / "radiographs" / name, 1, 0) for name in ("in", "other")]
+    app.text_input(key="batch-folder").set_value(str(folders[0])).run()
+    for _ in range(2):
+        click(app, "Score the folder")
+        newest, _older = kept.all_batches(settings.home)
+        assert app.session_state["batch-shown"] == newest.folder.name
+        assert "Another batch" not in text(app) and not app.exception
+        app.session_state["batch-shown"] = older.folder.name
+    app.text_input(key="batch-folder").set_value(str(folders[1])).run()
+    click(app, "Score the folder")
+    assert "Another batch" in text(app) and len(kept.all_batches(settings.home)) == 2
 
 
 def test_the_batch_that_is_shown_stays_until_the_reader_chooses(settings):

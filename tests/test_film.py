@@ -17,9 +17,18 @@ from core.pipeline import diagnose
 from core.settings import ROOT, ImageLimits
 from core.store import records
 from core.study import combine
-from core.types import NEARLY_ALL, ImageResult, Photograph, Radiograph
+from core.types import (
+    NEARLY_ALL,
+    BodyPart,
+    BodyPartPrediction,
+    ImageResult,
+    Photograph,
+    Radiograph,
+)
 from pages import _film, _scoring
+from pages._correct import Study
 from pages._sources import Source
+from pages._study import StudyCard
 from pages._viewer import Prepared
 from tests.simulated import dicom, encoded, phantom
 from training import photographs
@@ -347,6 +356,25 @@ def test_corners_are_taken_for_the_photograph_before_and_for_no_other_file(monke
     state["film"] = {"event": {"id": "a", "corners": strip}}
     drawn["on_event_change"]()
     assert not memory.ways
+
+
+def test_a_report_has_the_picture_that_its_result_is_of(cascade, monkeypatch):
+    """Though the reader has moved a corner since, and the page is about to read it again."""
+    monkeypatch.setattr("pages._audit.write", lambda *_, **__: None)
+    made = []
+    monkeypatch.setattr("pages._study.report.pdf", lambda report: made.append(report) or b"")
+    then = ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0))
+    data = encoded(phantom(300, 300), "JPEG")
+    source, memory = Source("1", "a.jpg", lambda: data), _scoring.Session()
+    seen = BodyPartPrediction(BodyPart.ELBOW, 0.9, {BodyPart.ELBOW: 0.9})
+    release = cascade.release
+    result = ImageResult("a.jpg", "0" * 64, None, release.id, release.sha256, 1.0, seen)
+    result = replace(result, photograph=Photograph(then))
+    study = Study((source,), combine("a", [result], release))
+    card = StudyCard(study, cascade, memory, LIMITS, {})
+    memory.ways["1"] = ((0.1, 0.1), (0.9, 0.1), (0.9, 0.9), (0.1, 0.9))
+    card._report("pdf", False, "sensitive", None, "ann")
+    assert made[0].radiographs[0].photograph.corners == then
 
 
 @pytest.mark.parametrize("guessed", [True, False])

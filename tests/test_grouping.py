@@ -103,6 +103,62 @@ def test_folders_of_one_name_that_were_dropped_one_after_the_other(memory, casca
     assert groups(memory, cascade, both) == [["4", "5"]]
 
 
+def export(*pictures: bytes, start: int = 0) -> list[Source]:
+    """A folder as a viewer writes it, with a file of its own that is the same in each."""
+    named = [(f"export/IMG{n}.jpg", data) for n, data in enumerate(pictures)]
+    return given(("export/README.TXT", b"viewer"), *named, start=start)
+
+
+@pytest.mark.parametrize("other", [(b"B", b"B2"), (b"A", b"B2"), (b"B",)])
+def test_a_file_that_two_folders_have_makes_them_no_study(memory, cascade, other) -> None:
+    first, second = export(b"A", b"A2"), export(*other, start=10)
+    groups(memory, cascade, first)
+    memory.latest -= 60
+    both = [[s.id for s in first], [s.id for s in second]]
+    assert groups(memory, cascade, first + second) == both
+    # one that has something new, and not all that the first one had
+    memory.latest -= 60
+    third = [*export(b"A", start=20), *given(("export/other.jpg", b"C"), start=22)]
+    assert groups(memory, cascade, first + second + third) == [*both, ["20", "21", "22"]]
+    # some of the first one again
+    memory.latest -= 60
+    some = first + second + third + export(b"A", start=30)
+    assert groups(memory, cascade, some) == [*both, ["20", "21", "22"]]
+
+
+@pytest.mark.parametrize("runs", [1, 2])
+def test_folders_of_one_name_that_came_as_one_drop(memory, cascade, runs: int) -> None:
+    first, second = export(b"A", b"A2"), export(b"B", b"B2", start=10)
+    if runs == 2:
+        assert groups(memory, cascade, first) == [["0", "1", "2"]]
+    both = [["0", "1", "2"], ["10", "11", "12"]]
+    assert groups(memory, cascade, first + second) == both
+    # whose file it is that one of them has alone, nobody knows
+    results = _results.Results(first + second, cascade, LIMITS, memory)
+    assert [s.result.notes[:1] for s in results._studies()] == [(_results.TWOFOLD,)] * 2
+    memory.moved.update(dict.fromkeys(("0", "1", "2"), "as a reader put them"))
+    assert [s.result.notes[:1] for s in results._studies()] == [(), (_results.TWOFOLD,)]
+
+
+def test_what_two_folders_have_stays_when_one_of_them_is_removed(
+    memory, cascade, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = export(b"A", b"A2"), export(b"B", b"B2", start=10)
+    state: dict[str, object] = {}
+    removed: list[set[str]] = []
+    monkeypatch.setattr("streamlit.session_state", state)
+    monkeypatch.setattr("pages._sources.remove", removed.append)
+    groups(memory, cascade, first)
+    memory.latest -= 60
+    again = export(b"A", start=20)
+    results = _results.Results(first + second, cascade, LIMITS, memory)
+    assert state["shown"] == ("10",)  # and not the study that has the same README
+    memory.latest -= 60
+    results = _results.Results(first + second + again, cascade, LIMITS, memory)
+    results._remove(*results._studies()[:2])
+    assert removed == [{"0", "1", "2", "20", "21"}]
+
+
 def test_a_file_that_is_dropped_again_counts_once(memory, cascade) -> None:
     data = radiograph("A", 1)
     sources = given(("a.dcm", data), ("b.dcm", radiograph("A", 2)), ("a.dcm", data))

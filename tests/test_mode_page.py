@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ from core.types import (
     BodyPart,
     Finding,
     FracturePrediction,
+    Heatmap,
     ImageResult,
     MemberPrediction,
     Mode,
@@ -54,7 +57,7 @@ def test_the_switch_asks_all_networks_and_shows_what_each_says() -> None:
     methods = choice(app, "Heatmap method")
     assert "Grad-CAM, EfficientNet-Lite2" not in methods.options
 
-    app.button_group("mode").set_value("ensemble").run()
+    app.button_group("mode-random").set_value("ensemble").run()
     assert not app.exception
     assert "The networks: ResNet50" in text(app) and "EfficientNet-Lite2" in text(app)
     assert "points apart" in text(app)
@@ -63,7 +66,7 @@ def test_the_switch_asks_all_networks_and_shows_what_each_says() -> None:
     methods.set_value("Grad-CAM, EfficientNet-Lite2").run()
     assert not app.exception
 
-    app.button_group("mode").set_value("fast").run()
+    app.button_group("mode-random").set_value("fast").run()
     assert not app.exception
     assert "The networks:" not in text(app)
     assert choice(app, "Heatmap method").value == "Grad-CAM"
@@ -78,6 +81,52 @@ def test_a_map_of_one_network_says_so_with_what_that_one_says() -> None:
     assert not _study._alone(result, "Grad-CAM")
     alone = replace(result, fracture=replace(fracture, members=()))
     assert not _study._alone(alone, "Eigen-CAM")
+
+
+@pytest.mark.parametrize(("networks", "method"), [(2, "Eigen-CAM, ResNet50"), (0, "Eigen-CAM")])
+def test_a_map_of_one_network_is_named_after_it_where_it_is_saved(
+    monkeypatch: pytest.MonkeyPatch, networks: int, method: str
+) -> None:
+    monkeypatch.setattr("streamlit.session_state", {"kept": {_study.METHOD: "Eigen-CAM"}})
+    heat = np.ones((2, 2), np.float32)
+    members = (MemberPrediction("ResNet50", 0.03, 0.5), MemberPrediction("Other", 0.97, 0.5))
+    fracture = FracturePrediction(0.6, Finding.DOUBTFUL, members[:networks])
+    shown = ImageResult(
+        "a", None, None, "r", "0" * 64, 1.0, fracture=fracture, heatmap=Heatmap(heat, "Grad-CAM")
+    )
+    asked: Future[Heatmap] = Future()
+    asked.set_result(Heatmap(heat, "Eigen-CAM"))
+    memory = SimpleNamespace(heatmap=lambda *_: asked)
+    study = SimpleNamespace(sources=[None], result=SimpleNamespace(views=[shown]))
+    found = _study.StudyCard(study, None, memory, None, {})._heatmap(0)  # type: ignore[arg-type]
+    assert found is not None and found.method == method
+
+
+def switch() -> None:
+    from types import SimpleNamespace
+
+    import streamlit as st
+
+    from core.types import Mode
+    from pages import _mode
+
+    name, mode = st.session_state.get("release", ("one", Mode.FAST))
+    chosen = st.session_state.get(_mode.KEPT, mode)
+    _mode.choose(SimpleNamespace(id=name, modes=tuple(Mode), mode=chosen))
+    st.markdown(chosen)
+
+
+def test_another_release_begins_in_its_own_mode_until_the_reader_chooses() -> None:
+    app = AppTest.from_function(switch).run()
+    app.session_state["release"] = ("other", Mode.ENSEMBLE)
+    for _ in range(2):
+        app.run()
+        assert app.button_group("mode-other").value == app.markdown[0].value == "ensemble"
+    app.button_group("mode-other").set_value("fast").run()
+    assert app.session_state["leave"]  # all of the page is drawn again
+    app.session_state["release"] = ("one", Mode.ENSEMBLE)
+    app.run()
+    assert app.button_group("mode-one").value == app.markdown[0].value == "fast"
 
 
 def test_a_part_named_on_review_is_asked_in_the_mode_of_the_study(

@@ -260,8 +260,9 @@ def test_files_that_are_too_large_to_be_kept_are_told_of(
     finished(app.switch_page("pages/diagnose.py").run())
     assert list(lists(app)[0]["Study"]) == ["1.png", "2.png"]
     assert "1 of the files that were dropped are not here any more" in text(app)
-    app.button("clear").click().run()
-    assert "are not here any more" not in text(app) and not lists(app)
+    upload(app, files[0])
+    assert "are not here any more" not in text(app)  # they may have come again
+    assert list(lists(app)[0]["Study"]) == ["1.png", "2.png", "0.png"]
 
 
 def test_what_is_dropped_next_is_what_is_shown(
@@ -438,6 +439,25 @@ def test_the_parts_are_those_of_the_release_of_the_session(
     assert _cascade.parts() == ("hand",)
 
 
+def test_a_part_whose_model_is_not_installed_is_not_named(
+    held: dict[str, object], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "trunk").touch()
+    member = {"trunk": "trunk", "branch": "member"}
+    stages = {
+        "body_part": {"trunk": "trunk", "branch": "part"},
+        "hand": {"trunk": "trunk", "branch": "hand"},
+        "leg": {"trunk": "trunk", "branch": "leg", "members": [member], "optional": True},
+    }
+    manifest = {"aliases": {"champion": "r"}, "releases": [{"id": "r", "stages": stages}]}
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    monkeypatch.setenv("BONE_WEIGHTS", str(tmp_path))
+    for file, parts in ("leg", ("hand",)), ("member", ("hand", "leg")):
+        assert _cascade.parts() == ("hand",)
+        (tmp_path / file).touch()  # somebody copies it to its place
+        assert _cascade.parts() == parts
+
+
 def test_the_audit_names_the_part_that_a_reader_chose() -> None:
     seen = BodyPartPrediction(BodyPart.ELBOW, 0.9, {BodyPart.ELBOW: 0.9})
     said = FracturePrediction(0.2, Finding.NOT_SUSPECTED)
@@ -472,11 +492,42 @@ def test_what_is_taken_out_pushes_nothing_out(held: dict[str, object]) -> None:
     assert [s.name for s in held["carried"]] == ["ann", "bob"] and not _sources.let_go()
 
 
+def test_a_study_that_there_is_no_room_for_goes_as_a_whole(held: dict[str, object]) -> None:
+    """What the whole of it said, a part must not say otherwise."""
+    memory = held["scoring"] = _scoring.Session()
+    views = [of(f"p{n // 3}/{n % 3}", 60) for n in range(9)]
+    held["carried"] = views[:6]
+    held["dropped"] = views[6:]
+    memory.came(views[:6])
+    memory.latest -= 60
+    again = replace(views[0], id="again")  # so its study is not the oldest
+    memory.came([*views, again])
+    memory.once([*views, again])
+    _sources._carry()
+    assert [s.name for s in held["carried"]] == [s.name for s in (*views[:3], *views[6:])]
+    assert _sources.let_go().startswith("3 of the files that were dropped")
+
+
+def test_a_photograph_that_there_is_no_room_for_is_told_of(
+    held: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_sources, "MOST_PHOTOGRAPHS", 2)
+    camera: dict[str, object] = {}
+    monkeypatch.setattr("streamlit.camera_input", lambda *_, **told: camera.update(told))
+    _sources._camera(0)
+    for one in "abc":
+        assert not _sources.let_go()
+        held[camera["key"]] = SimpleNamespace(file_id=one, getvalue=bytes)
+        camera["on_change"]()
+    assert _sources.let_go().startswith("Photograph 1, ")
+    assert [s.id for s in _sources.photographed()] == ["b", "c"]
+
+
 def test_what_is_no_view_is_not_kept_beside_the_drop_zone(
     held: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given_back: list[str] = []
-    monkeypatch.setattr(_sources, "give_back", given_back.extend)
+    monkeypatch.setattr("pages._streamlit.give_back", given_back.extend)
     held["carried"] = [of("ann.dcm", 100)]
     held["dropped"] = [of("all.zip", 450), of("Thumbs.db"), of("bob.dcm")]
     assert _sources.left_out() == (1, 1)
@@ -516,6 +567,38 @@ def test_a_study_without_the_method_that_was_chosen_changes_no_choice() -> None:
         for lacking, shown in ((True, "Grad-CAM"), (False, "Grad-CAM, Lite2")):
             app.session_state["lacking"] = lacking
             assert app.run().selectbox[0].value == shown and not app.exception
+
+
+def test_the_view_that_is_looked_at_is_there_whatever_is_wanted_of_it(
+    app: AppTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A corner that was moved by key: while the page had no picture, keys led to the next study."""
+    upload(app, *[(f"s/{n}.png", picture(n)) for n in range(2)])
+    first, second = app.session_state["dropped"]
+    app.button(f"view-{first.id}-1").click().run()
+    before = viewers(app)[0]["key"]
+    monkeypatch.setattr("pages._results.AT_ONCE", -1.0)
+    app.session_state["scoring"].ways[second.id] = ((0, 0), (0.9, 0), (0.9, 1), (0, 1))
+    app.run()
+    assert len(viewers(app)) == 1 and viewers(app)[0]["key"] != before and not app.exception
+
+
+@pytest.mark.parametrize("decoded", [True, False])
+def test_a_key_that_comes_before_the_next_study_is_there_means_no_other(
+    held: dict[str, object], decoded: bool
+) -> None:
+    studies = [SimpleNamespace(key=n, sources=[SimpleNamespace(id=n)]) for n in "abc"]
+    card = _study.StudyCard(studies[1], None, None, None, {})
+    for step in (1, -1):
+        (card._on_event if decoded else card._beyond)(_viewer.Event("", step=step))
+    assert held["beyond"] == 1 and held["leave"]
+
+
+def test_keys_lead_on_from_what_could_not_be_read(app: AppTest) -> None:
+    upload(app, ("a.png", b"no picture"))
+    app.session_state["leave"] = True  # as after a key
+    app.run()
+    assert "leave" not in app.session_state and len(keys(app)) == 1
 
 
 def test_a_study_that_the_limit_cuts_says_so(app: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -631,7 +714,7 @@ def test_clear_all_gives_the_memory_of_uploads_back(monkeypatch: pytest.MonkeyPa
     holder = SimpleNamespace(uploaded_file_mgr=manager)
     monkeypatch.setattr("streamlit.runtime.get_instance", lambda: holder)
     context = SimpleNamespace(session_id="mine")
-    monkeypatch.setattr("pages._sources.get_script_run_ctx", lambda: context)
+    monkeypatch.setattr("pages._streamlit.get_script_run_ctx", lambda: context)
     for session, names in {"mine": "abcd", "another": "e"}.items():
         for name in names:
             manager.add_file(session, UploadedFileRec(name, f"{name}.png", "image/png", bytes(9)))

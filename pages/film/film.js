@@ -74,7 +74,7 @@ class Editor {
     this.pause = null;
   }
 
-  // Before another photograph comes: what keys have moved goes off as of this one, a drag is undone.
+  // Before the photograph goes: what keys have moved goes off as of this one, a drag is undone.
   finish() {
     this.undo?.();
     this.send();
@@ -145,7 +145,7 @@ class Editor {
   }
 
   end() {
-    clearTimeout(this.pause);
+    this.finish();
     URL.revokeObjectURL(this.image.src);
     editors.delete(this.root);
   }

@@ -252,6 +252,22 @@ def test_corners_moved_by_key_are_those_of_the_photograph_they_were_moved_on(pag
     assert [e["id"] for e in page.evaluate("window.sent")] == ["a", "b"]
 
 
+def test_corners_moved_by_key_go_off_when_their_photograph_leaves_the_page(page) -> None:
+    film(page)
+    # Not every browser tells a button that goes that it has lost the focus: here it has none.
+    key = {"key": "ArrowRight", "shiftKey": True}
+    page.get_by_role("button", name="Top left").dispatch_event("keydown", key)
+    page.evaluate(
+        """() => {
+          const end = called(0);
+          document.querySelector(".film").remove();
+          end();
+        }"""
+    )
+    [sent] = page.evaluate("window.sent")
+    assert sent["id"] == "a" and sent["corners"][0] == pytest.approx([0.22, 0.2])
+
+
 def test_a_drag_of_a_corner_ends_with_its_photograph(page) -> None:
     film(page)
     box = page.get_by_role("button", name="Top left").bounding_box()

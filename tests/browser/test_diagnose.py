@@ -172,7 +172,7 @@ def test_next_and_the_reader_s_choice(visit: Visit, files: list[Path]) -> None:
     choose(page, "Assess as", "Shoulder")
     page.get_by_text("Chosen by the reader").wait_for()
     page.get_by_role("button", name="Clear all").click()
-    page.get_by_text("Nothing leaves this computer").wait_for()
+    page.get_by_text("and sent nowhere else").wait_for()
     assert not visit.complaints
 
 
