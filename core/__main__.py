@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import logging
 import sys
 from collections.abc import Sequence
@@ -32,6 +33,8 @@ COMMANDS = (
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a name that it has no signs for is written out
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         return int(options.run(options, of_command(vars(options))))
     except CascadeError as error:

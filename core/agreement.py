@@ -14,9 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from core.store.records import Decision, StudyRecord, Verdict
-from core.types import Finding
+from core.types import POINTS, Finding
 
-POINTS = ("sensitive", "specific")
 _Z = 1.959963984540054  # 97.5 % quantile of the normal distribution
 _DRAWS = 4000
 Pair = tuple[bool, bool]

@@ -28,14 +28,16 @@ from core.engines import Engine
 from core.engines.native import TorchEngine
 from core.errors import DeviceUnavailable, WeightsInvalid
 from core.explain import grad_cam
-from core.manifest import BODY_PART, Release
+from core.manifest import Release
 from core.network import Branch, Trunk
 from core.origin import Origin
 from core.passes import Passes
 from core.recovery import NoNumber, Recovery, failed
 from core.registry import Registry
+from core.settings import CHAMPION
 from core.transforms import Canvas, framed
 from core.types import (
+    BODY_PART,
     Assessment,
     BodyPart,
     BodyPartPrediction,
@@ -76,7 +78,7 @@ class Cascade:
         self._cams_lock = threading.Lock()
 
     @classmethod
-    def load(cls, weights: Path, release: str = "champion", device: str = "auto") -> Cascade:
+    def load(cls, weights: Path, release: str = CHAMPION, device: str = "auto") -> Cascade:
         """Verify and load a release, in its default mode; raises WeightsInvalid or
         DeviceUnavailable."""
         target = devices.choose(device)
@@ -272,10 +274,10 @@ class Cascade:
         found = self._cams[part].heatmap(seen, alone.probability, method)
         return replace(found, crop=crop)
 
-    def with_random_branches(self, seed: int = 0) -> Cascade:
+    def with_random_branches(self) -> Cascade:
         """A control that has seen nothing: the same trunk, fracture branches of random weights,
         in the mode fast."""
-        torch.manual_seed(seed)
+        torch.manual_seed(0)
         networks = dict(self._networks)
         for part in self.release.parts:
             network = networks[part]

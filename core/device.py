@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 
 import torch
 
 from core.allocator import keep_large_blocks
 from core.errors import DeviceUnavailable
-
-log = logging.getLogger(__name__)
+from core.settings import DEVICES
 
 
 @dataclass(frozen=True)
@@ -35,7 +33,7 @@ class Device:
 
 def choose(wish: str = "auto") -> Device:
     """auto, cpu or cuda -> Device; raises DeviceUnavailable."""
-    if wish not in ("auto", "cpu", "cuda"):
+    if wish not in DEVICES:
         raise DeviceUnavailable(f"The device must be auto, cpu or cuda, not {wish!r}.")
     if wish != "cpu" and torch.cuda.is_available():
         return Device(torch.device("cuda"), torch.float16, 8, torch.cuda.get_device_name())

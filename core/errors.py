@@ -13,6 +13,8 @@
     ├── BatchFailed               a batch cannot begin or go on
     ├── NotWritable               a file that was asked for cannot be written
     └── StoreUnavailable          the worklist or a picture of it cannot be read or written
+        ├── StoreOutdated         its tables are of an older version of the program
+        ├── PictureLost           a picture of it is damaged, or gone for good
         ├── NotStorable           the database refuses what it is given, now and later
         ├── StudyNotFound         there is no such study (any more)
         └── DecisionConflict      the reader decided this study elsewhere in the meantime
@@ -83,6 +85,10 @@ class NotWritable(CascadeError):
 
 class StoreUnavailable(CascadeError):
     """The worklist or a picture of it cannot be read or written; nothing was changed."""
+
+
+class StoreOutdated(StoreUnavailable):
+    """The tables of the worklist are of an older version, and a look does not bring them up."""
 
 
 class PictureLost(StoreUnavailable):

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 
 FULL_BYTES = 2**20
+STILL_WRITTEN = 3600.0  # seconds after the last write to a temporary file
 
 
 def make_private(folder: Path) -> None:
@@ -52,7 +53,8 @@ def write_atomically(path: Path, write: Callable[[Path], object], private: bool 
     try:
         write(temporary)
         if not private:
-            temporary.chmod(0o666 & ~_umask())
+            with contextlib.suppress(PermissionError):  # of a file system without modes, as CIFS
+                temporary.chmod(0o666 & ~_umask())
         with temporary.open("r+b") as file:  # Windows syncs nothing that cannot be written
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -95,12 +97,12 @@ def remove_leftovers(folder: Path) -> None:
         path.unlink()
 
 
-def remove_old_leftovers(home: Path, seconds: float = 3600.0) -> int:
+def remove_old_leftovers(home: Path) -> int:
     """Delete what crashes left anywhere below ``home``, but not what may still be written.
 
-    seconds: how long nobody has written to a file that is deleted. Returns how many there were.
+    Returns how many there were.
     """
-    count, before = 0, time.time() - seconds
+    count, before = 0, time.time() - STILL_WRITTEN
     for path in home.rglob(".*.????????"):
         try:
             if path.is_file() and not path.is_symlink() and path.stat().st_mtime < before:
@@ -114,7 +116,9 @@ def remove_old_leftovers(home: Path, seconds: float = 3600.0) -> int:
 def append_event(path: Path, event: dict[str, Any]) -> None:
     """Append one line of JSON; a line that a crash cut short is dropped by the reader."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    before = path.read_bytes() if path.exists() else b""
-    ended = not before or before.endswith(b"\n")
-    with path.open("a") as file:
-        file.write(("" if ended else "\n") + json.dumps(event) + "\n")
+    with path.open("ab+") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - 1))  # not all of it: it may be a list that is kept for ever
+        ended = file.read() in (b"", b"\n")
+        file.write(b"" if ended else b"\n")
+        file.write(json.dumps(event).encode() + b"\n")

@@ -20,7 +20,7 @@ LEAST_FREE = 2**30
 
 
 @dataclass(frozen=True)
-class Finding:
+class Look:
     """One thing that was looked at. detail: what it is, or a sentence about what is wrong."""
 
     name: str
@@ -28,21 +28,21 @@ class Finding:
     detail: str
 
 
-def examine(settings: Settings) -> list[Finding]:
+def examine(settings: Settings) -> list[Look]:
     """Look at everything; nothing is raised for what is not well."""
     return [_look(name, check, settings) for name, check in CHECKS.items()]
 
 
-def _look(name: str, check: Callable[[Settings], str], settings: Settings) -> Finding:
+def _look(name: str, check: Callable[[Settings], str], settings: Settings) -> Look:
     try:
-        return Finding(name, True, check(settings))
+        return Look(name, True, check(settings))
     except CascadeError as error:
-        return Finding(name, False, str(error))
+        return Look(name, False, str(error))
     except OSError as error:
-        return Finding(name, False, of_disk(error))
+        return Look(name, False, of_disk(error))
     except Exception as error:  # the boundary of one look: the others are told all the same
         log.exception("Could not look at %s.", name)
-        return Finding(name, False, f"It could not be looked at ({type(error).__name__}).")
+        return Look(name, False, f"It could not be looked at ({type(error).__name__}).")
 
 
 def _release(settings: Settings) -> str:
@@ -63,13 +63,16 @@ def _store(settings: Settings) -> str:
 
     None is made for the look: an empty one would say that all is well of a home that is not used.
     """
-    from core.errors import StudyNotFound
+    from core.errors import StoreOutdated, StudyNotFound
     from core.store import Store
 
     if not Store.is_made(settings):
         _place(settings.home.absolute())
         return "none yet; it is made when the program first starts"
-    store = Store.open(settings, purge=False)  # it looks each minute, and changes nothing
+    try:
+        store = Store.open(settings, look=True)  # it looks each minute, and changes nothing
+    except StoreOutdated as error:  # the program, which brings them up, starts after this look
+        return str(error)
     with contextlib.suppress(StudyNotFound):  # it was asked, and has answered
         store.study("health")
     store.close()

@@ -6,9 +6,13 @@ import errno
 import sys
 from typing import IO, Any
 
+# What a system says where another one has the lock, and where the file system has no locks.
+TAKEN = (errno.EAGAIN, errno.EACCES, errno.EDEADLK)
+NONE = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL)
+
 
 def take(file: IO[Any] | int, wait: bool = False) -> None:
-    """Lock an open file for this process alone; raises OSError where another one has it.
+    """Lock an open file for this process alone; raises OSError.
 
     wait: until it is free, instead.
     """

@@ -50,7 +50,7 @@ class _Private(logging.handlers.RotatingFileHandler):
         return os.fdopen(descriptor, "a", encoding="utf-8")
 
 
-def start(home: Path, name: str = FILE) -> logging.Handler:
+def start(home: Path) -> logging.Handler:
     """Write the log of this process to ``home/logs``, too; raises OSError where that cannot be.
 
     What this project logs is kept from INFO on, of libraries only warnings. A process has one log:
@@ -60,7 +60,7 @@ def start(home: Path, name: str = FILE) -> logging.Handler:
     make_private(home)
     folder = home / "logs"
     folder.mkdir(exist_ok=True, mode=0o700)
-    handler = _Private(folder / name, maxBytes=MOST_BYTES, backupCount=FILES_KEPT)
+    handler = _Private(folder / FILE, maxBytes=MOST_BYTES, backupCount=FILES_KEPT)
     handler.setFormatter(JsonLines())
     for logger in ("", "streamlit"):  # Streamlit's own do not go on to the root
         if logger == "" or not logging.getLogger(logger).propagate:

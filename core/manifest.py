@@ -9,7 +9,7 @@ import hashlib
 import itertools
 import json
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from core.architectures import NAMES
 from core.errors import WeightsInvalid
+from core.optional import absent_parts, without_parts
 from core.transforms import Preprocessing
-from core.types import STRANGER, BodyPart, Mode, OperatingPoint
+from core.types import BODY_PART, STRANGER, BodyPart, Mode, OperatingPoint
 
 ARCHITECTURE = "resnet50-trunk-branch"
 # A program that does not know of the cut would show the networks other pictures than they learned
@@ -27,7 +28,6 @@ ARCHITECTURE = "resnet50-trunk-branch"
 FOCUSED = f"{ARCHITECTURE}-focus"
 MOST_ABSENCES = 128  # choices of optional parts that are tried: all of them up to seven parts
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,39}")  # of a member: it is printed as it is
-BODY_PART = "body_part"  # the stage that says which part it is
 RESNET50 = "ResNet50"  # what the network of a stage is called beside its members
 _TURNED = {"sensitive": "specific", "specific": "sensitive"}
 _POINT = re.compile(r"\((sensitive|specific)\)")  # of which a figure is
@@ -219,7 +219,7 @@ class Release:
         absent: Mapping[str, tuple[str, ...]] | None = None,
     ) -> Release:
         """Parse one manifest entry, in its default mode if none is named; raises WeightsInvalid if
-        it is of another kind. absent: see ``absent_parts``."""
+        it is of another kind. absent: see ``optional.absent_parts``."""
         try:
             if entry["architecture"] != architecture_of(entry):
                 raise WeightsInvalid(
@@ -259,21 +259,6 @@ def architecture_of(entry: Mapping[str, Any]) -> str:
     return FOCUSED if entry["preprocessing"].get("focus") else ARCHITECTURE
 
 
-def absent_parts(
-    entry: Mapping[str, Any], there: Callable[[str], bool]
-) -> dict[str, tuple[str, ...]]:
-    """The optional parts of a manifest entry of which a file is missing, with what is missing.
-
-    there: whether the file of that path is."""
-    found = {}
-    for name, stage in entry["stages"].items():
-        if stage.get("optional") and name != BODY_PART:
-            missing = tuple(path for path in sorted(_files_of(stage)) if not there(path))
-            if missing:
-                found[name] = missing
-    return found
-
-
 def _absences(
     entry: Mapping[str, Any], now: Mapping[str, tuple[str, ...]]
 ) -> Iterator[dict[str, tuple[str, ...]]]:
@@ -282,22 +267,6 @@ def _absences(
     for count in range(len(every) + 1):
         for others in itertools.combinations(every, count):
             yield {name: every[name] for name in sorted(now.keys() ^ set(others))}
-
-
-def _files_of(stage: Mapping[str, Any]) -> set[str]:
-    networks = (stage, *stage.get("members", ()))
-    return {str(network[kind]) for network in networks for kind in ("trunk", "branch")}
-
-
-def without_parts(entry: Mapping[str, Any], absent: Collection[str]) -> Mapping[str, Any]:
-    """The entry without these parts and without the files that only they use."""
-    if not absent:
-        return entry
-    stages = {n: s for n, s in entry["stages"].items() if n not in absent}
-    used = {path for stage in stages.values() for path in _files_of(stage)}
-    only = {p for n in absent for p in _files_of(entry["stages"][n])} - used
-    files = [f for f in entry["files"] if f["path"] not in only]
-    return {**entry, "stages": stages, "files": files}
 
 
 def _digest_in(entry: Mapping[str, Any], mode: Mode) -> str:

@@ -13,7 +13,6 @@ from core.manifest import Release
 from core.types import BodyPart, OperatingPoint
 from core.words import percent
 
-POINTS = ("sensitive", "specific")
 SENSITIVITY = 0.95  # at least, on the pictures that choose the point "sensitive"
 SPECIFICITY = 0.90  # at least, on those that choose "specific"
 CENTRE = "control: centre"  # the picture's centre, in the place of a heatmap's hottest point

@@ -131,13 +131,13 @@ def convex(quads: Points) -> NDArray[np.bool_]:
     return np.asarray((_cross(sides, np.roll(sides, -1, 1)) > 0).all(1))
 
 
-def support(quad: Points, grey: NDArray[np.uint8], samples: int = 40) -> NDArray[np.float64]:
+def support(quad: Points, grey: NDArray[np.uint8]) -> NDArray[np.float64]:
     """How much of each side of one quadrilateral (4x2) lies on an edge of HxW: 4, in [0, 1]."""
     steep = gradient(grey)
     side = np.roll(quad, -1, 0) - quad
     normal = np.stack([side[:, 1], -side[:, 0]], 1)
     normal = normal / np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-9)
-    t = np.linspace(END, 1 - END, samples)[:, None]
+    t = np.linspace(END, 1 - END, 40)[:, None]
     places = quad[:, None] + t * side[:, None]
     across = _strongest(places, normal[:, None], steep)
     return np.asarray(_share_of_edge(across, steep).mean(1), np.float64)

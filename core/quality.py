@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from core.types import BodyPart, BodyPartPrediction, Finding, OperatingPoint
+from core.types import POINTS, BodyPart, BodyPartPrediction, Finding, OperatingPoint
 
 if TYPE_CHECKING:
     from core.manifest import Stage
@@ -93,7 +93,7 @@ def sigmoid(
 
 def deciding(points: Sequence[OperatingPoint]) -> list[OperatingPoint]:
     """The two points that make the finding: "sensitive", and "specific", which is no lower."""
-    named = [p for p in points if p.name in ("sensitive", "specific")]
+    named = [p for p in points if p.name in POINTS]
     return sorted(named, key=lambda p: p.threshold)
 
 

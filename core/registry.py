@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.errors import ReleaseNotFound, WeightsInvalid
-from core.manifest import Release, WeightsFile, absent_parts
+from core.manifest import Release, WeightsFile
+from core.optional import absent_parts
 from core.types import Mode
 
 if TYPE_CHECKING:

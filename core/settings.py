@@ -20,6 +20,7 @@ from core.types import Mode
 ROOT = Path(__file__).resolve().parent.parent
 
 
+CHAMPION = "champion"  # the alias of the release that answers
 DEVICES = ("auto", "cpu", "cuda")
 ENGINES = ("auto", "torch", "openvino", "openvino-int8")
 MOST_DAYS = 36_500  # a hundred years: beyond that no calendar reaches back
@@ -53,7 +54,7 @@ class Settings:
 
     device: str = "auto"
     engine: str = "auto"
-    release: str = "champion"
+    release: str = CHAMPION
     mode: Mode | None = None
     weights: Path = ROOT / "weights"
     home: Path = ROOT / "data"
@@ -85,7 +86,7 @@ class Settings:
         return cls(
             device=device,
             engine=engine,
-            release=environment.get("BONE_RELEASE", "champion"),
+            release=environment.get("BONE_RELEASE", CHAMPION),
             mode=Mode(mode) if mode else None,
             weights=Path(environment.get("BONE_WEIGHTS", ROOT / "weights")),
             home=Path(environment.get("BONE_HOME", ROOT / "data")),

@@ -54,6 +54,7 @@ class Results:
     def __init__(
         self, sources: Sequence[Source], cascade: Cascade, limits: ImageLimits, memory: Session
     ) -> None:
+        self._memory = memory
         known, drop = set(memory.drops), memory.drop
         memory.came(sources)
         self._given = sources
@@ -67,7 +68,6 @@ class Results:
             self._go_to_new([s for s in sources if s.id not in known])
         self._cascade = cascade
         self._limits = limits
-        self._memory = memory
         self._found: dict[str, ImageResult] = {}
         self._drawn = False
 
@@ -194,12 +194,15 @@ class Results:
         st.session_state["shown"] = tuple(s.id for s in study.sources)
 
     def _go_to_new(self, new: Sequence[Source]) -> None:
-        """To what was dropped last: who drops the next patient must not go on seeing this one."""
-        here = {s.id for s in self._sources}
+        """To what was dropped last: who drops the next patient must not go on seeing this one.
+
+        Of a file that two folders of one name have, it is the one of the folder that came again.
+        """
+        drops = self._memory.drops
         for source in new:
-            again = (s.id for s in self._sources if _same(s, source))
-            if first := source.id if source.id in here else next(again, None):
-                st.session_state["shown"] = (first,)
+            if same := [s for s in self._sources if _same(s, source)]:
+                first = next((s for s in same if drops[s.id] == drops[source.id]), same[0])
+                st.session_state["shown"] = (first.id,)
                 return
 
     def _remove(self, study: Study, neighbour: Study) -> None:

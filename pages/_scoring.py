@@ -75,8 +75,8 @@ class Session:
     photograph, by source. filmed: (height, width) of the photographs whose corners were on the
     page, by source. moved: the study that the reader put a view into, by source. loose: of a name
     that says little, the files or drops that have it. drops: the drop that a source belongs to;
-    brought: the one that brought it last; drop, latest: number and time of the last. twofold: the
-    drops that came as one, as far as they could be told apart. headers: what DICOM says of each
+    brought: the one that brought it last; drop, latest: number and time of the last. twofold: pairs
+    of drops that came as one, as far as they could be told apart. headers: what DICOM says of each
     source that was decoded, None without it.
     """
 
@@ -98,7 +98,7 @@ class Session:
     brought: dict[str, int] = field(default_factory=dict)
     drop: int = 0
     latest: float = -math.inf
-    twofold: set[int] = field(default_factory=set)
+    twofold: set[tuple[int, int]] = field(default_factory=set)
     moved: dict[str, str] = field(default_factory=dict)
     headers: dict[str, DicomHeader | None] = field(default_factory=dict)
 
@@ -199,7 +199,7 @@ class Session:
         paths = {s.name for s in sources if self.drops.get(s.id) == self.drop}
         for source in new:
             if source.name in paths and _folder(source):
-                self.twofold |= {self.drop, self.drop + 1}
+                self.twofold.add((self.drop, self.drop + 1))
                 self.drop += 1
                 paths.clear()
             paths.add(source.name)
@@ -214,6 +214,7 @@ class Session:
 
         But two folders of one name that are not one keep each its own, also what both of them have.
         """
+        self._tell_twofold(sources)
         self._join_again(sources)
         found: dict[tuple[str, int, int | None], list[Source]] = {}
         for source in sources:
@@ -227,16 +228,36 @@ class Session:
         kept = {source.id for same in found.values() for source in same}
         return [source for source in sources if source.id in kept]
 
+    def _tell_twofold(self, sources: Sequence[Source]) -> None:
+        """Two drops that came as one and are the same to the last file are a folder dropped twice.
+
+        One that has less than the other is none: what is missing may be mixed up with the other.
+        """
+        by_drop: dict[int, list[Source]] = {}
+        for source in sources if self.twofold else ():
+            if self._is_told_by_folder(source):
+                by_drop.setdefault(self.drops.get(source.id, 0), []).append(source)
+        again: dict[int, int] = {}
+        twofold = set()
+        for first, later in sorted(self.twofold):
+            before = again.get(first, first)
+            both = by_drop.get(before, []), by_drop.get(later, [])
+            if all(both) and self._has_all(*both) and self._has_all(*reversed(both)):
+                again[later] = before
+            else:
+                twofold.add((before, later))
+        self.twofold = twofold
+
     def _join_again(self, sources: Sequence[Source]) -> None:
         """A folder that came again, with one view more or less, belongs to the drop of the first.
 
         One that has some of the first one's files, such as a logo or a README, and others may be
-        that of another patient.
+        that of another patient. What a header tells the study of is not asked: it needs no folder.
         """
         folders: dict[str, dict[int, list[Source]]] = {}
         for source in sources:
-            if source.size and source.id in self.drops and (folder := _folder(source)):
-                drops = folders.setdefault(folder, {})
+            if source.size and source.id in self.drops and self._is_told_by_folder(source):
+                drops = folders.setdefault(_folder(source), {})
                 drops.setdefault(self.drops[source.id], []).append(source)
         for drops in folders.values():
             for later in sorted(drops)[1:]:
@@ -290,7 +311,7 @@ class Session:
         """Whether they are one study by a folder of which two came as one drop: what only one of
         the two has may be among the views of the other."""
         given = [s for s in sources if s.id not in self.moved and self._is_told_by_folder(s)]
-        return any(self.drops.get(s.id) in self.twofold for s in given)
+        return any(self.drops.get(s.id) in pair for s in given for pair in self.twofold)
 
     def _numbered(self, key: str, owner: Hashable) -> str:
         """The key for the first that has it, and with a number for the others."""

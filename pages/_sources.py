@@ -182,13 +182,15 @@ def _is_view(source: Source) -> bool:
 
 def _carry() -> None:
     """Keep the views that lay in a drop zone that is gone until all is cleared: the newest studies,
-    where all are too much for one session."""
+    where all are too much for one session; the last one however large, as it could be uploaded."""
     dropped = st.session_state.pop("dropped", ())
     _streamlit.give_back(source.id for source in dropped if not _is_view(source))
     carried = [*st.session_state.get("carried", ()), *filter(_is_view, dropped)]
     gone: list[Source] = []
     while sum(source.size for source in carried) > MOST_CARRIED:
         oldest = _oldest(carried)
+        if len(oldest) in (0, len(carried)):
+            break
         gone += oldest
         carried = [source for source in carried if source not in oldest]
     _streamlit.give_back(source.id for source in gone)
@@ -202,14 +204,16 @@ def _carry() -> None:
 
 def _oldest(sources: Sequence[Source]) -> list[Source]:
     """All views of the study that was dropped first: some of them alone would say something else
-    than the whole."""
+    than the whole. None where the page has grouped no files yet; those it has not are the newest.
+    """
     from pages import _scoring  # imports torch, as what shows them does anyhow
 
     memory = _scoring.session()
     studies: dict[str, list[Source]] = {}
     for source in sources:
-        studies.setdefault(memory.study_of(source), []).append(source)
-    return max(studies.values(), key=lambda views: min(map(memory.age, views)))
+        if source.id in memory.drops:
+            studies.setdefault(memory.study_of(source), []).append(source)
+    return max(studies.values(), key=lambda views: min(map(memory.age, views)), default=[])
 
 
 def let_go() -> str:

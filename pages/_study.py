@@ -275,6 +275,9 @@ class StudyCard:
         source, result = self._study.sources[position], self._study.result.views[position]
         if result.body_part is None:
             return None
+        seen = self._memory.picture(source, self._limits).radiograph  # there already, mostly
+        if seen.photograph == result.photograph:
+            return seen
         way = film.way_of(result.photograph)
         return self._memory.picture(source, self._limits, way).radiograph
 

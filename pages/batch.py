@@ -28,7 +28,7 @@ SHOWN = (
 CHOICE = "batch-choice"
 GENERATION = "batch-generation"  # in the session: of the drop zone, which the page cannot empty
 FILES = "batch-files"  # and what lies in it, and what lay in those before
-ASKED = "batch-asked"  # and what a click asked for, with the time
+ASKED = "batch-asked"  # and what a click asked for, with the name of the batch that it began
 GONE = "The batch that was shown here has been deleted. Please choose another one."
 
 
@@ -113,7 +113,7 @@ def _new(settings: Settings) -> None:
         said = f"Inside of: {roots}" if roots else NO_FOLDERS
         _theme.html(f"<p class='soft'>{escape(said)}</p>")
         if st.button("Score the folder", disabled=not settings.roots or not path.strip()):
-            _started(path, lambda: kept.of_folder(path, settings), settings)
+            _started(path, lambda name: kept.of_folder(path, settings, name), settings)
     with right:
         files = _drop_zone(settings)
         _theme.html("<p class='soft'>Dropped files are kept in the batch until it is deleted.</p>")
@@ -122,8 +122,8 @@ def _new(settings: Settings) -> None:
             _theme.notice(kept.ARCHIVE_ALONE)
         if st.button("Score the files", disabled=not files or mixed):
 
-            def begin() -> Batch:
-                return kept.of_files([(f.name, f.read()) for f in files], settings)
+            def begin(name: str) -> Batch:
+                return kept.of_files([(f.name, f.read()) for f in files], settings, name)
 
             _started([f.id for f in files], begin, settings, _empty)
 
@@ -165,7 +165,7 @@ def _take_out(files: list[Source]) -> None:
 
 def _started(
     what: object,
-    begin: Callable[[], Batch],
+    begin: Callable[[str], Batch],
     settings: Settings,
     then: Callable[[], None] = lambda: None,
 ) -> None:
@@ -174,14 +174,15 @@ def _started(
     what: tells a second click, which may cut the run of the first one short: it shows the batch
     that the first one began.
     """
-    before, since = st.session_state.get(ASKED, (None, 0.0))
+    before, name = st.session_state.get(ASKED, (None, ""))
     batches = kept.all_batches(settings.home) if before == what else []
-    batch = next((b for b in batches if b.running and b.created >= since), None)
+    batch = next((b for b in batches if b.folder.name == name and b.running), None)
     try:
         if batch is None:
-            st.session_state[ASKED] = what, time.time()
+            name = kept.new_name()
+            st.session_state[ASKED] = what, name
             actor = _access.actor()
-            batch = begin()
+            batch = begin(name)
             _note_start(batch, actor)
     except (CascadeError, OSError) as error:
         st.session_state.pop(ASKED, None)
@@ -241,9 +242,8 @@ def _state(batch: Batch, was_running: bool, settings: Settings) -> None:
                 _theme.html(f"<p class='tally'>{_ending(batch, progress)}</p>")
                 if not batch.finished:
                     st.button("Go on", key=f"on-{name}", on_click=_theme.ask, args=(_go_on, batch))
-                if why == kept.CHANGED:
-                    args = (_go_on, batch, True)
-                    st.button("Begin again", key=f"again-{name}", on_click=_theme.ask, args=args)
+                if why and batch.refused:
+                    _begin_again(batch)
                 _delete(batch)
         _theme.refused()
         if why:
@@ -251,6 +251,17 @@ def _state(batch: Batch, was_running: bool, settings: Settings) -> None:
         from pages import _batch_results
 
         _batch_results.show(batch, settings)
+
+
+def _begin_again(batch: Batch) -> None:
+    """Asks first: what was scored may be the work of hours."""
+    name, args = batch.folder.name, (_go_on, batch, True)
+    with st.popover("Begin again", key=f"again-{name}"):
+        _theme.html(
+            f"<p>What was scored of <b>{escape(batch.title)}</b> is deleted, and all of its files "
+            "are scored anew with the release and the engine of today.</p>"
+        )
+        st.button("Score all anew", key=f"anew-{name}", on_click=_theme.ask, args=args)
 
 
 def _delete(batch: Batch) -> None:

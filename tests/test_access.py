@@ -35,7 +35,7 @@ from core.access import (
 from core.errors import AccessRefused, SettingsInvalid
 from core.settings import ROOT, Settings
 from core.store import Store
-from pages import _access
+from pages import _access, _streamlit
 from tests.simulated import encoded, phantom
 
 APP = str(ROOT / "streamlit_app.py")
@@ -498,7 +498,7 @@ def test_who_is_not_signed_in_uploads_nothing(
     manager = MemoryUploadedFileManager("/upload")
     runtime = SimpleNamespace(uploaded_file_mgr=manager)
     monkeypatch.setattr("streamlit.runtime.get_instance", lambda: runtime)
-    _access._limit_uploads(Access())
+    _streamlit.limit_uploads(Access(), _access._may_upload)
     file = UploadedFileRec("1", "a.png", "image/png", b"pixels")
     with pytest.raises(HTTPException) as refused:
         manager.add_file("of the sign-in page", file)
@@ -518,7 +518,7 @@ def test_a_server_whose_uploads_cannot_be_guarded_is_refused(
     server._uploaded_file_mgr = SimpleNamespace(file_storage={})
     monkeypatch.setattr("streamlit.runtime.get_instance", lambda: server)
     with pytest.raises(AccessRefused, match="keeps uploads in a way that cannot be guarded"):
-        _access._limit_uploads(Access())
+        _streamlit.limit_uploads(Access(), _access._may_upload)
 
 
 def test_a_picture_has_a_limit_of_its_own_and_a_release_is_larger(
@@ -528,7 +528,7 @@ def test_a_picture_has_a_limit_of_its_own_and_a_release_is_larger(
     runtime = SimpleNamespace(uploaded_file_mgr=manager)
     monkeypatch.setattr("streamlit.runtime.get_instance", lambda: runtime)
     monkeypatch.setenv("BONE_MAX_MEGABYTES", "1")
-    _access._limit_uploads(Access())
+    _streamlit.limit_uploads(Access(), _access._may_upload)
     data = bytes(2**20 + 1)
     with pytest.raises(HTTPException) as refused:
         manager.add_file("one", UploadedFileRec("1", "a.png", "image/png", data))

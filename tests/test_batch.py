@@ -15,7 +15,9 @@ import threading
 import time
 import zipfile
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -27,8 +29,9 @@ from core.batch.flow import ahead, chunks, prefetched
 from core.batch.inputs import Archive, Folder, source_at
 from core.batch.journal import Journal, folder_of
 from core.batch.run import Order, Outcome, run
-from core.errors import BatchFailed, ImageRejected, PathRefused
+from core.errors import BatchFailed, ImageRejected, PathRefused, SettingsInvalid
 from core.origin import Origin
+from core.pacs import inbox
 from core.registry import Registry
 from core.settings import ROOT, ImageLimits
 from core.words import percent
@@ -218,6 +221,18 @@ def test_a_changed_release_is_noticed(tmp_path):
     assert len(rows(out)) == 10
 
 
+def test_with_another_number_of_threads_a_run_goes_on(tmp_path):
+    folder, out, stand = fill(tmp_path / "in", 4), tmp_path / "out.csv", Stand()
+    stand.engine.description = "CPU, 4 threads, bf16"
+    cut_off(folder, out, stand)
+    for other in ("CPU, 4 threads, fp32", "OpenVINO 2025.1, CPU, bf16"):
+        stand.engine.description = other
+        with pytest.raises(BatchFailed, match="another engine"):
+            score(folder, out, stand, resume=True)
+    stand.engine.description = "CPU, 1 thread, bf16"
+    assert score(folder, out, stand, resume=True).done == 4
+
+
 def test_an_archive_that_changed_is_not_gone_on_with(tmp_path):
     """Its members count by their position: another list would leave some out, or do some twice."""
     folder, out = fill(tmp_path / "in", 6), tmp_path / "out.csv"
@@ -262,6 +277,27 @@ def test_two_runs_into_one_output_are_refused(tmp_path):
     assert len(rows(out)) == 4
 
 
+def test_a_file_system_without_locks_is_told_as_such(tmp_path, monkeypatch):
+    folder, out = fill(tmp_path / "in", 1), tmp_path / "out.csv"
+    for number, sentence in (
+        (errno.ENOLCK, "cannot lock files"),
+        (errno.ENOSYS, "cannot lock files"),
+        (errno.EAGAIN, "Another run"),
+        (errno.EACCES, "Another run"),
+        (errno.EIO, "cannot be written: Input/output error"),
+    ):
+
+        def refuse(*_: object, number: int = number) -> None:
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr("core.locks.take", refuse)
+        with pytest.raises(BatchFailed, match=sentence):
+            score(folder, out)
+        told = sentence.replace("Another run", "is running")
+        with pytest.raises(SettingsInvalid, match=told), inbox.alone(tmp_path / "home"):
+            pass
+
+
 def test_a_full_disk_leaves_the_journal_whole(tmp_path, monkeypatch):
     folder, out, stand = fill(tmp_path / "in", 30), tmp_path / "out.csv", Stand()
     sync, calls = os.fsync, []
@@ -291,7 +327,7 @@ def test_an_archive_is_read_and_never_unpacked(tmp_path):
             file.write(folder / name, f"../../{name}".replace("\udce9", "e"))
         file.writestr("/etc/passwd", b"root")
         file.writestr("folder/", b"")
-        for own in ("__MACOSX/._a.png", "x/Thumbs.db", "desktop.ini", "DICOMDIR"):
+        for own in ("__MACOSX/._a.png", "x/Thumbs.db", "desktop.ini", "DICOMDIR", "@eaDir/a.png"):
             file.writestr(own, b"no radiograph")
     score(archive, tmp_path / "out.csv", summary=tmp_path / "s.html")
     found = rows(tmp_path / "out.csv")
@@ -411,6 +447,91 @@ def test_a_source_that_goes_ends_the_run_and_spoils_no_row(tmp_path, kind):
     come_back()
     score(place, out, resume=True)
     assert out.read_bytes() == whole.read_bytes()
+
+
+def test_a_file_that_a_server_did_not_give_for_a_moment_is_read_again(tmp_path, monkeypatch):
+    """A row is for good, and the server is there again when it is asked."""
+    folder, out, asked = fill(tmp_path / "in", 8), tmp_path / "out.csv", []
+    real = Folder.read
+
+    def away(self, name, limits):
+        asked.append(name)
+        if name.endswith(("image003.png", "image005.png")) and asked.count(name) == 1:
+            raise ImageRejected("The file could not be read from the disk.")
+        return real(self, name, limits)
+
+    monkeypatch.setattr(Folder, "read", away)
+    assert score(folder, out, batch=4).rejected == 0 and len(asked) == 10
+    monkeypatch.undo()
+    score(folder, tmp_path / "whole.csv")
+    assert out.read_bytes() == (tmp_path / "whole.csv").read_bytes()
+
+
+def test_an_archive_that_is_written_over_ends_the_run_and_spoils_no_row(tmp_path):
+    folder, place, out = fill(tmp_path / "in", 30), tmp_path / "in.zip", tmp_path / "out.csv"
+    names, stand = list(Folder(folder).names()), Stand()
+
+    def pack(members: list[str]) -> bytes:
+        data = io.BytesIO()
+        with zipfile.ZipFile(data, "w") as archive:
+            for name in members:
+                archive.write(folder / name, name)
+        return data.getvalue()
+
+    place.write_bytes(pack(names))
+    assess = stand.assess
+
+    def meanwhile(canvases, part=None):
+        if stand.seen == 0:
+            place.write_bytes(pack(names[::-1]))  # the same file, as cp writes over it
+        return assess(canvases, part)
+
+    stand.assess = meanwhile
+    with pytest.raises(BatchFailed, match="no longer be read"):
+        score(place, out, stand, batch=1, threads=1)
+    with Journal(out) as journal:
+        journal._open()
+        assert 0 < journal.done < 30 and all(r["status"] == "ok" for r in journal.records())
+    with pytest.raises(BatchFailed, match="another list of members"):
+        score(place, out, resume=True)
+
+
+def test_an_archive_that_another_one_was_renamed_over_is_still_there(tmp_path):
+    """What is open stays what it was; one that is written over is no longer that."""
+    place, new = tmp_path / "in.zip", tmp_path / "new.zip"
+    with zipfile.ZipFile(place, "w") as archive:
+        archive.writestr("a.png", b"x")
+    source = Archive(place)
+    with source.opened():
+        assert source.there()
+        new.write_bytes(b"of another length")
+        new.replace(place)
+        assert source.there()
+        place.unlink()
+        assert not source.there()
+
+
+def test_a_folder_that_cannot_be_asked_for_is_no_file(tmp_path, monkeypatch):
+    """A file system that does not tell in its listing what is a folder may fail at that."""
+    fill(tmp_path / "patient", 1)
+
+    class Entry(SimpleNamespace):
+        def is_dir(self, follow_symlinks: bool = True) -> bool:
+            raise OSError(errno.EIO, "Input/output error")
+
+        is_symlink = is_dir
+
+    monkeypatch.setattr(inputs.os, "scandir", lambda _: nullcontext([Entry(name="patient")]))
+    with pytest.raises(BatchFailed, match="cannot be read"):
+        list(Folder(tmp_path).names())
+
+
+def test_a_link_that_cannot_be_followed_is_a_row_alone(tmp_path):
+    folder = fill(tmp_path / "in", 2)
+    (folder / "circle.png").symlink_to("circle.png")
+    assert score(folder, tmp_path / "out.csv").rejected == 1
+    [row] = [r for r in rows(tmp_path / "out.csv") if r["reason"]]
+    assert row["file"].endswith("circle.png")
 
 
 def test_a_source_is_asked_once_a_batch_and_only_after_failures(tmp_path, monkeypatch):

@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+import sys
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
@@ -24,7 +25,8 @@ from core.batch.inputs import Archive, Folder
 from core.batch.journal import Journal, folder_of
 from core.batch.kept import Batch
 from core.batch.run import Order, run
-from core.errors import BatchFailed, ImageRejected, PathRefused, StoreUnavailable
+from core.engines import vino
+from core.errors import BatchFailed, EngineUnavailable, ImageRejected, PathRefused, StoreUnavailable
 from core.process import Process
 from core.registry import Registry
 from core.settings import ROOT, Settings
@@ -417,9 +419,11 @@ def test_a_batch_goes_on_with_the_release_and_the_engine_that_it_began_with(
     assert commands[-1][3:8] == [*program, "batch"]
     assert commands[-1][9:11] == ["--engine", "torch"]
     note = folder_of(batch.out) / "run.json"
-    note.write_text(json.dumps(json.loads(note.read_text()) | {"engine": "OpenVINO 2025.1, CPU"}))
-    batch.start()
-    assert commands[-1][3:7] == program and "--engine" not in commands[-1]
+    for engine, name in (("bf16", "openvino"), ("int8", "openvino-int8")):
+        began = json.loads(note.read_text()) | {"engine": f"OpenVINO 2025.1, CPU, {engine}"}
+        note.write_text(json.dumps(began))
+        batch.start()
+        assert commands[-1][3:7] == program and commands[-1][9:11] == ["--engine", name]
     note.write_text(json.dumps(json.loads(note.read_text()) | {"release_sha256": "0"}))
     batch.start()  # the process says that this one is gone
     assert "--release" not in commands[-1]
@@ -435,12 +439,51 @@ def test_a_batch_that_cannot_go_on_can_begin_again(settings, tmp_path, commands)
         )
     (batch.folder / "log").write_text(f"error: {refused.value}\n")
     app = page()
-    assert kept.CHANGED in text(app) and str(settings.home) not in text(app)
-    assert len(lists(app)[0]) == 1
-    next(b for b in app.button if b.label == "Begin again").click().run()
+    assert f"another release (of last week, now stand).{kept.CHANGED}" in text(app)
+    assert str(settings.home) not in text(app) and len(lists(app)[0]) == 1
+    away = folder.rename(tmp_path / "away")
+    for _ in ("gone", "a server that is not mounted"):
+        next(b for b in app.button if b.label == "Score all anew").click().run()
+        assert len(lists(app)[0]) == 1 and len(commands) == 1
+        folder.mkdir(exist_ok=True)
+    assert f"There is nothing in {folder} now." in text(app)
+    folder.rmdir()
+    away.rename(folder)
+    next(b for b in app.button if b.label == "Score all anew").click().run()
     assert not folder_of(batch.out).exists() and len(commands) == 2
     run(Order(folder, batch.out), scorer(Stand()), threading.Event(), io.StringIO())
     assert len([*batch.records()]) == 3 and len(list(folder.rglob("*.png"))) == 3
+
+
+def test_a_batch_whose_engine_is_gone_can_go_on_later_or_begin_again(
+    settings, tmp_path, commands, monkeypatch
+):
+    batch = kept.of_folder(str(fill(tmp_path / "radiographs" / "in", 3)), settings)
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(EngineUnavailable) as unavailable:
+        vino.library()
+    said = str(unavailable.value)
+    (batch.folder / "log").write_text(f"error: {said}\n")
+    assert not batch.refused  # there is nothing that could be kept
+    cut_off(batch)
+    app = page()
+    assert said in text(app)
+    assert {b.label for b in app.button} >= {"Go on", "Score all anew"}
+    batch.start()
+    assert folder_of(batch.out).exists()
+    (batch.folder / "log").write_text(f"error: {said}\n")
+    batch.start(anew=True)
+    assert not folder_of(batch.out).exists()
+
+
+def test_what_another_session_began_again_is_not_deleted_by_an_older_page(
+    settings, tmp_path, commands
+):
+    batch = kept.of_folder(str(fill(tmp_path / "radiographs" / "in", 3)), settings)
+    cut_off(batch)
+    (batch.folder / "log").write_text("Stopped after 1 of 3 files; go on with --resume.\n")
+    batch.start(anew=True)
+    assert len([*batch.records()]) == 1 and len(commands) == 2
 
 
 def test_the_rows_of_a_batch_that_another_session_began_again_are_its_new_ones(
@@ -671,6 +714,22 @@ def test_a_second_click_shows_the_batch_that_the_first_one_began(settings, tmp_p
     app.text_input(key="batch-folder").set_value(str(folders[1])).run()
     click(app, "Score the folder")
     assert "Another batch" in text(app) and len(kept.all_batches(settings.home)) == 2
+
+
+def test_a_second_click_shows_nobody_else_s_batch(settings, monkeypatch):
+    freed: list[str] = []
+    monkeypatch.setattr("pages._streamlit.give_back", freed.extend)
+    monkeypatch.setattr(Batch, "_start", lambda self: Process.of(os.getpid()).write(self.folder))
+    app = page()
+    app.file_uploader[0].set_value([("a.png", b"a", "")]).run()
+    # The first click's batch had not begun when its run was cut short.
+    asked = [f.id for files in app.session_state["batch-files"] for f in files]
+    app.session_state["batch-asked"] = asked, "none"
+    other = kept.of_files([("b.png", b"b")], settings)
+    click(app, "Score the files")
+    assert "Another batch" in text(app) and kept.all_batches(settings.home) == [other]
+    assert [f.name for files in app.session_state["batch-files"] for f in files] == ["a.png"]
+    assert not freed
 
 
 def test_the_batch_that_is_shown_stays_until_the_reader_chooses(settings):

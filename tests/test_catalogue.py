@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import shutil
 import zipfile
 from collections.abc import Callable
@@ -85,7 +86,13 @@ def test_a_damaged_or_incompatible_release_is_shown_and_not_promoted(shelf: Path
 def test_a_release_travels_as_one_file(shelf: Path, tmp_path: Path) -> None:
     data = parcel.pack(shelf, "random")
     other = tmp_path / "other"
+    killed, at_work = other / ".parcel-killed", other / ".parcel-at-work"
+    for left in (killed, at_work):
+        (left / "random").mkdir(parents=True)
+    os.utime(killed, (0, 0))
     assert parcel.unpack(io.BytesIO(data), other) == "random"
+    assert not killed.exists() and at_work.exists()
+    shutil.rmtree(at_work)
     here, there = (Registry.open(f).releases["random"] for f in (shelf, other))
     assert here.sha256 == there.sha256 and Registry.open(other).verify(there) == []
     assert aliases(other) == {} and (other / "random" / "MODEL_CARD.md").exists()
@@ -253,15 +260,15 @@ def candidate_of(weights: Path, run: Path, name: str) -> Path:
 
 
 def test_a_candidate_whose_list_is_damaged_gets_no_figures(
-    weights: Path, shelf: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    weights: Path, shelf: Path, tmp_path: Path
 ) -> None:
     """Nothing tells whether they are test figures; that was a traceback on the page."""
     run = candidate_of(weights, tmp_path / "run", "one")
     scored.rows().to_csv(run / "test" / measured.SCORES, index=False)
     (run / "rows.csv").write_text("no,list\n1,2,3,4\n")
-    with caplog.at_level("WARNING"):
-        assert catalogue.add_run(run, shelf) == "one"
-    assert "Release one gets no figures" in caplog.text and "rows.csv is damaged." in caplog.text
+    said: list[str] = []
+    assert catalogue.add_run(run, shelf, said.append) == "one"
+    assert "Release one gets no figures" in said[0] and "rows.csv is damaged." in said[0]
     assert Registry.open(shelf).find("one").metrics.get("figures", []) == []
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 from core.__main__ import main
-from core.commands import predict
+from core.commands import predict, verify
 from core.notes import notes_of
 from core.origin import Origin
 from core.registry import Registry
@@ -25,6 +26,7 @@ from core.types import (
     MemberPrediction,
 )
 from tests import tiny
+from tests.permissions import not_permitted
 
 KEYS = {
     "file",
@@ -83,6 +85,29 @@ def test_a_line_for_each_file_in_order(weights, folder, capsys):
         assert by_name[name]["fracture"] is None
     assert by_name["missing.png"]["sha256"] is None
     assert len(by_name["b.png"]["sha256"]) == 64
+
+
+def test_what_a_folder_hides_is_told(weights, folder, capsys):
+    """A folder that may not be read, and a link that leads nowhere."""
+    (folder / "a link.png").symlink_to("nowhere.png")
+    (folder / "closed").mkdir()
+    records = lines(weights, capsys, str(folder))
+    assert [r["reason"] for r in records][:2] == ["The file does not exist.", None]
+    with not_permitted(folder / "closed", left=0):
+        assert main(["--weights", str(weights), "predict", str(folder)]) == 1
+    said = capsys.readouterr()
+    assert not said.out and f"The folder {folder / 'closed'} cannot be read." in said.err
+
+
+def test_a_name_that_the_terminal_has_no_signs_for_is_written_out(tmp_path, monkeypatch):
+    out = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(verify, "run", lambda *_: sys.stdout.write("Schädel.png") and 0)
+    assert main(["verify"]) == 0
+    out.flush()
+    assert out.buffer.getvalue() == b"Sch\\xe4del.png"
+    monkeypatch.setattr(sys, "stdout", io.StringIO())  # which has no encoding
+    assert main(["verify"]) == 0
 
 
 def test_probabilities_are_probabilities(weights, folder, capsys):

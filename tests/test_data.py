@@ -270,6 +270,9 @@ def test_a_folder_of_png_and_dicom(folder):
 def test_what_the_system_keeps_in_a_folder_is_no_picture(tmp_path):
     names = ("Thumbs.db", "hand/Thumbs.db", "hand/normal/Thumbs.db", "hand/normal/p1/desktop.ini")
     names += ("__MACOSX/hand/normal/a.png", "hand/normal/__MACOSX/a.png", "hand/normal/DICOMDIR")
+    names += ("hand/normal/p1/@eaDir/a.png/SYNOPHOTO_THUMB_XL.jpg", "#recycle/hand/normal/a.png")
+    names += ("$RECYCLE.BIN/hand/normal/a.png", "hand/lost+found/a.png", "hand/normal/#snapshot/a")
+    names += ("System Volume Information/hand/normal/a.png",)
     for name in (*names, "hand/normal/a.png", "hand/fractured/b.png"):
         save(tmp_path / name, b"x")
     found = sources.read_folder(tmp_path)
@@ -513,6 +516,27 @@ def test_pictures_of_a_patient_whose_copy_is_nearer_to_test_are_left_out(leaky, 
         duplicates.settle_once(rows.assign(source="elsewhere"), listed)
     with pytest.raises(ValueError, match="maybe"):
         duplicates.settle(rows, "maybe")
+
+
+def test_what_could_not_be_read_is_left_out_for_good(leaky, tmp_path, caplog):
+    """It was listed as compared, and its copies crossed the splits once it could be read again."""
+    rows, listed = data.read(leaky), tmp_path / "rows.csv"
+    away = {Path(p): Path(p).with_suffix(".away") for p in rows.path[rows.id.isin(("t1", "v1"))]}
+    for path, elsewhere in away.items():
+        path.rename(elsewhere)
+    assert duplicates.settle(rows).id.tolist() == ["p1", "p2", "q1", "r1", "r2", "v2"]
+    found = [*duplicates.settle_once(rows, listed).id]
+    for path, elsewhere in away.items():
+        elsewhere.rename(path)
+    caplog.clear()
+    assert duplicates.settle_once(rows, listed).id.tolist() == found
+    assert found == ["p1", "p2", "q1", "r1", "r2", "v2"] and "2 of 8 pictures" in caplog.text
+    assert ("s", "v1") not in duplicates.names_taught(listed)
+    rows["path"] = [f"{p}.away" for p in rows.path]
+    listed.unlink()
+    with pytest.raises(data.DataInvalid, match="None of 8 pictures can be read"):
+        duplicates.settle_once(rows, listed)
+    assert not listed.exists()
 
 
 def test_the_command_counts_what_is_there(leaky, tmp_path, capsys):

@@ -163,8 +163,17 @@ def test_a_session_outlives_a_tablet_that_sleeps_but_no_idle_time():
 @pytest.mark.parametrize("name", ["bone.service", "bone-listen.service"])
 def test_a_unit_starts_with_a_clock_that_is_right(name: str) -> None:
     """Else what comes first is long past its time as soon as the clock is set."""
-    unit = configparser.RawConfigParser(strict=False)
-    unit.optionxform = str  # type: ignore[assignment, method-assign]
-    unit.read(ROOT / "deploy" / name)
     for order in ("After", "Wants"):
-        assert "time-sync.target" in unit["Unit"][order].split()
+        assert "time-sync.target" in unit(name)["Unit"][order].split()
+
+
+def test_runs_and_batches_outlive_the_unit_and_it_what_they_do_with_memory() -> None:
+    service = unit("bone.service")["Service"]
+    assert (service["KillMode"], service["OOMPolicy"]) == ("process", "continue")
+
+
+def unit(name: str) -> configparser.RawConfigParser:
+    found = configparser.RawConfigParser(strict=False)
+    found.optionxform = str  # type: ignore[assignment, method-assign]
+    found.read(ROOT / "deploy" / name)
+    return found

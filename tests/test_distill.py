@@ -48,7 +48,7 @@ def again(settings: distill.Settings, result: Path) -> distill.Distillation:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(distill.Views, "_fill", repeated)
-        patch.setattr(duplicates, "settle", repeated)
+        patch.setattr(duplicates, "look", repeated)
         return distill.Distillation(settings)
 
 

@@ -185,6 +185,16 @@ def test_who_comes_while_another_converts_waits_and_takes_the_same(
     assert {p.name for p in made[0].parent.iterdir()} == {made[0].name, f"{made[0].name}.lock"}
 
 
+def test_what_a_killed_conversion_left_is_removed_by_the_next_one(tmp_path):
+    folder = tmp_path / "one-bf16"
+    for name in (".one-bf16.abcd1234", ".two-bf16.abcd1234"):  # the other may be at work
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "0.bin").write_bytes(b"x")
+    with vino.replaced(folder) as made:
+        (made / "1.bin").write_bytes(b"x")
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".two-bf16.abcd1234", "one-bf16"]
+
+
 def test_windows_waits_for_a_lock_as_long_as_it_takes(monkeypatch):
     """There the system itself gives up after ten seconds."""
     tried = []

@@ -274,7 +274,7 @@ def test_every_part_that_stage_1_knows_is_called_by_its_name_or_not():
 
 def test_figures_by_view_and_by_metal_where_the_data_set_tells(monkeypatch):
     """Elbows from the side are right, those from the front wrong; metal is known of four."""
-    monkeypatch.setattr("training.figures.FEWEST_OF_A_KIND", 2)
+    monkeypatch.setattr("training.figures.FEWEST_PATIENTS", 2)
     rows = scored.rows().assign(
         view=["lateral", "frontal", "frontal", "lateral", "frontal", "frontal", "lateral"],
         hardware=[1.0, 0.0, 0.0, 0.0, math.nan, math.nan, math.nan],
@@ -306,6 +306,18 @@ def test_a_picture_of_the_word_other_is_no_supported_part():
     assert ("other", "accuracy") not in found
     assert (found["other", "refused"]["value"], found["other", "refused"]["n"]) == (0.5, 2)
     assert confusion(both)["said"] == ["elbow", "hand", "rejected"]
+
+
+def test_no_figures_stand_without_their_rows(tmp_path, monkeypatch):
+    def full(*_):
+        assert pd.read_csv(tmp_path / "scores.csv").id.astype(str).tolist() == [*rows.id]
+        raise OSError("No space left")
+
+    rows = scored.rows().assign(path="")
+    monkeypatch.setattr(evaluation.records, "write", full)
+    with pytest.raises(OSError, match="No space"):
+        evaluation.Evaluation(scored.release(), rows, [], {}).write(tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["scores.csv"]
 
 
 def test_a_run_of_the_page_is_evaluated_as_on_the_command_line(weights, tmp_path, monkeypatch):

@@ -233,6 +233,7 @@ def test_weights_that_may_not_be_read(
     settings = Settings(weights=own, home=home, device="cpu")
     with not_permitted(own / name, left=0):
         app = AppTest.from_file(APP, default_timeout=180).run()
+        _cascade.change()  # here, outside of a session: an earlier test may have pinned another
         failure = _cascade.loader().start().exception()
         assert isinstance(failure, WeightsInvalid) and "cannot be read" in str(failure)
         app.run()

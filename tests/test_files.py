@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
+from pathlib import Path
 
 import pytest
 
@@ -19,6 +20,17 @@ def test_an_event_after_a_cut_line_has_its_own_line(tmp_path):
     files.append_event(path, {"seen": 4})
     lines = path.read_text().splitlines()
     assert [json.loads(lines[i])["seen"] for i in (0, 2, 3)] == [1, 3, 4]
+
+
+def test_an_event_is_appended_without_reading_all_before_it(tmp_path):
+    path = tmp_path / "events.jsonl"
+    before = 2**40  # bytes, none of them on the disk
+    with path.open("wb") as file:
+        file.truncate(before)
+    files.append_event(path, {"seen": 1})
+    with path.open("rb") as file:
+        file.seek(before)
+        assert file.read() == b'\n{"seen": 1}\n'
 
 
 def test_what_a_killed_write_left_is_removed_and_nothing_else(tmp_path):
@@ -55,3 +67,12 @@ def test_a_private_file_is_its_owners(tmp_path):
     files.write_atomically(tmp_path / "a", lambda p: p.write_text("x"), private=True)
     files.write_atomically(tmp_path / "b", lambda p: p.write_text("x"))
     assert mode(tmp_path / "a") == 0o600 and mode(tmp_path / "b") & 0o400
+
+
+def test_a_file_system_without_modes_is_written_to(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "chmod", refuse)
+    files.write_json(tmp_path / "a.json", [1])
+    assert [p.name for p in tmp_path.iterdir()] == ["a.json"]

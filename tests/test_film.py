@@ -375,6 +375,13 @@ def test_a_report_has_the_picture_that_its_result_is_of(cascade, monkeypatch):
     memory.ways["1"] = ((0.1, 0.1), (0.9, 0.1), (0.9, 0.9), (0.1, 0.9))
     card._report("pdf", False, "sensitive", None, "ann")
     assert made[0].radiographs[0].photograph.corners == then
+    # one that is no photograph, or was not touched, is the one on the page
+    for way, taken_as in ((Wish.AUTOMATIC, None), (Wish.AS_TAKEN, Photograph(None))):
+        memory = _scoring.Session(ways={"1": way})
+        seen = memory.picture(source, LIMITS).radiograph
+        study = Study((source,), combine("a", [replace(result, photograph=taken_as)], release))
+        StudyCard(study, cascade, memory, LIMITS, {})._report("pdf", False, "sensitive", None, "a")
+        assert made.pop().radiographs[0] is seen and len(memory.pictures.items()) == 1
 
 
 @pytest.mark.parametrize("guessed", [True, False])

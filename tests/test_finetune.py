@@ -64,7 +64,8 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
             for k, v in tensors[stage["branch"]].items()
         }
         stage |= {"trunk": "own/trunk.safetensors", "branch": path, "temperature": 1.5}
-    entry |= {"id": "own", "training_data": {"split_sha256": "ab", "commands": ["the first"]}}
+    known = {"split_sha256": "ab", "commands": ["the first"], "sources": ["drawn"]}
+    entry |= {"id": "own", "training_data": known}
     release.write(folder, entry, {p: release.half(t) for p, t in made.items()})
     return folder
 
@@ -157,6 +158,8 @@ def test_a_branch_starts_as_released_and_only_it_changes(
     assert tuned.training_data["base"]["sha256"] == own.sha256
     first, second = tuned.training_data["commands"]
     assert first == "the first" and "--only elbow" in second
+    # The release brings no list, so it may have learned from what chose these thresholds.
+    assert "learned from pictures of drawn, and nothing tells" in tuned.training_data["notes"]
 
 
 def test_all_branches_start_as_released_where_the_trunk_stays(
@@ -288,7 +291,7 @@ def test_a_branch_that_calibration_refuses_is_no_candidate(
     with pytest.raises(ReleaseRefused, match="no operating points of: elbow"):
         catalogue.add_run(run, shelf)
     with pytest.raises(ReleaseRefused, match="no operating points of: elbow"):
-        release.promote(run, shelf, "champion")
+        release.publish(run, shelf, "champion")
 
 
 def test_there_is_a_candidate_at_every_moment(
@@ -334,7 +337,7 @@ def test_there_is_a_candidate_at_every_moment(
     [
         candidate.is_whole,
         lambda run: catalogue.add_run(run, run / "weights"),
-        lambda run: release.promote(run, run / "weights", "champion"),
+        lambda run: release.publish(run, run / "weights", "champion"),
     ],
 )
 def test_a_candidate_that_was_put_aside_is_found(

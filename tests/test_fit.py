@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -350,6 +351,25 @@ def test_a_phase_without_pictures_is_skipped(settings, tmp_path):
 def test_settings_that_train_nothing_are_refused(settings, changed, words):
     with pytest.raises(SettingsInvalid, match=words):
         replace(settings, **changed)
+
+
+@pytest.mark.parametrize("listed", [False, True])
+def test_a_run_that_is_refused_for_its_data_leaves_the_folder_free(settings, tmp_path, listed):
+    """With more pictures it was another run; but what lay there before stays."""
+    path = Path(settings.data[0].partition(":")[2])
+    rows = pd.read_csv(path)
+    few = path.with_name("few.csv")
+    rows[~rows.id.str.startswith("val_hand_1")].to_csv(few, index=False)
+    if listed:
+        rows[["source", "id", "split"]].to_csv(tmp_path / "rows.csv", index=False)
+    small = replace(settings, out=str(tmp_path), data=(f"manifest:{few}",))
+    with pytest.raises(
+        fit.DataInvalid, match="The split val lacks positives or negatives of: hand"
+    ):
+        fit.Run(small)
+    assert [p.name for p in tmp_path.iterdir()] == ["rows.csv"] * listed
+    fit.Run(replace(small, data=settings.data))
+    assert {"config.toml", "rows.csv"} <= {p.name for p in tmp_path.iterdir()}
 
 
 def test_a_checkpoint_of_other_kinds_is_refused(settings, tmp_path):

@@ -140,6 +140,47 @@ def test_folders_of_one_name_that_came_as_one_drop(memory, cascade, runs: int) -
     assert [s.result.notes[:1] for s in results._studies()] == [(), (_results.TWOFOLD,)]
 
 
+def test_a_folder_that_was_dropped_twice_at_once_is_no_other_patients(memory, cascade) -> None:
+    def notes(*sources: Source) -> list[tuple[str, ...]]:
+        results = _results.Results(sources, cascade, LIMITS, memory)
+        return [s.result.notes[:1] for s in results._studies()]
+
+    first, again, third = (export(b"A", b"A2", start=n) for n in (0, 10, 20))
+    assert notes(*first, *again, *third) == [()]
+    # not all of it came again: what is missing may be mixed up with the first
+    memory.latest -= 60
+    some = export(b"B", b"B2", start=30), export(b"B", start=40)
+    assert notes(*some[0], *some[1]) == [(_results.TWOFOLD,)]
+    # nor does a copy hide that a third one is another
+    memory.latest -= 60
+    same = [*export(b"C", b"C2", start=50), *export(b"C", b"C2", start=60)]
+    assert notes(*same, *export(b"D", b"C2", start=70)) == [(_results.TWOFOLD,)] * 2
+
+
+def test_what_comes_with_dicom_files_counts_once_however_they_come(memory, cascade) -> None:
+    def part(*seeds: int, start: int) -> list[Source]:
+        named = [(f"CD/{n}.dcm", radiograph("A", n)) for n in seeds]
+        return given(("CD/README", b"viewer"), *named, start=start)
+
+    first, second = part(1, 2, start=0), part(3, start=10)
+    assert groups(memory, cascade, first) == [["0"], ["1", "2"]]
+    memory.latest -= 60
+    assert groups(memory, cascade, first + second) == [["0"], ["1", "2", "11"]]
+
+
+def test_what_comes_again_is_shown_and_not_what_another_folder_has_too(
+    memory, cascade, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state: dict[str, object] = {}
+    monkeypatch.setattr("streamlit.session_state", state)
+    sources: list[Source] = []
+    for drop in (export(b"A"), export(b"B", start=10), export(b"B", start=20)):
+        sources += drop
+        memory.latest -= 60
+        groups(memory, cascade, sources)
+    assert state["shown"] == ("10",)  # its README, not that of the first
+
+
 def test_what_two_folders_have_stays_when_one_of_them_is_removed(
     memory, cascade, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import shutil
+import sqlite3
 import stat
 import time
 from pathlib import Path
@@ -19,6 +20,7 @@ from core.pacs.inbox import Inbox
 from core.pacs.outbox import Outbox
 from core.settings import Settings
 from core.store import Store
+from core.store.database import FILE
 
 
 def told(weights: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[str, object]]:
@@ -45,6 +47,23 @@ def test_a_look_removes_nothing(
     monkeypatch.setattr(Store, "purge", purged.append)
     assert told(weights, capsys)[0] == 0 and main(["audit", "--verify"]) == 0
     assert not purged
+
+
+def test_a_look_migrates_nothing_and_the_unit_starts_all_the_same(
+    weights: Path, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What brings the tables up begins after this look."""
+    home.mkdir()
+    with sqlite3.connect(home / FILE) as database:
+        database.execute("CREATE TABLE alembic_version (version_num VARCHAR(32))")
+        database.execute("INSERT INTO alembic_version VALUES ('0001')")
+    database.close()
+    code, said = told(weights, capsys)
+    assert code == 0 and "are not of this version yet" in said["store"]["detail"]
+    assert main(["audit"]) == 1 and "are not of this version yet" in capsys.readouterr().err
+    with sqlite3.connect(home / FILE) as database:
+        assert database.execute("SELECT * FROM alembic_version").fetchall() == [("0001",)]
+    database.close()
 
 
 def test_a_home_that_is_not_used_is_named_and_stays_empty(

@@ -10,8 +10,9 @@ import torch
 from core.compat import import_torchvision
 from core.network import Branch, Trunk
 from core.registry import Registry
+from core.transforms import Preprocessing
 from training import initial
-from training.data import DataInvalid
+from training.data import DataInvalid, confined
 from training.model import JointNetwork
 
 LOADER = "torchvision.models._api.load_state_dict_from_url"
@@ -73,6 +74,30 @@ def test_neither_file_nor_release(joint, weights, monkeypatch):
     monkeypatch.setenv("BONE_WEIGHTS", str(weights))
     with pytest.raises(DataInvalid, match=r"no such file, and no release.*known are: champion"):
         initial.load(joint, "runs/nothing/resnet50.pt")
+
+
+def test_a_branch_is_fine_tuned_from_a_release_alone(tmp_path):
+    """From a file it was trained to its end, and `calibrate` said that the release had gone."""
+    torch.save({}, tmp_path / "own.pt")
+    spec = Preprocessing(size=32)
+    assert initial.fixed(str(tmp_path / "own.pt"), spec) == (spec, ())
+    with pytest.raises(DataInvalid, match="is none: name one as --init"):
+        initial.fixed(str(tmp_path / "own.pt"), spec, "elbow")
+
+
+def test_weights_to_start_from_lie_where_data_may_be_read(tmp_path, weights, monkeypatch):
+    monkeypatch.setenv("BONE_WEIGHTS", str(weights))
+    monkeypatch.chdir(tmp_path)
+    inside, outside = tmp_path / "inside" / "a.pt", tmp_path / "b.pt"
+    inside.parent.mkdir()
+    inside.touch(), outside.touch()
+    with confined([inside.parent]):
+        for init in ("scratch", "imagenet", "champion", "random", str(inside)):
+            initial.refuse_elsewhere(init)
+        for init in (outside, tmp_path / "nothing.pt", inside.parent / ".." / "b.pt", "b.pt"):
+            with pytest.raises(DataInvalid, match=r"may be read|the whole path"):
+                initial.refuse_elsewhere(str(init))
+    initial.refuse_elsewhere(str(outside))
 
 
 def test_a_distilled_network_gives_each_kind_its_own_row(tmp_path):

@@ -114,6 +114,18 @@ def test_what_a_run_began_with_has_learned_from_its_pictures_too(tmp_path: Path)
     assert learned.untold(second, rows, {"sources": ["drawn"]}) == ["drawn"]
 
 
+def test_what_taught_or_chose_is_said_of_every_split(tmp_path: Path) -> None:
+    """Not of test alone: figures on train and validation stood without a word."""
+    rows = scored.rows().assign(split=["train"] * 3 + ["val"] * 4)
+    run = run_of(tmp_path / "run", rows)
+    for split, said in (("train", "learned from 3 of"), ("val", "was chosen on 4 of")):
+        told = learned.tell(run / "candidate", rows[rows.split == split], split, {})
+        assert said in measured.caution(told) and "no test figures" in measured.caution(told)
+    other = run_of(tmp_path / "other", rows.assign(split="val"), init=str(run / "networks.pt"))
+    told = learned.tell(other / "candidate", rows, "val", {})
+    assert told == {"learned": 3, "chosen": 4} and "learned from 3" in measured.caution(told)
+
+
 def test_a_release_that_a_run_began_with_brings_no_list(tmp_path: Path, monkeypatch) -> None:
     rows = scored.rows()
     base = SimpleNamespace(training_data={"sources": ["drawn", "mura"]})
@@ -171,8 +183,16 @@ def test_a_damaged_record_of_a_run_is_one_sentence(name: str, text: str, tmp_pat
 
 def test_the_card_names_the_mode_of_its_figures() -> None:
     release = scored.release()
-    release.metrics.update({"device": "a CPU", "draws": 20, "mode": "fast", "figures": []})
+    about = {"device": "a CPU", "draws": 20, "mode": "fast", "figures": [scored.FIGURE]}
+    release.metrics.update(about)
     assert "Measured in the mode `fast`." in card.model_card(release)
+
+
+def test_the_card_of_what_was_not_measured_says_so() -> None:
+    """It said how, "on None", and had an empty table."""
+    text = card.model_card(scored.release())
+    assert "It was not measured on a test split." in text
+    assert "on None" not in text and "bootstrap" not in text
 
 
 def test_areas_of_other_pictures_are_marked_on_the_shelf(registry) -> None:

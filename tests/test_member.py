@@ -125,11 +125,13 @@ def test_the_features_of_a_network_that_sees_the_bar_tell_it(run, manifest):
         assert metrics.auroc(val.positive, logits[:, 0]) > 0.9
 
 
-def test_the_same_member_again_takes_the_place_of_the_first(run, manifest, tmp_path):
+def test_the_same_member_again_takes_the_place_of_the_first(run, manifest, tmp_path, monkeypatch):
+    monkeypatch.setattr(learned, "thresholds_note", lambda *_: "Too much?")
     command = ["member", "--base", str(run), "--data", f"manifest:{manifest}", "--views", "1"]
     assert main([*command, "--out", str(tmp_path), "--duplicates", "keep"]) == 0
     release = Registry.open(tmp_path / "candidate").find("champion", Mode.ENSEMBLE)
     assert release.modes == (Mode.FAST, Mode.ENSEMBLE) and release.id == "joined"
+    assert release.training_data["notes"] == "Too much?"  # what the card has to say of the base
     assert [m.name for m in release.stages["hand"].ensemble.members] == [NAME]
     before = json.loads((run / "candidate" / "manifest.json").read_text())["releases"][0]
     assert {f["path"] for f in before["files"]} == set(release.files)

@@ -31,6 +31,41 @@ def test_a_manifest_written_by_hand_is_understood(tmp_path):
     assert rows.source.tolist() == ["1", "1"] and rows.patient.tolist() == ["1/1", "1/2"]
 
 
+def test_a_part_is_called_as_a_release_can_name_it(tmp_path):
+    """Of other names a whole run came to its end, and no release could be made of it."""
+    rows = listed(tmp_path, "id,source,part,file\n1,a,Cervical Spine,a.png\n2,a,t-spine,b.png\n")
+    assert rows.part.tolist() == ["cervical_spine", "t_spine"]
+    assert rows.region.tolist() == ["cervical spine", "t-spine"]
+    with pytest.raises(DataInvalid, match="'hüfte' is no name of a body part"):
+        listed(tmp_path, "id,source,part,file\n1,a,elbow,a.png\n2,a,Hüfte,b.png\n")
+    (tmp_path / "site" / "hand+wrist" / "normal").mkdir(parents=True)
+    (tmp_path / "site" / "hand+wrist" / "normal" / "a.png").write_bytes(b"x")
+    assert data.read(f"folder:{tmp_path / 'site'}").part.tolist() == ["hand+wrist"]
+
+
+@pytest.mark.parametrize(
+    ("boxes", "taken"),
+    [
+        ("0.1 0.2 0.3 0.4;0 0 1 1", True),
+        ("-0.004 0.2 1.004 0.4", True),
+        ("0.5 0.5 0.5 0.5", True),  # a reader's mark may be a point
+        ("412 380 471 433", False),
+        ("0.3 0.2 0.1 0.4", False),
+        ("0.1 0.2 0.3", False),
+        ("[[0.1 0.2 0.3 0.4]]", False),
+        ("nan 0.2 0.3 0.4", False),
+    ],
+)
+def test_boxes_are_fractions_of_the_picture(tmp_path, boxes, taken):
+    """Those in pixels were taken, and lay nowhere; others ended a run with a traceback."""
+    text = f"id,source,part,file,boxes\n1,a,elbow,a.png,\n2,a,elbow,b.png,{boxes}\n"
+    if taken:
+        assert listed(tmp_path, text).boxes[1] == boxes
+    else:
+        with pytest.raises(DataInvalid, match="the boxes of 2 are not"):
+            listed(tmp_path, text)
+
+
 def test_a_patient_may_be_called_na(tmp_path):
     """Its pictures became as many patients, in all splits."""
     names = ["NA", "null", "None", "nan", "", " "]
@@ -171,8 +206,8 @@ def test_a_release_says_what_it_has_lost(tmp_path, weights, monkeypatch):
     assert "Release tuned has no Second for the elbow, which random has" in said
     monkeypatch.setenv("BONE_WEIGHTS", str(weights))
     monkeypatch.setattr(catalogue, "lost", lambda *_: [said])
-    monkeypatch.setattr(_shelf, "audit", lambda *a, **k: None)
+    monkeypatch.setattr("pages._audit.write", lambda *a, **k: None)
     state: dict[str, str] = {}
     monkeypatch.setattr(_shelf.st, "session_state", state)
-    _shelf._added(lambda: "random")
-    assert state["done"] == f"random was added. It can be promoted now. {said}"
+    _shelf._added(lambda: ("random", ["It gets no figures."]))
+    assert state["done"] == f"random was added. It can be promoted now. It gets no figures. {said}"

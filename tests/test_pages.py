@@ -508,6 +508,31 @@ def test_a_study_that_there_is_no_room_for_goes_as_a_whole(held: dict[str, objec
     assert _sources.let_go().startswith("3 of the files that were dropped")
 
 
+def test_the_last_study_stays_however_large(held: dict[str, object]) -> None:
+    memory = held["scoring"] = _scoring.Session()
+    small, *large = held["carried"] = [of("a.png"), of("s/1.png", 300), of("s/2.png", 300)]
+    memory.came([small])
+    memory.latest -= 60
+    memory.came([small, *large])
+    for _ in range(2):
+        _sources._carry()
+        assert held["carried"] == large and _sources.let_go().startswith("1 of the files")
+
+
+def test_what_the_page_has_not_seen_yet_is_no_older_than_what_it_has(
+    held: dict[str, object],
+) -> None:
+    memory = held["scoring"] = _scoring.Session()
+    old, new = of("a.png", 300), of("s/1.dcm", 300)
+    memory.came([old])
+    held["carried"], held["dropped"] = [old], [new]
+    _sources._carry()
+    assert held["carried"] == [new] and not memory.drops.keys() & {new.id}
+    held["carried"] = [new, of("s/2.dcm", 300)]
+    _sources._carry()
+    assert len(held["carried"]) == 2
+
+
 def test_a_photograph_that_there_is_no_room_for_is_told_of(
     held: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:

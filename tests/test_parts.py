@@ -136,7 +136,7 @@ def test_an_optional_part_is_there_when_its_file_is(
     (run / "test").mkdir()
     (run / "test" / "metrics.json").write_text(json.dumps(measured))
     with pytest.raises(catalogue.ReleaseRefused, match="no part 'foot'"):
-        release.promote(run, shelf, "champion", ("foot",))
+        release.publish(run, shelf, "champion", ("foot",))
     assert training(["release", str(run), "--weights", str(shelf), "--optional", "leg"]) == 0
     released = Registry.open(shelf).find("more")
     assert released.sha256 == whole.sha256 and released.absent == {}  # no answer is another

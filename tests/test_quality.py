@@ -180,6 +180,20 @@ def test_a_part_reaches_what_is_asked_on_its_own_pictures_too():
         assert points["specific"]["specificity"] >= 0.90
 
 
+def test_a_part_that_is_mostly_positive_has_its_points_beside_others(caplog):
+    """Below all of its values half of the other part's positives lie: no threshold did for both,
+    and there was no candidate."""
+    rng = np.random.default_rng(0)
+    elbow, hand = np.repeat([0.0, 1.0], [8, 32]), np.repeat([0.0, 1.0], [60, 20])
+    probability = {"elbow": 0.6 + 0.1 * elbow, "hand": 0.02 + 0.1 * hand}
+    probability = {p: v + rng.uniform(0, 0.29, len(v)) for p, v in probability.items()}
+    found = _points(probability, {"elbow": elbow, "hand": hand})
+    alone = _points({"elbow": probability["elbow"]}, {"elbow": elbow})
+    assert found["elbow"]["sensitive"] == alone["elbow"]["sensitive"]
+    assert "elbow: no threshold has the sensitivity" in caplog.text
+    assert found["hand"]["specific"]["specificity"] >= 0.90
+
+
 def test_distance_tells_outliers():
     rng = np.random.default_rng(0)
     basis = rng.normal(size=(5, 40))

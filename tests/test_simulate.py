@@ -25,8 +25,10 @@ if MISSING:
 import cv2  # noqa: E402
 import pydicom  # noqa: E402
 
+from core.settings import Settings  # noqa: E402
 from tests.test_dicom_out import problems  # noqa: E402
-from training.simulate import cli, export, findings, physics, render  # noqa: E402
+from training.commands import simulate as command  # noqa: E402
+from training.simulate import export, findings, physics, render  # noqa: E402
 from training.simulate.anatomy import Skeleton, close, orient, subdivide  # noqa: E402
 from training.simulate.parts import SUPPORTED  # noqa: E402
 from training.simulate.render import Order, simulate  # noqa: E402
@@ -201,13 +203,13 @@ def test_dicom_is_12_bit_inverted_and_nobody(skeleton: Skeleton, tmp_path: Path)
 
 def arguments(*words: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
-    cli.add_arguments(parser)
+    command.add_arguments(parser)
     return parser.parse_args(words)
 
 
 def test_command_writes_a_folder_like_the_data_sets(tmp_path: Path) -> None:
     words = ("--out", str(tmp_path), "--count", "2", "--size", "128", "--part", "elbow", "--dicom")
-    assert cli.run(arguments(*words)) == 0
+    assert command.run(arguments(*words), Settings()) == 0
     with (tmp_path / "manifest.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 2
@@ -221,7 +223,7 @@ def test_command_writes_a_folder_like_the_data_sets(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("words", [("--count", "0"), ("--size", "9"), ("--workers", "0")])
 def test_senseless_options_are_refused(words: tuple[str, str], tmp_path: Path) -> None:
-    assert cli.run(arguments("--out", str(tmp_path), *words)) == 2
+    assert command.run(arguments("--out", str(tmp_path), *words), Settings()) == 2
 
 
 def test_samples_are_those_of_the_generator(skeleton: Skeleton) -> None:

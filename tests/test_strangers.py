@@ -9,6 +9,7 @@ import pytest
 
 from core.transforms import Preprocessing
 from training import strangers
+from training.data import DataInvalid
 
 
 @pytest.mark.parametrize("kind", strangers.KINDS)
@@ -68,6 +69,17 @@ def test_crops_of_one_photograph_are_resampled_together(cascade, monkeypatch):
     [found, _] = strangers.measure(SimpleNamespace(predict=predict), count=40, seed=0, draws=200)
     assert len(numbers) == found["n"] == 40 and 0.2 < found["value"] < 0.8
     assert (found["low"], found["high"]) == (0.0, 1.0)
+
+
+def test_without_the_photographs_nothing_is_scored_first(monkeypatch):
+    """It was a traceback, after all other kinds."""
+
+    def missing(held_out):
+        raise ModuleNotFoundError("No module named 'skimage'")
+
+    monkeypatch.setattr(strangers, "_photographs", missing)
+    with pytest.raises(DataInvalid, match="pip install scikit-image"):
+        strangers.measure(SimpleNamespace(), count=1, seed=0)
 
 
 def test_refusals_are_counted_by_kind(cascade):

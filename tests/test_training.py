@@ -24,6 +24,7 @@ from training import (
     distill,
     fit,
     fit_member,
+    learned,
     measured,
     member,
     metrics,
@@ -254,6 +255,9 @@ def test_what_a_phase_was_trained_with_stays_and_the_rest_may_change(manifest, t
     config.write(tmp_path, dataclasses.asdict(known), "ab")
     files.save_checkpoint(tmp_path / "checkpoint.pt", {"done": {}, "phase": "joint"})
     config.refuse_another(tmp_path, dataclasses.replace(known, seed=1, joint_rate=1.0))
+    for name in ("freeze", "dense", "strangers"):  # what the network of the checkpoint is made of
+        with pytest.raises(DataInvalid, match=f"holds a run with {name} 0"):
+            config.refuse_another(tmp_path, dataclasses.replace(known, **{name: 1}))
     done: dict[str, dict[str, object]] = {"joint": {}, "elbow": {}}
     files.save_checkpoint(tmp_path / "checkpoint.pt", {"done": done, "phase": "hand"})
     free = dataclasses.replace(known, data=("manifest:moved.csv",), device="cuda")
@@ -331,6 +335,25 @@ def test_copies_that_taught_nothing_choose_nothing(run, tmp_path, monkeypatch):
     with pytest.raises(DataInvalid, match="far enough"):
         candidate.build(copy, "tiny-3")
     assert chosen and left not in chosen
+
+
+def test_what_taught_the_start_of_a_run_chooses_nothing_for_it(run, tmp_path):
+    """Thresholds were chosen on answers to pictures that the run had begun with knowing."""
+    from training import candidate
+
+    copy, first = tmp_path / "run", tmp_path / "first"
+    shutil.copytree(run, copy)
+    first.mkdir()
+    known = (copy / "rows.csv").read_text()
+    (first / "config.toml").write_text('init = "scratch"\n')
+    path = copy / "config.toml"
+    path.write_text(path.read_text().replace('"scratch"', f'"{first}/networks.pt"'))
+    (first / "rows.csv").write_text(known.replace(",val,", ",train,"))
+    with pytest.raises(DataInvalid, match="60 pictures of validation taught"):
+        candidate.build(copy, "tiny-5")
+    (first / "rows.csv").write_text(known)  # of the same split they may
+    rows = data.read_all(config.read_record(path)["data"])
+    learned.refuse_taught(copy, rows[rows.split == "val"])
 
 
 def test_figures_of_another_release_are_refused(manifest, run, tmp_path, monkeypatch):

@@ -16,8 +16,9 @@ from core.cascade import Cascade
 from core.errors import CascadeError, SettingsInvalid
 from core.types import Mode
 from tests import scored
+from tests.test_docs import shown, unexplained
 from training import evaluation, fit, inspect_data, measured, quantise
-from training.__main__ import COMMANDS, main
+from training.__main__ import COMMANDS, _parser, main
 from training.jobs import Job, work
 from training.sources import DataInvalid, read_fracatlas, read_manifest, read_mura
 
@@ -191,3 +192,11 @@ def test_every_command_is_told_and_reads_its_options(name: str, capsys: Said) ->
     with pytest.raises(SystemExit) as left:
         main([name, "--help"])
     assert left.value.code == 0 and "usage: python -m training" in capsys.readouterr().out
+    assert unexplained(_parser(name), name) == []
+
+
+def test_a_command_takes_what_it_is_shown_with() -> None:
+    commands = list(shown("training"))
+    assert len(commands) > 9
+    for words in commands:
+        assert _parser(words[0]).parse_args(words), words

@@ -20,7 +20,7 @@ from core.settings import ROOT, Settings
 from core.store import Store, export
 from core.transforms import Preprocessing
 from core.types import BodyPart
-from pages import _cascade, _configure, _figures, _mistakes, _plot, _runs, _theme, _worklist
+from pages import _audit, _cascade, _configure, _figures, _mistakes, _plot, _runs, _theme
 from tests import scored, tiny
 from tests.conftest import random_release
 from tests.permissions import not_permitted
@@ -181,17 +181,21 @@ def test_corrections_of_the_worklist_become_a_data_set(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     listed = "id,source,part\n"
-    store = SimpleNamespace(studies=list, pictures=None)
-    monkeypatch.setattr(_worklist, "store", lambda: store)
+    store = SimpleNamespace(studies=list, pictures=None, audit=lambda *_, **__: None)
+    monkeypatch.setattr(_audit, "store", lambda: store)
     monkeypatch.setattr(export, "to_manifest", lambda records, pictures: listed)
     app = press(page("training", "Data sets"), "Register the corrections")
     assert "No study of the worklist has a decision" in text(app)
-    listed += "a,reviewed,hand\nb,reviewed,elbow\n"
+    listed += "a,reviewed,hand\n"
+    press(app, "Register the corrections")
+    [first] = DataSets(home, []).all()
+    listed += "b,reviewed,elbow\n"
     for _ in range(2):  # again, after more decisions, replaces it
         press(app, "Register the corrections")
     [found] = DataSets(home, []).all()
-    assert found.name == "corrections"
+    assert found.name == first.name == "corrections"
     assert datasets.overview([found]).pictures == 2
+    assert datasets.overview([first]).pictures == 1  # a run that was made of it finds it as it was
 
 
 def test_leaks_and_gaps_are_shown_before_a_start(home: Path, tmp_path: Path) -> None:
@@ -277,6 +281,14 @@ def test_what_is_started_is_what_the_fields_hold_at_the_click(
     assert len(Queue(home / "runs").records()) == 1
 
 
+def test_a_run_of_the_page_starts_from_no_file_elsewhere(tmp_path: Path, weights: Path) -> None:
+    made = {"data": [], "init": str(tmp_path / "a.pt")}
+    (tmp_path / "a.pt").touch()
+    assert _configure._refusals(made) == []
+    [said] = _configure._refusals(made | {"init": str(weights / "manifest.json")})
+    assert "not inside a folder that may be read here" in said
+
+
 def test_two_clicks_on_start_are_one_run(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -299,6 +311,8 @@ def test_presets_change_known_settings_and_stay_in_range() -> None:
         settings = asdict(Settings(data=(), out="")) | preset.changed
         assert presets.problems(settings) == []
         assert set(preset.changed) <= {f.name for f in fields(Settings)}
+    numbers = {f.name for f in fields(Settings) if isinstance(f.default, int | float)}
+    assert numbers == presets.LIMITS.keys() and all(one.about for one in presets.LIMITS.values())
     assert presets.problems({"batch": 1}) == ["Batch must lie between 2 and 4096 pictures, not 1."]
 
 
@@ -566,4 +580,4 @@ def test_no_picture_stands_beside_a_mistake_where_two_may_be_meant(
     assert found == {one: _mistakes.AMBIGUOUS, two: "/a/2.png", three: "/b/3.png"}
     sets = [datasets.DataSet(name, name) for name in listed]
     monkeypatch.setattr(_configure, "registered", lambda: SimpleNamespace(all=lambda: sets))
-    assert _mistakes._paths(measured.Evaluation("x", {}))[one] == _mistakes.AMBIGUOUS
+    assert _mistakes._paths(measured.Measured("x", {}))[one] == _mistakes.AMBIGUOUS

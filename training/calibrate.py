@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -15,6 +16,8 @@ from core import quality
 from core.operating import SENSITIVITY, SPECIFICITY
 from core.types import STRANGER, OperatingPoint
 from training import metrics
+
+log = logging.getLogger(__name__)
 
 Array = NDArray[np.float64]
 LOST = 0.01  # share of the supported radiographs of validation that may be called something else
@@ -224,24 +227,20 @@ def operating_points(
     The first two are asked for twice: of the part's own pictures, and of these and ``BORROWED``
     ones more that are spread as those of the other parts are. The lowest of nine positives says
     little about where the next nine lie; the other parts, read with one slope, say more. What a
-    part has many pictures of hardly feels it.
+    part has many pictures of hardly feels it. Where no threshold does both, as the share of
+    positives differs much between the parts, its own pictures alone choose, and the log says so.
 
     On a part that is told apart well the first may lie above the second. Then each does what either
     is asked to do, and the lower one is called sensitive.
     """
-    return {
-        part: _points(
-            part_probability,
-            truth[part],
-            [(probability[p], truth[p]) for p in probability if p != part],
-        )
-        for part, part_probability in probability.items()
-    }
+    return {part: _points(part, probability, truth) for part in probability}
 
 
 def _points(
-    probability: Array, truth: Array, others: Sequence[tuple[Array, Array]]
+    part: str, probabilities: Mapping[str, Array], truths: Mapping[str, Array]
 ) -> list[dict[str, Any]]:
+    probability, truth = probabilities[part], truths[part]
+    others = [(probabilities[p], truths[p]) for p in probabilities if p != part]
     # Between its own values alone: among those of the others, the highest that is sensitive enough
     # would lie right below the lowest of its positives that it may not miss.
     candidates = _between(probability)
@@ -250,14 +249,21 @@ def _points(
 
     def reaches(figure: str, label: float, least: float) -> list[OperatingPoint]:
         n = np.count_nonzero(truth == label)
-        found = []
+        found, alone = [], []
         for point, there in zip(points, alike, strict=True):
             own = getattr(point, figure)
             lent = [getattr(p, figure) for p in there]
             joint = (n * own + BORROWED * np.mean(lent)) / (n + BORROWED) if lent else own
+            if own >= least:
+                alone.append(point)
             if min(own, joint) >= least:
                 found.append(point)
-        return found
+        if not found:
+            log.warning(
+                "%s: no threshold has the %s that is asked for on the other parts too, so its own "
+                "pictures alone choose it", part, figure,
+            )  # fmt: skip
+        return found or alone
 
     sensitive = max(reaches("sensitivity", 1, SENSITIVITY), key=lambda p: p.threshold)
     specific = min(reaches("specificity", 0, SPECIFICITY), key=lambda p: p.threshold)

@@ -79,7 +79,7 @@ def photograph(
     rng = np.random.default_rng(seed)
     plane, inner = (_light_box if carrier is Carrier.FILM else _screen)(grey, rng, settings)
     size = _frame(grey, rng, settings)
-    way = _way(inner, plane.shape[:2], size, rng, settings)
+    way = _way(inner, size, rng, settings)
     picture, corners = _seen(plane, inner, way, size, rng, settings)
     if carrier is Carrier.SCREEN:
         picture *= _moire(size, rng, settings)
@@ -191,7 +191,6 @@ def _frame(
 
 def _way(
     inner: NDArray[np.float64],
-    shape: tuple[int, int],
     size: tuple[int, int],
     rng: np.random.Generator,
     settings: Settings,

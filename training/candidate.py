@@ -22,6 +22,7 @@ from core.cascade import Cascade
 from core.errors import WeightsInvalid
 from core.manifest import Stage
 from core.registry import Registry
+from core.settings import CHAMPION
 from core.transforms import Preprocessing
 from core.types import BodyPart
 from training import (
@@ -29,6 +30,7 @@ from training import (
     candidate_folder,
     catalogue,
     initial,
+    learned,
     metrics,
     networks,
     provenance,
@@ -59,7 +61,7 @@ FEATURE_ROWS = 2000
 def is_whole(run: Path) -> bool:
     """Whether the run has a candidate that may become a release."""
     try:
-        catalogue.refuse_unfit(Registry.open(candidate_folder.of(run)).find(catalogue.CHAMPION))
+        catalogue.refuse_unfit(Registry.open(candidate_folder.of(run)).find(CHAMPION))
     except WeightsInvalid:
         return False
     return True
@@ -87,24 +89,26 @@ def build(run: Path, release_id: str, flip_average: bool = False, size: int = 0)
     rows = read_all(config["data"])
     # Copies of pictures of the test split choose nothing, as they taught nothing.
     kept = settle_once(rows, run / ROWS)
+    real = kept[(kept.split == "val") & (kept.source != SIMULATED)]
+    learned.refuse_taught(run, real)
     trained = torch.load(run / "networks.pt", weights_only=True)
     spec = Preprocessing(size=size or trained["size"], focus=trained.get("focus", False))
     tensors = {
         f"{release_id}/{name}.safetensors": release.half(state)
         for name, state in trained["networks"].items()
     }
-    entry = _entry(release_id, config, rows, spec, flip_average, trained["kinds"])
+    entry = _entry(release_id, rows, spec, flip_average, trained["kinds"])
     entry["training_data"] |= {
         "sources": sorted(provenance.sources(run)),
         "commands": provenance.commands(run),
-        "notes": provenance.notes(run),
         **based_on(run),
     }
+    told = provenance.notes(run), learned.thresholds_note(run, real, entry["training_data"])
+    entry["training_data"]["notes"] = "\n\n".join(filter(None, told))
     entry["licence"] = terms.licence(entry["training_data"])
     with candidate_folder.building(run) as folder:
         release.write(folder, entry, tensors)
         cascade = Cascade.load(folder)
-        real = kept[(kept.split == "val") & (kept.source != SIMULATED)]
         val, canvases = load_canvases(real, spec)
         entry["stages"] = dict(entry["stages"])
         calibrate_parts(entry, cascade, val, canvases, share_of_positives(kept))
@@ -120,7 +124,6 @@ def build(run: Path, release_id: str, flip_average: bool = False, size: int = 0)
 
 def _entry(
     release_id: str,
-    config: dict[str, Any],
     rows: pd.DataFrame,
     spec: Preprocessing,
     flip: bool,

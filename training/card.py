@@ -139,11 +139,15 @@ def _networks(release: Release) -> str:
 
 def _figures(release: Release) -> str:
     measured = release.metrics
+    if not measured.get("figures"):
+        return "## Figures\n\nIt was not measured on a test split."
     lines = [
         "## Figures on the test split",
         "",
-        f"Printed by `python -m training evaluate --split test`, on {measured.get('device')}; 95 % "
-        f"intervals from {measured.get('draws')} bootstrap draws over patients. "
+        f"Printed by `python -m training evaluate --split test`, on {measured.get('device')}; the "
+        "rows heatmap, robustness, strangers and photographs by `heatmaps`, `robustness`, "
+        f"`strangers` and `photographs`. 95 % intervals from {measured.get('draws')} bootstrap "
+        "draws over patients, of strangers and milliseconds over pictures. "
         f"Measured in the mode `{measured.get('mode', release.modes[0])}`. "
         f"{caution(measured)}".strip(),
         "",

@@ -10,7 +10,7 @@ import json
 import logging
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -19,15 +19,16 @@ from typing import Any
 
 from core import files, locks
 from core.errors import SettingsInvalid, WeightsInvalid
-from core.manifest import BODY_PART, Release
+from core.manifest import Release
 from core.registry import FORMAT, Registry, read_entry
-from core.types import BodyPart
+from core.settings import CHAMPION
+from core.types import BODY_PART, BodyPart
 from training import candidate_folder, measured
 from training.sources import DataInvalid
 
 log = logging.getLogger(__name__)
 
-CHAMPION, PREVIOUS = "champion", "previous"
+PREVIOUS = "previous"
 ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 
 
@@ -81,15 +82,13 @@ def promote(weights: Path, release: str) -> str:
         raise ReleaseRefused(problems[0])
     refuse_unfit(Registry.open(weights).find(release))
     load(weights, release)
-    with locked(weights):
-        manifest = _manifest(weights)
+    with locked(weights), changing(weights) as manifest:
         before = str(manifest["aliases"].get(CHAMPION, ""))
         if before == release:
             raise ReleaseRefused(f"{release} is the champion already.")
         manifest["aliases"][CHAMPION] = release
         if before:
             manifest["aliases"][PREVIOUS] = before
-        files.write_json(weights / "manifest.json", manifest)
     return before
 
 
@@ -108,12 +107,12 @@ def load(weights: Path, release: str) -> None:
         raise WeightsInvalid(f"Release {release} does not fit this version.") from error
 
 
-def add_run(run: Path, weights: Path) -> str:
+def add_run(run: Path, weights: Path, tell: Callable[[str], object] = log.warning) -> str:
     """Copy a run's candidate into the weights folder, without an alias; returns its id.
 
     Its figures, and the rows behind them, are those of the test split where it was scored there,
-    else there are none, and the log says why. What the champion has and it has not is told of there
-    too (``lost``).
+    else there are none, and ``tell`` is called with a sentence that says why. What the champion has
+    and it has not is told of in the log (``lost``).
     """
     source = Registry.open(candidate_folder.of(run))
     found = source.find(CHAMPION)
@@ -121,7 +120,7 @@ def add_run(run: Path, weights: Path) -> str:
     try:
         figures = measured.of_candidate(run, found)
     except (OSError, measured.FiguresInvalid, DataInvalid) as error:
-        log.warning("Release %s gets no figures: %s", found.id, error)
+        tell(f"Release {found.id} gets no figures: {error}")
         figures = {}
     entry = {**found.raw, "metrics": figures}
     with locked(weights):
@@ -175,10 +174,8 @@ def append(weights: Path, entry: dict[str, Any]) -> None:
     files.write_atomically(
         weights / str(entry["id"]) / "MODEL_CARD.md", lambda p: p.write_text(card, encoding="utf-8")
     )
-    path = weights / "manifest.json"
-    manifest = _manifest(weights) if path.exists() else _empty()
-    manifest["releases"] = [*manifest["releases"], entry]
-    files.write_json(path, manifest)
+    with changing(weights) as manifest:
+        manifest["releases"].append(entry)
 
 
 def refuse_unfit(found: Release) -> None:
@@ -214,8 +211,17 @@ def remove_files(weights: Path, release: str) -> None:
     shutil.rmtree(weights / release, ignore_errors=True)
 
 
-def _empty() -> dict[str, Any]:
-    return {"format": FORMAT, "aliases": {}, "releases": []}
+@contextmanager
+def changing(weights: Path) -> Iterator[dict[str, Any]]:
+    """manifest.json to change, written where nothing was raised; an empty one where there is none.
+
+    The lock must be held. Raises WeightsInvalid where it is damaged.
+    """
+    path = weights / "manifest.json"
+    empty: dict[str, Any] = {"format": FORMAT, "aliases": {}, "releases": []}
+    manifest = _manifest(weights) if path.exists() else empty
+    yield manifest
+    files.write_json(path, manifest)
 
 
 def _manifest(weights: Path) -> dict[str, Any]:

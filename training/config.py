@@ -14,18 +14,17 @@ import torch
 from core import files
 from training.data import DataInvalid
 from training.phases import SETTINGS, passes
+from training.sources import SPECIFICATIONS
 
 T = TypeVar("T")
 
 NAME = "config.toml"
 HELP = "help"
 """Where a field of a settings class has its meaning, for the command's ``--help``."""
-DATA = {
-    HELP: "mura:DIR, fracatlas:DIR, manifest:FILE.csv or folder:DIR; may be given several times"
-}
+DATA = {HELP: SPECIFICATIONS}
 OUT = {HELP: "folder of the run"}
 """The meaning of fields that several settings classes have."""
-KEPT = ("arch", "init", "only", "size", "focus")
+KEPT = ("arch", "init", "only", "size", "focus", "freeze", "dense", "strangers")
 """What a run that goes on has as it began, whatever it has done so far, beside its split."""
 FREE = ("data", "out", "device", "minutes_between_checkpoints")
 """What is no part of what comes out: where things lie (the split stays, see ``write``) and who

@@ -5,7 +5,7 @@ A row is one picture:
 ==================  ===============================================================================
 ``id``              its name, unique within its source
 ``path``, ``source``  where it lies; which data set
-``part``            ``BodyPart`` or another word, which stage 1 calls other
+``part``            ``BodyPart`` or another such word, which stage 1 calls other; several by ``+``
 ``region``          the data set's own word for the part
 ``positive``        1, 0 or NaN (no label)
 ``positive_means``  "fracture" or "abnormality": not the same, so report by source
@@ -37,15 +37,15 @@ from core import film, imaging, roots
 from core.errors import ImageRejected, PathRefused
 from core.settings import ImageLimits, Settings
 from core.transforms import Preprocessing, framed
-from core.types import Crop, Radiograph
+from core.types import BodyPart, Crop, Radiograph
 from training.phases import OTHER
 from training.phases import PARTS as FOCUS
 from training.sources import READERS, SPLITS, DataInvalid, read_manifest, split_of
 
 __all__ = [
-    "AMBIGUOUS", "COLUMNS", "FOCUS", "SIMULATED", "DataInvalid", "confined", "gather", "kinds_of",
-    "load_canvases", "radiographs", "read", "read_all", "read_manifest", "read_picture",
-    "refuse_leaks", "split_hash", "stage1_class",
+    "AMBIGUOUS", "COLUMNS", "FOCUS", "SIMULATED", "DataInvalid", "boxes_of", "confined", "gather",
+    "kinds_of", "load_canvases", "radiographs", "read", "read_all", "read_manifest",
+    "read_picture", "refuse_leaks", "refuse_outside", "split_hash", "stage1_class",
 ]  # fmt: skip
 
 log = logging.getLogger(__name__)
@@ -57,6 +57,7 @@ COLUMNS = (
 # Pictures whose label does not say what is the main part of the picture teach stage 1 nothing.
 AMBIGUOUS = ("mixed", "arm_with_shoulder")
 FEWEST_OF_A_KIND = 10
+BEYOND = 0.01  # of width or height: so far a box may reach beyond its picture
 # Simulated radiographs may be trained on; every figure on real ones leaves them out.
 SIMULATED = "simulated"
 # What figures call all sources together, and those without pictures that have a copy in training.
@@ -128,14 +129,25 @@ def _refuse_one_name(specifications: Sequence[str]) -> None:
 def confined(allowed: Sequence[Path]) -> Iterator[None]:
     """While it lasts nothing but what lies in these folders is read, whatever a list names.
 
-    A data set elsewhere is refused (DataInvalid); a picture elsewhere, which a link or the column
-    ``file`` of a manifest may point to, is one that cannot be read.
+    A data set elsewhere is refused (DataInvalid), and so are weights to start from; a picture
+    elsewhere, which a link or the column ``file`` of a manifest may point to, is one that cannot be
+    read.
     """
     token = _allowed.set(tuple(allowed))
     try:
         yield
     finally:
         _allowed.reset(token)
+
+
+def refuse_outside(path: str, named: str) -> None:
+    """Raise DataInvalid for a path that may not be read while ``confined`` lasts; named: by whoever
+    gave it."""
+    if (allowed := _allowed.get()) is not None:
+        try:
+            roots.resolve(path, allowed)
+        except PathRefused as error:
+            raise DataInvalid(f"{named}: {error}") from error
 
 
 def _lies_in(path: str, allowed: Sequence[Path]) -> bool:
@@ -150,11 +162,7 @@ def _rows_of(specification: str) -> pd.DataFrame:
     kind, _, where = specification.partition(":")
     if kind not in READERS or not where:
         raise DataInvalid(f"{specification!r}: expected one of {', '.join(READERS)}, and a path.")
-    if (allowed := _allowed.get()) is not None:
-        try:
-            roots.resolve(where, allowed)
-        except PathRefused as error:
-            raise DataInvalid(f"{specification}: {error}") from error
+    refuse_outside(where, specification)
     return READERS[kind](Path(where))
 
 
@@ -166,6 +174,8 @@ def _complete(rows: pd.DataFrame, specification: str) -> pd.DataFrame:
     if not (positive.isin((0.0, 1.0)) | rows.positive.isna()).all():
         raise DataInvalid(f"{specification}: a label is neither 1, 0 nor empty.")
     rows["positive"] = positive
+    rows["part"] = rows.part.str.replace(r"[\s-]+", "_", regex=True)
+    _refuse_strange(rows, specification)
     rows["hardware"] = pd.to_numeric(rows.hardware, errors="coerce").astype(float)
     rows["patient"] = by + "/" + rows.patient.astype(object).fillna(rows.id).astype(str)
     missing = rows.split.isna()
@@ -175,6 +185,42 @@ def _complete(rows: pd.DataFrame, specification: str) -> pd.DataFrame:
     if strange:
         raise DataInvalid(f"{specification}: {strange} are not among the splits {SPLITS}.")
     return rows
+
+
+def _refuse_strange(rows: pd.DataFrame, specification: str) -> None:
+    """Raise DataInvalid for a part that no release could name, and for boxes that are none."""
+    for part in rows.part.unique():
+        try:
+            for word in part.split("+"):
+                BodyPart(word)
+        except ValueError as error:
+            raise DataInvalid(
+                f"{specification}: {error}. It takes up to 40 small letters from a to z, digits "
+                "and underscores, a letter first."
+            ) from error
+    marked = rows[rows.boxes.notna()]
+    for name, boxes in zip(marked.id, marked.boxes.astype(str)):
+        try:
+            boxes_of(boxes)
+        except ValueError as error:
+            raise DataInvalid(
+                f"{specification}: the boxes of {name} are not 'x0 y0 x1 y1;…' in fractions of "
+                "its width and height."
+            ) from error
+
+
+def boxes_of(boxes: str) -> list[tuple[float, float, float, float]]:
+    """``x0 y0 x1 y1;…`` as numbers: left, top, right, bottom, in fractions of width and height.
+
+    Raises ValueError for anything else. A point is a box without extent.
+    """
+    found = []
+    for box in boxes.split(";"):
+        x0, y0, x1, y1 = (float(v) for v in box.split())
+        if not (-BEYOND <= x0 <= x1 <= 1 + BEYOND and -BEYOND <= y0 <= y1 <= 1 + BEYOND):
+            raise ValueError(f"{box!r} lies outside of the picture, or its ends are swapped.")
+        found.append((x0, y0, x1, y1))
+    return found
 
 
 def studies(rows: pd.DataFrame) -> pd.Series[int]:
@@ -252,10 +298,7 @@ def _on_film(row: Any, radiograph: Radiograph) -> Any:
     given = radiograph.photograph.corners if radiograph.photograph else None
     if given is None or pd.isna(getattr(row, "boxes", None)):
         return row
-    found = []
-    for box in row.boxes.split(";"):
-        x0, y0, x1, y1 = (float(v) for v in box.split())
-        found.append(film.on_film((x0, y0, x1, y1), given))
+    found = [film.on_film(box, given) for box in boxes_of(row.boxes)]
     there = [" ".join(f"{v:.4f}" for v in box) for box in found if box]
     return row._replace(boxes=";".join(there) or None)
 

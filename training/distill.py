@@ -51,7 +51,7 @@ FREE = ("data", "out", "passes", "minutes_between_checkpoints")  # may change wh
 class Settings:
     """What a run is made from; written beside it.
 
-    With ``freeze`` a step is half as long again as fast, as the early layers are the ones with the
+    With ``freeze`` a step takes two thirds of the time, as the early layers are the ones with the
     large maps.
     """
 

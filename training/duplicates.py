@@ -41,7 +41,7 @@ from core.errors import ImageRejected
 from core.settings import ImageLimits, Settings
 from training.config import read_record
 from training.data import read_picture
-from training.phases import BODY_PART
+from training.phases import BODY_PART, DUPLICATES
 from training.sources import SPLITS, DataInvalid
 
 log = logging.getLogger(__name__)
@@ -50,9 +50,10 @@ Grey = NDArray[np.float32]
 Bytes = NDArray[np.int8]
 Positions = NDArray[np.intp]
 
-POLICIES = ("drop", "refuse", "keep")
 HASH_DISTANCE = 50
 LIKENESS = 0.94
+KEPT, LEFT_OUT, UNREAD = "yes", "no", "unread"
+"""What a list says of a picture, in its column ``kept``."""
 _SIDE = 64
 _BLOCK = 256
 
@@ -233,23 +234,37 @@ def settle(rows: pd.DataFrame, policy: str = "drop") -> pd.DataFrame:
 
     policy: "drop" leaves out, farther from test, the pictures of a patient who is in a nearer
     split too, as copies show, and logs how many; "refuse" raises DataInvalid and says how many;
-    "keep" looks at nothing. ``test`` is never changed. Reads every picture.
+    "keep" looks at nothing. Reads every picture; one that cannot be read is left out, as nobody
+    knows whether it is a copy. Of ``test`` nothing else is.
     """
-    if policy not in POLICIES:
-        raise ValueError(f"{policy!r} is not one of {POLICIES}.")
+    found = _found(rows, policy)
+    return rows if (found == KEPT).all() else rows[found == KEPT].reset_index(drop=True)
+
+
+def _found(rows: pd.DataFrame, policy: str) -> NDArray[np.object_]:
+    """Of each row KEPT, LEFT_OUT or UNREAD."""
+    if policy not in DUPLICATES:
+        raise ValueError(f"{policy!r} is not one of {DUPLICATES}.")
+    found = np.full(len(rows), KEPT, object)
     if policy == "keep" or rows.empty:
-        return rows
-    copies = Copies.find(rows, look(rows.path.tolist()))
-    crossing, exact = copies.crossing(rows), copies.crossing(rows, exact=True)
-    if not crossing:
-        return rows
-    found = f"{crossing} radiographs are in more than one split ({exact} as the same file)"
-    if policy == "refuse":
-        raise DataInvalid(f"{found}.")
-    left_out = copies.left_out(rows)
-    counts = rows.split[left_out].value_counts().to_dict()
-    log.warning("%s; pictures of their patients that are left out: %s", found, counts)
-    return rows[~left_out].reset_index(drop=True)
+        return found
+    prints = look(rows.path.tolist())
+    copies = Copies.find(rows, prints)
+    if crossing := copies.crossing(rows):
+        exact = copies.crossing(rows, exact=True)
+        said = f"{crossing} radiographs are in more than one split ({exact} as the same file)"
+        if policy == "refuse":
+            raise DataInvalid(f"{said}.")
+        found[copies.left_out(rows)] = LEFT_OUT
+        counts = rows.split[found == LEFT_OUT].value_counts().to_dict()
+        log.warning("%s; pictures of their patients that are left out: %s", said, counts)
+    unread = prints.reason != ""
+    found[unread] = UNREAD
+    for path, reason in zip(rows.path[unread], prints.reason[unread]):
+        log.warning("left out %s: %s", path, reason)
+    if unread.all():
+        raise DataInvalid(f"None of {len(rows)} pictures can be read.")
+    return found
 
 
 LABELLED = "labelled"
@@ -261,30 +276,40 @@ _KEY = ("source", "id", "split")
 def settle_once(rows: pd.DataFrame, listed: Path, policy: str = "drop") -> pd.DataFrame:
     """``settle``, which takes minutes, with what it found kept in the file ``listed``.
 
-    Where that is there, it is what counts, also for some of its pictures. Raises DataInvalid for
-    pictures that it does not list: whether they are copies was never looked at.
+    Where that is there, it is what counts, also for some of its pictures: what could not be read
+    then stays left out. Raises DataInvalid for pictures that it does not list, as whether they are
+    copies was never looked at, and where none can be read.
     """
     key = list(_KEY)
     if not listed.exists():
-        write_list(rows, settle(rows, policy), listed)
+        _write(rows, _found(rows, policy), listed)
     known = read_list(listed)
     whole = "kept" in known  # an earlier version listed those alone that it kept
-    found = rows.merge(known if whole else known.assign(kept="yes"), on=key, how="left")
+    found = rows.merge(known if whole else known.assign(kept=KEPT), on=key, how="left")
     unknown = found.kept.isna()
     if unknown.any() and (whole or unknown.all()):
         raise DataInvalid(
             f"{listed.parent} holds a run on other pictures ({unknown.sum()} of {len(found)} are "
             "not among its own): name another folder."
         )
-    kept = found[found.kept == "yes"]
+    if unread := int((found.kept == UNREAD).sum()):
+        log.warning(
+            "%d of %d pictures could not be read when they were compared, and stay left out",
+            unread, len(found),
+        )  # fmt: skip
+    kept = found[found.kept == KEPT]
     return kept.drop(columns=["kept", LABELLED], errors="ignore").reset_index(drop=True)
 
 
 def write_list(rows: pd.DataFrame, kept: pd.DataFrame, listed: Path) -> None:
     """Every row by name, whether it is among those that were kept, and whether it has a label."""
     key = list(_KEY)
-    every = rows[key].merge(kept[key].assign(kept="yes"), on=key, how="left")
-    every = every.fillna({"kept": "no"})
+    found = rows[key].merge(kept[key].assign(kept=KEPT), on=key, how="left").kept
+    _write(rows, found.fillna(LEFT_OUT).to_numpy(object), listed)
+
+
+def _write(rows: pd.DataFrame, found: NDArray[np.object_], listed: Path) -> None:
+    every = rows[list(_KEY)].assign(kept=found)
     every[LABELLED] = np.where(rows.positive.notna(), "yes", "no")
     files.write_atomically(listed, lambda p: every.to_csv(p, index=False))
 
@@ -307,7 +332,7 @@ def read_list(listed: Path) -> pd.DataFrame:
 def names_taught(listed: Path) -> set[tuple[str, str]]:
     """Source and id of the pictures that a run has learned from or chosen on, by its list."""
     known = read_list(listed)
-    kept = known.get("kept", pd.Series("yes", known.index)).eq("yes")
+    kept = known.get("kept", pd.Series(KEPT, known.index)).eq(KEPT)
     known = known[known.split.ne("test") & kept]
     return set(zip(known.source, known.id))
 
@@ -316,7 +341,7 @@ def names_trained(listed: Path) -> dict[tuple[str, str], bool]:
     """Source and id of the pictures that a run was trained on, by its list, and whether they taught
     it a finding (an older list does not tell: they did)."""
     known = read_list(listed)
-    kept = known.get("kept", pd.Series("yes", known.index)).eq("yes")
+    kept = known.get("kept", pd.Series(KEPT, known.index)).eq(KEPT)
     known = known[known.split.eq("train") & kept]
     labelled = known.get(LABELLED, pd.Series("yes", known.index)).eq("yes")
     return dict(zip(zip(known.source, known.id), labelled))

@@ -10,11 +10,14 @@ from typing import Any
 
 import pandas as pd
 
+from core import files
 from core.cascade import Cascade
 from core.manifest import Release
+from core.settings import CHAMPION
 from core.types import Mode
 from training import duplicates, ensemble, figures, learned, memoriser, records, report, scoring
 from training.data import DataInvalid, read_all
+from training.measured import SCORES
 from training.records import Figure
 
 
@@ -31,7 +34,7 @@ class Settings:
 
     data: tuple[str, ...]
     weights: Path
-    release: str = "champion"
+    release: str = CHAMPION
     split: str = "val"
     device: str = "auto"
     mode: Mode | None = None
@@ -55,8 +58,10 @@ class Evaluation:
     def write(self, out: Path) -> list[str]:
         """``metrics.json``, ``scores.csv`` and ``report.html`` in the folder ``out``; returns the
         paths of the first and the last."""
+        rows = self.scored.drop(columns="path")
+        # Before the figures: whoever finds those takes these for the rows behind them.
+        files.write_atomically(out / SCORES, lambda p: rows.to_csv(p, index=False))
         written = records.write(self.records, out, self.about)
-        self.scored.drop(columns="path").to_csv(out / "scores.csv", index=False)
         page = report.write(out, self.scored, self.records, self.about, self.release)
         return [str(path) for path in (written, page)]
 

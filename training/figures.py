@@ -27,7 +27,7 @@ from training.phases import BODY_PART
 from training.records import Figure, record
 
 VIEW, METAL, NO_METAL = "view ", "metal in the picture", "no metal in the picture"
-FEWEST_OF_A_KIND = 10  # patients; fewer tell nothing of a view or of a body part's name
+FEWEST_PATIENTS = 10  # patients; fewer tell nothing of a view or of a body part's name
 
 
 def labelled(scored: pd.DataFrame, *parts: BodyPart) -> pd.DataFrame:
@@ -82,7 +82,7 @@ def _kinds(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
         groups |= {f"{VIEW}{view}": group for view, group in rows.groupby("view")}
     if "hardware" in rows:
         groups |= {METAL: rows[rows.hardware == 1], NO_METAL: rows[rows.hardware == 0]}
-    return {k: v for k, v in groups.items() if v.patient.nunique() >= FEWEST_OF_A_KIND}
+    return {k: v for k, v in groups.items() if v.patient.nunique() >= FEWEST_PATIENTS}
 
 
 def _of_kind(
@@ -157,7 +157,7 @@ def _stage1(
         right = told.looks_like == told.part.str.replace("_", " ")
         yield record("body_part", "other", source, "named right", share(told, right))
     counts = certain.groupby("part").patient.nunique()
-    known = [k for k in kinds if k != BodyPart.OTHER and counts.get(k, 0) >= FEWEST_OF_A_KIND]
+    known = [k for k in kinds if k != BodyPart.OTHER and counts.get(k, 0) >= FEWEST_PATIENTS]
     named = certain[certain.part.isin(known)]
     right = (named.said == named.part) | (named.looks_like == named.part.str.replace("_", " "))
     for kind in ("all", *known) if len(named) else ():

@@ -21,7 +21,16 @@ from core.cascade import Cascade
 from core.errors import WeightsInvalid
 from core.manifest import Release
 from core.registry import Registry
-from training import candidate, candidate_folder, initial, provenance, release, taken, terms
+from training import (
+    candidate,
+    candidate_folder,
+    initial,
+    learned,
+    provenance,
+    release,
+    taken,
+    terms,
+)
 from training.data import SIMULATED, DataInvalid, load_canvases, read_all
 from training.duplicates import ROWS, settle_once
 from training.phases import BODY_PART
@@ -37,6 +46,10 @@ def build(run: Path, release_id: str, config: dict[str, Any]) -> Path:
     only, rows = str(config["only"]), read_all(config["data"])
     trained = rows if only == BODY_PART else rows[(rows.part == only) & rows.positive.notna()]
     kept = settle_once(trained, run / ROWS)
+    real = kept[(kept.split == "val") & (kept.source != SIMULATED)]
+    if only != BODY_PART:
+        real = pd.concat([real, _lenders(rows, base, only)])
+    learned.refuse_taught(run, real)
     paths = taken.paths(base, release_id)
     tensors = {paths[p]: load(registry.read(f)) for p, f in base.files.items()}
     entry = _entry(base, release_id, paths, only)
@@ -46,9 +59,10 @@ def build(run: Path, release_id: str, config: dict[str, Any]) -> Path:
             *base.training_data.get("commands", []),
             *provenance.commands(run),
         ],
-        "notes": _notes(base, only, run),
         "base": {"id": base.id, "sha256": base.sha256, "training_data": base.training_data},
     }
+    told = _notes(base, only, run), learned.thresholds_note(run, real, entry["training_data"])
+    entry["training_data"]["notes"] = "\n\n".join(filter(None, told))
     entry["licence"] = terms.licence(entry["training_data"])
     entry["intended_use"] = terms.intended_use(entry["stages"])
     used = taken.used(entry)
@@ -56,9 +70,6 @@ def build(run: Path, release_id: str, config: dict[str, Any]) -> Path:
     with candidate_folder.building(run) as folder:
         release.write(folder, entry, tensors)
         cascade = Cascade.load(folder)
-        real = kept[(kept.split == "val") & (kept.source != SIMULATED)]
-        if only != BODY_PART:
-            real = pd.concat([real, _lenders(rows, base, only)])
         val, canvases = load_canvases(real, cascade.release.preprocessing)
         if only == BODY_PART:
             candidate.calibrate_body_part(entry, cascade, val, canvases)

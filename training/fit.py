@@ -68,6 +68,19 @@ class Run:
         self.status = Status(self.folder, distributed.first())
         self.device = devices.choose(settings.device)
         self.passes = passes(asdict(settings))
+        records = [self.folder / name for name in (config.NAME, ROWS, initial.BASE)]
+        missing = [path for path in records if not path.exists()]
+        try:
+            self._prepare(settings)
+        except DataInvalid:
+            if distributed.first():
+                for path in missing:  # what is no run holds no folder
+                    path.unlink(missing_ok=True)
+            raise
+
+    def _prepare(self, settings: Settings) -> None:
+        """What it begins with and the pictures; raises DataInvalid where no run can be made."""
+        initial.refuse_elsewhere(settings.init)
         self.init = initial.pinned(settings.init, self.folder, distributed.first())
         self.spec = Preprocessing(size=settings.size, focus=bool(settings.focus))
         kinds: tuple[str, ...] = ()

@@ -21,7 +21,7 @@ from core.explain import on_picture
 from core.operating import CENTRE, WIDENED
 from core.types import BodyPart, Heatmap, Radiograph
 from training import metrics
-from training.data import radiographs
+from training.data import boxes_of, radiographs
 from training.records import record
 
 RANDOM = "control: random branch"
@@ -30,8 +30,7 @@ RANDOM = "control: random branch"
 def inside(boxes: str, height: int, width: int, margin: float = 0.0) -> NDArray[np.bool_]:
     """HxW, True inside one of ``x0 y0 x1 y1;...`` (fractions), each widened by margin pixels."""
     mask = np.zeros((height, width), bool)
-    for box in boxes.split(";"):
-        x0, y0, x1, y1 = (float(v) for v in box.split())
+    for x0, y0, x1, y1 in boxes_of(boxes):
         rows = slice(max(0, int(y0 * height - margin)), int(np.ceil(y1 * height + margin)))
         columns = slice(max(0, int(x0 * width - margin)), int(np.ceil(x1 * width + margin)))
         mask[rows, columns] = True

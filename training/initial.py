@@ -17,7 +17,7 @@ from core.registry import Registry
 from core.settings import Settings
 from core.transforms import Preprocessing
 from training.config import read_record
-from training.data import DataInvalid
+from training.data import DataInvalid, refuse_outside
 from training.model import JointNetwork
 from training.networks import NETWORKS, Layers
 from training.phases import BODY_PART
@@ -25,6 +25,7 @@ from training.phases import BODY_PART
 log = logging.getLogger(__name__)
 
 BASE = "base.json"
+WORDS = ("scratch", "imagenet")
 
 
 def load(joint: JointNetwork, init: str, only: str = "") -> dict[str, dict[str, Tensor]]:
@@ -54,7 +55,13 @@ def load(joint: JointNetwork, init: str, only: str = "") -> dict[str, dict[str, 
 
 def is_release(init: str) -> bool:
     """Whether ``init`` is neither a word of its own nor a file nor a run."""
-    return init not in ("scratch", "imagenet") and not Path(init).is_file() and run(init) is None
+    return init not in WORDS and not Path(init).is_file() and run(init) is None
+
+
+def refuse_elsewhere(init: str) -> None:
+    """Raise DataInvalid for a file or run that may not be read while ``data.confined`` lasts."""
+    if init not in WORDS and ("/" in init or not is_release(init)):
+        refuse_outside(init, init)
 
 
 def run(init: str) -> Path | None:
@@ -68,9 +75,14 @@ def fixed(
     """What stays as a release has it when its trunk does: how it reads a picture, and the classes
     of stage 1; of anything else what is wanted, and no classes.
 
-    Raises DataInvalid where the release reads pictures of another size or does not know the part.
+    Raises DataInvalid where the release reads pictures of another size or does not know the part,
+    and for the branch of a part from what is no release.
     """
     if not is_release(init):
+        if only:
+            raise DataInvalid(
+                f"A branch is fine-tuned from a release, and {init} is none: name one as --init."
+            )
         return wanted, ()
     release = _find(init)[1]
     classes = release.stages[BODY_PART].classes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,26 +14,17 @@ from training.duplicates import Copies, Prints, look
 from training.sources import SPLITS
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--data", action="append", required=True, metavar="KIND:PATH",
-        help="mura:DIR, fracatlas:DIR, manifest:FILE.csv or folder:DIR; may be given several times",
-    )  # fmt: skip
-    parser.add_argument(
-        "--out", type=Path, metavar="FILE.csv",
-        help="every row, with why it is unreadable and the number of its radiograph",
-    )  # fmt: skip
+def run(data: Sequence[str], out: Path | None = None) -> str:
+    """The report as text; leaks are told, not refused. Raises DataInvalid for what is no data.
 
-
-def run(options: argparse.Namespace) -> str:
-    """The report as text; leaks are told, not refused. Raises DataInvalid for what is no data."""
-    rows = gather(options.data)
+    data: as ``gather`` takes it. out: a CSV file for every row."""
+    rows = gather(data)
     prints = look(rows.path.tolist())
     copies = Copies.find(rows, prints)
-    if options.out:
+    if out:
         listed = rows.assign(unreadable=prints.reason, radiograph=copies.radiograph)
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        listed.assign(left_out=copies.left_out(rows)).to_csv(options.out, index=False)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        listed.assign(left_out=copies.left_out(rows)).to_csv(out, index=False)
     report = [_summary(rows, prints), _labels(rows)]
     return "\n\n".join([*report, _unreadable(rows, prints), _copies(rows, copies)])
 

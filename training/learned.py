@@ -23,19 +23,25 @@ def tell(
     training_data: Mapping[str, Any],
     cross_fitted: bool = False,
 ) -> dict[str, Any]:
-    """Warn where what is measured on is what was learned from, or nothing tells whether it is.
+    """Warn where what is measured on is what was learned from or chosen on, or nothing tells
+    whether it is.
 
     weights: the folder of the release; a candidate's lies in that of its run. held: the rows that
     are measured on. training_data: the release's. cross_fitted: whether validation taught a network
     that is measured (``Release.cross_fitted``). Returns what the figures' record says of it, for
-    ``measured.caution``: ``learned`` (how many of the pictures) and ``untold`` (sources), each
-    where there are any.
+    ``measured.caution``: ``learned`` and of validation ``chosen`` (how many of the pictures), and
+    ``untold`` (sources), each where there are any.
     """
     said: dict[str, Any] = {}
     run = weights.parent
-    count = taught(run, held) if split == "test" else 0
-    if split == "val" and cross_fitted:
-        count = int(held.source.astype(str).isin(terms.sources(training_data)).sum())
+    count = chosen = taught(run, held)
+    if split == "val":
+        count = trained_on(run, held)
+        if cross_fitted:
+            count = int(held.source.astype(str).isin(terms.sources(training_data)).sum())
+        if chosen > count:
+            said["chosen"] = chosen - count
+            log.info("%d of these pictures chose networks and thresholds", chosen - count)
     if count:
         said["learned"] = count
         log.warning("%d of these pictures are among those that the run has learned from", count)
@@ -66,6 +72,30 @@ def trained_on(run: Path, rows: pd.DataFrame, finding: bool = False) -> int:
             told[name] = told.get(name, False) or labelled
     names = zip(rows.source.astype(str), rows.id.astype(str))
     return sum(told.get(name, False) if finding else name in told for name in names)
+
+
+def refuse_taught(run: Path, val: pd.DataFrame) -> None:
+    """Raise DataInvalid where rows that are to choose thresholds for a run taught it, or what it
+    began with."""
+    if count := trained_on(run, val):
+        raise DataInvalid(
+            f"{count} pictures of validation taught {run}, or what it began with: they can choose "
+            "no thresholds for it."
+        )
+
+
+def thresholds_note(run: Path, val: pd.DataFrame, training_data: Mapping[str, Any]) -> str:
+    """What a reader of the card must know of thresholds that these rows choose: a sentence where
+    nothing tells whether they taught what the run began with, else empty."""
+    sources = untold(run, val, training_data)
+    if not sources:
+        return ""
+    said = (
+        f"What it began with has learned from pictures of {', '.join(sources)}, and nothing tells "
+        "whether from some of those that chose its thresholds: what these promise may be too much."
+    )
+    log.warning(said)
+    return said
 
 
 def untold(run: Path, held: pd.DataFrame, training_data: Mapping[str, Any]) -> list[str]:

@@ -34,7 +34,7 @@ class FiguresInvalid(CascadeError):
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class Measured:
     """One evaluation. name: for a list. metrics: as ``evaluate`` wrote them. folder: where
     ``scores.csv`` lies. release: whose operating points belong to it, where it is known.
     """
@@ -71,6 +71,8 @@ def caution(metrics: Mapping[str, Any]) -> str:
     """What a reader of figures must know of them, a sentence; empty where there is nothing."""
     if count := metrics.get("learned"):
         return f"The release has learned from {count} of these pictures: these are no test figures."
+    if count := metrics.get("chosen"):
+        return f"The release was chosen on {count} of these pictures: these are no test figures."
     if sources := metrics.get("untold"):
         return (
             f"The release learned from pictures of {', '.join(sources)}, and nothing tells whether "
@@ -176,7 +178,7 @@ def code(source: str, name: str) -> str:
     return CODED + hashlib.sha256(f"{source}\n{name}".encode()).hexdigest()[:16]
 
 
-def evaluations(registry: Registry | None, runs: Path) -> list[Evaluation]:
+def evaluations(registry: Registry | None, runs: Path) -> list[Measured]:
     """Of the releases (by their manifest) and of the runs that were evaluated, the newest first.
 
     The rows of a release are found where its candidate was scored on the same pictures (the
@@ -190,7 +192,7 @@ def evaluations(registry: Registry | None, runs: Path) -> list[Evaluation]:
             if release.metrics.get("figures"):
                 measured = {**release.metrics, "release_sha256": release.sha256}
                 folder = rows.get(_whose(measured)) or registry.folder / release.id
-                found.append(Evaluation(f"Release {release.id}", release.metrics, folder, release))
+                found.append(Measured(f"Release {release.id}", release.metrics, folder, release))
     return [*reversed(found), *of_runs]
 
 
@@ -205,7 +207,7 @@ def _folders(runs: Path) -> list[Path]:
     return [p.parent for p in sorted(runs.glob("*/*/metrics.json"), reverse=True)]
 
 
-def _read(folder: Path) -> Evaluation | None:
+def _read(folder: Path) -> Measured | None:
     try:
         metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
         figures = metrics["figures"]
@@ -219,7 +221,7 @@ def _read(folder: Path) -> Evaluation | None:
     split = metrics.get("split", folder.name)
     where = f" ({folder.name})" if folder.name != split else ""  # two of one split are two
     name = f"Run {folder.parent.name}, {split}{where}"
-    return Evaluation(name, metrics, folder, _candidate(folder.parent, metrics))
+    return Measured(name, metrics, folder, _candidate(folder.parent, metrics))
 
 
 def _candidate(run: Path, metrics: dict[str, Any]) -> Release | None:

@@ -83,7 +83,7 @@ class Settings:
         "a run of fit --arch that has trained it, or a safetensors file with its features; without "
         "one ImageNet's EfficientNet-Lite2",
     )
-    release: str = option("champion", "which release of --base")
+    release: str = option(core.settings.CHAMPION, "which release of --base")
     id: str = option("", "of the new release; without one that of the base")
     name: str = option("", "of the member; without one that of the architecture")
     duplicates: str = option("drop", "what becomes of pictures with a copy in another split")
@@ -130,7 +130,8 @@ def build(settings: Settings, program: core.settings.Settings) -> Path:
     name = settings.name or TITLES[settings.arch]
     data, settled = _settled(settings)
     rows = _labelled(settled, entry)
-    _refuse_taught(settings, base, None if folds else run, settled)
+    val = settled[settled.split.eq("val") & settled.source.ne(SIMULATED)]
+    _refuse_taught(settings, base, None if folds else run, val)
     if folds:
         folds.refuse_taught(rows)
     behind = provenance.sources(run) if run else set()
@@ -142,9 +143,12 @@ def build(settings: Settings, program: core.settings.Settings) -> Path:
             provenance.command("member", asdict(settings), Settings),
         ],
     }
-    if run and (notes := provenance.notes(run)):
-        known = base.training_data.get("notes", "")
-        entry["training_data"]["notes"] = "\n\n".join(filter(None, (known, notes)))
+    notes = [base.training_data.get("notes", ""), provenance.notes(run) if run else ""]
+    notes.append(learned.thresholds_note(Path(settings.base), val, base.training_data))
+    if run and not folds:
+        notes.append(learned.thresholds_note(run, val, {"sources": behind}))
+    told = "\n\n".join(filter(None, notes)).split("\n\n")
+    entry["training_data"]["notes"] = "\n\n".join(dict.fromkeys(told))  # the base may say the same
     entry["licence"] = terms.licence(entry["training_data"])
     with candidate_folder.building(Path(settings.out)) as folder:
         release.write(folder, entry, tensors)
@@ -175,24 +179,21 @@ def build(settings: Settings, program: core.settings.Settings) -> Path:
     return Path(settings.out) / "candidate"
 
 
-def _refuse_taught(settings: Settings, base: Release, run: Path | None, rows: pd.DataFrame) -> None:
+def _refuse_taught(settings: Settings, base: Release, run: Path | None, val: pd.DataFrame) -> None:
     """Raise DataInvalid where what is to calibrate taught one of the networks.
 
-    run: of the new one, but for a mean of folds, which has answers of its own (``crossfit``).
+    run: of the new one, but for a mean of folds, which has answers of its own (``crossfit``). val:
+    the rows that are to calibrate.
     """
     if dealt := provenance.dealt(settings.data):
         raise DataInvalid(
             f"This is one fold of {dealt[0]!r}: its validation taught the networks beside it. Give "
             "the data that was dealt."
         )
-    val, whole = rows[rows.split == "val"], base.in_mode(base.largest_mode)
+    whole = base.in_mode(base.largest_mode)
     # The lists behind a base with such a network name validation as what taught that one.
     for folder in filter(None, (run, None if whole.cross_fitted else Path(settings.base))):
-        if folder.is_dir() and (count := learned.trained_on(folder, val)):
-            raise DataInvalid(
-                f"{count} pictures of validation taught {folder}, or what it began with: they can "
-                "choose no thresholds for it."
-            )
+        learned.refuse_taught(folder, val)
     name = settings.name or TITLES[settings.arch]
     ensembles = [stage.ensemble for stage in whole.stages.values() if stage.ensemble]
     if any(m.cross_fitted and m.name != name for one in ensembles for m in one.members):
@@ -262,7 +263,8 @@ def _begun(
         tensors[branch] = {"fc.weight": torch.zeros(1, width), "fc.bias": torch.zeros(1)}
     first = entry["stages"][BODY_PART]
     if any(m["trunk"] == trunk for m in first.get("members", ())):
-        # Its layer read another extractor; where the new one knows body parts, `_stage1` adds it.
+        # Its layer read another extractor; where the new one knows body parts,
+        # `joining.body_part` adds it.
         del first["members"], first["ensemble"]
         log.info("stage 1: %s is not asked any more", name)
     used = taken.used(entry)

@@ -135,7 +135,7 @@ def ece(truth: ArrayLike, probability: ArrayLike, bins: int = 10) -> float:
     return sum(b.n * abs(b.share - b.mean) for b in found) / sum(b.n for b in found)
 
 
-def ece_of_calibrated(probability: ArrayLike, draws: int = 1000, seed: int = 0) -> Estimate:
+def ece_of_calibrated(probability: ArrayLike, draws: int = 1000) -> Estimate:
     """The ECE that a perfectly calibrated model would have on pictures of these probabilities.
 
     Labels are drawn from the probabilities themselves. With few pictures it is far from 0: an ECE
@@ -144,7 +144,7 @@ def ece_of_calibrated(probability: ArrayLike, draws: int = 1000, seed: int = 0) 
     p = np.asarray(probability, float)
     if not len(p):
         return Estimate(math.nan, math.nan, math.nan, 0)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     values = [ece(rng.random(len(p)) < p, p) for _ in range(draws)]
     low, high = np.percentile(values, (2.5, 97.5))
     return Estimate(float(np.mean(values)), float(low), float(high), len(p))

@@ -12,14 +12,17 @@ import json
 import re
 import shutil
 import tempfile
+import time
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from core import files
 from core.batch.inputs import DAMAGED
 from core.errors import WeightsInvalid
-from core.manifest import Release, WeightsFile, absent_parts
+from core.manifest import Release, WeightsFile
+from core.optional import absent_parts
 from core.registry import FORMAT, Registry
 from training import catalogue
 from training.card import model_card
@@ -29,6 +32,8 @@ from training.release import MAX_FILE_BYTES, MAX_RELEASE_BYTES, needed_bytes
 ENTRY = "release.json"
 MAX_ENTRY_BYTES = 8 * 2**20
 MAX_FILES = 32
+BESIDE = ".parcel-"
+AT_WORK = 3600.0  # seconds within which a zip is unpacked
 NO_ZIP = "This file is no zip that can be read."
 _FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}\.safetensors")
 
@@ -131,7 +136,8 @@ def _refuse_names(
 def _place(archive: zipfile.ZipFile, release: Release, entry: dict[str, Any], weights: Path) -> str:
     """Unpack beside the releases, load it there, and only then give it its place and its name."""
     weights.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(dir=weights, prefix=".parcel-"))
+    _remove_leftovers(weights)
+    beside = Path(tempfile.mkdtemp(dir=weights, prefix=BESIDE))
     try:
         (beside / release.id).mkdir()
         for file in release.files.values():
@@ -150,6 +156,14 @@ def _place(archive: zipfile.ZipFile, release: Release, entry: dict[str, Any], we
     finally:
         shutil.rmtree(beside, ignore_errors=True)
     return release.id
+
+
+def _remove_leftovers(weights: Path) -> None:
+    """What a process that was killed has left, but not what another one may be unpacking."""
+    for left in weights.glob(f"{BESIDE}*"):
+        with suppress(FileNotFoundError):  # it has just got its place
+            if time.time() - left.stat().st_mtime > AT_WORK:
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def _verified(archive: zipfile.ZipFile, file: WeightsFile) -> bytes:

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from core import manifest
+from core import types
 from core.architectures import RESNET50
 from core.types import BodyPart
 
-BODY_PART = manifest.BODY_PART  # the phase has the name of its stage
+BODY_PART = types.BODY_PART  # the phase has the name of its stage
 # Plain strings, as they stand in checkpoints, which hold nothing else.
 PARTS = tuple(str(p) for p in (BodyPart.ELBOW, BodyPart.HAND, BodyPart.SHOULDER))
 OTHER = str(BodyPart.OTHER)
@@ -23,6 +23,7 @@ SETTINGS = {JOINT: "joint_passes", BODY_PART: "body_part_passes"} | dict.fromkey
 )
 BRANCHES = (BODY_PART, *PARTS)
 AUTO, BF16, FP32 = PRECISIONS = ("auto", "bf16", "fp32")  # see ``training.precision``
+DUPLICATES = ("drop", "refuse", "keep")  # see ``training.duplicates.settle``
 
 
 def passes(settings: Mapping[str, Any]) -> dict[str, int]:

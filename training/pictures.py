@@ -16,7 +16,7 @@ from core.transforms import Preprocessing, placement
 from core.types import Crop
 from training import distributed, strangers
 from training.augment import turn
-from training.data import AMBIGUOUS, FOCUS, load_canvases
+from training.data import AMBIGUOUS, FOCUS, boxes_of, load_canvases
 from training.metrics import accuracy, auroc
 from training.model import CLASSES
 from training.phases import BODY_PART, OTHER
@@ -93,8 +93,7 @@ class Pictures:
         high, wide = crop.bottom - crop.top, crop.right - crop.left
         at = placement(round(high * row.height), round(wide * row.width), size)
         mask = torch.zeros(1, size, size)
-        for box in row.boxes.split(";"):
-            x0, y0, x1, y1 = (float(v) for v in box.split())
+        for x0, y0, x1, y1 in boxes_of(row.boxes):
             (top, bottom) = (at.top + (y - crop.top) / high * at.height for y in (y0, y1))
             (left, right) = (at.left + (x - crop.left) / wide * at.width for x in (x0, x1))
             rows, columns = (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -15,8 +14,10 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from core import files
-from core.manifest import architecture_of, without_parts
-from core.registry import FORMAT, Registry
+from core.manifest import architecture_of
+from core.optional import without_parts
+from core.registry import Registry
+from core.settings import CHAMPION
 from training import candidate_folder, catalogue, measured
 from training.card import model_card
 
@@ -42,7 +43,7 @@ def write(
     weights: Path,
     entry: Mapping[str, Any],
     tensors: Mapping[str, Mapping[str, Tensor]],
-    alias: str | None = "champion",
+    alias: str | None = CHAMPION,
 ) -> str:
     """Write the files of one release, then the manifest that names them; returns the id.
 
@@ -72,7 +73,7 @@ def needed_bytes(entry: Mapping[str, Any], sizes: Mapping[str, int]) -> int:
     return sum(sizes[f["path"]] for f in without_parts(listed, optional)["files"])
 
 
-def promote(run: Path, weights: Path, alias: str, optional: Sequence[str] = ()) -> str:
+def publish(run: Path, weights: Path, alias: str, optional: Sequence[str] = ()) -> str:
     """Copy ``run/candidate`` to ``weights`` with its test figures and its model card.
 
     The figures are those of ``run/test`` (``measured.of_candidate``), and the rows behind them go
@@ -84,7 +85,7 @@ def promote(run: Path, weights: Path, alias: str, optional: Sequence[str] = ()) 
     FiguresInvalid for figures that are missing or of another release.
     """
     source = Registry.open(candidate_folder.of(run))
-    found = source.find("champion")
+    found = source.find(CHAMPION)
     catalogue.refuse_unfit(found)
     entry = {k: v for k, v in found.raw.items() if k != "files"}
     entry["metrics"] = measured.of_candidate(run, found)
@@ -112,7 +113,7 @@ def _replaced(weights: Path, alias: str, release_id: str) -> str:
         return ""
     aliases = Registry.open(weights).aliases
     before = aliases.get(alias, "")
-    if alias != catalogue.CHAMPION or before in ("", release_id):
+    if alias != CHAMPION or before in ("", release_id):
         return before
     return aliases.get(catalogue.PREVIOUS, "")
 
@@ -120,13 +121,12 @@ def _replaced(weights: Path, alias: str, release_id: str) -> str:
 def _remove(weights: Path, release_id: str) -> None:
     """Take one release out where no alias names it: its entry, and what lies in its own folder and
     no other release lists. Others without an alias stay: somebody added them to compare."""
-    path = weights / "manifest.json"
-    manifest = json.loads(path.read_text(encoding="utf-8"))
-    gone = [r for r in manifest["releases"] if r["id"] == release_id]
-    if not gone or release_id in manifest["aliases"].values():
-        return
-    manifest["releases"] = [r for r in manifest["releases"] if r["id"] != release_id]
-    files.write_json(path, manifest)  # first the list, then the files: never a listed file missing
+    with catalogue.changing(weights) as manifest:
+        gone = [r for r in manifest["releases"] if r["id"] == release_id]
+        if not gone or release_id in manifest["aliases"].values():
+            return
+        manifest["releases"] = [r for r in manifest["releases"] if r["id"] != release_id]
+    # first the list, then the files: never a listed file missing
     folder = (weights / release_id).resolve()
     if folder.parent != weights.resolve():
         return
@@ -141,16 +141,11 @@ def _remove(weights: Path, release_id: str) -> None:
 
 
 def _add_to_manifest(weights: Path, entry: Mapping[str, Any], alias: str | None) -> None:
-    path = weights / "manifest.json"
-    manifest: dict[str, Any] = {"format": FORMAT, "aliases": {}, "releases": []}
-    if path.exists():
-        Registry.open(weights)  # refuses a damaged manifest before it is overwritten
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    others = [r for r in manifest["releases"] if r["id"] != entry["id"]]
-    manifest["releases"] = [*others, entry]
-    if alias:
-        before = manifest["aliases"].get(alias, "")
-        if alias == catalogue.CHAMPION and before not in ("", entry["id"]):
-            manifest["aliases"][catalogue.PREVIOUS] = before
-        manifest["aliases"][alias] = entry["id"]
-    files.write_json(path, manifest)
+    with catalogue.changing(weights) as manifest:
+        others = [r for r in manifest["releases"] if r["id"] != entry["id"]]
+        manifest["releases"] = [*others, entry]
+        if alias:
+            before = manifest["aliases"].get(alias, "")
+            if alias == CHAMPION and before not in ("", entry["id"]):
+                manifest["aliases"][catalogue.PREVIOUS] = before
+            manifest["aliases"][alias] = entry["id"]

@@ -83,13 +83,11 @@ DISTURBANCES: dict[str, Callable[[Grey], Grey]] = {
 CONTROLS = ("control: random branch", "control: another part", "control: another picture")
 
 
-def chosen(
-    rows: pd.DataFrame, parts: Sequence[str], split: str, count: int, seed: int = 0
-) -> pd.DataFrame:
+def chosen(rows: pd.DataFrame, parts: Sequence[str], split: str, count: int) -> pd.DataFrame:
     """At most ``count`` labelled real radiographs of the parts, drawn from the split."""
     here = (rows.split == split) & rows.part.isin(parts) & rows.positive.notna()
     real = rows[here & (rows.source != SIMULATED)]
-    return real.sample(min(count, len(real)), random_state=seed)
+    return real.sample(min(count, len(real)), random_state=0)
 
 
 def measure(cascade: Cascade, rows: pd.DataFrame, draws: int = 1000) -> list[dict[str, Any]]:

@@ -26,6 +26,10 @@ from core.system_files import of_the_system
 log = logging.getLogger(__name__)
 
 SPLITS = ("train", "val", "test")
+SPECIFICATIONS = (
+    "mura:DIR, fracatlas:DIR, manifest:FILE.csv or folder:DIR; may be given several times"
+)
+"""What ``--data`` takes, in words for ``--help``."""
 # Finger, hand and wrist share one fracture model.
 PART_OF = {"finger": "hand", "fingers": "hand", "wrist": "hand"}
 

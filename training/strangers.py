@@ -9,7 +9,6 @@ to train on are dead leaves, whose statistics are those of natural pictures.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -24,8 +23,7 @@ from core.cascade import Cascade
 from core.transforms import Preprocessing, to_canvas
 from core.types import STRANGER, Radiograph
 from training import metrics
-
-log = logging.getLogger(__name__)
+from training.sources import DataInvalid
 
 KIND = STRANGER
 Grey = NDArray[np.uint8]
@@ -220,10 +218,17 @@ def rows(count: int) -> pd.DataFrame:
 def measure(cascade: Cascade, count: int, seed: int, draws: int = 1000) -> list[dict[str, Any]]:
     """The share refused of ``count`` of each kind, none of which training has seen.
 
-    Intervals are over drawn pictures; those of one photograph are resampled together.
+    Intervals are over drawn pictures; those of one photograph are resampled together. Raises
+    DataInvalid where scikit-image is missing.
     """
     from training.records import record
 
+    try:
+        _photographs(True)
+    except ImportError as error:
+        raise DataInvalid(
+            "Photographs to measure on come with scikit-image: pip install scikit-image."
+        ) from error
     records: list[dict[str, Any]] = []
     everything: list[tuple[str, float]] = []
     for name, make in KINDS.items():

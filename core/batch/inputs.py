@@ -132,16 +132,25 @@ class Folder:
 def _below(folder: Path, prefix: str) -> Iterator[str]:
     try:
         with os.scandir(folder) as found:
-            entries = sorted((e.name, e.is_dir(follow_symlinks=False), e.is_dir()) for e in found)
+            entries = sorted((e.name, e.is_dir(follow_symlinks=False), _links(e)) for e in found)
     except OSError as error:
         raise BatchFailed(f"The folder {folder} cannot be read.") from error
-    for name, is_folder, leads_to_folder in entries:
+    for name, is_folder, links_to_folder in entries:
         if of_the_system(f"{name}/" if is_folder else name):
             continue
         if is_folder:
             yield from _below(folder / name, f"{prefix}{name}/")
-        elif not leads_to_folder:
+        elif not links_to_folder:
             yield prefix + name
+
+
+def _links(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a link to a folder. One that cannot be followed, as in a circle, is a file:
+    reading it gives its row the reason."""
+    try:
+        return entry.is_symlink() and entry.is_dir()
+    except OSError:
+        return False
 
 
 class Archive:
@@ -151,6 +160,7 @@ class Archive:
         self._path = path
         try:
             self._zip = zipfile.ZipFile(path)
+            self._written = _written(self._held())
         except DAMAGED as error:
             raise BatchFailed("The ZIP archive is damaged and cannot be read.") from error
 
@@ -171,11 +181,17 @@ class Archive:
             raise ImageRejected("The file in the archive is damaged or encrypted.") from error
 
     def there(self) -> bool:
+        """Whether nothing was written over the one that was opened. Where another one was renamed
+        into its place, that one is still read."""
         try:
-            with self._path.open("rb"):
-                return True
+            held, now = self._held(), self._path.stat()
         except OSError:
             return False
+        return not os.path.samestat(held, now) or _written(held) == self._written
+
+    def _held(self) -> os.stat_result:
+        assert self._zip.fp is not None
+        return os.fstat(self._zip.fp.fileno())
 
     def label(self, name: str) -> str:
         """No two alike: equal names are told apart by a number."""
@@ -208,6 +224,11 @@ class Archive:
 
     def below(self, path: Path) -> str | None:
         return None
+
+
+def _written(file: os.stat_result) -> tuple[int, int]:
+    """Size and time of the last write: other ones are of other contents."""
+    return file.st_size, file.st_mtime_ns
 
 
 class Remote:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
@@ -31,6 +32,13 @@ from core.files import write_atomically, write_json
 Record = dict[str, Any]
 
 REMEMBERED = 100_000  # digests whose place in the journal is known: 15 MB at most
+OTHER_RUN = "Another run is writing into this output."
+NO_LOCKS = (
+    "The output is on a file system that cannot lock files: please choose one on a local disk."
+)
+UNWRITABLE = "The output cannot be written: {}."
+OTHERWISE = "The run was begun with another "
+ADVICE = " Go on with that one, or remove "
 KEPT = "What was scored is kept: go on with --resume."
 FULL = "The disk is full. What was scored is kept: make room, and go on with --resume."
 
@@ -50,20 +58,21 @@ class Journal:
         self._places: OrderedDict[str, tuple[int, int]] = OrderedDict()
 
     def __enter__(self) -> Journal:
-        """Take the lock; raises BatchFailed if another run has it."""
+        """Take the lock; raises BatchFailed if another run has it, or none can."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._lock = (self.folder / "lock").open("a")
         except OSError as error:
-            raise BatchFailed(f"The output cannot be written: {error.strerror}.") from error
+            raise BatchFailed(UNWRITABLE.format(error.strerror)) from error
         try:
             locks.take(self._lock)
             same = os.path.samestat(os.fstat(self._lock.fileno()), os.stat(self.folder / "lock"))
-        except OSError:
-            same = False
-        if not same:  # taken, or removed by a run that has just finished
+        except OSError as error:
             self._lock.close()
-            raise BatchFailed("Another run is writing into this output.")
+            raise BatchFailed(_not_locked(error)) from error
+        if not same:  # removed by a run that has just finished
+            self._lock.close()
+            raise BatchFailed(OTHER_RUN)
         self._file: IO[bytes] | None = None
         return self
 
@@ -96,11 +105,10 @@ class Journal:
         """Go on with a run; raises BatchFailed if it was begun with other facts."""
         began = self._began()
         for key, value in facts.items():
-            if began.get(key) != value:
+            if _compared(key, began.get(key)) != _compared(key, value):
                 raise BatchFailed(
-                    f"The run was begun with another {key.replace('_', ' ')} "
-                    f"({began.get(key)}, now {value}). Go on with that one, or remove "
-                    f"{self.folder} to begin again."
+                    f"{OTHERWISE}{key.replace('_', ' ')} "
+                    f"({began.get(key)}, now {value}).{ADVICE}{self.folder} to begin again."
                 )
         self.total = began["total"]
         self._open()
@@ -211,6 +219,17 @@ class Journal:
         self._places[sha256] = (offset, length)
         while len(self._places) > REMEMBERED:
             self._places.popitem(last=False)
+
+
+def _not_locked(error: OSError) -> str:
+    if error.errno in (*locks.TAKEN, errno.ENOENT):  # removed by a run that has just finished
+        return OTHER_RUN
+    return NO_LOCKS if error.errno in locks.NONE else UNWRITABLE.format(error.strerror)
+
+
+def _compared(key: str, value: Any) -> Any:
+    """A fact as it is compared: with other threads an engine is the same one."""
+    return re.sub(r", \d+ threads?\b", "", value) if key == "engine" and value else value
 
 
 def _parsed(line: bytes) -> Record | None:

@@ -30,9 +30,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
-from core import locks
-from core.batch.inputs import Archive, on_disk
-from core.batch.journal import folder_of
+from core import locks, registry
+from core.batch.inputs import Archive, on_disk, source_at
+from core.batch.journal import ADVICE, OTHERWISE, Journal, folder_of
 from core.errors import BatchFailed, ImageRejected, PathRefused
 from core.files import make_private, write_atomically, write_json
 from core.imaging import load
@@ -53,6 +53,11 @@ CUT_OFF = (
     "It was cut off: the program crashed or was ended, or the computer went down. Its log may have "
     "more; it can go on where it was."
 )
+CHANGED = (
+    " With that one again it goes on; Begin again deletes what was scored and scores all of its "
+    "files anew."
+)
+NO_ENGINE = ("OpenVINO", "int8")  # what the reasons begin with for which one is not there
 NOT_DELETED = (
     "Not all of this batch could be deleted: the disk refused, so it is still in the list."
 )
@@ -121,21 +126,37 @@ class Batch:
     def finished(self) -> bool:
         return self.out.exists() and not self.running
 
+    @property
+    def begun(self) -> int:
+        """When its files were listed, in nanoseconds since 1970; 0 before and once it is done."""
+        try:
+            return (folder_of(self.out) / "run.json").stat().st_mtime_ns
+        except OSError:
+            return 0
+
     def progress(self) -> Progress:
         return self._last()[0]
 
     def failure(self) -> str:
-        """Why it ended before its end, as the process said it, or CUT_OFF where it could not.
+        """Why it ended before its end: as the process said it, with CHANGED where it was begun with
+        something else, or CUT_OFF where it could not say it.
 
         Empty where it was stopped, where no process has begun yet, and where one of an older
         version did, which left no mark when it was stopped.
         """
         _, lines = self._last()
-        if errors := [line for line in lines if line.startswith("error: ")]:
-            return errors[-1].removeprefix("error: ")
+        if said := _error(lines):
+            changed = said.startswith(OTHERWISE)
+            return said.rpartition(ADVICE)[0] + CHANGED if changed else said
         stopped = self._stopped.exists() or any(line.startswith("Stopped after ") for line in lines)
         begun = self._order().get(MARKS_STOPS) and Process.read(self.folder)
         return CUT_OFF if begun and not stopped else ""
+
+    @property
+    def refused(self) -> bool:
+        """Whether it could not go on as it began, with a release or an engine that may be gone for
+        good: it can begin again."""
+        return self.begun > 0 and _error(self._last()[1]).startswith((OTHERWISE, *NO_ENGINE))
 
     def records(self, offset: int = 0) -> Iterator[tuple[int, dict[str, Any]]]:
         """Records from a byte on, each with the byte that it ends on; a cut line is left out."""
@@ -150,18 +171,29 @@ class Batch:
         except (OSError, ValueError):  # it was renamed or removed at this moment
             return
 
-    def start(self) -> None:
+    def start(self, anew: bool = False) -> None:
         """Begin, or go on where it was; the process is nobody's child when the server ends.
 
-        Raises BatchFailed while another batch runs. Where this one does, or has ended meanwhile, as
-        a page that was drawn earlier may not know, it is left alone, its log too.
+        anew: where it is ``refused``, forget what was scored, and begin with what is used today.
+        Raises BatchFailed while another batch runs, and with PathRefused where there is nothing to
+        begin anew with. Where this one does, or has ended meanwhile, as a page that was drawn
+        earlier may not know, it is left alone, its log too.
         """
         with _claims(self.folder.parent):
             if self.running or self.finished:
                 return
             if any(other.running for other in all_batches(self.folder.parent.parent)):
                 raise BatchFailed(ONE_AT_A_TIME)
+            if anew and self.refused:
+                self._check_source()
+                with Journal(self.out) as journal:
+                    journal.remove()
             self._start()
+
+    def _check_source(self) -> None:
+        roots = None if self.dropped else Settings.from_environment().roots
+        if not source_at(self.source, roots).there():
+            raise BatchFailed(f"There is nothing in {self.source} now. What was scored is kept.")
 
     @property
     def _stopped(self) -> Path:
@@ -178,8 +210,9 @@ class Batch:
         self._stopped.unlink(missing_ok=True)
         if order := self._order():
             write_json(self.folder / "order.json", order | {MARKS_STOPS: True})
-        command = [sys.executable, "-m", "core", "batch", str(self.source), "--out", str(self.out)]
-        command += ["--resume", "--batch", str(TOGETHER)]
+        release, engine = self._as_begun()
+        command = [sys.executable, "-m", "core", *release, "batch", str(self.source), *engine]
+        command += ["--out", str(self.out), "--resume", "--batch", str(TOGETHER)]
         command += [] if self.dropped else ["--within-roots"]
         with (self.folder / "log").open("wb") as log:
             process = subprocess.Popen(
@@ -192,6 +225,19 @@ class Batch:
             )
         Process.of(process.pid).write(self.folder)
         threading.Thread(target=process.wait, daemon=True).start()  # or it stays as a zombie
+
+    def _as_begun(self) -> tuple[list[str], list[str]]:
+        """Options of the program and of its command by which a batch that was cut off goes on as it
+        began, whatever is taken by now. None for a release that is gone: the process says so, as it
+        does of an engine."""
+        try:
+            began = json.loads((folder_of(self.out) / "run.json").read_text(encoding="utf-8"))
+            engine = ["--engine", _engine(began["engine"])]
+            release = began["release"], began["release_sha256"]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):  # nothing is begun
+            return [], []
+        found = registry.used(Settings.from_environment().weights, *release)
+        return ["--release", found.id, "--mode", found.mode.value] if found else [], engine
 
     def stop(self) -> None:
         """Ask it to end after the pictures at hand; it can go on later."""
@@ -249,6 +295,19 @@ class Batch:
         return Progress(), lines
 
 
+def _error(lines: Sequence[str]) -> str:
+    """What a process ended with, in the lines of its log; empty where it did not fail."""
+    errors = [line for line in lines if line.startswith("error: ")]
+    return errors[-1].removeprefix("error: ") if errors else ""
+
+
+def _engine(description: str) -> str:
+    """The name in the settings of the engine that describes itself so."""
+    if not description.startswith("OpenVINO"):
+        return "torch"
+    return "openvino-int8" if description.endswith(", int8") else "openvino"
+
+
 @contextmanager
 def _claims(batches: Path) -> Iterator[None]:
     """Nobody else starts a batch here, or deletes one, until this is left."""
@@ -268,14 +327,13 @@ def all_batches(home: Path) -> list[Batch]:
     return sorted(found, key=lambda b: b.created, reverse=True)
 
 
-def past(home: Path, days: int, now: float | None = None) -> list[Batch]:
+def past(home: Path, days: int) -> list[Batch]:
     """Batches that began more than so many days ago and do not run.
 
     What a crash left before it was a batch is one, too, and one whose order.json is damaged: it may
     hold the dropped files already.
-    now: seconds since 1970.
     """
-    found, limit = [], (now or time.time()) - 86400 * days
+    found, limit = [], time.time() - 86400 * days
     for folder in (home / "batches").glob("*/"):
         try:
             batch = Batch.read(folder)
@@ -320,12 +378,17 @@ def purge(home: Path, days: int, store: Store) -> None:
     log.log(level, "%d batches were past their time; %d of them stay.", len(old), stay)
 
 
-def of_folder(path: str, settings: Settings) -> Batch:
-    """Score a folder on this machine; raises PathRefused and BatchFailed."""
+def new_name() -> str:
+    """For a batch that is to begin: the name of its folder, which no other one has."""
+    return f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
+
+
+def of_folder(path: str, settings: Settings, name: str | None = None) -> Batch:
+    """Score a folder on this machine; raises PathRefused and BatchFailed. name: of ``new_name``."""
     source = resolve(path.strip(), settings.roots)
     if not source.is_dir() and not zipfile.is_zipfile(source):
         raise BatchFailed("Please name a folder or a ZIP archive.")
-    return _begin(settings.home, str(source), source)
+    return _begin(str(source), source, _new_folder(settings.home, name))
 
 
 def is_mixed(names: Sequence[str]) -> bool:
@@ -333,24 +396,27 @@ def is_mixed(names: Sequence[str]) -> bool:
     return len(names) > 1 and any(name.lower().endswith(".zip") for name in names)
 
 
-def of_files(files: Sequence[tuple[str, bytes]], settings: Settings) -> Batch:
-    """Score files that were dropped, or the members of one dropped ZIP archive."""
-    folder = _new_folder(settings.home)
+def of_files(
+    files: Sequence[tuple[str, bytes]], settings: Settings, name: str | None = None
+) -> Batch:
+    """Score files that were dropped, or the members of one dropped ZIP archive. name: of
+    ``new_name``."""
+    folder = _new_folder(settings.home, name)
     source = folder / "dropped.zip"
-    [(name, data), *more] = files
+    [(first, data), *more] = files
     try:
         if not more and data.startswith(b"PK\x03\x04"):
             if not zipfile.is_zipfile(io.BytesIO(data)):
                 shutil.rmtree(folder, ignore_errors=True)
-                raise BatchFailed(f"The archive {name} is damaged or incomplete.")
+                raise BatchFailed(f"The archive {first} is damaged or incomplete.")
             write_atomically(source, lambda p: p.write_bytes(data), private=True)
         else:
             write_atomically(source, lambda p: _pack(p, files), private=True)
     except OSError as error:
         shutil.rmtree(folder, ignore_errors=True)
         raise BatchFailed(f"The files cannot be kept: {error.strerror}.") from error
-    title = name if not more else f"{name} and {len(more)} more"
-    return _begin(settings.home, title, source, folder)
+    title = first if not more else f"{first} and {len(more)} more"
+    return _begin(title, source, folder)
 
 
 def _pack(path: Path, files: Sequence[tuple[str, bytes]]) -> None:
@@ -363,8 +429,7 @@ def _pack(path: Path, files: Sequence[tuple[str, bytes]]) -> None:
             archive.writestr(label, data)
 
 
-def _begin(home: Path, title: str, source: Path, folder: Path | None = None) -> Batch:
-    folder = folder or _new_folder(home)
+def _begin(title: str, source: Path, folder: Path) -> Batch:
     order = {"title": title, "source": str(source), "created": time.time(), MARKS_STOPS: True}
     write_json(folder / "order.json", order)
     batch = Batch.read(folder)
@@ -376,7 +441,7 @@ def _begin(home: Path, title: str, source: Path, folder: Path | None = None) -> 
     return batch
 
 
-def _new_folder(home: Path) -> Path:
-    folder = home / "batches" / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
+def _new_folder(home: Path, name: str | None) -> Path:
+    folder = home / "batches" / (name or new_name())
     make_private(folder)
     return folder

@@ -48,12 +48,14 @@ UNEXPECTED = "The file could not be read, for a reason that is in the log."
 class _Item:
     """A file on its way. Of data, reason and canvas there is one at a time.
 
+    name: of its source. file: what it is called in the table.
     twin: equal bytes came before it, so it is neither decoded nor scored.
     picture: HxW uint8, at most HEATMAP_SIDE, where heatmaps are wanted. radiograph: without its
     pixels.
     seconds: by the clock, of reading and decoding this file, and of its share of the networks.
     """
 
+    name: str
     file: str
     sha256: str | None = None
     data: bytes = b""
@@ -124,8 +126,7 @@ class Scorer:
             ready = prefetched(decoded, self.batch)
             try:
                 for chunk in chunks(ready, self.batch):
-                    _check_source(source, chunk)
-                    yield self._score(chunk, known)
+                    yield self._score(self._settled(source, chunk, readers), known)
             finally:
                 ready.close()  # type: ignore[attr-defined]
 
@@ -135,11 +136,26 @@ class Scorer:
             file = source.label(name)
             data = source.read(name, self.limits)
         except ImageRejected as error:
-            return _Item(file, reason=error.reason)
+            return _Item(name, file, reason=error.reason)
         except Exception:  # the boundary of one file: the others go on
             log.exception("A file could not be read.")
-            return _Item(file, reason=UNEXPECTED)
-        return _Item(file, hashlib.sha256(data).hexdigest(), data)
+            return _Item(name, file, reason=UNEXPECTED)
+        return _Item(name, file, hashlib.sha256(data).hexdigest(), data)
+
+    def _settled(
+        self, source: Source, items: Sequence[_Item], readers: ThreadPoolExecutor
+    ) -> list[_Item]:
+        """The items, those again that could not be read; raises BatchFailed if all of the source
+        has gone.
+
+        Once a batch and after its files were read: a row is for good, so it must not say of a file
+        what is true of the file server, which may have been away for a moment.
+        """
+        unread = [item.name for item in items if item.sha256 is None]
+        if unread and not source.there():
+            raise BatchFailed(f"The folder or archive can no longer be read. {KEPT}")
+        again = ahead(readers, partial(_timed, partial(self._read, source)), unread, READERS)
+        return [_timed(self._decode, next(again)) if i.sha256 is None else i for i in items]
 
     def _marked(self, items: Iterable[_Item], known: Known) -> Iterator[_Item]:
         """Equal bytes after the first are marked as a twin and carried without them."""
@@ -220,16 +236,6 @@ class Scorer:
             "study_uid": header.study_uid or None,
             "patient": header.patient or None,
         }
-
-
-def _check_source(source: Source, items: Sequence[_Item]) -> None:
-    """Raises BatchFailed if a file could not be read because all of the source has gone.
-
-    Once a batch and after its files were read: a row is for good, so it must not say of a file what
-    is true of the file server.
-    """
-    if any(item.sha256 is None for item in items) and not source.there():
-        raise BatchFailed(f"The folder or archive can no longer be read. {KEPT}")
 
 
 def _timed(step: Callable[[A], _Item], given: A) -> _Item:

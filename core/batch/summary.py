@@ -20,11 +20,11 @@ from core.files import write_atomically
 from core.manifest import Release
 from core.notes import notes_of, probability_of
 from core.settings import ImageLimits
+from core.types import Finding
 
 SHOWN = 60  # thumbnails of the most suspected
 SIDE = 200
 BINS = 20
-WORDS = {"suspected": "Suspected", "doubtful": "Doubtful", "not_suspected": "Not suspected"}
 _STYLE = """
 body{background:#0b0d0f;color:#d9dee2;font:15px/1.45 system-ui,sans-serif;margin:2rem auto;
 max-width:1100px;padding:0 1rem;font-variant-numeric:tabular-nums}
@@ -93,10 +93,10 @@ def _page(tally: _Tally, release: Release, source: Source, limits: ImageLimits) 
 
 def _findings(tally: _Tally) -> str:
     parts = sorted({part for part, _ in tally.findings})
-    head = "".join(f"<td>{word}" for word in WORDS.values())
+    head = "".join(f"<td>{finding.words.capitalize()}" for finding in reversed(Finding))
     rows = (
         f"<tr><th>{escape(part.capitalize())}"
-        + "".join(f"<td>{tally.findings[part, finding]}" for finding in WORDS)
+        + "".join(f"<td>{tally.findings[part, finding]}" for finding in reversed(Finding))
         for part in parts
     )
     return f"<table><tr><th>Body part{head}{''.join(rows)}</table>"

@@ -25,7 +25,7 @@ def run(options: argparse.Namespace, settings: Settings) -> int:
     if not Store.is_made(settings):  # "0 lines, all well" of a home that is not used misleads
         home = settings.home.absolute()
         raise StoreUnavailable(f"There is no worklist in {home}; set BONE_HOME to where it is.")
-    store = Store.open(settings, purge=False)
+    store = Store.open(settings, look=True)
     try:
         if options.verify:
             return _verify(store)

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from core.commands import _options
 from core.settings import ENGINES, Settings
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--heatmaps", type=Path, metavar="DIR", help="a PNG for each assessed file")
     parser.add_argument("--summary", type=Path, metavar="FILE.html", help="a page about the run")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"))
+    _options.device(parser)
     parser.add_argument(
         "--engine",
         choices=(*ENGINES, "local", "ray"),

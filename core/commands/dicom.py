@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from core.commands import _options
 from core.settings import Settings
 
 HELP = "write DICOM objects and FHIR for a study beside its radiographs"
@@ -15,8 +16,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "images", nargs="+", type=Path, metavar="IMAGE.dcm", help="files of a study"
     )
-    parser.add_argument("--out", required=True, type=Path, metavar="DIR")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"))
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for them")
+    _options.device(parser)
 
 
 def run(options: argparse.Namespace, settings: Settings) -> int:

@@ -11,13 +11,13 @@ import re
 import signal
 import socket
 import threading
-import time
 import warnings
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from core.errors import CascadeError, SettingsInvalid, StoreUnavailable
+from core.commands import _options
+from core.errors import SettingsInvalid
 from core.settings import Settings
 
 if TYPE_CHECKING:
@@ -26,18 +26,13 @@ if TYPE_CHECKING:
 
     from pynetdicom.transport import ThreadedAssociationServer
 
-    from core.cascade import Cascade
     from core.pacs.inbox import Inbox
     from core.pacs.outbox import Outbox, Send
-    from core.pacs.scoring import Scorer
+    from core.pacs.scoring import StudyScorer
     from core.pacs.tls import Encryption
-    from core.store import Store
 
 log = logging.getLogger(__name__)
 HELP = "take radiographs from a PACS or a folder and put the results on the worklist"
-FOLLOW, AGAIN = 5.0, 60.0  # seconds to the next look for a promotion; after one that failed
-DECIDED = frozenset(("decision.made", "decision.undone", "study.arrived"))
-"""What of the audit may make a study one that is to be reported."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -68,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--reserve", type=float, default=1024, metavar="MB", help="of the disk that stay free")
     add("--training-copies", type=Path, metavar="DIR", help="keep copies without identity here")
     add("--folder", type=Path, metavar="DIR", help="watch a folder instead of the network")
-    add("--device", choices=("auto", "cpu", "cuda"))
+    _options.device(parser)
 
 
 def run(options: argparse.Namespace, settings: Settings) -> int:
@@ -189,7 +184,8 @@ def _run(
     stop: threading.Event,
 ) -> int:
     from core.pacs import service
-    from core.pacs.scoring import teller
+    from core.pacs.polls import following, purge
+    from core.pacs.scoring import superseded_in, teller
     from core.pacs.service import every
     from core.store import PURGE_SECONDS
 
@@ -206,64 +202,16 @@ def _run(
                 count,
                 name,
             )
-    polls.append(_following(scorer, settings))
-    polls.append(every(PURGE_SECONDS, partial(_purge, scorer.store, settings)))
+    polls.append(following(scorer, settings))
+    polls.append(every(PURGE_SECONDS, partial(purge, scorer.store, settings)))
+    tell, superseded = teller(scorer.store), superseded_in(scorer.store)
     sending = threading.Thread(
-        target=service.keep_sending, args=(outbox, send, stop, teller(scorer.store)), daemon=True
+        target=service.keep_sending, args=(outbox, send, stop, tell, superseded), daemon=True
     )
     sending.start()
     service.work(inbox, scorer, options.quiet, stop, polls)
     sending.join(5)
     return 0
-
-
-def _following(scorer: Scorer, settings: Settings) -> Callable[[], object]:
-    """``_follow``, now and then: what failed may take long, and studies wait for it."""
-    later = 0.0
-
-    def look() -> None:
-        nonlocal later
-        if time.monotonic() >= later:
-            well = _follow(scorer, settings)
-            later = time.monotonic() + (FOLLOW if well else AGAIN)
-
-    return look
-
-
-def _follow(scorer: Scorer, settings: Settings) -> bool:
-    """Use the release that the name means now: one that was rolled back assesses nothing more.
-
-    Returns False where that cannot be used here, and the one in use stays.
-    """
-    from core.registry import Registry
-
-    try:
-        wanted = Registry.open(settings.weights).find(settings.release, settings.mode)
-        if wanted.sha256 != scorer.cascade.release.sha256:
-            scorer.cascade = _cascade(settings)
-            log.warning("Release %s is used from now on.", scorer.cascade.release.id)
-    except CascadeError as error:  # weights, processor or engine
-        log.error("The release in use stays %s: %s", scorer.cascade.release.id, error)
-        return False
-    return True
-
-
-def _purge(store: Store, settings: Settings) -> None:
-    """Remove what is past its time; where that fails, studies are assessed all the same."""
-    from core.batch import kept
-
-    try:
-        store.purge()
-        if settings.retention_days is not None:
-            kept.purge(settings.home, settings.retention_days, store)
-    except (OSError, StoreUnavailable) as error:
-        log.error("What is past its time could not be removed: %s", type(error).__name__)
-
-
-def _cascade(settings: Settings) -> Cascade:
-    from core.engines import choice
-
-    return choice.load(settings)
 
 
 def _folder(path: Path, settings: Settings, inbox: Inbox) -> Callable[[], object]:
@@ -275,8 +223,9 @@ def _folder(path: Path, settings: Settings, inbox: Inbox) -> Callable[[], object
 
 
 def _signing(
-    options: argparse.Namespace, settings: Settings, scorer: Scorer
+    options: argparse.Namespace, settings: Settings, scorer: StudyScorer
 ) -> Callable[[], object]:
+    from core.pacs.polls import when_decided
     from core.pacs.service import every
     from core.pacs.signing import Signing
     from core.registry import release_of
@@ -291,40 +240,21 @@ def _signing(
         partial(release_of, settings.weights),
         options.sign_after,
     )
-    return every(5.0, _when_decided(scorer.store, signing.poll, options.sign_after))
+    return every(5.0, when_decided(scorer.store, signing.poll, options.sign_after))
 
 
-def _when_decided(store: Store, poll: Callable[[], object], wait: float) -> Callable[[], object]:
-    """``poll`` where something was decided ``wait`` seconds ago, and else each minute, for what
-    waits for a share or for weights: it goes through every study that was decided."""
-    newest, last = 0, -math.inf
-    due: list[float] = []
-
-    def look() -> None:
-        nonlocal newest, last
-        newest, events = store.events_since(newest)
-        now = time.monotonic()
-        if events & DECIDED:
-            due.append(now + wait)
-        if now - last >= AGAIN or (due and due[0] <= now):
-            poll()
-            last = now
-            due[:] = [then for then in due if then > now]
-
-    return look
-
-
-def _scorer(options: argparse.Namespace, settings: Settings, outbox: Outbox) -> Scorer:
+def _scorer(options: argparse.Namespace, settings: Settings, outbox: Outbox) -> StudyScorer:
     """Loaded after the door is open: what arrives in the meantime is on the disk already."""
+    from core.engines import choice
     from core.pacs.deidentify import TrainingCopies
-    from core.pacs.scoring import Scorer
+    from core.pacs.scoring import StudyScorer
     from core.store import Store
 
     copies = None
     if options.training_copies:
         copies = TrainingCopies(options.training_copies, settings.home / "pacs" / "key")
-    return Scorer(
-        _cascade(settings),
+    return StudyScorer(
+        choice.load(settings),
         Store.open(settings),
         outbox,
         settings.limits,

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from core.commands import _options
 from core.settings import Settings
 
 if TYPE_CHECKING:
@@ -20,9 +21,11 @@ HELP = "score files and folders"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("paths", nargs="+", type=Path, metavar="PATH")
+    parser.add_argument(
+        "paths", nargs="+", type=Path, metavar="PATH", help="a file, or a folder with what is below"
+    )
     parser.add_argument("--json", action="store_true", help="one line of JSON for each input")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"))
+    _options.device(parser)
 
 
 def run(options: argparse.Namespace, settings: Settings) -> int:
@@ -30,9 +33,10 @@ def run(options: argparse.Namespace, settings: Settings) -> int:
     from core.engines import choice
     from core.pipeline import read_and_diagnose
 
+    paths = list(_files(options.paths))  # first: what cannot be read of them is said at once
     cascade = choice.load(settings)
     print(f"{cascade.release.id} on {cascade.engine.description}", file=sys.stderr)
-    for path in _files(options.paths):
+    for path in paths:
         _, result = read_and_diagnose(cascade, path, settings.limits)
         result = replace(result, file=printable(result.file))
         said = _sentence(result, cascade.release)
@@ -41,13 +45,13 @@ def run(options: argparse.Namespace, settings: Settings) -> int:
 
 
 def _files(paths: Sequence[Path]) -> Iterator[Path]:
-    """The files given, and of a folder all that lie below it but the system's own, in order."""
-    from core.system_files import of_the_system
+    """The files given, and of a folder what a batch takes of it, in order; raises BatchFailed for
+    one that cannot be read."""
+    from core.batch.inputs import Folder
 
     for path in paths:
         if path.is_dir():
-            below = (p for p in sorted(path.rglob("*")) if p.is_file())
-            yield from (p for p in below if not of_the_system(str(p.relative_to(path))))
+            yield from (path / name for name in Folder(path).names())
         else:
             yield path
 
@@ -60,10 +64,9 @@ def _sentence(result: ImageResult, release: Release) -> str:
     notes = notes_of(result, release)
     if result.body_part is None or result.fracture is None or result.reason is not None:
         return " ".join((f"{result.file}: rejected. {result.reason}", *notes))
-    finding = result.fracture.finding.value.replace("_", " ")
     share = probability_of(result.fracture.probability, release, result.part)
     said = (
         f"{result.file}: {result.body_part.label.words} ({percent(result.body_part.probability)}), "
-        f"{finding} ({share})"
+        f"{result.fracture.finding.words} ({share})"
     )
     return " ".join((f"{said}.", *notes)) if notes else said

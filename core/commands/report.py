@@ -9,8 +9,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from core.commands import _options
 from core.errors import NotWritable
 from core.settings import Settings
+from core.types import POINTS
 
 if TYPE_CHECKING:
     from core.cascade import Cascade
@@ -22,14 +24,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="a view of the study")
     parser.add_argument("--out", required=True, type=_form, help="FILE.pdf, .json or .dcm")
     parser.add_argument("--names", action="store_true", help="with the names of the files")
-    parser.add_argument("--point", choices=("sensitive", "specific"), default="sensitive")
+    parser.add_argument(
+        "--point",
+        choices=POINTS,
+        default=POINTS[0],
+        help="operating point that its figures are of (default: sensitive)",
+    )
     parser.add_argument(
         "--prevalence",
         type=_share,
         metavar="PER_CENT",
         help="of your patients who have it, for the predictive values",
     )
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"))
+    _options.device(parser)
 
 
 def _form(text: str) -> Path:

@@ -16,7 +16,6 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-import logging
 import os
 import shutil
 import tempfile
@@ -36,8 +35,6 @@ from core import locks
 from core.errors import EngineUnavailable
 from core.files import write_json
 from core.transforms import Preprocessing, to_tensor
-
-log = logging.getLogger(__name__)
 
 
 class OpenVinoEngine:
@@ -183,6 +180,8 @@ def replaced(folder: Path) -> Iterator[Path]:
     Nobody else may do so meanwhile: see ``alone``.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
+    for left in folder.parent.glob(f".{folder.name}.????????"):  # by one that was killed
+        shutil.rmtree(left, ignore_errors=True)
     made = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
         yield made

@@ -7,7 +7,8 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core.settings import DEVICES, Settings, of_command
+from core.commands._options import device
+from core.settings import Settings, of_command
 from core.types import Mode
 
 if TYPE_CHECKING:
@@ -15,13 +16,17 @@ if TYPE_CHECKING:
 
 
 def data(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", action="append", required=True, metavar="KIND:PATH")
+    from training.sources import SPECIFICATIONS
+
+    parser.add_argument(
+        "--data", action="append", required=True, metavar="KIND:PATH", help=SPECIFICATIONS
+    )
 
 
 def split(parser: argparse.ArgumentParser) -> None:
     from training.sources import SPLITS
 
-    parser.add_argument("--split", choices=SPLITS, default="val")
+    parser.add_argument("--split", choices=SPLITS, default="val", help="default: val")
 
 
 def draws(parser: argparse.ArgumentParser) -> None:
@@ -29,7 +34,7 @@ def draws(parser: argparse.ArgumentParser) -> None:
 
 
 def run_folder(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run_folder", type=Path, metavar="RUN")
+    parser.add_argument("run_folder", type=Path, metavar="RUN", help="folder of the run")
 
 
 def out(parser: argparse.ArgumentParser, what: str) -> None:
@@ -52,7 +57,7 @@ def release(parser: argparse.ArgumentParser) -> None:
 def cascade(parser: argparse.ArgumentParser) -> None:
     """The release, and how it is used: where nobody says, as ``of_options`` has it."""
     release(parser)
-    parser.add_argument("--device", choices=DEVICES)
+    device(parser)
     parser.add_argument(
         "--mode",
         type=Mode,

@@ -11,8 +11,10 @@ HELP = "the mean of runs of fit --arch"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="or the release they began with")
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument(
+        "runs", nargs="+", metavar="RUN", help="its folder, or the release they began with"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder of the mean")
 
 
 def run(options: argparse.Namespace, settings: Settings) -> int:

@@ -6,12 +6,13 @@ import argparse
 from pathlib import Path
 
 from core.settings import Settings
+from training.commands import _options
 
 HELP = "deal training and validation into folds, each held back by one run of fit"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", action="append", required=True, metavar="KIND:PATH")
+    _options.data(parser)
     parser.add_argument("--count", type=int, default=4, help="how many folds (default: 4)")
     parser.add_argument("--out", type=Path, required=True, help="folder of the manifests")
 

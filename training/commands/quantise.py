@@ -14,7 +14,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _options.data(parser)
     _options.release(parser)
     parser.add_argument("--calibration", type=int, default=300, help="pictures (default: 300)")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of the choice of pictures (default: 0)"
+    )
 
 
 def run(options: argparse.Namespace, settings: Settings) -> int:

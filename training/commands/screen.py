@@ -12,7 +12,10 @@ HELP = "which networks of fit --arch are worth it"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "networks", nargs="+", metavar="RUN", help="or a release, or several joined by + (the mean)"
+        "networks",
+        nargs="+",
+        metavar="RUN",
+        help="folder of a run, or a release, or several joined by + for their mean",
     )
     _options.data(parser)
     _options.draws(parser)

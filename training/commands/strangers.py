@@ -13,7 +13,7 @@ HELP = "is what is no radiograph refused?"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     _options.cascade(parser)
     parser.add_argument("--count", type=int, default=100, help="of each kind (default: 100)")
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=1, help="of the drawn pictures (default: 1)")
     _options.out(parser, "strangers.json, as evaluate's --out")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -75,11 +76,13 @@ class DataSets:
         return found
 
     def keep(self, name: str, manifest: str) -> DataSet:
-        """Register a list that the program made itself; the same name replaces the last one.
+        """Register a list that the program made itself; the same name replaces the last one, whose
+        file stays, as runs were made of it.
 
         manifest: the text of a manifest.csv whose column ``file`` says where the pictures lie.
         """
-        path = self._own / f"{name}.csv"
+        digest = hashlib.sha256(manifest.encode()).hexdigest()
+        path = self._own / f"{name}-{digest[:12]}.csv"
         found = DataSet(name, f"manifest:{path.absolute()}")
         files.write_atomically(path, lambda p: p.write_text(manifest, encoding="utf-8"))
         self._write([*(d for d in self.registered() if d.name != name), found])

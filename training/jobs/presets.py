@@ -6,6 +6,7 @@ import shlex
 from dataclasses import dataclass
 from typing import Any
 
+from core.settings import CHAMPION, DEVICES
 from training import phases
 
 
@@ -19,7 +20,7 @@ class Preset:
 
 
 _FINE: dict[str, Any] = {
-    "init": "champion",
+    "init": CHAMPION,
     "branch_passes": 2_000,
     "body_part_passes": 2_000,
     "branch_rate": 3e-5,
@@ -109,19 +110,23 @@ LIMITS = {
     "freeze": Limit("Frozen stages of the trunk", "stages", 0, 2, "They stay as they start."),
     "strangers": Limit("No radiographs", "pictures", 0, 1e6, "Drawn, for stage 1 to refuse."),
     "pointing": Limit("Pointing", "weight", 0, 10, "Asks the evidence to lie in the boxes."),
+    "steady": Limit("Steadiness", "weight", 0, 10, "Asks two views of a picture for one answer."),
     "focus": Limit("Cut to the limb", "", 0, 1, "1: what is empty is cut away first."),
     "dense": Limit("Cell by cell", "weight", 0, 10, "Asks each cell whether a finding is there."),
     "seed": Limit("Seed", "", 0, 2**31 - 1, "Two runs with one seed give the same numbers."),
-    "minutes_between_checkpoints": Limit("Checkpoint every", "minutes", 0, 600),
+    "minutes_between_checkpoints": Limit(
+        "Checkpoint every", "minutes", 0, 600, "So much of a run can be lost."
+    ),
 }
 CHOICES = {
     "only": ("", *phases.BRANCHES),
-    "device": ("auto", "cpu", "cuda"),
+    "device": DEVICES,
     "precision": phases.PRECISIONS,
-    "duplicates": ("drop", "refuse", "keep"),
+    "duplicates": phases.DUPLICATES,
 }
 TEXTS = {
-    "init": "Starts from: scratch, imagenet, a release or its alias.",
+    "init": "Starts from: scratch, imagenet, a release or its alias, or a file in a folder that "
+    "may be read here.",
     "only": "The one branch that is trained; everything else stays as the release has it.",
 }
 LABELS = {"init": "Starts from", "only": "Trains only"}

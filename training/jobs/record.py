@@ -173,8 +173,8 @@ def _status(folder: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def log_tail(folder: Path, lines: int = 40) -> str:
-    """The last lines of the run's log; of a long one only the end is read."""
+def log_tail(folder: Path) -> str:
+    """The last 40 lines of the run's log; of a long one only the end is read."""
     try:
         with (folder / "log.txt").open("rb") as file:
             file.seek(0, 2)
@@ -182,4 +182,4 @@ def log_tail(folder: Path, lines: int = 40) -> str:
             text = file.read().decode("utf-8", "replace")
     except OSError:
         return ""
-    return "\n".join(text.replace("\r", "\n").splitlines()[-lines:])
+    return "\n".join(text.replace("\r", "\n").splitlines()[-40:])

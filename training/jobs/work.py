@@ -1,7 +1,8 @@
 """The process of one run: ``python -m training.jobs.work FOLDER``, started by the queue.
 
 It does what ``python -m training fit`` (or ``calibrate`` and ``evaluate``) does, and says in
-``status.json`` how it ended. When it ends it starts the next run of the queue.
+``status.json`` how it ended. When it ends it starts the next run of the queue, but not where it was
+ended by a signal that nobody of the queue sent.
 """
 
 from __future__ import annotations
@@ -40,10 +41,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     queue = Queue(folder.parent)
     job = queue.started(folder)
     code = _work(folder, job, stop)
+    if stop.is_set() and not _asked(folder):
+        return code
     if queue.advance(held=lock) is None:
         os.close(lock)
         queue.advance()  # for a run that came while this one still had the lock
     return code
+
+
+def _asked(folder: Path) -> bool:
+    """Whether somebody of the queue told this run to stop. Else the computer goes down, and would
+    end the next run as well: that one waits in the queue until somebody opens the page."""
+    job = Job.read(folder)
+    return job is None or job.wanted != "run" or job.queued > 0  # it may wait again already
 
 
 def _work(folder: Path, job: Job, stop: threading.Event) -> int:

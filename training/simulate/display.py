@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from .physics import Image, wide_blur
+from training.simulate.physics import Image, wide_blur
 
 
 @dataclass(frozen=True)

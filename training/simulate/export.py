@@ -19,7 +19,7 @@ from pydicom.uid import (
     generate_uid,
 )
 
-from .render import MAX_GREY, Case
+from training.simulate.render import MAX_GREY, Case
 
 COLUMNS = (
     "id", "source", "part", "part_source", "positive", "positive_means", "group", "split", "view",

@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .anatomy import Bone, Faces, Placed, Points, Pose
-from .physics import Camera
+from training.simulate.anatomy import Bone, Faces, Placed, Points, Pose
+from training.simulate.physics import Camera
 
 KINDS = ("transverse", "oblique", "spiral", "hairline", "impacted", "avulsion")
 

@@ -10,12 +10,18 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from core.display import reduced
-
-from .anatomy import Skeleton
-from .export import SOURCE, eight_bit, encode_png, row_of, save_dicom, write_manifest
-from .render import Case, Order, simulate
-from .samples import SAMPLES
-from .views import ALL_BONES, all_views
+from training.simulate.anatomy import Skeleton
+from training.simulate.export import (
+    SOURCE,
+    eight_bit,
+    encode_png,
+    row_of,
+    save_dicom,
+    write_manifest,
+)
+from training.simulate.render import Case, Order, simulate
+from training.simulate.samples import SAMPLES
+from training.simulate.views import ALL_BONES, all_views
 
 Row = dict[str, str | int | float]
 # Below this many pictures a second process costs more than it saves: each refines its own bones.

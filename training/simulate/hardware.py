@@ -5,9 +5,9 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from .anatomy import Bone, Faces, Points, Pose
-from .physics import Camera, Image
-from .soft import forearm_cones, palm_cones, unit, upper_arm_cones, wrist_cones
+from training.simulate.anatomy import Bone, Faces, Points, Pose
+from training.simulate.physics import Camera, Image
+from training.simulate.soft import forearm_cones, palm_cones, unit, upper_arm_cones, wrist_cones
 
 # Bones that carry plates, with the span along them.
 PLATES = {

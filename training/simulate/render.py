@@ -8,11 +8,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from . import display, findings, hardware, physics
-from .anatomy import Bone, Placed, Points, Pose, Skeleton
-from .parts import OTHERS, SUPPORTED
-from .physics import Camera, Image
-from .views import View, all_views, rolled, tilted, yawed
+from training.simulate import display, findings, hardware, physics
+from training.simulate.anatomy import Bone, Placed, Points, Pose, Skeleton
+from training.simulate.parts import OTHERS, SUPPORTED
+from training.simulate.physics import Camera, Image
+from training.simulate.views import View, all_views, rolled, tilted, yawed
 
 TRIES = 20
 MAX_GREY = 4095

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .render import Order
+from training.simulate.render import Order
 
 SEED = 2026
 SIZE = 640

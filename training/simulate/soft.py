@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.interpolate import PchipInterpolator
 
-from .anatomy import Points, Pose
+from training.simulate.anatomy import Points, Pose
 
 # Radius at the base and at the head of each finger segment.
 FINGER_RADII = {

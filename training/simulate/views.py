@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from .anatomy import Points, Pose
-from .soft import (
+from training.simulate.anatomy import Points, Pose
+from training.simulate.soft import (
     arm_cones,
     forearm_cones,
     forefoot_cones,
