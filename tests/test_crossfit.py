@@ -264,6 +264,20 @@ def test_what_a_start_was_told_is_not_held_back(manifest, dealt, tmp_path):
         found.refuse_trained(rows[rows.split == "val"])
 
 
+def test_a_picture_that_could_not_be_read_is_held_back_by_older_and_newer_runs_alike(
+    manifest, tmp_path
+):
+    rows = data.read(f"manifest:{manifest}")
+    older, newer = (_run(tmp_path / str(k), rows, k) for k in (1, 2))
+    listed = pd.read_csv(newer / "rows.csv")
+    listed.loc[listed.index[listed.split == "val"][0], "kept"] = "unread"
+    listed.to_csv(newer / "rows.csv", index=False)
+    (tmp_path / "mean").mkdir()
+    record = {"runs": [str(older), str(newer)]}
+    (tmp_path / "mean" / "average.json").write_text(json.dumps(record))
+    assert CrossFitted.of(tmp_path / "mean") is None  # they held back the same
+
+
 def test_a_release_as_a_start_of_folds_is_refused_where_nothing_tells_what_it_learned_from(
     manifest, dealt, weights, tmp_path, monkeypatch
 ):

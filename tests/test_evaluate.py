@@ -314,6 +314,7 @@ def test_no_figures_stand_without_their_rows(tmp_path, monkeypatch):
         raise OSError("No space left")
 
     rows = scored.rows().assign(path="")
+    (tmp_path / "metrics.json").write_text("{}")  # of an evaluation before
     monkeypatch.setattr(evaluation.records, "write", full)
     with pytest.raises(OSError, match="No space"):
         evaluation.Evaluation(scored.release(), rows, [], {}).write(tmp_path)

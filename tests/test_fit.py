@@ -19,6 +19,7 @@ from core.types import WHOLE, Crop
 from tests import small, tiny
 from training import candidate, fit, joint, metrics, sampling
 from training.augment import FLIP, GEOMETRY, RandomJpeg, RandomPhotograph, vary
+from training.data import confined
 from training.model import JointNetwork
 from training.pictures import Pictures, dense_loss, pointing_loss, steady_loss
 from training.pictures import loss as loss_of
@@ -370,6 +371,35 @@ def test_a_run_that_is_refused_for_its_data_leaves_the_folder_free(settings, tmp
     assert [p.name for p in tmp_path.iterdir()] == ["rows.csv"] * listed
     fit.Run(replace(small, data=settings.data))
     assert {"config.toml", "rows.csv"} <= {p.name for p in tmp_path.iterdir()}
+
+
+def test_a_run_that_was_begun_from_a_file_elsewhere_goes_on(settings, tmp_path):
+    """Its start cannot be changed any more; runs of an earlier version were refused for good."""
+    start, read = tmp_path / "own.pt", Path(settings.data[0].partition(":")[2]).parent
+    torch.save({}, start)
+    begun = replace(settings, out=str(tmp_path / "run"), init=str(start))
+    fit.Run(begun)
+    with confined([read]):
+        fit.Run(begun)
+        with pytest.raises(fit.DataInvalid, match="may be read"):
+            fit.Run(replace(begun, out=str(tmp_path / "new")))
+
+
+def test_validation_that_taught_the_start_is_refused_before_training(settings, tmp_path):
+    """`calibrate` refused it when all was trained."""
+    first, out = tmp_path / "first", tmp_path / "run"
+    first.mkdir()
+    (first / "config.toml").write_text('init = "scratch"\n')
+    (first / "networks.pt").touch()
+    rows = pd.read_csv(settings.data[0].partition(":")[2])[["source", "id", "split"]]
+    rows.replace({"split": {"val": "train"}}).to_csv(first / "rows.csv", index=False)
+    begun = replace(settings, out=str(out), init=str(first / "networks.pt"))
+    with pytest.raises(fit.DataInvalid, match=r"of validation taught .* Train from another start"):
+        fit.Run(begun)
+    assert not (out / "config.toml").exists()
+    fit.Run(replace(begun, arch="efficientnet-lite2", out=str(tmp_path / "other")))
+    rows.to_csv(first / "rows.csv", index=False)  # of the same split
+    fit.Run(begun)
 
 
 def test_a_checkpoint_of_other_kinds_is_refused(settings, tmp_path):

@@ -88,11 +88,13 @@ def test_a_branch_is_fine_tuned_from_a_release_alone(tmp_path):
 def test_weights_to_start_from_lie_where_data_may_be_read(tmp_path, weights, monkeypatch):
     monkeypatch.setenv("BONE_WEIGHTS", str(weights))
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BONE_HOME", str(tmp_path / "home"))
     inside, outside = tmp_path / "inside" / "a.pt", tmp_path / "b.pt"
-    inside.parent.mkdir()
+    before = tmp_path / "home" / "runs" / "before"  # a run of the page
+    inside.parent.mkdir(), before.mkdir(parents=True)
     inside.touch(), outside.touch()
     with confined([inside.parent]):
-        for init in ("scratch", "imagenet", "champion", "random", str(inside)):
+        for init in ("scratch", "imagenet", "champion", "random", str(inside), str(before)):
             initial.refuse_elsewhere(init)
         for init in (outside, tmp_path / "nothing.pt", inside.parent / ".." / "b.pt", "b.pt"):
             with pytest.raises(DataInvalid, match=r"may be read|the whole path"):

@@ -112,6 +112,7 @@ def test_what_a_run_began_with_has_learned_from_its_pictures_too(tmp_path: Path)
     assert "learned from 2 of these" in measured.caution(told)
     (first / duplicates.ROWS).unlink()  # and its data is gone, so nothing tells what it was
     assert learned.untold(second, rows, {"sources": ["drawn"]}) == ["drawn"]
+    assert "may have learned" in learned.thresholds_note(second, rows, {"sources": ["drawn"]})
 
 
 def test_what_taught_or_chose_is_said_of_every_split(tmp_path: Path) -> None:

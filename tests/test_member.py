@@ -137,6 +137,12 @@ def test_the_same_member_again_takes_the_place_of_the_first(run, manifest, tmp_p
     assert {f["path"] for f in before["files"]} == set(release.files)
 
 
+def test_notes_stay_as_they_are_and_what_is_new_is_said_once():
+    table = "a\n\n---\n\nb\n\n---"
+    said = member._told(["", table, "Too much?"], ["Too much?", "", "New.", "New."])
+    assert said == f"{table}\n\nToo much?\n\nNew."
+
+
 def test_a_run_of_one_part_does_not_say_which_pictures_of_all_are_copies(manifest, tmp_path):
     """Where ``fit --only`` ends, ``member`` goes on: its list has one part's pictures alone."""
     base, trained = tmp_path / "only", tmp_path / "all"

@@ -36,10 +36,14 @@ def test_a_part_is_called_as_a_release_can_name_it(tmp_path):
     rows = listed(tmp_path, "id,source,part,file\n1,a,Cervical Spine,a.png\n2,a,t-spine,b.png\n")
     assert rows.part.tolist() == ["cervical_spine", "t_spine"]
     assert rows.region.tolist() == ["cervical spine", "t-spine"]
+    rows = listed(tmp_path, "id,source,part,file\n1,a,elbow,a.png\n2,a,Hüfte,b.png\n")
+    assert rows.part.tolist() == ["elbow", "hüfte"]
+    few, enough = [*rows.part, *["hüfte"] * 8], [*rows.part, *["hüfte"] * 9]
+    assert data.kinds_of(few) == (*data.FOCUS, "other")  # nobody trains it
     with pytest.raises(DataInvalid, match="'hüfte' is no name of a body part"):
-        listed(tmp_path, "id,source,part,file\n1,a,elbow,a.png\n2,a,Hüfte,b.png\n")
-    (tmp_path / "site" / "hand+wrist" / "normal").mkdir(parents=True)
-    (tmp_path / "site" / "hand+wrist" / "normal" / "a.png").write_bytes(b"x")
+        data.kinds_of(enough)
+    (tmp_path / "site" / "hand + wrist" / "normal").mkdir(parents=True)
+    (tmp_path / "site" / "hand + wrist" / "normal" / "a.png").write_bytes(b"x")
     assert data.read(f"folder:{tmp_path / 'site'}").part.tolist() == ["hand+wrist"]
 
 

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from core.transforms import Preprocessing
 from training import answering, learned, networks, provenance
 from training.data import SIMULATED, DataInvalid, load_canvases
-from training.duplicates import ROWS, read_list
+from training.duplicates import KEPT, ROWS, UNREAD, read_list
 
 log = logging.getLogger(__name__)
 
@@ -176,6 +176,7 @@ def _names(rows: pd.DataFrame) -> Sequence[Name]:
 
 
 def _held_back(listed: Path) -> frozenset[Name]:
+    """Also what could not be read: lists of earlier versions do not tell it apart."""
     known = read_list(listed)
-    kept = known.get("kept", pd.Series("yes", known.index)).eq("yes")
-    return frozenset(_names(known[known.split.eq("val") & kept]))
+    held = known.get("kept", pd.Series(KEPT, known.index)).isin((KEPT, UNREAD))
+    return frozenset(_names(known[known.split.eq("val") & held]))

@@ -140,12 +140,12 @@ def confined(allowed: Sequence[Path]) -> Iterator[None]:
         _allowed.reset(token)
 
 
-def refuse_outside(path: str, named: str) -> None:
+def refuse_outside(path: str, named: str, *also: Path) -> None:
     """Raise DataInvalid for a path that may not be read while ``confined`` lasts; named: by whoever
-    gave it."""
+    gave it. also: folders beside those that it may be read from."""
     if (allowed := _allowed.get()) is not None:
         try:
-            roots.resolve(path, allowed)
+            roots.resolve(path, (*allowed, *also))
         except PathRefused as error:
             raise DataInvalid(f"{named}: {error}") from error
 
@@ -174,8 +174,9 @@ def _complete(rows: pd.DataFrame, specification: str) -> pd.DataFrame:
     if not (positive.isin((0.0, 1.0)) | rows.positive.isna()).all():
         raise DataInvalid(f"{specification}: a label is neither 1, 0 nor empty.")
     rows["positive"] = positive
+    rows["part"] = rows.part.str.replace(r"\s*\+\s*", "+", regex=True)
     rows["part"] = rows.part.str.replace(r"[\s-]+", "_", regex=True)
-    _refuse_strange(rows, specification)
+    _refuse_strange_boxes(rows, specification)
     rows["hardware"] = pd.to_numeric(rows.hardware, errors="coerce").astype(float)
     rows["patient"] = by + "/" + rows.patient.astype(object).fillna(rows.id).astype(str)
     missing = rows.split.isna()
@@ -187,17 +188,8 @@ def _complete(rows: pd.DataFrame, specification: str) -> pd.DataFrame:
     return rows
 
 
-def _refuse_strange(rows: pd.DataFrame, specification: str) -> None:
-    """Raise DataInvalid for a part that no release could name, and for boxes that are none."""
-    for part in rows.part.unique():
-        try:
-            for word in part.split("+"):
-                BodyPart(word)
-        except ValueError as error:
-            raise DataInvalid(
-                f"{specification}: {error}. It takes up to 40 small letters from a to z, digits "
-                "and underscores, a letter first."
-            ) from error
+def _refuse_strange_boxes(rows: pd.DataFrame, specification: str) -> None:
+    """Raise DataInvalid for boxes that are none."""
     marked = rows[rows.boxes.notna()]
     for name, boxes in zip(marked.id, marked.boxes.astype(str)):
         try:
@@ -257,10 +249,18 @@ def kinds_of(parts: Iterable[str]) -> tuple[str, ...]:
 
     The parts of the cascade, then by name every other part that has FEWEST_OF_A_KIND pictures,
     then "other" for the rest. Told apart by name, others are learned better than as one heap of
-    everything from a forearm to a skull.
+    everything from a forearm to a skull. Raises DataInvalid where no release could name one.
     """
     counts = Counter(p for p in parts if p not in (*FOCUS, *AMBIGUOUS, OTHER))
     named = sorted(p for p, n in counts.items() if n >= FEWEST_OF_A_KIND and "+" not in p)
+    for name in named:
+        try:
+            BodyPart(name)
+        except ValueError as error:
+            raise DataInvalid(
+                f"{error}. It takes up to 40 small letters from a to z, digits and underscores, a "
+                "letter first."
+            ) from error
     return (*FOCUS, *named, OTHER)
 
 

@@ -59,7 +59,9 @@ class Evaluation:
         """``metrics.json``, ``scores.csv`` and ``report.html`` in the folder ``out``; returns the
         paths of the first and the last."""
         rows = self.scored.drop(columns="path")
-        # Before the figures: whoever finds those takes these for the rows behind them.
+        # Whoever finds figures takes the scores for the rows behind them: so none of an evaluation
+        # before stand beside these, and the new ones come after.
+        (out / "metrics.json").unlink(missing_ok=True)
         files.write_atomically(out / SCORES, lambda p: rows.to_csv(p, index=False))
         written = records.write(self.records, out, self.about)
         page = report.write(out, self.scored, self.records, self.about, self.release)

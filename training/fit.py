@@ -24,13 +24,13 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from core import architectures, files
 from core import device as devices
-from core import files
 from core.network import Branch, channels_last
 from core.transforms import Preprocessing
-from training import config, curves, distributed, initial, precision, sampling, strangers
+from training import config, curves, distributed, initial, learned, precision, sampling, strangers
 from training.augment import vary
-from training.data import FOCUS, DataInvalid, kinds_of, read_all, split_hash
+from training.data import FOCUS, SIMULATED, DataInvalid, kinds_of, read_all, split_hash
 from training.duplicates import ROWS, settle_once
 from training.fit_settings import Settings
 from training.model import Joint, JointNetwork
@@ -80,7 +80,8 @@ class Run:
 
     def _prepare(self, settings: Settings) -> None:
         """What it begins with and the pictures; raises DataInvalid where no run can be made."""
-        initial.refuse_elsewhere(settings.init)
+        if not (self.folder / config.NAME).exists():  # one that was begun before goes on
+            initial.refuse_elsewhere(settings.init)
         self.init = initial.pinned(settings.init, self.folder, distributed.first())
         self.spec = Preprocessing(size=settings.size, focus=bool(settings.focus))
         kinds: tuple[str, ...] = ()
@@ -89,11 +90,13 @@ class Run:
         else:
             self.spec, kinds = initial.fixed(self.init, self.spec, settings.only)
         rows = self._rows()
-        seen = rows[rows.split == "train"]
+        seen, held_out = rows[rows.split == "train"], rows[rows.split == "val"]
+        if settings.arch == architectures.RESNET50:
+            # As `calibrate` would when all is trained; of others a start, say, chooses nothing.
+            learned.refuse_taught(self.folder, held_out[held_out.source != SIMULATED])
         self.kinds = kinds or kinds_of([*seen.part, *[strangers.KIND] * settings.strangers])
         drawn = settings.strangers, settings.seed, self.kinds
         self.train = Pictures.load(seen, self.spec, *drawn)
-        held_out = rows[rows.split == "val"]
         self.validation = Validation.load(settings, held_out, self.spec, self.kinds, self.device)
         labelled = self.train.rows[self.train.rows.positive.notna()]
         counts = labelled.groupby("part").positive.nunique()

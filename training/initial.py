@@ -59,9 +59,10 @@ def is_release(init: str) -> bool:
 
 
 def refuse_elsewhere(init: str) -> None:
-    """Raise DataInvalid for a file or run that may not be read while ``data.confined`` lasts."""
+    """Raise DataInvalid for a file or run that may not be read while ``data.confined`` lasts; what
+    the page's own runs made may be."""
     if init not in WORDS and ("/" in init or not is_release(init)):
-        refuse_outside(init, init)
+        refuse_outside(init, init, Settings.from_environment().home / "runs")
 
 
 def run(init: str) -> Path | None:

@@ -80,7 +80,7 @@ def refuse_taught(run: Path, val: pd.DataFrame) -> None:
     if count := trained_on(run, val):
         raise DataInvalid(
             f"{count} pictures of validation taught {run}, or what it began with: they can choose "
-            "no thresholds for it."
+            "no thresholds for it. Train from another start, or with the split of that run."
         )
 
 
@@ -90,9 +90,11 @@ def thresholds_note(run: Path, val: pd.DataFrame, training_data: Mapping[str, An
     sources = untold(run, val, training_data)
     if not sources:
         return ""
+    has = "may have" if behind(run)[1] is None else "has"
     said = (
-        f"What it began with has learned from pictures of {', '.join(sources)}, and nothing tells "
-        "whether from some of those that chose its thresholds: what these promise may be too much."
+        f"What it began with {has} learned from pictures of {', '.join(sources)}, and nothing "
+        "tells whether from some of those that chose its thresholds: what these promise may be too "
+        "much."
     )
     log.warning(said)
     return said

@@ -11,6 +11,7 @@ their average come from the validation split.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -144,11 +145,10 @@ def build(settings: Settings, program: core.settings.Settings) -> Path:
         ],
     }
     notes = [base.training_data.get("notes", ""), provenance.notes(run) if run else ""]
-    notes.append(learned.thresholds_note(Path(settings.base), val, base.training_data))
+    said = [learned.thresholds_note(Path(settings.base), val, base.training_data)]
     if run and not folds:
-        notes.append(learned.thresholds_note(run, val, {"sources": behind}))
-    told = "\n\n".join(filter(None, notes)).split("\n\n")
-    entry["training_data"]["notes"] = "\n\n".join(dict.fromkeys(told))  # the base may say the same
+        said.append(learned.thresholds_note(run, val, {"sources": behind}))
+    entry["training_data"]["notes"] = _told(notes, said)
     entry["licence"] = terms.licence(entry["training_data"])
     with candidate_folder.building(Path(settings.out)) as folder:
         release.write(folder, entry, tensors)
@@ -208,6 +208,15 @@ def _refuse_taught(settings: Settings, base: Release, run: Path | None, val: pd.
                 f"{run} began with release {release_id}, which validation taught too "
                 "(cross-fitting): it can choose no thresholds for it."
             )
+
+
+def _told(notes: Sequence[str], said: Sequence[str]) -> str:
+    """The notes as they are, and what is said of the new one where they do not say it already."""
+    told = list(notes)
+    for sentence in said:
+        if not any(sentence in note for note in told):
+            told.append(sentence)
+    return "\n\n".join(filter(None, told))
 
 
 def _with_run(settings: Settings) -> Settings:
