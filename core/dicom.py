@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
 from typing import Any
@@ -45,7 +46,7 @@ from pydicom.uid import (
 from core import structure
 from core.errors import ImageRejected
 from core.grey import CAST_SIDE, Decoded, cast_of, check_size, luminance
-from core.header import cautions, header_of, remarks
+from core.header import cautions, header_of, is_own, remarks
 from core.lut import displayed
 from core.settings import ImageLimits
 from core.spacing import squared
@@ -134,10 +135,9 @@ def check_elements(data: bytes, limits: ImageLimits) -> None:
 
 def _check_header(header: Dataset, limits: ImageLimits) -> None:
     """Refuse what is no picture, is too large or cannot be decoded."""
-    sop_class = str(header.get("SOPClassUID") or header.file_meta.get("MediaStorageSOPClassUID"))
-    for family, noun in _NOT_PICTURES:
-        if sop_class == family or sop_class.startswith(family + "."):
-            raise ImageRejected(f"The DICOM file holds {noun}, not a radiograph.")
+    reason = no_radiograph(header)
+    if reason:
+        raise ImageRejected(reason)
     if not header.get("Rows") or not header.get("Columns"):
         raise ImageRejected("The DICOM file holds no picture.")
     interpretation = str(header.get("PhotometricInterpretation") or "none")
@@ -151,6 +151,15 @@ def _check_header(header: Dataset, limits: ImageLimits) -> None:
         raise ImageRejected("The DICOM file is damaged: its number of frames is negative.")
     check_size(int(header.Columns), int(header.Rows), limits, frames)
     _check_decoder(header)
+
+
+def no_radiograph(header: Dataset) -> str:
+    """Why an object is none by its class or its maker, one sentence; "" where it may be one."""
+    sop_class = str(header.get("SOPClassUID") or header.file_meta.get("MediaStorageSOPClassUID"))
+    for family, noun in _NOT_PICTURES:
+        if sop_class == family or sop_class.startswith(family + "."):
+            return f"The DICOM file holds {noun}, not a radiograph."
+    return "This picture was made by this program and is no radiograph." if is_own(header) else ""
 
 
 def _check_decoder(header: Dataset) -> None:
@@ -196,16 +205,35 @@ def _stored_values(dataset: Dataset, frame: int) -> NDArray[Any]:
         if plugin == "pillow":  # by Image.open, which tries all its formats on what is no JPEG
             JpegImageFile(io.BytesIO(compressed)).close()
     read = partial(pixel_array, dataset, index=index, decoding_plugin=plugin)
-    stored = None
-    if _is_shifted(dataset, syntax):
-        words = read(correct_unused_bits=False)
-        if int(words.view(f"u{words.itemsize}").max()) >> dataset.BitsStored:
-            stored = _shifted(words, dataset)
-    if stored is None:  # at the bottom of the words, also where the header says otherwise
-        stored = read()
+    stored = _in_words(dataset, read)
     if stored.shape[:2] != (dataset.Rows, dataset.Columns) or stored.dtype.kind not in "iu":
         raise ValueError(f"decoded to {stored.shape} {stored.dtype}")
     return stored.astype(stored.dtype.newbyteorder("="), copy=False)
+
+
+def has_spare_bits(dataset: Dataset) -> bool:
+    """Whether there is room for something else beside the values in their words, such as a drawing
+    (overlay); other compressions have none."""
+    syntax = dataset.file_meta.TransferSyntaxUID
+    native = not syntax.is_encapsulated or syntax == RLELossless
+    return native and bool(dataset.BitsStored < dataset.BitsAllocated)
+
+
+def values_alone(dataset: Dataset) -> NDArray[Any]:
+    """Of a picture that ``has_spare_bits`` the values of all its frames, at the bottom of their
+    words and with their sign; what stands beside them is dropped. Raises whatever pydicom does."""
+    syntax = dataset.file_meta.TransferSyntaxUID
+    plugin = _plugin(syntax) if syntax.is_encapsulated else ""
+    return _in_words(dataset, partial(pixel_array, dataset, decoding_plugin=plugin))
+
+
+def _in_words(dataset: Dataset, read: Callable[..., NDArray[Any]]) -> NDArray[Any]:
+    """What ``read`` finds in the words of a picture, without what stands beside the values."""
+    if _is_shifted(dataset, dataset.file_meta.TransferSyntaxUID):
+        words = read(correct_unused_bits=False)
+        if int(words.view(f"u{words.itemsize}").max()) >> dataset.BitsStored:
+            return _shifted(words, dataset)
+    return read()  # at the bottom of the words, also where the header says otherwise
 
 
 def _is_shifted(dataset: Dataset, syntax: UID) -> bool:

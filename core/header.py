@@ -12,10 +12,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pydicom.dataset import Dataset
+from pydicom.uid import SecondaryCaptureImageStorage
 
-from core.origin import Origin
+from core.origin import RAW, Origin
 from core.types import BodyPart, DicomHeader, Radiograph
 
+PROGRAM = "Bone Fracture Detection"  # Manufacturer of every object that this program makes
 SEVERAL_PATIENTS = "The files belong to several patients; give one patient at a time."
 _UID = re.compile(r"[0-9]+(\.[0-9]+)+")
 
@@ -84,7 +86,6 @@ def header_of(dataset: Dataset, frame: int = 1) -> DicomHeader:
     burned = {"YES": True, "NO": False}.get(_code(dataset, "BurnedInAnnotation"))
     return DicomHeader(
         study_uid=_uid(dataset, "StudyInstanceUID"),
-        series_uid=_uid(dataset, "SeriesInstanceUID"),
         instance_uid=_uid(dataset, "SOPInstanceUID"),
         modality=modality if modality in _PROJECTIONS or modality in _OTHER_MODALITIES else "",
         body_part=_body_part(dataset),
@@ -105,6 +106,11 @@ def patient_of(dataset: Dataset) -> str:
     """
     named = str(dataset.get("PatientID") or "").strip()
     return hashlib.sha256(named.encode(errors="replace")).hexdigest()[:12] if named else ""
+
+
+def is_own(dataset: Dataset) -> bool:
+    """Whether this program made an object: its own picture with the heatmap is no further view."""
+    return str(dataset.get("Manufacturer") or "").strip() == PROGRAM
 
 
 def disagreement(
@@ -154,8 +160,13 @@ def cautions(header: DicomHeader, dataset: Dataset) -> Iterator[str]:
         )
     elif _code(dataset, "Modality") and not header.modality:
         yield "The file comes from another kind of examination (an unknown modality)."
+    if _is_capture(dataset):
+        yield (
+            "The file is a picture that a workstation made of another one: what was drawn or "
+            "written on it is read with it."
+        )
     if dataset.get("PresentationIntentType") == "FOR PROCESSING":
-        yield "The file holds raw detector data, not the picture meant for reading."
+        yield RAW
 
 
 def remarks(header: DicomHeader, dataset: Dataset) -> Iterator[str]:
@@ -169,6 +180,16 @@ def remarks(header: DicomHeader, dataset: Dataset) -> Iterator[str]:
             "The file says that text is burned into the picture; it may name the patient and is "
             "not removed."
         )
+
+
+def _is_capture(dataset: Dataset) -> bool:
+    """Whether it is of a screen (PS3.3 C.8.6.1, C.7.6.1.1.2), as far as the file says."""
+    if _code(dataset, "ConversionType") == "WSD":
+        return True
+    kind = [str(v).strip().upper() for v in dataset.get("ImageType") or ()]
+    captured = dataset.get("SOPClassUID") == SecondaryCaptureImageStorage
+    of_no_device = captured or _code(dataset, "Modality") in ("OT", "SC")
+    return of_no_device and kind[:2] == ["DERIVED", "SECONDARY"]
 
 
 def _body_part(dataset: Dataset) -> str:

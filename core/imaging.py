@@ -1,6 +1,6 @@
 """THE decode boundary: bytes -> Radiograph, or ImageRejected with one sentence.
 
-Nothing else in the project opens an image file. The kind of a file is told by its first bytes,
+No file that a user gives is decoded anywhere else. The kind of a file is told by its first bytes,
 never by its name. What the header says is checked against the limits before any pixel is decoded,
 because 20 KiB of PNG can hold 13,000 x 13,000 pixels. Damaged files are refused: half a picture
 that looks like a whole one is the worst thing this module could return.
@@ -21,7 +21,7 @@ import stat
 import struct
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import cv2
 import numpy as np
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
 log = logging.getLogger(__name__)
+_T = TypeVar("_T")
 
 SUPPORTED = "DICOM, PNG, JPEG, TIFF or WebP"
 
@@ -202,20 +203,41 @@ def peek(data: bytes, limits: ImageLimits) -> DicomHeader | None:
 def peek_with_uid(data: bytes, limits: ImageLimits) -> tuple[DicomHeader, str] | None:
     """``peek``, and the Study Instance UID as it stands there: where that is none by the standard
     it may be any text, which belongs into no log."""
+
+    def told(header: Dataset) -> tuple[DicomHeader, str] | None:
+        from core.header import header_of
+
+        if "Rows" not in header:
+            return None
+        return header_of(header), str(header.get("StudyInstanceUID") or "")
+
+    return _peeked(data, limits, told)
+
+
+def is_beside(data: bytes, limits: ImageLimits) -> bool:
+    """Whether a file is what studies hold beside their radiographs: a DICOM report, a presentation
+    state and the like, or a picture that this program made."""
+
+    def told(header: Dataset) -> str:
+        from core.dicom import no_radiograph
+
+        return no_radiograph(header)
+
+    return bool(_peeked(data, limits, told))
+
+
+def _peeked(data: bytes, limits: ImageLimits, told: Callable[[Dataset], _T]) -> _T | None:
+    """What the header of a DICOM file tells; None for other files and what cannot be parsed."""
     if data[128:132] != b"DICM":
         return None
     from pydicom import dcmread
 
     from core import dicom
-    from core.header import header_of
 
     try:
         _check_bytes(len(data), limits)
         dicom.check_elements(data, limits)
-        header = dcmread(io.BytesIO(data), stop_before_pixels=True)
-        if "Rows" not in header:
-            return None
-        return header_of(header), str(header.get("StudyInstanceUID") or "")
+        return told(dcmread(io.BytesIO(data), stop_before_pixels=True))
     except ImageRejected:
         return None
     except Exception as error:  # noqa: BLE001 (whatever pydicom raises; decode says it to the reader)

@@ -88,6 +88,9 @@ def _padding(dataset: Dataset) -> tuple[int, int] | None:
         return None
     if not isinstance(limit, int):
         limit = value
+    if dataset.PixelRepresentation:  # negative numbers, which some write as unsigned ones
+        half = 1 << (dataset.BitsAllocated - 1)
+        value, limit = (v - 2 * half if v >= half else v for v in (value, limit))
     return min(value, limit), max(value, limit)
 
 

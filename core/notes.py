@@ -192,18 +192,39 @@ def copies(views: Sequence[ImageResult]) -> dict[int, int]:
     return found
 
 
-def once(views: Sequence[ImageResult]) -> list[ImageResult]:
-    """The views without ``copies``."""
+def raw(views: Sequence[ImageResult]) -> list[int]:
+    """Positions of views with raw detector data, no ``copies``, of a part and side that as many
+    others at least show as is meant for reading: each exposure may be there in both forms."""
     again = copies(views)
+    found = [(n, v) for n, v in enumerate(views) if v.part and n not in again]
+    count = Counter((v.part, v.origin.side, v.origin.is_raw) for _, v in found)
+    return [
+        n
+        for n, v in found
+        if v.origin.is_raw
+        and count[v.part, v.origin.side, False] >= count[v.part, v.origin.side, True]
+    ]
+
+
+def once(views: Sequence[ImageResult]) -> list[ImageResult]:
+    """The views without ``copies`` and ``raw`` ones."""
+    again = {*copies(views), *raw(views)}
     return [view for position, view in enumerate(views) if position not in again]
 
 
 def counted_once(views: Sequence[ImageResult]) -> list[str]:
-    """Which views are ``copies`` of which."""
-    return [
-        f"View {again + 1} is the same picture as view {first + 1} and is not counted again."
-        for again, first in copies(views).items()
+    """Which views are ``copies`` of which, and which are ``raw`` ones."""
+    again = copies(views)
+    said = [
+        f"View {position + 1} is the same picture as view {first + 1} and is not counted again."
+        for position, first in again.items()
     ]
+    said += [
+        f"View {position + 1} is raw detector data and is not counted beside what is meant for "
+        "reading."
+        for position in raw(views)
+    ]
+    return said
 
 
 def left_out(views: Sequence[ImageResult]) -> list[str]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+RAW = "The file holds raw detector data, not the picture meant for reading."
+
 
 def looked_at(frames: int, total: int) -> list[str]:
     """One sentence where not all frames of a file were assessed, else nothing."""
@@ -27,6 +29,11 @@ class Origin:
     frame: int = 1
     frames: int = 1
     cautions: tuple[str, ...] = ()
+
+    @property
+    def is_raw(self) -> bool:
+        """Whether it is what the detector gave, of which another file may hold the picture."""
+        return RAW in self.cautions
 
     @property
     def alone(self) -> tuple[str, ...]:

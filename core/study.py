@@ -44,12 +44,7 @@ _NO_NAME = re.compile(
     rf"(?=.{{1,64}}$)(?:(?:[01]\.[123]?[0-9]|2\.{_ARC})(?:\.{_ARC}){{3,}}|2\.25\.[1-9][0-9]{{19,38}})"
 )
 SIDES = {"L": "left", "R": "right"}
-_IN_WORDS = {
-    Finding.SUSPECTED: "suspected",
-    Finding.DOUBTFUL: "doubtful",
-    Finding.NOT_SUSPECTED: "not suspected",
-}
-_GRAVITY = list(Finding)  # the gravest last
+_GRAVITY = list(Finding)
 
 
 @dataclass(frozen=True)
@@ -266,7 +261,7 @@ def _worse_side(
         return "", []
     worse = max(told, key=lambda side: (_GRAVITY.index(told[side][1]), told[side][0]))
     said = "; ".join(
-        f"{SIDES[s]} {_IN_WORDS[f]}, {notes.told_from(points, p)}" for s, (p, f) in told.items()
+        f"{SIDES[s]} {f.words}, {notes.told_from(points, p)}" for s, (p, f) in told.items()
     )
     return worse, [
         f"Views of both sides ({said}). The result is that of the {SIDES[worse]} side alone."
@@ -313,7 +308,7 @@ def _parts(
         return []
     counts = Counter(v.part for v in views)
     said = "; ".join(
-        f"{part.words} {_IN_WORDS[finding]}, {notes.told_from(points.get(part, ()), probability)}, "
+        f"{part.words} {finding.words}, {notes.told_from(points.get(part, ()), probability)}, "
         f"{counts[part]} view{'s' * (counts[part] > 1)}"
         for part, (probability, finding) in told.items()
     )
@@ -327,7 +322,7 @@ def _findings(findings: Sequence[Finding]) -> list[str]:
     counts = Counter(findings)
     if len(counts) < 2:
         return []
-    said = ", ".join(f"{words} {counts[f]}" for f, words in _IN_WORDS.items() if counts[f])
+    said = ", ".join(f"{f.words} {counts[f]}" for f in reversed(Finding) if counts[f])
     return [f"The views disagree: {said}."]
 
 

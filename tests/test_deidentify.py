@@ -14,14 +14,16 @@ import pydicom
 import pytest
 from dicomanonymizer.dicom_anonymization_databases import dicomfields_2026c as table
 from pydicom.datadict import DicomDictionary
-from pydicom.dataset import Dataset
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.pixels.utils import compress
+from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, RLELossless
 
 from core import imaging, report
 from core.cascade import Cascade
 from core.pacs.deidentify import TrainingCopies, deidentified
 from core.pacs.inbox import Inbox
 from core.pacs.outbox import Outbox
-from core.pacs.scoring import Scorer
+from core.pacs.scoring import StudyScorer
 from core.pacs.service import score_one
 from core.settings import ImageLimits, Settings
 from core.store import Opinion, Store, Verdict, export
@@ -78,7 +80,7 @@ def test_the_marker_is_nowhere(
     inbox, store = Inbox(tmp_path / "inbox"), Store.open(Settings(home=tmp_path))
     copies = TrainingCopies(tmp_path / "copies", tmp_path / "key")
     outbox = Outbox(tmp_path / "outbox")
-    scorer = Scorer(cascade, store, outbox, LIMITS, ["X@localhost:104"], copies)
+    scorer = StudyScorer(cascade, store, outbox, LIMITS, ["X@localhost:104"], copies)
     inbox.put("1.2.3", "1.2.3.4.5.dcm", data)
     [study] = inbox.due(0)
     score_one(inbox, scorer, study)
@@ -105,7 +107,7 @@ def test_a_copy_that_cannot_be_kept_costs_no_result(
         raise trouble
 
     monkeypatch.setattr(copies, "keep", fails)
-    scorer = Scorer(cascade, store, outbox, LIMITS, ["X@localhost:104"], copies)
+    scorer = StudyScorer(cascade, store, outbox, LIMITS, ["X@localhost:104"], copies)
     for n in (1, 2):
         inbox.put("1.2.3", f"{n}.dcm", picture(n))
     [study] = inbox.due(0)
@@ -206,6 +208,47 @@ def test_the_picture_is_the_same(tmp_path: Path) -> None:
         assert path is not None
         before, after = imaging.decode(data, "a", LIMITS), imaging.read(path, LIMITS)
         np.testing.assert_array_equal(before.pixels, after.pixels)
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ExplicitVRBigEndian, RLELossless])
+@pytest.mark.parametrize("shift", [0, 2])
+@pytest.mark.parametrize("signed", [False, True])
+def test_what_stands_beside_the_values_in_their_words_goes(
+    tmp_path: Path, syntax: UID, shift: int, signed: bool
+) -> None:
+    """An overlay may be drawn there, with a name; values may stand higher than at the bottom."""
+    uids = {"StudyInstanceUID": "1.2", "SeriesInstanceUID": "1.3"}
+    values = (GREY.astype(np.int16) - 2048 * signed) & 0xFFF
+    drawn = np.zeros(GREY.shape, np.uint16)
+    drawn[10:20, 10:40] = 1
+    words = np.stack([(values << shift) | (drawn << 15), values << shift]).astype(np.uint16)
+    ds = dataset(words[0], PixelRepresentation=int(signed), NumberOfFrames=2, **uids)
+    ds.BitsStored, ds.HighBit = 12, 11 + shift
+    if syntax == RLELossless:
+        ds.PixelData = words.tobytes()
+        ds.file_meta = FileMetaDataset()
+        ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        compress(ds, RLELossless)
+    else:
+        ds.PixelData = words.astype("<u2" if syntax.is_little_endian else ">u2").tobytes()
+    data = part10(ds, syntax)
+    copy = copied(tmp_path, data)
+    assert np.array_equal(copy.pixel_array, [GREY.astype(np.int16) - 2048 * signed] * 2)
+    raw = np.frombuffer(copy.PixelData, "<i2" if copy.is_little_endian else ">i2")
+    assert np.array_equal(raw.reshape(words.shape), copy.pixel_array)
+
+
+def test_a_palette_is_kept_with_its_tables(tmp_path: Path) -> None:
+    uids = {"StudyInstanceUID": "1.2", "SeriesInstanceUID": "1.3"}
+    ds = dataset(phantom(), PhotometricInterpretation="PALETTE COLOR", **uids)
+    for colour in ("Red", "Green", "Blue"):
+        setattr(ds, f"{colour}PaletteColorLookupTableDescriptor", [256, 0, 16])
+        table = np.arange(0, 65536, 256, dtype="<u2")
+        setattr(ds, f"{colour}PaletteColorLookupTableData", table.tobytes())
+    data = part10(ds)
+    before = imaging.decode(data, "a", LIMITS).pixels
+    path = TrainingCopies(tmp_path / "copies", tmp_path / "key").keep(data, LIMITS)
+    np.testing.assert_array_equal(imaging.read(path, LIMITS).pixels, before)
 
 
 def test_a_patient_stays_one_patient(tmp_path: Path) -> None:

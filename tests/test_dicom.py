@@ -215,11 +215,14 @@ def test_invalid_window_is_ignored_and_says_so(voi: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("interpretation", ["MONOCHROME1", "MONOCHROME2"])
-def test_padding_does_not_set_the_scale_and_becomes_black(interpretation: str) -> None:
+@pytest.mark.parametrize("vr", ["SS", "US"])
+def test_padding_does_not_set_the_scale_and_becomes_black(interpretation: str, vr: str) -> None:
     pixels = GREY12.astype(np.int16)
     pixels[:8] = -32768
-    data = dicom(pixels, PixelPaddingValue=-32768, PhotometricInterpretation=interpretation)
-    shown = decode(data).pixels
+    ds = dataset(pixels, PhotometricInterpretation=interpretation)
+    # As a number without a sign, too, as some devices write it.
+    ds.add_new("PixelPaddingValue", vr, -32768 if vr == "SS" else 32768)
+    shown = decode(part10(ds)).pixels
     assert not shown[:8].any()
     assert shown[8:].min() == 0 and shown[8:].max() == 65535
     expected = full_range(GREY12[8:].astype(float), GREY12[8:].min(), GREY12[8:].max())

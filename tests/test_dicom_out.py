@@ -16,6 +16,7 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.uid import XRayAngiographicImageStorage
 
+from core import imaging
 from core.__main__ import main
 from core.cascade import Cascade
 from core.dicom_out import presentation, reply
@@ -171,6 +172,25 @@ def test_an_outline_repeats_what_it_can_of_the_grey_values(
         assert (shown[0], shown[-1]) == (0, 0xFFFF) and (np.diff(shown.astype(int)) >= 0).all()
 
 
+@needs
+@pytest.mark.parametrize("rescale", [{}, {"RescaleSlope": 2, "RescaleIntercept": 0}])
+def test_an_outline_repeats_the_modality_table(
+    cascade: Cascade, tmp_path: Path, rescale: dict[str, int]
+) -> None:
+    """Its output as it is, of which the window is; optical density, say, of a film."""
+    modality = table()
+    modality.LUTDescriptor, modality.ModalityLUTType = [4096, 0, 16], "OD"
+    modality.LUTData = [65_000 - 15 * n for n in range(4096)]
+    shown = {"ModalityLUTSequence": [modality], "WindowCenter": 30_000, "WindowWidth": 60_000}
+    data = dicom(phantom(120, 100, bits=12), BitsStored=12, **UIDS, **shown, **rescale)
+    assessment = suspected(reply.assess(cascade, [("a.dcm", data)], LIMITS))
+    state = dict(reply.objects(assessment))["presentation-1.dcm"]
+    assert problems(encoded_file(state), tmp_path) == []
+    [kept] = state.ModalityLUTSequence
+    assert kept.ModalityLUTType == "OD" and "RescaleSlope" not in state
+    assert np.frombuffer(kept.LUTData, "<u2").tolist() == modality.LUTData
+
+
 @pytest.mark.filterwarnings("ignore::UserWarning:pydicom", "ignore::UserWarning:highdicom")
 def test_a_number_that_is_none_costs_no_report(cascade: Cascade) -> None:
     """With a comma, as some devices write them."""
@@ -278,9 +298,27 @@ def test_a_number_that_is_too_long_is_not_cut_to_another_one() -> None:
     header = dataset(phantom(), PatientID="P" * 64, **long, **UIDS)
     source = source_of(header)
     assert (source.AccessionNumber, source.StudyID) == ("", "") and source.PatientID == "P" * 64
-    header.PatientID = "P" * 65
-    with pytest.raises(ImageRejected, match="Patient ID has more than 64 characters"):
-        source_of(header)
+    for name in ("P" * 65, "12\\34"):
+        header.PatientID = name
+        with pytest.raises(ImageRejected, match="more than 64 characters or a backslash"):
+            source_of(header)
+
+
+def test_what_a_backslash_divides_is_left_out_and_not_cut_to_its_first_piece() -> None:
+    divided = {"PatientName": "Doe\\Jane", "AccessionNumber": "A1\\B2", "StudyID": "1\\2"}
+    source = source_of(dataset(phantom(), **divided, IssuerOfPatientID="A\\B", **UIDS))
+    assert {str(source[keyword].value) for keyword in divided} == {""}
+    assert "IssuerOfPatientID" not in source
+
+
+def test_who_gave_the_patient_id_stands_in_every_object(cascade: Cascade) -> None:
+    data = dicom(phantom(120, 100), PatientID="P-1", IssuerOfPatientID="Clinic B", **UIDS)
+    assessment = suspected(reply.assess(cascade, [("a.dcm", data)], LIMITS))
+    made = dict(reply.objects(assessment))
+    assert len(made) == 4
+    assert {item.get("IssuerOfPatientID") for item in made.values()} == {"Clinic B"}
+    subject = diagnostic_report(assessment)["subject"]["identifier"]
+    assert subject == {"value": "P-1", "assigner": {"display": "Clinic B"}}
 
 
 def hostile_header() -> bytes:
@@ -532,6 +570,17 @@ def test_a_view_says_why_it_is_doubtful_and_what_is_to_be_checked(elbow: Assessm
     texts = [item for item in structured_report(torn).iterall() if item.keyword == "TextValue"]
     assert any(why in str(item.value) for item in texts)
     assert why in str(diagnostic_report(torn))
+
+
+def test_what_this_program_made_is_no_further_view(elbow: Assessment) -> None:
+    for name, item in reply.objects(elbow):
+        data = encoded_file(item)
+        assert imaging.is_beside(data, LIMITS)
+        with pytest.raises(ImageRejected, match=r"made by this program|not a radiograph") as caught:
+            imaging.decode(data, name, LIMITS)
+        assert ("made by this program" in caught.value.reason) == name.startswith("capture")
+    assert not imaging.is_beside(ELBOW.read_bytes(), LIMITS)
+    assert not imaging.is_beside(b"", LIMITS)
 
 
 def test_what_has_no_study_is_refused(cascade: Cascade) -> None:

@@ -33,7 +33,7 @@ def test_what_the_header_says() -> None:
     data = dicom(GREY, **UIDS, **said, PatientID="4711")
     header = imaging.decode(data, "a", LIMITS).header
     assert header == DicomHeader(
-        "1.2.3", "1.2.3.4", "1.2.826.0.1.3680043.10.1.1", "DX", "ELBOW", "AP", "L",
+        "1.2.3", "1.2.826.0.1.3680043.10.1.1", "DX", "ELBOW", "AP", "L",
         patient=hashlib.sha256(b"4711").hexdigest()[:12],
     )  # fmt: skip
     assert imaging.decode(encoded(GREY, "PNG"), "a", LIMITS).header is None
@@ -105,6 +105,10 @@ def test_who_names_the_part_of_the_header_is_not_asked_to_check_it(cascade: Casc
         ({"BurnedInAnnotation": "YES"}, "not removed"),
         ({"BurnedInAnnotation": "NO"}, None),
         ({"Modality": "CR", "BodyPartExamined": "HAND"}, None),
+        ({"ConversionType": "WSD"}, "a workstation made of another"),
+        ({"Modality": "OT", "ImageType": ["DERIVED", "SECONDARY"]}, "a workstation made"),
+        ({"Modality": "OT", "ImageType": ["ORIGINAL", "PRIMARY"]}, None),
+        ({"ImageType": ["DERIVED", "SECONDARY"]}, None),  # processed by the device
     ],
 )
 def test_warnings(attributes: dict[str, str], words: str | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import time
@@ -19,9 +20,10 @@ from core.cascade import Cascade
 from core.commands import listen
 from core.engines import choice
 from core.errors import DeviceUnavailable, EngineUnavailable
-from core.pacs import listener, service
+from core.pacs import listener, polls, service
 from core.pacs.inbox import Inbox
 from core.pacs.listener import Door
+from core.pacs.outbox import Outbox
 from core.registry import Registry
 from core.settings import Settings
 from core.store import Store
@@ -59,7 +61,7 @@ def test_a_mode_that_is_not_the_default_is_loaded_once(
     loaded = counted(monkeypatch, SimpleNamespace(release=fast))
     scorer = SimpleNamespace(cascade=SimpleNamespace(release=SimpleNamespace(id="", sha256="")))
     for _ in range(3):
-        assert listen._follow(scorer, settings)
+        assert polls.follow(scorer, settings)
     assert scorer.cascade.release is fast and len(loaded) == 1
 
 
@@ -72,8 +74,8 @@ def test_a_processor_that_fails_at_a_promotion_ends_no_listener(
     loaded = counted(monkeypatch, DeviceUnavailable("The graphics processor failed."))
     old = SimpleNamespace(release=SimpleNamespace(id="old", sha256="0" * 64))
     scorer = SimpleNamespace(cascade=old)
-    monkeypatch.setattr(listen, "FOLLOW", 0.0)
-    look = listen._following(scorer, Settings(home=tmp_path, weights=weights))
+    monkeypatch.setattr(polls, "FOLLOW", 0.0)
+    look = polls.following(scorer, Settings(home=tmp_path, weights=weights))
     look()
     look()
     assert scorer.cascade is old and len(loaded) == 1  # tried again later, not at once
@@ -105,10 +107,10 @@ def test_batches_past_their_time_go_without_a_visitor_of_the_app(tmp_path: Path)
         order = {"title": "Doe_Jane.dcm", "source": "/in", "created": created}
         (made[name] / "order.json").write_text(json.dumps(order))
     store = Store.open(settings)
-    listen._purge(store, replace(settings, retention_days=None))  # nothing has an end
+    polls.purge(store, replace(settings, retention_days=None))  # nothing has an end
     assert made["old"].exists()
     for _ in range(2):
-        listen._purge(store, settings)
+        polls.purge(store, settings)
         assert made["new"].exists() and not made["old"].exists()
         told = [e for e in store.audit_lines() if e.event == "batches.purged"]
         assert len(told) == 1
@@ -129,11 +131,11 @@ def test_a_damaged_order_stops_no_purge(tmp_path: Path, damage: str) -> None:
     settings = Settings(home=tmp_path, retention_days=30)
     assert [batch.folder for batch in all_batches(tmp_path)] == [new]
     store = Store.open(settings)
-    listen._purge(store, settings)
+    polls.purge(store, settings)
     assert new.exists() and not old.exists()
     (new / "order.json").write_text(text % "nan")  # which is never past its time
     os.utime(new, (0, 0))
-    listen._purge(store, settings)
+    polls.purge(store, settings)
     assert not new.exists()
     store.close()
 
@@ -164,6 +166,7 @@ def test_what_fails_is_not_done_at_every_poll(monkeypatch: pytest.MonkeyPatch) -
         ("1.2\n", 0xC000),
         ("1.2\udcff", 0xC000),
         ("1" * 65, 0xC000),
+        ("", 0xC000),
         (" ", 0xC000),
     ],
 )
@@ -199,9 +202,12 @@ def test_the_engine_is_that_of_the_settings(
 ) -> None:
     monkeypatch.setattr(Cascade, "load", lambda *_: cascade)
     settings = Settings(home=tmp_path, engine="torch")
-    assert listen._cascade(settings) is cascade
+    options, outbox = argparse.Namespace(training_copies=None, send_to=[]), Outbox(tmp_path)
+    scorer = listen._scorer(options, settings, outbox)
+    assert scorer.cascade is cascade
+    scorer.store.close()
     with pytest.raises(EngineUnavailable):  # as in predict and report: nothing was measured here
-        listen._cascade(replace(settings, engine="openvino-int8"))
+        listen._scorer(options, replace(settings, engine="openvino-int8"), outbox)
 
 
 def test_final_reports_are_looked_for_where_something_was_decided(
@@ -209,9 +215,9 @@ def test_final_reports_are_looked_for_where_something_was_decided(
 ) -> None:
     """Or is now due to be sent, or each minute: every study that was decided is gone through."""
     clock, polled = [1000.0], []
-    monkeypatch.setattr(listen, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(polls, "time", SimpleNamespace(monotonic=lambda: clock[0]))
     store = Store.open(Settings(home=tmp_path))
-    look = listen._when_decided(store, lambda: polled.append(clock[0]), 20.0)
+    look = polls.when_decided(store, lambda: polled.append(clock[0]), 20.0)
 
     def at(seconds: float, *events: str) -> list[float]:
         clock[0] = 1000.0 + seconds
@@ -225,16 +231,16 @@ def test_final_reports_are_looked_for_where_something_was_decided(
     assert not at(5, "study.added", "object.sent") and not at(10, "decision.made")
     assert at(20)  # the first one is old enough by now
     assert not at(25) and at(30) and not at(35)
-    for event in listen.DECIDED:
+    for event in polls.DECIDED:
         assert not at(40, event) and at(60) and not at(61)
     store.close()
 
 
 def test_a_report_that_waits_is_tried_each_minute(tmp_path: Path, monkeypatch) -> None:
     clock, polled = [1000.0], []
-    monkeypatch.setattr(listen, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(polls, "time", SimpleNamespace(monotonic=lambda: clock[0]))
     store = Store.open(Settings(home=tmp_path))
-    look = listen._when_decided(store, lambda: polled.append(1), 20.0)
+    look = polls.when_decided(store, lambda: polled.append(1), 20.0)
     for _ in range(25):
         look()
         clock[0] += 5.0

@@ -35,7 +35,7 @@ from core.pacs import sender, service, tls
 from core.pacs.folder import WatchedFolder
 from core.pacs.inbox import KEEP_SECONDS, MAX_ATTEMPTS, Inbox
 from core.pacs.outbox import Outbox
-from core.pacs.scoring import Scorer
+from core.pacs.scoring import StudyScorer
 from core.settings import ImageLimits, Settings
 from core.store import Store
 from tests.listening import Listening, listening, sent, storescu, studies
@@ -722,7 +722,7 @@ def test_files_in_a_folder_are_scored_as_they_come(cascade: Cascade, tmp_path: P
     again = WatchedFolder(watched, home / "taken.jsonl", LIMITS)
     assert again.poll(inbox) + again.poll(inbox) == 0
     store = Store.open(Settings(home=home))
-    scorer = Scorer(cascade, store, Outbox(home / "outbox"), LIMITS)
+    scorer = StudyScorer(cascade, store, Outbox(home / "outbox"), LIMITS)
     for one in inbox.due(0):
         service.score_one(inbox, scorer, one)
     assert not list(inbox.due(0))
@@ -743,7 +743,9 @@ def test_a_name_that_is_no_utf8_comes_to_the_worklist(cascade: Cascade, tmp_path
     assert folder.poll(inbox) + folder.poll(inbox) == 1
     store = Store.open(Settings(home=tmp_path))
     [study] = inbox.due(0)
-    assert service.score_one(inbox, Scorer(cascade, store, Outbox(tmp_path / "o"), LIMITS), study)
+    assert service.score_one(
+        inbox, StudyScorer(cascade, store, Outbox(tmp_path / "o"), LIMITS), study
+    )
     [entry] = store.worklist()
     assert entry.title.endswith("udcfcller.png") and entry.finding
     store.close()
@@ -791,7 +793,7 @@ def test_scoring_twice_leaves_the_same(cascade: Cascade, tmp_path: Path) -> None
     patient = pydicom.dcmread(SAMPLES / "elbow_lateral_124.dcm").PatientID
     other = dicom(phantom(), StudyInstanceUID="1.2", PatientID=patient)  # no series: no reply
     inbox.put("1.2", "b.dcm", other)
-    scorer = Scorer(cascade, store, outbox, LIMITS, ["X@localhost:104"])
+    scorer = StudyScorer(cascade, store, outbox, LIMITS, ["X@localhost:104"])
     counts = []
     for _ in range(2):
         [study] = inbox.due(0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
 import shutil
 import threading
@@ -30,12 +31,12 @@ from core.commands import listen
 from core.dicom_out import encoding, reply
 from core.dicom_out.fhir import diagnostic_report
 from core.errors import ImageRejected, StoreUnavailable
-from core.pacs import listener, scoring, sender, service
+from core.pacs import listener, polls, scoring, sender, service
 from core.pacs.folder import WatchedFolder
 from core.pacs.inbox import Inbox
 from core.pacs.listener import Door, serve
 from core.pacs.outbox import Outbox
-from core.pacs.scoring import Scorer
+from core.pacs.scoring import StudyScorer, superseded_in, teller
 from core.quality import finding_of
 from core.settings import ImageLimits, Settings
 from core.store import Opinion, Store, Verdict, tables
@@ -43,6 +44,7 @@ from core.study import combine, key_of, study_uid_of
 from core.types import BodyPart, Finding, FracturePrediction
 from tests.listening import sent
 from tests.test_signing import ELBOW, Hospital
+from tests.waiting import eventually
 
 LIMITS = ImageLimits()
 TO = "PACS@localhost:104"
@@ -75,7 +77,7 @@ def corrected(data: bytes) -> bytes:
 def parts(cascade: Cascade, tmp_path: Path) -> Iterator[SimpleNamespace]:
     """A listener's inbox, outbox, worklist and scorer."""
     store, outbox = Store.open(Settings(home=tmp_path)), Outbox(tmp_path / "outbox")
-    scorer = Scorer(cascade, store, outbox, LIMITS, [TO])
+    scorer = StudyScorer(cascade, store, outbox, LIMITS, [TO])
     yield SimpleNamespace(
         inbox=Inbox(tmp_path / "inbox"), outbox=outbox, store=store, scorer=scorer
     )
@@ -86,9 +88,7 @@ def scored(parts: SimpleNamespace, *files: bytes) -> list[Dataset]:
     """What is to be sent once these files of one study have come."""
     for n, data in enumerate(files):
         parts.inbox.put("1.2.3", f"{n}.dcm", data, instead=True)
-    for study in parts.inbox.due(0):
-        parts.scorer.score(study)
-        parts.inbox.done(study)
+    gone_through(parts)
     return [pydicom.dcmread(w.item) for w in parts.outbox.waiting()]
 
 
@@ -164,8 +164,7 @@ def test_an_object_that_cannot_be_read_corrects_no_patient(parts, late: bool) ->
 
 def gone_through(parts: SimpleNamespace) -> None:
     for study in parts.inbox.due(0):
-        parts.scorer.score(study)
-        parts.inbox.done(study)
+        parts.inbox.done(study, parts.scorer.score(study))
 
 
 def dropped(parts: SimpleNamespace, folder: Path, files: Mapping[str, bytes]) -> None:
@@ -399,7 +398,7 @@ def test_what_is_signed_is_what_was_decided(
     for n, data in enumerate(files):
         hospital.inbox.put("1.2.3", f"{n}.dcm", data, instead=True)
     [study] = hospital.inbox.due(0)
-    Scorer(cascade, hospital.store, hospital.outbox, LIMITS, [TO]).score(study)
+    StudyScorer(cascade, hospital.store, hospital.outbox, LIMITS, [TO]).score(study)
     [entry] = hospital.store.worklist()
     hospital.sent()
     if older:
@@ -474,6 +473,83 @@ def test_what_came_again_under_the_right_patient_is_not_signed_for_the_wrong_one
     hospital.store.close()
 
 
+def test_what_came_under_another_study_uid_is_neither_sent_nor_signed_for_the_wrong_patient(
+    cascade, tmp_path, caplog
+) -> None:
+    hospital, name = Hospital(cascade, tmp_path), "1.2.826.0.1.1.dcm"
+    uids = {"P-ANNA": "1.2.840.99.8.1", "P-BERTA": "1.2.840.99.8.2"}
+    for patient, uid in uids.items():
+        hospital.arrives(radiograph("1", patient, StudyInstanceUID=uid), uid, name)
+    [wrong] = [e.id for e in hospital.store.worklist() if e.newer]
+    read = [pydicom.dcmread(w.item) for w in hospital.outbox.waiting()]
+    assert [o.PatientID for o in read] == sorted(o.PatientID for o in read)  # the oldest first
+    tell, superseded = teller(hospital.store), superseded_in(hospital.store)
+    sent_to: list[str] = []
+
+    def send(_: str, items: Sequence[bytes]) -> list[bool]:
+        sent_to.extend(str(pydicom.dcmread(io.BytesIO(i)).PatientID) for i in items)
+        return [True] * len(items)
+
+    [(to, due)] = hospital.outbox.due().items()
+    hospital.outbox.send(to, due, send, tell, superseded)
+    assert set(sent_to) == {"P-BERTA"} and not hospital.outbox.waiting()
+    lines = [a for a in hospital.store.audit_lines() if a.event == "object.withdrawn"]
+    assert len(lines) == len(read) - len(sent_to) > 0
+    facts = [json.loads(a.facts) for a in lines]
+    assert {(f["study"], f["attempts"]) for f in facts} == {(wrong, 0)}
+    hospital.store.decide(wrong, "ann", Opinion(Verdict.AGREE), 0)
+    assert hospital.later() == 0 and "came again since" in caplog.text
+    hospital.store.close()
+
+
+def test_an_object_that_cannot_be_read_corrects_no_study(parts) -> None:
+    for n in "12":
+        data = refused("damaged") + n.encode()
+        received(parts, f"1.2.840.99.9.{n}", {"1.2.826.0.1.1": data})
+    assert [e.newer for e in parts.store.worklist()] == ["", ""]
+
+
+def test_an_object_that_cannot_be_read_takes_none_out_of_another_study(parts) -> None:
+    """But the one that can be read is of the study that it came with last."""
+    wrong, right = "1.2.840.99.9.1", "1.2.840.99.9.2"
+    received(parts, right, {"1.2.826.0.1.1": refused("damaged")})
+    received(parts, wrong, {"1.2.826.0.1.1": radiograph("1")})
+    assert not list((parts.inbox._folder / right).glob("*.dcm"))
+    received(parts, right, {"1.2.826.0.1.1": refused("damaged")})
+    assert list((parts.inbox._folder / wrong).glob("*.dcm"))
+
+
+def test_a_study_that_cannot_be_loaded_holds_up_no_destination(tmp_path, caplog) -> None:
+    def study(_: str) -> None:
+        raise error
+
+    superseded = superseded_in(SimpleNamespace(study=study))  # type: ignore[arg-type]
+    outbox, error = Outbox(tmp_path), StoreUnavailable("It is away.")
+    outbox.put(TO, "1.2", b"x", study="a")
+    with pytest.raises(StoreUnavailable):
+        outbox.send(TO, outbox.due()[TO], lambda *_: [True], superseded=superseded)
+    error = KeyError("_".join(("Jane", "Doe")))
+    assert outbox.send(TO, outbox.due()[TO], lambda *_: [True], superseded=superseded) == 1
+    assert "cannot be told: KeyError" in caplog.text and "Doe" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("number", "date", "title"),
+    [
+        ("A-77", "20261130", "Accession A-77, 2026-11-30, study 0142377093413499"),
+        ("DOE JANE", "", "Study 0142377093413499"),  # which may be a name
+        ("DOE", "20261130", "2026-11-30, study 0142377093413499"),
+    ],
+)
+def test_the_worklist_says_how_a_study_is_found_in_the_archive(
+    parts, number: str, date: str, title: str
+) -> None:
+    data = radiograph("1", AccessionNumber=number, StudyDate=date)
+    uid = pydicom.dcmread(io.BytesIO(data)).StudyInstanceUID
+    received(parts, uid, {"1.2.826.0.1.1": data})
+    assert [e.title for e in parts.store.worklist()] == [title]
+
+
 def test_a_correction_that_is_taken_back_is_signed_for_the_patient_it_came_with_last(
     cascade, tmp_path
 ) -> None:
@@ -505,7 +581,8 @@ def test_what_a_reader_added_first_is_signed_once_it_has_come(cascade, tmp_path)
     hospital.store.close()
 
 
-def test_a_router_is_not_stopped_by_what_is_no_radiograph(tmp_path) -> None:
+def test_a_router_is_not_stopped_by_what_is_no_radiograph(tmp_path, caplog) -> None:
+    caplog.set_level(logging.INFO, "core.pacs")
     inbox = Inbox(tmp_path / "inbox")
     server = serve(Door(port=0, reserve=0), inbox, tmp_path)
     try:
@@ -521,6 +598,7 @@ def test_a_router_is_not_stopped_by_what_is_no_radiograph(tmp_path) -> None:
             item.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
             assert association.send_c_store(item).Status == 0x0000
         association.release()
+        eventually(lambda: "dropped as no radiographs: 2 objects" in caplog.text)
     finally:
         server.shutdown()
     assert not list(inbox.due(0))
@@ -623,6 +701,16 @@ def test_a_folder_knows_an_object_by_its_uid(tmp_path) -> None:
     assert [data for _, data in study.contents()] == [corrected(radiograph("1"))]
 
 
+def test_a_watched_folder_passes_over_what_came_back_into_it(parts, tmp_path) -> None:
+    """An archive that exports whole studies has the objects of this program in them."""
+    dropped(parts, tmp_path / "watched", {"a.dcm": radiograph("1")})
+    files = {w.item.name: w.item.read_bytes() for w in parts.outbox.waiting()}
+    assert len(files) >= 3
+    dropped(parts, tmp_path / "watched", files)
+    [study] = parts.store.studies()
+    assert len(study.result.views) == 1 and len(parts.outbox.waiting()) == len(files)
+
+
 def test_a_watched_folder_passes_over_what_the_system_keeps_there(tmp_path) -> None:
     watched = tmp_path / "watched"
     for name in ("Thumbs.db", "desktop.ini", "DICOMDIR", "__MACOSX/a.dcm", ".hidden", "a.dcm"):
@@ -636,13 +724,13 @@ def test_a_watched_folder_passes_over_what_the_system_keeps_there(tmp_path) -> N
 def test_the_listener_follows_a_promotion(cascade, weights, tmp_path, monkeypatch) -> None:
     scorer = SimpleNamespace(cascade=cascade)
     settings = Settings(home=tmp_path, weights=weights)
-    listen._follow(scorer, settings)
+    polls.follow(scorer, settings)
     assert scorer.cascade is cascade  # the same release: nothing is loaded
     scorer.cascade = SimpleNamespace(release=SimpleNamespace(id="old", sha256="0" * 64))
-    listen._follow(scorer, settings)
+    polls.follow(scorer, settings)
     assert scorer.cascade.release.sha256 == cascade.release.sha256
     before = scorer.cascade
-    listen._follow(scorer, Settings(home=tmp_path, weights=tmp_path / "none"))
+    polls.follow(scorer, Settings(home=tmp_path, weights=tmp_path / "none"))
     assert scorer.cascade is before  # what is there goes on
 
 
@@ -659,8 +747,8 @@ def test_the_listener_removes_what_is_past_its_time(tmp_path, monkeypatch, caplo
 
     scorer = SimpleNamespace(store=SimpleNamespace(purge=purge))
     monkeypatch.setattr(listen, "_scorer", lambda *_: scorer)
-    for name in ("_follow", "_on_signal"):
-        monkeypatch.setattr(listen, name, lambda *_: None)
+    monkeypatch.setattr(listen, "_on_signal", lambda *_: None)
+    monkeypatch.setattr(polls, "follow", lambda *_: None)
     monkeypatch.setattr(service, "keep_sending", lambda *_: None)
     monkeypatch.setattr(service, "work", work)
     options = SimpleNamespace(folder=None, sign_for=None, send_to=[], quiet=0)

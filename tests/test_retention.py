@@ -201,14 +201,26 @@ def test_a_correction_that_was_taken_back_stays_so_after_the_time_of_the_first(
         study = combine(key_of("x", "1.2.840.99.3", patient), [seen], release)
         return store.add_study("S", study, release, {digest: content.encode()}, "listener")
 
-    right = brought("1", "ab")
-    with store._database.writing() as (session, _):
-        session.get(t.Study, right).added -= LATER
-    wrong = brought("2", "cd")
+    right, wrong = brought("1", "ab"), brought("2", "cd")
     assert brought("1", "ab") == right and store.study(wrong).newer == right
+    with store._database.writing() as (session, _):
+        session.get(t.Study, right).renewed -= LATER  # by a clock that was behind
     assert store.purge() == 1
     assert store.study(wrong).newer == right and store.study(wrong).purged is None
     assert brought("2", "cd") == wrong and store.study(wrong).newer == ""  # it came once more
+
+
+def test_the_time_of_a_study_counts_from_when_it_was_brought_last(
+    store: Store, release: Release
+) -> None:
+    twice, once = (worklist.put(store, release, n, 0.9, seed) for n, seed in (("a", 1), ("b", 5)))
+    with store._database.writing() as (session, _):
+        for study in (twice, once):
+            session.get(t.Study, study).added -= LATER
+    assert worklist.put(store, release, "a", 0.9, 1) == twice
+    assert store.purge() == 1
+    assert store.study(once).purged and not store.study(twice).purged
+    assert store.purge(datetime.now(UTC) + LATER) == 1 and store.study(twice).purged
 
 
 def refused(release: Release, digest: str) -> ImageResult:

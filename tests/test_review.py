@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from html import escape
 from pathlib import Path
 
@@ -34,7 +35,15 @@ from core.store.export import to_csv, to_manifest
 from core.store.records import Reassessment
 from core.study import combine
 from core.types import BodyPart, Finding, ImageResult
-from pages import _access, _review_list, _review_report, _review_said, _review_study, _worklist
+from pages import (
+    _access,
+    _audit,
+    _review_list,
+    _review_report,
+    _review_said,
+    _review_study,
+    _worklist,
+)
 from pages._theme import percent
 from pages._viewer import Prepared
 from tests import worklist
@@ -56,7 +65,7 @@ def store(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
     st.cache_data.clear()
     found = Store.open(Settings.from_environment())
     yield found
-    _worklist.store().close()
+    _audit.store().close()
     found.close()
     st.cache_resource.clear()
     st.cache_data.clear()
@@ -222,16 +231,8 @@ def test_a_part_without_a_model_is_not_asked(store: Store, three: list[str]) -> 
 
 def made(store: Store, study: str, form: str, reader: str) -> bytes:
     """The report as the button of the page makes it."""
-    from pages import _review_asked, _review_report, _review_study
-
-    record = store.study(study)
-    asked = _review_report.Asked(
-        record,
-        record.decisions,
-        _review_asked.shown(record, tuple(d.opinion for d in record.decisions if d.opinion)),
-        lambda: _review_study._radiographs(store, list(record.result.views)),
-    )
-    return _review_report._made(store, asked, form, False, "specific", 0.1, reader)
+    radiographs = partial(_review_study._radiographs, store)
+    return _review_report._made(store, study, radiographs, form, False, "specific", 0.1, reader)
 
 
 def test_what_is_said_of_a_named_part_is_told_with_its_notes(
@@ -246,11 +247,38 @@ def test_what_is_said_of_a_named_part_is_told_with_its_notes(
     assert "Only said" not in named and beside.count("Only said &lt;there&gt;.") == 1
     assert "Body part named by bob, in another mode or with other parts of the release" in beside
     assert all(said.count(escape(note)) == 1 for note in record.result.notes)
-    superseded = _review_report.Asked(replace(record, newer="n" * 32), (), (asked,), lambda: ())
-    asked_for = (superseded, "json", False, "specific", None, "bob")
+    lacking = replace(record, older=("x",), missing=2)
+    said = _review_said.reading_of(lacking, (), _review_report.Releases())
+    assert "2 radiographs of the study that this took the place of are not in it." in said
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_review_report.report, "as_json", lambda made: {"by": made.superseded_by})
-        assert json.loads(_review_report._made(store, *asked_for)) == {"by": "n" * 32}
+        patch.setattr(store, "study", lambda _: lacking)
+        report = json.loads(made(store, three[0], "json", "bob"))
+    assert report["study"]["notes"] == list(lacking.notes)
+
+
+def test_a_report_is_of_the_study_as_it_is_when_it_is_made(
+    store: Store, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release = Registry.open(weights).find("champion")
+    old = worklist.put(store, release, "Study 1.2.3", 0.9, 0, key="1.2.840.99.3")
+    for reader in ("ann", "cy"):
+        store.decide(old, reader, AGREE, 0)
+    on_click: list[partial[bytes]] = []
+    monkeypatch.setattr(
+        _review_report, "partial", lambda f, *given: on_click.append(partial(f, *given)) or ""
+    )
+    app = page("bob", old)
+    *_, as_json = on_click
+    assert json.loads(as_json())["decisions"] == []  # bob has still to decide
+    press(app, "verdict-agree")
+    new = worklist.put(store, release, "Study 1.2.3", 0.1, 5, key="1.2.840.99.3")
+    store.undo(old, "ann", 1)
+    view = store.study(old).result.views[1]
+    store.pictures.path(str(view.sha256)).write_bytes(b"damaged")
+    said = json.loads(as_json())
+    assert said["study"]["superseded_by"] == new
+    assert [d["reader"] for d in said["decisions"]] == ["cy", "bob"]
+    assert len(said["views"]) == 2
 
 
 def test_the_report_has_decision_mark_and_remark(
@@ -286,8 +314,6 @@ def test_the_report_has_decision_mark_and_remark(
 def test_a_report_of_a_release_that_is_gone(
     store: Store, three: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pages import _review_report
-
     there = store.study(three[0])
     found = _review_report.installed(there)
     assert found is not None and found.stages["hand"].operating_points
@@ -467,6 +493,19 @@ def test_a_second_window_is_told_and_overwrites_nothing(store: Store, three: lis
     assert store.study(three[0]).decisions[0].opinion == AGREE
 
 
+def test_a_comment_that_was_typed_in_one_of_two_windows_is_not_lost(
+    store: Store, three: list[str]
+) -> None:
+    app = page("bob", three[0])
+    store.decide(three[0], "bob", Opinion(Verdict.DRAFT, comment="<short>"), 0)
+    app.text_area[0].input("A long remark.").run()
+    assert app.text_area[0].value == "A long remark." and "another window" in text(app)
+    assert "not saved yet" in text(app) and "in the place of “&lt;short&gt;”." in text(app)
+    press(app, "verdict-agree")
+    said = [d.opinion.comment for d in store.study(three[0]).history if d.opinion]
+    assert said == ["<short>", "A long remark."] and "not saved yet" not in text(app)
+
+
 def test_a_study_that_is_not_there(three: list[str]) -> None:
     assert "not on the worklist" in text(page("bob", "nothing"))
 
@@ -601,6 +640,21 @@ def test_what_is_moved_and_taken_back_can_be_added_again(store: Store, weights: 
     assert "On the worklist" in text(app.run()) and len(store.worklist()) == 3
 
 
+def test_who_adds_what_another_reader_has_replaced_is_led_to_that(
+    store: Store, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for reader, shown in (("ann", "a"), ("ann", "ac"), ("bob", "a")):
+        app = AppTest.from_function(add_shown, args=(str(weights),), default_timeout=180)
+        app.session_state[_worklist.READER], app.session_state["shown"] = reader, shown
+        app.run().button(f"add-{shown}").click().run()
+    assert "On the worklist, superseded by a study that ann added." in text(app)
+    opened: list[str] = []
+    monkeypatch.setattr("streamlit.switch_page", opened.append)
+    app.button("newer-a").click().run()
+    (newer,) = [e.id for e in store.worklist() if not e.newer]
+    assert opened == ["pages/review.py"] and app.session_state[_review_list.GOING] == newer
+
+
 def two_frames(cascade: Cascade) -> tuple[bytes, list[ImageResult]]:
     """A DICOM file of two different pictures, and the result of each."""
     frames = np.stack([phantom(200, 160, seed=n) for n in (1, 2)])
@@ -618,7 +672,7 @@ def test_each_frame_of_a_file_is_shown_with_its_own_result(
     result = combine("1.2.840.99.3", views, cascade.release)
     study = store.add_study("Study 1.2.3", result, cascade.release, pictures, "ann")
     record = store.study(study)
-    shown = _review_study._radiographs(store, list(record.result.views))
+    shown = _review_study._radiographs(store, record)
     for number, radiograph in enumerate(shown, 1):
         assert radiograph is not None
         assert np.array_equal(radiograph.pixels, imaging.decode(data, "", limits, number).pixels)
@@ -773,3 +827,7 @@ def test_a_part_alone_says_nothing_of_the_finding(store: Store, three: list[str]
     other.button_group(f"finding-{three[1]}-bob").set_value(Finding.NOT_SUSPECTED).run()
     opinion = store.study(three[1]).decisions[0].opinion
     assert opinion == Opinion(Verdict.DISAGREE, BodyPart.HAND, Finding.NOT_SUSPECTED)
+    other.button_group(f"finding-{three[1]}-bob").set_value(None).run()  # with its part
+    assert store.study(three[1]).decisions[0].opinion == Opinion(Verdict.DISAGREE)
+    assert not Opinion(Verdict.DISAGREE, comment=" \n").says_with_what
+    assert "With what?" in text(other)

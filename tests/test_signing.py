@@ -14,6 +14,7 @@ import numpy as np
 import pydicom
 import pytest
 from pydicom.dataset import Dataset
+from sqlalchemy import delete
 
 from core.cascade import Cascade
 from core.dicom_out.reading import person_name
@@ -22,11 +23,13 @@ from core.errors import WeightsInvalid
 from core.pacs import signing
 from core.pacs.inbox import Inbox
 from core.pacs.outbox import Outbox
-from core.pacs.scoring import Scorer, teller
+from core.pacs.scoring import StudyScorer, teller
 from core.pacs.service import score_one
 from core.pacs.signing import Signing
+from core.pipeline import diagnose
 from core.settings import ImageLimits, Settings
 from core.store import Mark, Opinion, Store, StudyRecord, Verdict, tables
+from core.study import combine, key_of
 from core.types import BodyPart, Finding
 from tests.listening import sent
 from tests.simulated import dicom, phantom
@@ -62,7 +65,7 @@ class Hospital:
     def arrives(self, data: bytes, uid: str = "1.2.3", name: str = "a.dcm") -> str:
         """Scored, and its preliminary objects sent; the id on the worklist."""
         self.inbox.put(uid, name, data, instead=True)
-        scorer = Scorer(self.cascade, self.store, self.outbox, LIMITS, [TO])
+        scorer = StudyScorer(self.cascade, self.store, self.outbox, LIMITS, [TO])
         for study in self.inbox.due(0):
             assert score_one(self.inbox, scorer, study)
         return self.store.worklist()[0].id
@@ -279,6 +282,74 @@ def test_lines_of_an_older_version_tell_by_their_time(hospital: Hospital) -> Non
     assert hospital.later() == 0
     hospital.store.decide(study, "Ruben", AGREE, 0)
     assert hospital.later() == 1
+
+
+def test_after_a_restore_what_is_decided_anew_is_signed(hospital: Hospital) -> None:
+    """The decision that was signed is not in the backup; the next one has its number."""
+    study = hospital.arrives(ELBOW.read_bytes())
+    hospital.store.decide(study, "Rita", AGREE, 0)
+    assert hospital.later() == 1
+    first = hospital.sent()["SR VERIFIED"]
+    with hospital.store._database.writing() as (session, _):
+        session.execute(delete(tables.Decision))
+    hospital.signing = hospital.started()
+    hospital.store.decide(study, "Rita", Opinion(Verdict.DISAGREE, finding=Finding.DOUBTFUL), 0)
+    assert hospital.later() == 1 and hospital.later() == 0
+    assert named(hospital.sent()["SR VERIFIED"]) == first.SOPInstanceUID
+
+
+def named(report: Dataset) -> str:
+    """The report that it names as the one before it."""
+    [before] = report.PredecessorDocumentsSequence[0].ReferencedSeriesSequence
+    return str(before.ReferencedSOPSequence[0].ReferencedSOPInstanceUID)
+
+
+@pytest.mark.parametrize("patient", ["P-1", "P-2"])
+def test_a_report_names_that_of_the_study_whose_place_its_own_took(
+    hospital: Hospital, patient: str
+) -> None:
+    """But none of another patient; and it says which radiographs are not in it."""
+    data = {n: instance(n, "P-1") for n in "12"}
+    hospital.inbox.put("1.2.3", "1.2.840.99.1.2.dcm", data["2"], instead=True)
+    first = hospital.arrives(data["1"], name="1.2.840.99.1.1.dcm")
+    hospital.store.decide(first, "Rita", AGREE, 0)
+    assert hospital.later() == 1
+    signed = hospital.sent()["SR VERIFIED"]
+    hospital.inbox = Inbox(hospital.home / "a week later")
+    hospital.arrives(instance("1", patient, date="20200101"), name="1.2.840.99.1.1.dcm")
+    [newer] = {e.id for e in hospital.store.worklist()} - {first}
+    assert hospital.store.study(newer).older == (first,)
+    hospital.store.decide(newer, "Rita", AGREE, 0)
+    preliminary = hospital.sent()["SR UNVERIFIED"]
+    assert hospital.later() == 1
+    report = hospital.sent()["SR VERIFIED"]
+    before = signed if patient == "P-1" else preliminary
+    assert named(report) == before.SOPInstanceUID
+    lacks = "1 radiograph of the study that this took the place of is not in it."
+    assert lacks in report.to_json() and lacks not in preliminary.to_json()
+
+
+def instance(number: str, patient: str, date: str = "") -> bytes:
+    header, file = pydicom.dcmread(ELBOW), io.BytesIO()
+    header.SOPInstanceUID = header.file_meta.MediaStorageSOPInstanceUID = f"1.2.840.99.1.{number}"
+    header.PatientID, header.StudyDate = patient, date
+    header.save_as(file)
+    return file.getvalue()
+
+
+def test_what_its_reader_replaced_is_not_signed_once_the_listener_brings_it(
+    hospital: Hospital,
+) -> None:
+    data, key = ELBOW.read_bytes(), key_of("doe.dcm", "1.2.3")
+    for part in (None, BodyPart.SHOULDER):
+        result = diagnose(hospital.cascade, data, "doe.dcm", LIMITS, part)[1]
+        study = combine(key, [result], hospital.cascade.release)
+        pictures = {str(result.sha256): data}
+        added = hospital.store.add_study("doe", study, hospital.cascade.release, pictures, "Rita")
+        hospital.store.decide(added, "Rita", AGREE, 0)
+    hospital.arrives(data)
+    [received] = [e for e in hospital.store.worklist() if e.received]
+    assert received.newer == added and hospital.later() == 0
 
 
 @pytest.mark.parametrize("how", ["taken back", "contradicted", "just now"])

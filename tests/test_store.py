@@ -24,6 +24,7 @@ from core.errors import (
     DecisionConflict,
     NotStorable,
     SettingsInvalid,
+    StoreOutdated,
     StoreUnavailable,
     StudyNotFound,
 )
@@ -168,6 +169,17 @@ def test_a_damaged_picture_is_not_shown(store: Store, release: Release) -> None:
         store.pictures.get(sha256)
 
 
+@pytest.mark.parametrize("damage", ["lost", "damaged"])
+def test_a_picture_that_is_not_there_comes_back_with_its_study(
+    store: Store, release: Release, damage: str
+) -> None:
+    number, sha256 = add(store, release), hashlib.sha256(b"a0").hexdigest()
+    path = store.pictures.path(sha256)
+    path.unlink() if damage == "lost" else path.write_bytes(b"a9")
+    assert add(store, release) == number
+    assert store.pictures.get(sha256) == b"a0"
+
+
 def test_urgent_first_and_filters(store: Store, release: Release) -> None:
     for name, probability in (("n", 0.1), ("d", 0.5), ("s", 0.8), ("S", 0.95)):
         add(store, release, probability, name)
@@ -180,11 +192,13 @@ def test_urgent_first_and_filters(store: Store, release: Release) -> None:
     assert [e.title for e in store.worklist(Query(text=" doe D"))] == ["Doe d"]
     assert len(store.worklist(Query(text="doe.png"))) == 4
     assert not store.worklist(Query(text="%"))
+    add(store, release, 0.4, "Ärztin")
+    assert [e.title for e in store.worklist(Query(text="DOE ÄRZ"))] == ["Doe Ärztin"]
     number = store.worklist()[0].id
     store.decide(number, "ann", AGREE, 0)
     assert [e.id for e in store.worklist(Query(status=(Status.AGREED,)))] == [number]
-    assert len(store.worklist(Query(undecided_by="ann"))) == 3
-    assert len(store.worklist(Query(undecided_by="bob"))) == 4
+    assert len(store.worklist(Query(undecided_by="ann"))) == 4
+    assert len(store.worklist(Query(undecided_by="bob"))) == 5
 
 
 def test_two_readers_both_count(store: Store, release: Release) -> None:
@@ -427,6 +441,17 @@ def test_the_first_version_is_brought_up_with_its_data(settings: Settings) -> No
     store.close()
 
 
+def test_a_look_leaves_the_tables_of_an_older_version_as_they_are(settings: Settings) -> None:
+    upgraded(settings, "0003")
+    with pytest.raises(StoreOutdated, match="brought up to it when the program starts"):
+        Store.open(settings, look=True)
+    Store.open(settings).close()
+    Store.open(settings, look=True).close()  # only now
+    raw(settings, "UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(StoreUnavailable, match="newer version"):
+        Store.open(settings, look=True)
+
+
 def test_the_order_of_what_came_before_is_that_of_the_audit(settings: Settings) -> None:
     """A database of version 0004: the listener's two studies, of which one came at a wrong time."""
     upgraded(settings, "0004")
@@ -443,6 +468,24 @@ def test_the_order_of_what_came_before_is_that_of_the_audit(settings: Settings) 
     store = Store.open(settings)
     found = {e.id: (e.newer, e.received) for e in store.worklist()}
     assert found == {"old": ("new", True), "new": ("", True)}
+    store.close()
+
+
+def test_the_time_of_what_came_again_before_is_that_of_the_audit(settings: Settings) -> None:
+    """A database of version 0006: two studies, of which one was brought once more."""
+    upgraded(settings, "0006")
+    line = ("2026-03-01T00:00:00.5+00:00", json.dumps({"study": "again"}))
+    time, facts = (text.replace(":", "\\:") for text in line)
+    raw(
+        settings,
+        *(a_study(name, "2026-01-02", "listener") for name in ("once", "again")),
+        "INSERT INTO audit (number, time, event, actor, facts, previous, digest) VALUES "
+        f"(1, '{time}', 'study.arrived', 'listener', '{facts}', 'p', 'd')",
+        "UPDATE audit_head SET number = 1",
+    )
+    store = Store(Database.open(settings.database_url, settings.home), settings.home, 30)
+    assert store.purge(datetime(2026, 3, 15, tzinfo=UTC)) == 1
+    assert [e.id for e in store.worklist()] == ["again"]
     store.close()
 
 
@@ -537,6 +580,34 @@ def test_what_is_superseded(
 
 
 @pytest.mark.parametrize(
+    ("older", "lacks"),
+    [
+        (
+            {"a": "1", "b": "2", "c": "3"},
+            "2 radiographs of the study that this took the place of are",
+        ),
+        ({"a": "1", "b": "2"}, "1 radiograph of the study that this took the place of is"),
+        ({"a": "1"}, ""),
+    ],
+)
+def test_what_came_before_and_is_not_in_the_newer_one_is_said(
+    store: Store, release: Release, older: dict[str, str], lacks: str
+) -> None:
+    """One object that was corrected and came alone takes the place of the whole study."""
+    for views in (older, {"a": "9"}):
+        seen = [
+            ImageResult(name, digest * 64, "No picture.", release.id, release.sha256, 1.0)
+            for name, digest in views.items()
+        ]
+        study = combine("1.2.840.99.3", seen, release)
+        newest = store.add_study("S", study, release, {}, "listener")
+    record = store.study(newest)
+    assert record.not_in_it == ((f"{lacks} not in it.",) if lacks else ())
+    assert len(record.older) == 1 and record.notes == (*record.result.notes, *record.not_in_it)
+    assert record in store.studies()
+
+
+@pytest.mark.parametrize(
     ("name", "actor", "superseded"),
     [
         ("1.2.840.7.dcm", "listener", True),
@@ -563,11 +634,57 @@ def brought(
     patient: str = "",
     actor: str = "listener",
     name: str = "1.2.840.7.dcm",
+    uid: str = "1.2.840.99.3",
 ) -> str:
     """A study of one object, with this content and of this patient; its id."""
     view = replace(image(release, 0.9, content.encode()), file=name)
-    study = combine(key_of("x", "1.2.840.99.3", patient), [view], release)
+    study = combine(key_of("x", uid, patient), [view], release)
     return store.add_study("S", study, release, {str(view.sha256): content.encode()}, actor)
+
+
+@pytest.mark.parametrize(
+    ("name", "actor", "superseded"),
+    [
+        ("1.2.840.7.1.1.dcm", "listener", True),
+        ("1.2.840.7.1.2.dcm", "listener", False),  # another object
+        ("1.2.7.dcm", "listener", False),  # nobody's root: somebody made it up
+        ("1.2.840.7.1.1.dcm", "ann", False),  # what a reader dropped may be called anything
+    ],
+)
+def test_an_object_under_another_study_uid_takes_the_place_of_the_first(
+    store: Store, release: Release, name: str, actor: str, superseded: bool
+) -> None:
+    """Whose study it was is corrected by a new Study Instance UID, too."""
+    first = "1.2.840.7.1.1.dcm" if name == "1.2.840.7.1.2.dcm" else name
+    old = brought(store, release, "1", "ab", actor, first)
+    new = brought(store, release, "2", "cd", actor, name, "1.2.840.99.4")
+    wanted = {old: new if superseded else "", new: ""}
+    assert {e.id: e.newer for e in store.worklist()} == wanted
+    assert {i: store.study(i).newer for i in wanted} == wanted
+    if superseded:  # taken back
+        assert brought(store, release, "1", "ab", actor, first) == old
+        assert {e.id: e.newer for e in store.worklist()} == {old: "", new: old}
+
+
+def test_what_is_left_of_a_study_is_in_force_though_it_was_one_before(
+    store: Store, release: Release
+) -> None:
+    """A late object came beside the first one, and was moved to another study since."""
+    stays, late = "1.2.840.7.1.2.dcm", "1.2.840.7.1.1.dcm"
+    first = brought(store, release, "y", "ab", name=stays)
+    views = [
+        replace(image(release, 0.9, content.encode()), file=name)
+        for content, name in (("y", stays), ("x", late))
+    ]
+    result = combine(key_of("x", "1.2.840.99.3", "ab"), views, release)
+    pictures = {str(v.sha256): c.encode() for v, c in zip(views, "yx")}
+    whole = store.add_study("S", result, release, pictures, "listener")
+    assert brought(store, release, "y", "ab", name=stays) == first  # a part, sent again
+    assert {e.id: e.newer for e in store.worklist()} == {first: whole, whole: ""}
+    moved = brought(store, release, "x2", "ab", name=late, uid="1.2.840.99.4")
+    assert brought(store, release, "y", "ab", name=stays) == first
+    wanted = {first: "", whole: moved, moved: ""}
+    assert {e.id: e.newer for e in store.worklist()} == wanted
 
 
 @pytest.mark.parametrize(("first", "then"), [("ab", "cd"), ("ab", "ab")])
@@ -636,7 +753,7 @@ def superseded(store: Store) -> dict[str, str]:
     """Old and new, the same in every way to ask for it."""
     found = {e.id: e.newer for e in store.worklist()}
     assert {r.id: r.newer for r in store.studies()} == found
-    assert {i: store.study(i).newer for i in found} == found
+    assert [store.study(r.id) for r in store.studies()] == store.studies()
     return {old: new for old, new in found.items() if new}
 
 
@@ -757,6 +874,61 @@ def test_what_a_reader_added_is_the_listeners_once_it_comes(store: Store, releas
     other = brought(store, release, "2", "cd")
     assert {e.id: e.newer for e in store.worklist()} == {own: other, other: ""}
     assert [e.received for e in store.worklist()] == [True, True]
+
+
+@pytest.mark.parametrize("key", [KEY, "folder"])
+def test_what_a_reader_put_in_its_place_stays_there_when_the_listener_brings_the_first(
+    store: Store, release: Release, key: str
+) -> None:
+    """Else what the reader decided on it, and replaced by another decision, is in force again."""
+    first = by_hand(store, release, "a", key=key)
+    second = by_hand(store, release, "a", key=key, chosen=ELBOW)
+    for _ in range(2):
+        assert by_hand(store, release, "a", actor="listener") == first
+        assert store.study(first).received and superseded(store) == {first: second}
+    assert store.study(first).key == KEY
+    corrected = brought(store, release, "9", "ab", name="a.dcm")
+    assert superseded(store) == {first: corrected}  # the newest; and the second is the reader's own
+    assert by_hand(store, release, "a", actor="listener") == first  # that was taken back
+    assert superseded(store) == {first: second, corrected: first}
+    assert by_hand(store, release, "a", key=key) == first  # and here the second
+    assert superseded(store) == {second: first, corrected: first}
+
+
+@pytest.mark.parametrize("key", [KEY, "folder"])
+def test_the_whole_stays_the_newer_one_when_the_listener_brings_it(
+    store: Store, release: Release, key: str
+) -> None:
+    part = by_hand(store, release, "a", key=key)
+    whole = by_hand(store, release, "a", "b", key=key)
+    assert by_hand(store, release, "a", "b", actor="listener") == whole
+    assert superseded(store) == {part: whole}
+    more = by_hand(store, release, "a", "b", "c", key=key)  # both hands' may be superseded by one
+    assert superseded(store) == {part: more, whole: more}
+
+
+@pytest.mark.parametrize("key", [KEY, "folder"])
+def test_two_patients_in_one_study_stay_apart_when_the_listener_brings_one_of_them(
+    store: Store, release: Release, key: str
+) -> None:
+    mixed = by_hand(store, release, "a", "z", key=key)
+    right = by_hand(store, release, "a", key=key)
+    by_hand(store, release, "z", key=key_of("x", "1.2.840.99.4", "cd"))
+    assert by_hand(store, release, "a", actor="listener") == right
+    assert superseded(store) == {mixed: right}
+
+
+def test_a_correction_by_its_name_stays_one_when_the_listener_brings_the_first(
+    store: Store, release: Release
+) -> None:
+    first = brought(store, release, "1", "ab", "ann", "doe.dcm")
+    second = brought(store, release, "2", "ab", "ann", "doe.dcm")
+    assert brought(store, release, "1", "ab") == first
+    assert superseded(store) == {first: second}
+    assert brought(store, release, "2", "ab") == second
+    assert superseded(store) == {first: second}
+    assert brought(store, release, "1", "ab") == first  # of the two that it brought the last
+    assert superseded(store) == {second: first}
 
 
 def test_other_body_parts_are_those_that_were_not_assessed(store: Store, release: Release) -> None:

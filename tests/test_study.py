@@ -13,7 +13,7 @@ from core import imaging
 from core.cascade import Cascade
 from core.manifest import Release
 from core.notes import notes_of
-from core.origin import Origin
+from core.origin import RAW, Origin
 from core.registry import Registry
 from core.settings import ImageLimits
 from core.study import StudyResult, combine, group, key_of, named, study_uid_of
@@ -315,6 +315,22 @@ def torn() -> ImageResult:
     """A view that the networks contradict each other on."""
     said = (MemberPrediction("ResNet50", 0.97, 0.5), MemberPrediction("Other", 0.03, 0.5))
     return dataclasses.replace(view(0.6), fracture=FracturePrediction(0.6, Finding.DOUBTFUL, said))
+
+
+def test_raw_detector_data_does_not_count_beside_the_picture_of_it(release: Release) -> None:
+    left, right = Origin("L"), Origin("R", cautions=(RAW,))
+    raw = view(0.1, origin=Origin("L", cautions=(RAW,)))
+    study = combine("s", [raw, view(0.9, origin=left)], release)
+    assert study.probability == pytest.approx(0.9) and len(study.counted) == 1
+    assert "View 1 is raw detector data and is not counted" in " ".join(study.notes)
+    for others in ([], [view(0.05, ELBOW)], [view(0.05, origin=right)]):  # what nothing else shows
+        study = combine("s", [view(0.95, origin=raw.origin), *others], release)
+        assert study.probability == pytest.approx(0.95)
+    another = dataclasses.replace(raw, sha256="b" * 64)  # projection, of which there is no picture
+    study = combine("s", [raw, another, view(0.9, origin=left)], release)
+    assert len(study.counted) == 3 and "not counted" not in " ".join(study.notes)
+    stored = dataclasses.replace(study, views=(raw, view(0.9)), probability=0.5)
+    assert len(stored.counted) == 2  # of an older rule
 
 
 def test_one_view_alone_says_why_it_is_doubtful(release: Release) -> None:

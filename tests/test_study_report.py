@@ -64,7 +64,7 @@ def test_a_study_is_one_page_with_all_that_a_reader_must_know(cascade, tmp_path,
     assert pages == 1
     assert "Hand" in text and f"View {views}" in text
     assert f"{100 * made.study.probability:.0f} %" in text
-    assert report.paper.WORDS[made.study.finding] in text
+    assert made.study.finding.words in text
     assert "Operating point “sensitive” (probability at or above 30 %)" in text
     assert (
         "sensitivity 95 % (no interval), specificity 50 % (no interval) on the validation" in text
@@ -174,7 +174,7 @@ def test_the_part_that_a_reader_named_is_beside_the_first_result(cascade, tmp_pa
     text, pages = printed(report.pdf(made), tmp_path)
     assert pages == 1 and "Hand" in text
     share = f"{100 * asked.probability:.0f} %"
-    assert f"Assessed as elbow, as a reader named it: finding {paper.WORDS[asked.finding]}" in text
+    assert f"Assessed as elbow, as a reader named it: finding {asked.finding.words}" in text
     assert f"probability {share}" in text
     record = json.loads(json.dumps(report.as_json(made)))
     assert record["study"]["body_part"] == "hand"

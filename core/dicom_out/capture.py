@@ -12,7 +12,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 from core import explain
 from core.dicom_out.region import outline, stored_size
-from core.dicom_out.series import SERIES, common, reference, set_side
+from core.dicom_out.series import SERIES, common, reference, set_issuer, set_side
 from core.dicom_out.source import Assessment, View, sentences
 from core.display import to_8_bit
 
@@ -33,6 +33,7 @@ def capture(view: View, assessment: Assessment, number: int) -> Dataset:
         **common(assessment, SERIES["SC"], number, view),
     )
     image.PatientOrientation = None  # type 2C, and not known of a projection
+    set_issuer(image, assessment)
     set_side(image, assessment, view, image=True)
     image.ConversionType = "WSD"
     image.DerivationDescription = "Display of the source with a heatmap, an outline and text."

@@ -35,7 +35,7 @@ def finding_code(finding: Finding | None) -> CodedConcept | None:
     """Such as "Finding not suspected"; None without one."""
     if finding is None:
         return None
-    return CodedConcept(finding.value, SCHEME, f"Finding {finding.value.replace('_', ' ')}")
+    return CodedConcept(finding.value, SCHEME, f"Finding {finding.words}")
 
 
 def image_of(view: View) -> tuple[str, str, list[int] | None]:

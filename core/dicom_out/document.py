@@ -9,7 +9,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import EncapsulatedPDFStorage, ExplicitVRLittleEndian
 
 from core import report
-from core.dicom_out.series import SERIES, common, reference
+from core.dicom_out.series import SERIES, common, reference, set_issuer
 from core.dicom_out.source import Assessment
 
 
@@ -32,6 +32,7 @@ def document(assessment: Assessment) -> Dataset:
         transfer_syntax_uid=ExplicitVRLittleEndian,
         **common(assessment, SERIES["PDF"], 1),
     )
+    set_issuer(item, assessment)
     item.ConversionType = "WSD"
     item.AcquisitionDateTime = None
     item.BurnedInAnnotation = "NO" if _nothing_burned_in(assessment) else "YES"

@@ -5,15 +5,17 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+from pydicom.dataset import Dataset
+
 from core.dicom_out.codes import SITES
 from core.dicom_out.source import (
     NOTICE,
-    PROGRAM,
     Assessment,
     View,
     finding_words,
     performances,
 )
+from core.header import PROGRAM
 from core.notes import probability_of
 from core.operating import Performance
 from core.study import SIDES, named
@@ -39,7 +41,7 @@ def diagnostic_report(assessment: Assessment) -> dict[str, Any]:
         "status": _status(assessment),
         "category": [{"coding": [_CATEGORY]}],
         "code": {"coding": [_REPORT], "text": "Assessment of radiographs by a program"},
-        "subject": _subject(source.PatientID),
+        "subject": _subject(source),
         "issued": datetime.now(UTC).isoformat(timespec="seconds"),
         "imagingStudy": [{"identifier": _uid(assessment.study_uid)}],
         "result": [{"reference": f"#{o['id']}"} for o in observations],
@@ -61,7 +63,7 @@ def _observation(view: View, number: int, assessment: Assessment) -> dict[str, A
         "id": f"view{number}",
         "status": _status(assessment),
         "code": {"text": "Finding in one radiograph, as suspected by a program"},
-        "subject": _subject(view.source.PatientID),
+        "subject": _subject(view.source),
         "derivedFrom": [{"identifier": _uid(view.source.SOPInstanceUID)}],
         "device": {"reference": "#program"},
         "valueCodeableConcept": {"text": words},
@@ -116,10 +118,13 @@ def _device(assessment: Assessment) -> dict[str, Any]:
     }
 
 
-def _subject(patient_id: str) -> dict[str, Any]:
-    if not patient_id:
+def _subject(source: Dataset) -> dict[str, Any]:
+    if not source.PatientID:
         return {"display": "unknown"}
-    return {"type": "Patient", "identifier": {"value": str(patient_id)}}
+    identifier: dict[str, Any] = {"value": str(source.PatientID)}
+    if "IssuerOfPatientID" in source:
+        identifier["assigner"] = {"display": str(source.IssuerOfPatientID)}
+    return {"type": "Patient", "identifier": identifier}
 
 
 def _uid(value: str) -> dict[str, str]:
@@ -142,7 +147,6 @@ def _conclusion(assessment: Assessment) -> str:
     finding, probability = study.finding, study.probability
     if finding is None or probability is None or study.body_part is None:
         return f"No view was assessed. {NOTICE}"
-    words = finding.value.replace("_", " ")
     part = named(study).capitalize()
     share = probability_of(probability, assessment.release, study.body_part)
-    return f"{part}: finding {words}, probability {share}. {NOTICE}"
+    return f"{part}: finding {finding.words}, probability {share}. {NOTICE}"

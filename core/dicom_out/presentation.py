@@ -7,7 +7,12 @@ from fractions import Fraction
 from typing import TypeAlias
 
 import numpy as np
-from highdicom import PresentationLUTTransformation, pr
+from highdicom import (
+    ModalityLUT,
+    ModalityLUTTransformation,
+    PresentationLUTTransformation,
+    pr,
+)
 from pydicom.dataset import Dataset
 
 from core.dicom_out.region import outline, stored_size
@@ -47,6 +52,7 @@ def _state(view: View, assessment: Assessment, number: int, region: _Outline) ->
         presentation_lut_transformation=PresentationLUTTransformation(
             presentation_lut_shape="INVERSE" if inverse else "IDENTITY"
         ),
+        modality_lut_transformation=_modality_table(view.source),
         **device(assessment, SERIES["PR"], number),
     )
     state.ContentCreatorName = "Program^Assessing"
@@ -54,6 +60,17 @@ def _state(view: View, assessment: Assessment, number: int, region: _Outline) ->
     area.PresentationPixelAspectRatio = _aspect(view)
     set_side(state, assessment, view)
     return state
+
+
+def _modality_table(source: Dataset) -> ModalityLUTTransformation | None:
+    """The Modality LUT of the source; highdicom itself repeats slope and intercept alone."""
+    if "ModalityLUTSequence" not in source:
+        return None
+    [item] = source.ModalityLUTSequence
+    table = ModalityLUT(
+        item.ModalityLUTType, item.LUTDescriptor[1], np.frombuffer(item.LUTData, "<u2")
+    )
+    return ModalityLUTTransformation(modality_lut=table)
 
 
 _LAYER = pr.GraphicLayer(

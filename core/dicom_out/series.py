@@ -8,7 +8,8 @@ from typing import Any
 
 from pydicom.dataset import Dataset
 
-from core.dicom_out.source import CHARACTER_SET, PROGRAM, Assessment, View
+from core.dicom_out.source import CHARACTER_SET, Assessment, View
+from core.header import PROGRAM
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,13 @@ def device(assessment: Assessment, series: Series, number: int) -> dict[str, Any
         "software_versions": assessment.release.id,
         "device_serial_number": assessment.release.sha256[:16],
     }
+
+
+def set_issuer(item: Dataset, assessment: Assessment) -> None:
+    """Who gave the Patient ID, where the source says it: that of another hospital is another's."""
+    source = assessment.views[0].source
+    if "IssuerOfPatientID" in source:
+        item.IssuerOfPatientID = source.IssuerOfPatientID
 
 
 def set_side(item: Dataset, assessment: Assessment, view: View, image: bool = False) -> None:

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pydicom.datadict import dictionary_VR
 from pydicom.dataset import Dataset
 from pydicom.valuerep import DA, TM
@@ -20,15 +21,14 @@ from core.errors import ImageRejected
 from core.lut import lut_data, numbers
 from core.manifest import Release
 from core.notes import left_out, notes_of, probability_of
-from core.operating import POINTS, Performance, performance
+from core.operating import Performance, performance
 from core.study import SIDES, StudyResult, combine
-from core.types import BodyPart, ImageResult, Radiograph
+from core.types import POINTS, BodyPart, ImageResult, Radiograph
 from core.words import percent
 
 if TYPE_CHECKING:
     from core.report import Decision
 
-PROGRAM = "Bone Fracture Detection"
 NOTICE = "Research tool that supports a reader. Not a medical device."
 # UTF-8: names arrive in any of DICOM's character sets and leave in one that holds them all.
 CHARACTER_SET = "ISO_IR 192"
@@ -38,9 +38,10 @@ _IDENTITY = (
     *("PatientID", "PatientName", "PatientBirthDate", "PatientSex"),
     *("AccessionNumber", "StudyID", "StudyDate", "StudyTime", "ReferringPhysicianName"),
 )
+_RESCALE = ("RescaleSlope", "RescaleIntercept", "RescaleType")
 # PS3.3 C.11: how the source's grey values are shown; a presentation state repeats it.
 _GREY = (
-    *("RescaleIntercept", "RescaleSlope", "RescaleType"),
+    *_RESCALE,
     *("WindowCenter", "WindowWidth", "VOILUTFunction", "PresentationLUTShape"),
 )
 _PICTURE = (
@@ -161,7 +162,7 @@ def source_of(header: Dataset) -> Dataset:
     """What a reply repeats of its source, with every value checked or emptied.
 
     Raises ImageRejected where a UID is missing, without which there is nothing to reply to, and
-    where the Patient ID is too long to be repeated: cut, it may be somebody else's.
+    where the Patient ID is too long to be repeated or several: cut, it may be somebody else's.
     """
     source = Dataset()
     source.SpecificCharacterSet = CHARACTER_SET
@@ -175,6 +176,9 @@ def source_of(header: Dataset) -> Dataset:
         setattr(source, keyword, uid)
     for keyword in _IDENTITY:
         setattr(source, keyword, _identity(header, keyword))
+    issuer = _only(header, "IssuerOfPatientID")
+    if 0 < len(issuer) <= 64:
+        source.IssuerOfPatientID = issuer
     for keyword in (*_PICTURE, *_GREY):
         with suppress(TypeError, ValueError, OverflowError):  # what is no number, such as "1,5"
             value = header.get(keyword)
@@ -183,6 +187,7 @@ def source_of(header: Dataset) -> Dataset:
     _keep_rescale(source)
     _keep_window(source)
     _keep_table(source, header)
+    _keep_modality_table(source, header)
     source.Modality = _text(header, "Modality") or "OT"
     return source
 
@@ -192,7 +197,7 @@ def _keep_rescale(source: Dataset) -> None:
     slopes, intercepts = numbers(source, "RescaleSlope"), numbers(source, "RescaleIntercept")
     finite = all(map(math.isfinite, (*slopes, *intercepts)))
     if not (len(slopes) == len(intercepts) == 1 and finite and slopes[0]):
-        _drop(source, ("RescaleSlope", "RescaleIntercept", "RescaleType"))
+        _drop(source, _RESCALE)
     elif len(_text(source, "RescaleType")) > 64:
         _drop(source, ["RescaleType"])
 
@@ -217,20 +222,44 @@ def _keep_table(source: Dataset, header: Dataset) -> None:
     A picture may have both and a presentation state one of them. Its entries become words of 16
     bits, the form that a state is written in here, whatever the source has.
     """
-    for item in list(header.get("VOILUTSequence") or [])[:1]:
+    found = _first_table(header, "VOILUTSequence")
+    if found:
+        table, first, bits = found
+        top = max(2**bits - 1, int(table.max()))
+        source.VOILUTSequence = [_words(np.rint(table * (0xFFFF / top)), first)]
+        _drop(source, _WINDOW)
+
+
+def _keep_modality_table(source: Dataset, header: Dataset) -> None:
+    """The same of the Modality LUT, instead of slope and intercept; its output is what the window
+    is of, so it stays as it is."""
+    found = _first_table(header, "ModalityLUTSequence")
+    if found:
+        table, first, _ = found
+        kept = _words(table, first)
+        kept.ModalityLUTType = _text(header.ModalityLUTSequence[0], "ModalityLUTType")[:64] or "US"
+        source.ModalityLUTSequence = [kept]
+        _drop(source, _RESCALE)
+
+
+def _first_table(header: Dataset, keyword: str) -> tuple[NDArray[Any], int, int] | None:
+    """Entries, first value and bits of the first LUT; None without one that can be used."""
+    for item in list(header.get(keyword) or [])[:1]:
         try:
             entries, first, bits = (int(v) for v in item.LUTDescriptor)
             table = lut_data(item.LUTData, entries or 0x10000, header)[: entries or 0x10000]
         except (AttributeError, TypeError, ValueError):  # a damaged one
-            return
-        if not table.size or not 0 <= first <= 0xFFFF or not 1 <= bits <= 16:
-            return
-        top = max(2**bits - 1, int(table.max()))
-        kept = Dataset()
-        kept.LUTDescriptor = [table.size & 0xFFFF, first, 16]  # 65,536 entries are written as 0
-        kept.LUTData = np.rint(table * (0xFFFF / top)).astype("<u2").tobytes()
-        source.VOILUTSequence = [kept]
-        _drop(source, _WINDOW)
+            return None
+        if table.size and 0 <= first <= 0xFFFF and 1 <= bits <= 16:
+            return table, first, bits
+    return None
+
+
+def _words(table: NDArray[Any], first: int) -> Dataset:
+    kept = Dataset()
+    kept.LUTDescriptor = [table.size & 0xFFFF, first, 16]  # 65,536 entries are written as 0
+    kept.LUTData = table.astype("<u2").tobytes()
+    return kept
 
 
 def _drop(source: Dataset, keywords: Sequence[str]) -> None:
@@ -239,7 +268,7 @@ def _drop(source: Dataset, keywords: Sequence[str]) -> None:
 
 
 def _identity(header: Dataset, keyword: str) -> str:
-    value = _text(header, keyword)
+    value = _only(header, keyword)
     kind = dictionary_VR(keyword)
     if keyword == "PatientSex":
         return value if value in _SEXES else ""
@@ -251,9 +280,10 @@ def _identity(header: Dataset, keyword: str) -> str:
         return value if len(value) <= 194 and value.count("^") <= 4 * 3 else ""
     if kind == "SH":  # type 2; cut, it may be the number of another order
         return value if len(value) <= 16 else ""
-    if len(value) > 64:
+    if len(value) > 64 or value != _text(header, keyword):
         raise ImageRejected(
-            "The Patient ID has more than 64 characters, so nothing can be put beside the picture."
+            "The Patient ID has more than 64 characters or a backslash, so nothing can be put "
+            "beside the picture."
         )
     return value
 
@@ -264,6 +294,14 @@ def _is(kind: Callable[[str], Any], value: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _only(header: Dataset, keyword: str) -> str:
+    """One value as text, "" of several: a backslash, as some type it, stands between values, and
+    what is before it may be another's number or name."""
+    value = header.get(keyword)
+    several = isinstance(value, Sequence) and not isinstance(value, str) and len(value) > 1
+    return "" if several else _text(header, keyword)
 
 
 def _text(header: Dataset, keyword: str) -> str:
@@ -280,7 +318,7 @@ def finding_words(result: ImageResult) -> str:
     """ "finding suspected", "finding doubtful", "finding not suspected" or "not assessed"."""
     if result.reason is not None or result.fracture is None:
         return "not assessed"
-    return "finding " + result.fracture.finding.value.replace("_", " ")
+    return f"finding {result.fracture.finding.words}"
 
 
 def sentences(view: View, assessment: Assessment) -> list[str]:

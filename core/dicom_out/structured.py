@@ -22,13 +22,13 @@ from core.dicom_out.reading import reading_groups, verifying_observer
 from core.dicom_out.region import outline
 from core.dicom_out.series import SERIES, common
 from core.dicom_out.source import (
-    PROGRAM,
     Assessment,
     View,
     derived_uid,
     finding_words,
     performances,
 )
+from core.header import PROGRAM
 from core.manifest import Release
 from core.types import BodyPart
 

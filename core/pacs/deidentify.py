@@ -5,30 +5,30 @@ with every value checked, and all else is gone, known and unknown, private and p
 Patient ID become keyed digests: the same patient stays one patient, for splits by patient, and
 nobody without the key can tell which.
 
-What is burned into the pixels stays: files that say so are not kept.
+What is burned into the pixels stays: files that say so are not kept. What stands beside the grey
+values in their words, as drawings may (overlays), goes.
 """
 
 from __future__ import annotations
 
 import hmac
-import logging
 import secrets
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
-from core import imaging
+from core import dicom, imaging
 from core.dicom_out.encoding import encoded
 from core.errors import ImageRejected
 from core.files import write_atomically
 from core.header import header_of
 from core.lut import numbers
 from core.settings import ImageLimits
-
-log = logging.getLogger(__name__)
 
 _NUMBERS = (
     *("Rows", "Columns", "SamplesPerPixel", "PlanarConfiguration", "BitsAllocated", "BitsStored"),
@@ -37,11 +37,19 @@ _NUMBERS = (
     *("RescaleSlope", "RescaleIntercept", "WindowCenter", "WindowWidth"),
 )
 _WORDS = {
-    "PhotometricInterpretation": "MONOCHROME1 MONOCHROME2 RGB YBR_FULL YBR_FULL_422 YBR_RCT",
-    "VOILUTFunction": "LINEAR LINEAR_EXACT SIGMOID",
-    "PresentationLUTShape": "IDENTITY INVERSE",
-    "LossyImageCompression": "00 01",
+    "PhotometricInterpretation": (
+        *("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR", "RGB", "YBR_FULL", "YBR_FULL_422"),
+        *("YBR_RCT", "YBR_ICT", "YBR_PARTIAL_420", "YBR_PARTIAL_422"),
+    ),
+    "VOILUTFunction": ("LINEAR", "LINEAR_EXACT", "SIGMOID"),
+    "PresentationLUTShape": ("IDENTITY", "INVERSE"),
+    "LossyImageCompression": ("00", "01"),
 }
+_PALETTE = tuple(
+    f"{colour}PaletteColorLookupTable{what}"
+    for colour in ("Red", "Green", "Blue")
+    for what in ("Descriptor", "Data")
+)
 _TABLES = ("ModalityLUTSequence", "VOILUTSequence")
 _EMPTY = (
     *("PatientName", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "StudyID"),
@@ -81,10 +89,12 @@ class TrainingCopies:
 
 def deidentified(original: Dataset, key: bytes) -> Dataset | None:
     """The picture of a data set and nothing that tells whose it is; None with burned-in text, and
-    where nothing says of what class it is."""
+    where nothing says of what class it is, or colours have room for something beside them."""
     described = header_of(original)
     kind = original.get("SOPClassUID") or original.file_meta.get("MediaStorageSOPClassUID")
     if described.burned_in or "PixelData" not in original or not kind:
+        return None
+    if original.SamplesPerPixel != 1 and dicom.has_spare_bits(original):
         return None
     copy = Dataset()
     for keyword in _EMPTY:
@@ -96,6 +106,10 @@ def deidentified(original: Dataset, key: bytes) -> Dataset | None:
     copy.Modality = described.modality or "OT"
     copy.BodyPartExamined, copy.ViewPosition = described.body_part, described.view_position
     copy.ImageLaterality = described.laterality
+    copy.file_meta = FileMetaDataset()
+    copy.file_meta.TransferSyntaxUID = original.file_meta.get(
+        "TransferSyntaxUID", ExplicitVRLittleEndian
+    )
     _copy_picture(original, copy)
     copy.PatientIdentityRemoved = "YES"
     copy.LongitudinalTemporalInformationModified = "REMOVED"
@@ -104,10 +118,6 @@ def deidentified(original: Dataset, key: bytes) -> Dataset | None:
     method.CodeValue, method.CodingSchemeDesignator = "113100", "DCM"
     method.CodeMeaning = "Basic Application Confidentiality Profile"
     copy.DeidentificationMethodCodeSequence = [method]
-    copy.file_meta = FileMetaDataset()
-    copy.file_meta.TransferSyntaxUID = original.file_meta.get(
-        "TransferSyntaxUID", ExplicitVRLittleEndian
-    )
     return copy
 
 
@@ -119,21 +129,34 @@ def _copy_picture(original: Dataset, copy: Dataset) -> None:
             values = [int(v) for v in values] if whole else values
             setattr(copy, keyword, values if len(values) > 1 else values[0])
     for keyword, words in _WORDS.items():
-        if str(original.get(keyword)) in words.split():
+        if str(original.get(keyword)) in words:
             setattr(copy, keyword, str(original.get(keyword)))
     for keyword in _TABLES:
         items = original.get(keyword) or []
         if items:
-            setattr(copy, keyword, [_table(item) for item in items])
-    copy.add(original["PixelData"])
+            setattr(copy, keyword, [_only(item, ("LUTDescriptor", "LUTData")) for item in items])
+    copy.update(_only(original, (*_PALETTE, "PixelData")))
+    if dicom.has_spare_bits(original):
+        _keep_values_alone(original, copy)
 
 
-def _table(item: Dataset) -> Dataset:
-    table = Dataset()
-    for keyword in ("LUTDescriptor", "LUTData"):
+def _keep_values_alone(original: Dataset, copy: Dataset) -> None:
+    if copy.file_meta.TransferSyntaxUID.is_encapsulated:
+        copy.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    values = dicom.values_alone(original)
+    little = copy.file_meta.TransferSyntaxUID.is_little_endian
+    data = values.astype(values.dtype.newbyteorder("<" if little else ">")).tobytes()
+    vr = "OB" if copy.BitsAllocated == 8 else "OW"
+    copy.add(DataElement("PixelData", vr, data + b"\0" * (len(data) % 2)))
+    copy.HighBit = copy.BitsStored - 1
+
+
+def _only(item: Dataset, keywords: Sequence[str]) -> Dataset:
+    kept = Dataset()
+    for keyword in keywords:
         if keyword in item:
-            table.add(item[keyword])
-    return table
+            kept.add(item[keyword])
+    return kept
 
 
 def _digest(key: bytes, value: str) -> str:

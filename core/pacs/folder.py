@@ -85,7 +85,11 @@ class WatchedFolder:
         return not later
 
     def _put(self, data: bytes, path: Path, stamp: _Stamp, inbox: Inbox) -> bool:
-        """Whether it is in the inbox; where the disk refuses it, the others are taken."""
+        """Whether it is in the inbox, or nothing for it; where the disk refuses it, the others are
+        taken."""
+        if imaging.is_beside(data, self._limits):  # as the listener does: no study of its own
+            log.info("A report, or a picture of this program, was passed over in the folder.")
+            return True
         header, uid = imaging.peek_with_uid(data, self._limits) or (None, "")
         if header and not header.patient and not is_uid(uid.strip()):
             uid = ""  # an odd one, "0" perhaps, of files that name no patient may be anybody's

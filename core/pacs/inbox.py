@@ -10,7 +10,8 @@ import re
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +20,12 @@ from typing import Any, TypeVar
 from core import locks
 from core.errors import SettingsInvalid
 from core.files import make_private, remove_leftovers, write_atomically, write_json
+from core.study import study_uid_of
 
 log = logging.getLogger(__name__)
 _PLAIN = re.compile(r"[0-9.]{1,64}")
 _SCORED = "scored.json"
+_GONE = ".gone-"  # before the name of a folder that is being removed; no key begins with it
 _DIGITS = 24  # of the content's digest, at the beginning of a file's name
 KEEP_SECONDS = 7 * 24 * 3600.0
 """How long a scored study stays: a view that comes late is scored together with the first ones."""
@@ -48,7 +51,7 @@ class Arrived:
 
     def contents(self) -> list[tuple[str, bytes]]:
         """(display name, bytes) of each file."""
-        return [(n.partition("_")[2] or n, (self.folder / n).read_bytes()) for n in self.names]
+        return [(_shown(n), (self.folder / n).read_bytes()) for n in self.names]
 
 
 class Inbox:
@@ -63,8 +66,10 @@ class Inbox:
         self._assessed: dict[str, int] = {}  # what is done, by the time of its folder
         self._lock = threading.Lock()
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        for left in (folder, *(p for p in folder.iterdir() if p.is_dir())):
+        _remove_gone(folder)
+        for left in (folder, *(folder / name for name, _ in list(_folders(folder)))):
             remove_leftovers(left)
+        self._having = _having(folder)
 
     def put(
         self, key: str, name: str, data: bytes, instead: bool = False, called: str = ""
@@ -83,18 +88,29 @@ class Inbox:
                 _sync(self._folder)
             ending = _ending(name)
             path = folder / f"{digest[:_DIGITS]}{ending}"
+            known = path.exists()
             write_atomically(path, lambda p: p.write_bytes(data))
             for other in folder.glob(f"*{ending}") if instead else ():
                 if other.name[_DIGITS:] == ending and other != path:
                     other.unlink(missing_ok=True)
+            if _is_object(path):
+                self._having[ending].add(folder.name)
+                if known and len(self._having[ending]) > 1:  # it was moved, and is taken back
+                    write_json(folder / _SCORED, {"names": []})
             _sync(folder)
 
     def due(self, quiet: float) -> Iterator[Arrived]:
-        """Studies with files that were not scored and none newer than ``quiet`` seconds.
+        """Studies with files that were not scored and none newer than ``quiet`` seconds, in the
+        order in which they came: a correction may stand in another study than what it corrects.
 
         Nor one from so far ahead: the clock was set back since, and a study must not wait for it.
         """
-        for study, newest in _unscored(self._folder, self._damaged, self._assessed):
+        waiting = _unscored(self._folder, self._damaged, self._assessed)
+        for before, _ in sorted(waiting, key=lambda found: found[1]):
+            found = _asked(before.folder, self._damaged)  # more may have come meanwhile
+            if found is None:
+                continue
+            study, newest = found
             if study.attempts < MAX_ATTEMPTS and abs(time.time() - newest) >= quiet:
                 yield study
 
@@ -105,8 +121,20 @@ class Inbox:
         resting = sum(n >= MAX_ATTEMPTS for n in attempts)
         return len(attempts) - resting, resting
 
-    def done(self, study: Arrived) -> None:
-        """Its files are scored, and what follows from them is on the disk."""
+    def done(self, study: Arrived, read: Collection[str] = ()) -> None:
+        """Its files are scored, and what follows from them is on the disk.
+
+        read: display names of those that could be read. An object is of the study that it came with
+        last and could be read in: others lose it, and what is left of them is scored again.
+        """
+        with self._lock:
+            for name in study.names:
+                others = self._having.get(name[_DIGITS:], set()) - {study.folder.name}
+                if others and _shown(name) in read:
+                    with suppress(FileNotFoundError):  # a correction took its place meanwhile
+                        came = (study.folder / name).stat().st_mtime
+                        self._take_out(others, name[_DIGITS:], came)
+        # Last: after a kill before it the others would be scored with what they had to lose.
         write_json(study.folder / _SCORED, {"names": list(study.names)})
 
     def failed(self, study: Arrived) -> None:
@@ -114,6 +142,16 @@ class Inbox:
         state = _state(study.folder, self._damaged)
         tried = {"tried": list(study.names), "attempts": study.attempts + 1}
         write_json(study.folder / _SCORED, state | tried)
+
+    def _take_out(self, others: set[str], ending: str, came: float) -> None:
+        """Remove an object from these folders where it is older. came: when it came elsewhere."""
+        for folder in (self._folder / name for name in sorted(others)):
+            there = [p for p in folder.glob("*_*") if p.name[_DIGITS:] == ending]
+            gone = [p for p in there if p.stat().st_mtime < came]
+            for path in gone:
+                path.unlink()
+            if gone:  # then: after a kill it must not be scored with them
+                write_json(folder / _SCORED, {"names": []})
 
     def forget_old(self) -> None:
         """Remove studies all of whose files were scored so long ago that they need not stay.
@@ -125,15 +163,19 @@ class Inbox:
             waiting = {study.folder for study, _ in found}
             for marker in self._folder.glob(f"*/{_SCORED}"):
                 old = time.time() - marker.stat().st_mtime > self._keep
-                if old and marker.parent not in waiting:
-                    shutil.rmtree(marker.parent)
+                going = marker.parent.name.startswith(_GONE)
+                if old and not going and marker.parent not in waiting:
+                    # At once: after a kill, half of it would be a study that was not scored.
+                    marker.parent.rename(_free(marker.parent))
+            _remove_gone(self._folder)
+            self._having = _having(self._folder)
 
 
 @contextmanager
 def alone(home: Path) -> Iterator[None]:
     """One process works in ``home``, a folder in BONE_HOME, at a time.
 
-    Raises SettingsInvalid for a second one.
+    Raises SettingsInvalid for a second one, and where the file system does not lock.
     """
     make_private(home.parent)
     home.mkdir(exist_ok=True, mode=0o700)
@@ -141,9 +183,13 @@ def alone(home: Path) -> Iterator[None]:
         try:
             locks.take(file)
         except OSError as error:
-            raise SettingsInvalid(
-                "A listener is running with this BONE_HOME already; give each its own."
-            ) from error
+            if error.errno in locks.TAKEN:
+                said = "A listener is running with this BONE_HOME already; give each its own."
+            elif error.errno in locks.NONE:
+                said = "BONE_HOME is on a file system that cannot lock files; choose a local disk."
+            else:
+                said = f"BONE_HOME cannot be written: {error.strerror}."
+            raise SettingsInvalid(said) from error
         yield  # the lock ends with the process, however it ends
 
 
@@ -167,12 +213,46 @@ def _unscored(
             assessed[name] = folders[name]
 
 
+def _remove_gone(inbox: Path) -> None:
+    for left in inbox.glob(f"{_GONE}*"):
+        try:
+            shutil.rmtree(left)
+        except OSError as error:
+            log.error("A study that left the inbox cannot be removed: %s", type(error).__name__)
+
+
+def _free(folder: Path) -> Path:
+    """What a folder that is being removed is called. It has no further dot: what ends in one and
+    eight signs is taken for the leftover of a write."""
+    gone = folder.with_name(_GONE + folder.name.replace(".", "-"))
+    while gone.exists():  # could not be removed
+        gone = gone.with_name(f"{gone.name}-")
+    return gone
+
+
+def _having(inbox: Path) -> dict[str, set[str]]:
+    """By the ending of an object's file the names of the studies' folders that have it."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for path in inbox.glob("*/*.dcm"):
+        if _is_object(path):
+            found[path.name[_DIGITS:]].add(path.parent.name)
+    return found
+
+
+def _is_object(path: Path) -> bool:
+    """Whether a file is called by the UID of its object, and its folder by that of a study: both
+    are given once in the world, but for those that somebody made up (``study_uid_of``)."""
+    called = path.name[_DIGITS:].removeprefix("_").removesuffix(".dcm")
+    folder = path.parent.name
+    return bool(study_uid_of(called)) and "." in folder and not folder.startswith(_GONE)
+
+
 def _folders(inbox: Path) -> Iterator[tuple[str, int]]:
     """Name and time of last change, in nanoseconds, of each study's folder."""
     with os.scandir(inbox) as entries:
         for entry in entries:
             with suppress(FileNotFoundError):  # removed meanwhile
-                if entry.is_dir():
+                if entry.is_dir() and not entry.name.startswith(_GONE):
                     yield entry.name, entry.stat().st_mtime_ns
 
 
@@ -221,6 +301,11 @@ def _said(path: Path, kind: type[T], damaged: set[Path]) -> T | None:
         log.error("A note in the inbox is damaged: %s of %s.", path.name, path.parent.name)
     damaged.add(path)
     return None
+
+
+def _shown(name: str) -> str:
+    """The display name of a file."""
+    return name.partition("_")[2] or name
 
 
 def _safe(key: str) -> str:

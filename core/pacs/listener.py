@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import shutil
 import ssl
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 from pydicom.uid import (
     AllTransferSyntaxes,
@@ -23,11 +25,12 @@ from pydicom.uid import (
     XRayRadiofluoroscopicImageStorage,
 )
 from pynetdicom import AE, AllStoragePresentationContexts, evt
+from pynetdicom.association import Association
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 from pynetdicom.transport import ThreadedAssociationServer
 
-from core.dicom_out.source import PROGRAM
 from core.errors import where
+from core.header import is_own
 from core.pacs.fragments import Fragments
 from core.pacs.inbox import Inbox
 from core.pacs.study_uid import keep
@@ -86,7 +89,12 @@ def serve(door: Door, inbox: Inbox, home: Path) -> ThreadedAssociationServer:
     ae.add_supported_context(Verification)
     for kind in (*_CLASSES, *_DROPPED):
         ae.add_supported_context(kind, _syntaxes())
-    fragments = Fragments(door.max_bytes)
+    fragments, dropped = Fragments(door.max_bytes), _Dropped()
+
+    def taken(event: evt.Event) -> int:
+        whole = fragments.taken(event)
+        return SUCCESS if dropped.has(event) else _store(event, door, inbox, home, whole)
+
     server = ae.start_server(
         (door.host, door.port),
         block=False,
@@ -94,15 +102,36 @@ def serve(door: Door, inbox: Inbox, home: Path) -> ThreadedAssociationServer:
         evt_handlers=[
             (evt.EVT_CONN_OPEN, fragments.opened),
             (evt.EVT_PDU_RECV, fragments.received),
-            (
-                evt.EVT_C_STORE,
-                lambda event: _store(event, door, inbox, home, fragments.taken(event)),
-            ),
+            (evt.EVT_C_STORE, taken),
+            (evt.EVT_CONN_CLOSE, dropped.tell),
             (evt.EVT_REJECTED, _tell_refused),
         ],
     )
     assert isinstance(server, ThreadedAssociationServer)
     return server
+
+
+class _Dropped:
+    """Objects that are no radiographs, by association: each is answered for, and none is kept."""
+
+    def __init__(self) -> None:
+        self._counts: WeakKeyDictionary[Association, int] = WeakKeyDictionary()
+        self._lock = threading.Lock()
+
+    def has(self, event: evt.Event) -> bool:
+        if event.context.abstract_syntax not in _DROPPED:
+            return False
+        with self._lock:
+            self._counts[event.assoc] = self._counts.get(event.assoc, 0) + 1
+        return True
+
+    def tell(self, event: evt.Event) -> None:
+        """EVT_CONN_CLOSE: one line, or a router that sends the wrong ones would be told of
+        nowhere."""
+        with self._lock:
+            count = self._counts.pop(event.assoc, 0)
+        if count:
+            log.info("An association ended; dropped as no radiographs: %d objects.", count)
 
 
 def _tell_refused(event: evt.Event) -> None:
@@ -126,8 +155,6 @@ def _store(event: evt.Event, door: Door, inbox: Inbox, home: Path, whole: bool =
         if shutil.disk_usage(home).free < door.reserve:
             log.error("The disk is nearly full: nothing is accepted.")
             return OUT_OF_RESOURCES
-        if event.context.abstract_syntax in _DROPPED:
-            return SUCCESS
         if not whole:
             log.warning("An object was refused: it has more than %d bytes.", door.max_bytes)
             return CANNOT_UNDERSTAND
@@ -147,9 +174,9 @@ def _write(event: evt.Event, max_bytes: int, inbox: Inbox) -> int:
     header = event.dataset
     study, instance = str(header.StudyInstanceUID), str(header.SOPInstanceUID)
     announced = str(getattr(event.request, "AffectedSOPInstanceUID", ""))
-    if instance != announced or not study:
+    if instance != announced:
         return DOES_NOT_MATCH
-    if header.get("Manufacturer") == PROGRAM:  # our own reply, routed back to us
+    if is_own(header):  # our own reply, routed back to us
         return SUCCESS
     if not keep(inbox, study, f"{instance}.dcm", data):
         log.warning("An object was refused: its Study Instance UID cannot be kept.")

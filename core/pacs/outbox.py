@@ -8,6 +8,7 @@ import logging
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -42,9 +43,15 @@ class Waiting:
     def item(self) -> Path:
         return self.note.with_suffix(".dcm")
 
+    @property
+    def study(self) -> str:
+        """Id on the worklist; "" in a note of an earlier version."""
+        return self.about.get("study", "")
 
+
+WITHDRAWN = "object.withdrawn"
 Tell = Callable[[str, Waiting], object]
-"""("object.sent" or "object.given_up", what) is called before it leaves the outbox."""
+"""("object.sent", "object.given_up" or WITHDRAWN, what) is called before it leaves the outbox."""
 
 
 class Outbox:
@@ -75,8 +82,9 @@ class Outbox:
         _write(Waiting(note, destination, 0, 0.0, about))
 
     def waiting(self) -> list[Waiting]:
-        notes = sorted(self._folder.glob("*.json"))
-        return [one for one in map(self._read, notes) if one is not None]
+        """What waits, the oldest first."""
+        found = [one for one in map(self._read, self._folder.glob("*.json")) if one is not None]
+        return sorted(found, key=_put)
 
     def _read(self, note: Path) -> Waiting | None:
         """What waits; None where its object is gone already, which a kill can leave, or is still
@@ -142,17 +150,26 @@ class Outbox:
         due: Sequence[Waiting],
         send: Send,
         tell: Tell = lambda *_: None,
-        batch: int = BATCH,
+        superseded: Callable[[str], bool] = lambda _: False,
     ) -> int:
         """Try the first of what is due at one destination; how many objects arrived.
 
-        Where ``tell`` raises, the object stays and is sent again.
+        superseded: whether the study with this id is; nothing of it is sent any more. Where this
+        or ``tell`` raises, the object stays and is sent again.
         """
-        read = [(one, data) for one in due[:batch] if (data := self._data(one, tell)) is not None]
+        due = due[:BATCH]
+        studies = {one.study for one in due} - {""}
+        gone = {study for study in studies if superseded(study)}
+        for one in due:
+            if one.study in gone:
+                log.warning("An object is not sent: a newer study took the place of its study.")
+                self._leaves(WITHDRAWN, one, tell)
+        due = [one for one in due if one.study not in gone]
+        read = [(one, data) for one in due if (data := self._data(one, tell)) is not None]
         results = send(destination, [data for _, data in read]) if read else []
         for (one, _), good in zip(read, results, strict=True):
             if good is not None:  # else it is no fault of this one, and tried with the next batch
-                self._arrived(one, tell) if good else self._again(one, tell)
+                self._leaves("object.sent", one, tell) if good else self._again(one, tell)
         return sum(map(bool, results))
 
     def _data(self, one: Waiting, tell: Tell) -> bytes | None:
@@ -166,8 +183,8 @@ class Outbox:
             self._again(one, tell)
             return None
 
-    def _arrived(self, one: Waiting, tell: Tell) -> None:
-        tell("object.sent", one)
+    def _leaves(self, event: str, one: Waiting, tell: Tell) -> None:
+        tell(event, one)
         one.note.unlink()
         one.item.unlink()
 
@@ -185,6 +202,13 @@ class Outbox:
         _write(replace(one, note=failed / one.note.name, attempts=0, next_try=0.0))
         one.item.rename(failed / one.item.name)
         one.note.unlink()
+
+
+def _put(one: Waiting) -> int:
+    """When it was put: an attempt writes its note alone."""
+    with suppress(FileNotFoundError):  # sent meanwhile
+        return one.item.stat().st_mtime_ns
+    return 0
 
 
 def _write(one: Waiting) -> None:

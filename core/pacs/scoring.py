@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from pydicom.dataset import Dataset
@@ -19,11 +20,11 @@ from core.cascade import Cascade
 from core.dicom_out import reply
 from core.dicom_out.encoding import encoded
 from core.dicom_out.source import Assessment, View
-from core.errors import ImageRejected, where
+from core.errors import ImageRejected, StoreUnavailable, StudyNotFound, where
 from core.imaging import sha256
 from core.pacs.deidentify import TrainingCopies
 from core.pacs.inbox import Arrived
-from core.pacs.outbox import Outbox, Tell, Waiting
+from core.pacs.outbox import WITHDRAWN, Outbox, Tell, Waiting
 from core.pacs.study_uid import key_for
 from core.pipeline import diagnose
 from core.settings import ImageLimits
@@ -41,6 +42,7 @@ KINDS = {
     GrayscaleSoftcopyPresentationStateStorage: "PR",
     EncapsulatedPDFStorage: "PDF",
 }
+_NUMBER = re.compile(r"(?=.*[0-9])[A-Za-z0-9._/-]+")
 NOT_SENT = (
     "Nothing was sent back: without the radiographs that nothing can be put beside, the result "
     "would be another one."
@@ -48,7 +50,7 @@ NOT_SENT = (
 
 
 @dataclass
-class Scorer:
+class StudyScorer:
     """Where results go. cascade: another one may take its place between two studies. destinations:
     see ``core.pacs.sender``. copies: None keeps none.
     """
@@ -60,8 +62,9 @@ class Scorer:
     destinations: Sequence[str] = ()
     copies: TrainingCopies | None = None
 
-    def score(self, study: Arrived) -> None:
-        """Everything that follows from one study is on the disk when this returns.
+    def score(self, study: Arrived) -> set[str]:
+        """Everything that follows from one study is on the disk when this returns: the names of
+        the files that could be read.
 
         Doing it twice, after a crash, leaves the same: the worklist and the outbox know what
         they have.
@@ -74,11 +77,13 @@ class Scorer:
                 "worklist says so.",
                 len(patients),
             )
+        read: set[str] = set()
         for number, (patient, files) in enumerate(sorted(patients.items()), 1):
             which = f", patient {number} of {len(patients)}" if len(patients) > 1 else ""
-            self._score(study, patient, files, which)
+            read |= self._score(study, patient, files, which)
         for _, data in contents:
             self._keep_copy(data)
+        return read
 
     def _keep_copy(self, data: bytes) -> None:
         """The boundary of one copy for training: no result is lost for it, or assessed again."""
@@ -107,8 +112,9 @@ class Scorer:
 
     def _score(
         self, study: Arrived, patient: str, files: Sequence[tuple[str, bytes]], which: str
-    ) -> None:
-        """The files of one patient. which: for the title, where the study has several."""
+    ) -> set[str]:
+        """The files of one patient; the names of those that could be read. which: for the title,
+        where the study has several."""
         results: list[ImageResult] = []
         views: list[View] = []
         others: list[ImageResult] = []
@@ -118,7 +124,7 @@ class Scorer:
             results += [v.result if isinstance(v, View) else v for v in seen]
             others += [left_out(v, reason) for v in seen if not isinstance(v, View)]
         combined = combine(key_for(study.key, patient), results, self.cascade.release)
-        title = (f"Study {study.called[-16:]}" if views else study.called[-60:]) + which
+        title = _title(study, views) + which
         answer = Assessment(tuple(views), self.cascade.release, refused=tuple(others))
         sends = bool(views and self.destinations)
         if sends and not says_the_same(answer.study, combined):
@@ -128,6 +134,8 @@ class Scorer:
         added = self.store.add_study(title, combined, self.cascade.release, pictures, ACTOR)
         if sends:
             put_all(self.outbox, self.destinations, reply.objects(answer), added)
+        decoded = {result.sha256 for result in results if result.body_part is not None}
+        return {name for name, data in files if sha256(data) in decoded}
 
     def _assess(self, name: str, data: bytes) -> tuple[Sequence[View | ImageResult], str]:
         """The frames of a DICOM file as views; anything else, or a refused file, as a result, and
@@ -143,6 +151,17 @@ class Scorer:
         if result.reason is None and self.destinations:
             log.error("An assessed radiograph has no part in what is sent back. %s", reason)
         return [result], reason
+
+
+def _title(study: Arrived, views: Sequence[View]) -> str:
+    """What the list shows: how it is found in the archive, and no word that may be a name."""
+    if not views:
+        return study.called[-60:]
+    number, date = str(views[0].source.AccessionNumber), str(views[0].source.StudyDate)
+    told = [f"accession {number}"] if _NUMBER.fullmatch(number) else []
+    told += [f"{date[:4]}-{date[4:6]}-{date[6:]}"] if date else []
+    title = ", ".join([*told, f"study {study.called[-16:]}"])
+    return title[0].upper() + title[1:]
 
 
 def left_out(result: ImageResult, reason: str) -> ImageResult:
@@ -178,11 +197,30 @@ def put_all(
 
 
 def teller(store: Store) -> Tell:
-    """Write into the audit what was sent or given up: which object, of which study, and where."""
+    """Write into the audit what was sent, withdrawn or given up: which object, of which study, and
+    where."""
 
     def tell(event: str, one: Waiting) -> None:
         facts = {k: v for k, v in one.about.items() if v}
-        to = one.destination[:LONGEST_FACT]
-        store.audit(event, ACTOR, destination=to, attempts=one.attempts + 1, **facts)
+        to, tried = one.destination[:LONGEST_FACT], one.attempts + (event != WITHDRAWN)
+        store.audit(event, ACTOR, destination=to, attempts=tried, **facts)
 
     return tell
+
+
+def superseded_in(store: Store) -> Callable[[str], bool]:
+    """Whether a newer study took the place of the one with this id, after which nothing of it is
+    sent: its patient may have been the wrong one."""
+
+    def is_superseded(study: str) -> bool:
+        try:
+            return bool(store.study(study).newer)
+        except StudyNotFound:
+            return False
+        except (OSError, StoreUnavailable):
+            raise
+        except Exception as error:  # noqa: BLE001 - one odd record must not stop the others
+            log.error("Whether a study is superseded cannot be told: %s", where(error))
+            return False
+
+    return is_superseded

@@ -6,11 +6,12 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from core.errors import NotStorable, StoreUnavailable, where
 from core.pacs.inbox import Arrived, Inbox
-from core.pacs.outbox import Outbox, Send, Tell, Waiting
-from core.pacs.scoring import Scorer
+from core.pacs.outbox import Outbox, Send, Tell
+from core.pacs.scoring import StudyScorer
 
 log = logging.getLogger(__name__)
 PAUSE = 0.5
@@ -25,7 +26,7 @@ TIDY = 3600.0
 
 def work(
     inbox: Inbox,
-    scorer: Scorer,
+    scorer: StudyScorer,
     quiet: float,
     stop: threading.Event,
     polls: Sequence[Callable[[], object]] = (),
@@ -56,14 +57,14 @@ def _polled(poll: Callable[[], object]) -> bool:
     return True
 
 
-def score_one(inbox: Inbox, scorer: Scorer, study: Arrived) -> bool:
+def score_one(inbox: Inbox, scorer: StudyScorer, study: Arrived) -> bool:
     """The boundary of one study: whatever it raises, the next ones are scored.
 
     Returns False where the disk or the database did not answer: that is no fault of the study, so
     it does not count as one of its attempts. Raises OSError where not even that can be written.
     """
     try:
-        scorer.score(study)
+        read = scorer.score(study)
     except NotStorable as error:
         _complain("A study could not be put on the worklist", error)
         inbox.failed(study)
@@ -74,13 +75,19 @@ def score_one(inbox: Inbox, scorer: Scorer, study: Arrived) -> bool:
         _complain("A study could not be scored", error)
         inbox.failed(study)
     else:
-        inbox.done(study)
+        inbox.done(study, read)
     return True
 
 
-def keep_sending(outbox: Outbox, send: Send, stop: threading.Event, tell: Tell) -> None:
+def keep_sending(
+    outbox: Outbox,
+    send: Send,
+    stop: threading.Event,
+    tell: Tell,
+    superseded: Callable[[str], bool] = lambda _: False,
+) -> None:
     """Send until ``stop``, in a thread of its own for each destination: an archive that is slow
-    delays neither results nor what goes to another one."""
+    delays neither results nor what goes to another one. superseded: as of ``Outbox.send``."""
     busy: dict[str, threading.Thread] = {}
     while not stop.is_set():
         pause = PAUSE
@@ -90,9 +97,8 @@ def keep_sending(outbox: Outbox, send: Send, stop: threading.Event, tell: Tell) 
             for destination, due in outbox.due().items():
                 if destination in sending:
                     continue
-                busy[destination] = threading.Thread(
-                    target=_send, args=(outbox, destination, due, send, stop, tell), daemon=True
-                )
+                tried = partial(outbox.send, destination, due, send, tell, superseded)
+                busy[destination] = threading.Thread(target=_send, args=(tried, stop), daemon=True)
                 busy[destination].start()
         except Exception as error:  # noqa: BLE001 - else nothing would ever be sent again
             _complain("The outbox could not be looked through", error)
@@ -102,17 +108,10 @@ def keep_sending(outbox: Outbox, send: Send, stop: threading.Event, tell: Tell) 
         thread.join(LAST_OBJECTS)
 
 
-def _send(
-    outbox: Outbox,
-    destination: str,
-    due: Sequence[Waiting],
-    send: Send,
-    stop: threading.Event,
-    tell: Tell,
-) -> None:
+def _send(tried: Callable[[], object], stop: threading.Event) -> None:
     """The boundary of one batch for one destination."""
     try:
-        outbox.send(destination, due, send, tell)
+        tried()
     except Exception as error:  # noqa: BLE001 - the next batch is tried all the same
         _complain("The outbox could not be sent", error)
         stop.wait(TROUBLE)

@@ -65,10 +65,10 @@ class _Sent:
         return cls(said["when"], (series, instance), decisions)
 
     def has(self, decided: Sequence[Decision]) -> bool:
-        """Whether it says what these decisions say: who withdraws may leave the newest as it is."""
-        if self.decisions is None:
-            return self.when == max(d.made for d in decided).isoformat()
-        return self.decisions == _which(decided)
+        """Whether it says what these decisions say: who withdraws may leave the newest as it is,
+        and in a database that was restored a number may be another decision's."""
+        newest = max(d.made for d in decided).isoformat()
+        return self.when == newest and self.decisions in (None, _which(decided))
 
 
 @dataclass
@@ -157,6 +157,14 @@ class Signing:
         (self._superseded.add if study.newer else self._superseded.discard)(study.id)
         return bool(study.newer)
 
+    def _before(self, record: StudyRecord) -> _Sent | None:
+        """The last report of a study, or else of one whose place it took, of the same patient."""
+        if record.id in self._last:
+            return self._last[record.id]
+        older = (id_ for id_ in record.older if id_ in self._last)
+        sent = [self._last[id_] for id_ in older if self.store.study(id_).key == record.key]
+        return max(sent, key=lambda last: last.when, default=None)
+
     def _sign(self, record: StudyRecord) -> bool:
         release = self.release_of(record.release, record.release_sha256)
         if release is None:
@@ -176,7 +184,7 @@ class Signing:
         if not found:  # no DICOM, or purged: nothing to put a report beside
             self._others.add(record.id)
             return False
-        before = self._last.get(record.id)
+        before = self._before(record)
         signature = Signature(
             self.organisation,
             tuple(_said(record, d, list(found)) for d in _decided(record)),
@@ -189,6 +197,10 @@ class Signing:
             log.error("A decided study is not reported: %s", reason)
             self._others.add(record.id)
             return False
+        if record.missing:
+            study = assessment.study
+            notes = (*study.notes, *record.not_in_it)
+            assessment = replace(assessment, decided=replace(study, notes=notes))
         objects = reply.signed_objects(assessment)
         count = put_all(self.outbox, self.destinations, objects, record.id)
         when = signature.when.isoformat()

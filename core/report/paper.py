@@ -36,15 +36,10 @@ from core.report.record import (
     how_found,
 )
 from core.study import SIDES, Mark, named
-from core.types import WHOLE, BodyPart, Finding, ImageResult, Radiograph
+from core.types import WHOLE, BodyPart, ImageResult, Radiograph
 from core.words import percent
 
 FONT = "DejaVu"
-WORDS = {
-    Finding.SUSPECTED: "suspected",
-    Finding.DOUBTFUL: "doubtful",
-    Finding.NOT_SUSPECTED: "not suspected",
-}
 PICTURE_SIDE = 1000  # pixels
 OPACITY = 0.5
 COLUMNS = 4
@@ -115,7 +110,7 @@ class _Paper(FPDF):
             views = len(study.counted)
             mean = f", mean of {views} views" if views > 1 else ""
             share = self._share(study.probability, study.body_part)
-            said = f"Finding {WORDS[study.finding]} · probability {share} (calibrated{mean})"
+            said = f"Finding {study.finding.words} · probability {share} (calibrated{mean})"
             self._line(said, 11)
         for note in study.notes:
             self._text(note)
@@ -186,7 +181,7 @@ class _Paper(FPDF):
         other = another_release(by.release, by.release_sha256, first.id, first.sha256)
         self._text(
             f"Assessed as {study.body_part}, as a reader named it{f', {other}' * bool(other)}: "
-            f"finding {WORDS[study.finding]}, probability "
+            f"finding {study.finding.words}, probability "
             f"{probability_of(study.probability, release, study.body_part)} ({views})."
         )
         for note in study.notes:
@@ -199,7 +194,7 @@ class _Paper(FPDF):
         decided = f"{decision.decided.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
         self._line(f"Reader {VERBS[decision.agrees]}: {_shortened(decision.reader)}, {decided}", 9)
         own = [str(decision.body_part)] if decision.body_part else []
-        own += [f"finding {WORDS[decision.finding]}"] if decision.finding else []
+        own += [f"finding {decision.finding.words}"] if decision.finding else []
         if own:
             self._text(f"The reader's own result: {', '.join(own)}.")
         for mark in decision.marks:
@@ -235,7 +230,7 @@ class _Paper(FPDF):
         part = view.chosen or view.part or (view.body_part and view.body_part.label) or "–"
         if view.fracture is None:
             return name, part, how_found(view), f"not assessed. {view.reason or ''}", "–"
-        finding = WORDS[view.fracture.finding]
+        finding = view.fracture.finding.words
         share = self._share(view.fracture.probability, view.part)
         return name, part, how_found(view), finding, share
 

@@ -54,7 +54,8 @@ class Reassessed:
 class StudyReport:
     """One study, ready to be written down.
 
-    radiographs: one a view of the study in the same order, None where it could not be decoded.
+    radiographs: one a view of the study in the same order, None where it could not be decoded or is
+    not kept any more.
     release: the one that assessed the views. gone: whether it is not installed any more, and
     ``release`` is only what is left of it. created: when the report was made.
     point: name of the operating point that the reader works at.

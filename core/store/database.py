@@ -17,6 +17,8 @@ from urllib.parse import unquote, urlsplit
 
 from alembic import command
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, select
 from sqlalchemy.exc import (
@@ -28,7 +30,7 @@ from sqlalchemy.exc import (
 )
 from sqlalchemy.orm import Session
 
-from core.errors import NotStorable, SettingsInvalid, StoreUnavailable
+from core.errors import NotStorable, SettingsInvalid, StoreOutdated, StoreUnavailable
 from core.files import make_private
 from core.store.tables import AuditHead
 
@@ -38,6 +40,10 @@ FILE = "bone.sqlite"
 BUSY_SECONDS = 20
 # Any number that nothing else in the database uses: two programs must not migrate at once.
 MIGRATION_LOCK = 0x626F6E65
+OUTDATED = (
+    "The tables of the worklist are not of this version yet; they are brought up to it when the "
+    "program starts."
+)
 UNAVAILABLE = "The worklist could not be read or written, so nothing was changed."
 
 
@@ -54,18 +60,25 @@ class Database:
         )
 
     @classmethod
-    def open(cls, url: str, home: Path) -> Database:
+    def open(cls, url: str, home: Path, migrate: bool = True) -> Database:
         """Connect, and bring the tables to the newest version. url: "" for SQLite in ``home``.
 
+        migrate: False changes nothing, and raises StoreOutdated where there is something to change.
         Raises SettingsInvalid for a URL of another kind, StoreUnavailable for everything else.
         """
         engine = _engine(url, home)
         database = cls(engine)
         try:
-            database._migrate()
+            if migrate:
+                database._migrate()
+            else:
+                database._compare()
         except SQLAlchemyError as error:
             database.close()
             raise StoreUnavailable("The database of the worklist cannot be opened.") from error
+        except StoreOutdated:
+            database.close()
+            raise
         except CommandError as error:  # of Alembic: a step of the tables that it does not know
             database.close()
             raise StoreUnavailable(
@@ -112,14 +125,29 @@ class Database:
             head = session.scalars(select(AuditHead).with_for_update()).one()
             yield session, head
 
+    def _compare(self) -> None:
+        """Raises StoreOutdated, or CommandError where the tables are of a newer version."""
+        steps = ScriptDirectory.from_config(_steps())
+        with self._reader.connect() as connection:
+            here = MigrationContext.configure(connection).get_current_revision()
+        if here != steps.get_current_head():
+            steps.get_revision(here or "base")
+            raise StoreOutdated(OUTDATED)
+
     def _migrate(self) -> None:
-        config = Config()
-        config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+        config = _steps()
         with self._writer.begin() as connection:
             if connection.dialect.name == "postgresql":
                 connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})")
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
+
+
+def _steps() -> Config:
+    """Where Alembic finds the steps from one version of the tables to the next."""
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    return config
 
 
 @contextmanager
@@ -189,6 +217,8 @@ def _needs(folder: str) -> Iterator[None]:
 def _prepare_sqlite(connection: Any, _: Any) -> None:
     connection.isolation_level = None  # we say BEGIN ourselves; sqlite3 would do so too late
     _into_wal(connection)
+    # SQLite's own knows ASCII alone, and what is searched for has umlauts.
+    connection.create_function("lower", 1, lambda text: text and text.lower(), deterministic=True)
     # Not every build of SQLite overwrites what is deleted unless it is told to.
     for pragma in ("synchronous=FULL", "foreign_keys=ON", "secure_delete=ON"):
         connection.execute(f"PRAGMA {pragma}")

@@ -58,16 +58,21 @@ def kept_from(asked_by: str | None, of: Entry | StudyRecord) -> bool:
     return _is_blind(asked_by, of) and any(has_decided([d], d.reader) for d in of.decisions)
 
 
+def told(record: StudyRecord, asked_by: str | None) -> list[Decision]:
+    """The decisions in force that who asks, as of ``to_csv``, may know."""
+    blind = _is_blind(asked_by, record)
+    return [d for d in record.decisions if not blind or d.reader == asked_by]
+
+
 def _is_blind(asked_by: str | None, of: Entry | StudyRecord) -> bool:
     return asked_by is not None and not of.purged and not has_decided(of.decisions, asked_by)
 
 
 def _rows(record: StudyRecord, names: bool, asked_by: str | None) -> Iterator[dict[str, Any]]:
-    blind = _is_blind(asked_by, record)
-    told = [d for d in record.decisions if not blind or d.reader == asked_by]
-    for decision in told or (None,):
+    hidden = _is_blind(asked_by, record) and record.status in TELLING
+    for decision in told(record, asked_by) or (None,):
         row = _row(record, decision, names)
-        yield row | {"status": HIDDEN} if blind and record.status in TELLING else row
+        yield row | {"status": HIDDEN} if hidden else row
 
 
 def to_manifest(
@@ -86,8 +91,8 @@ def to_manifest(
     ``group`` is the patient by MURA's names or the Patient ID, else the Study Instance UID, else
     the study. Marks become boxes on the file as it is: of a photograph on the whole of it.
     """
-    told = (record for record in records if not kept_from(asked_by, record))
-    lines = (line for record in told for line in _manifest_lines(record, pictures))
+    known = (record for record in records if not kept_from(asked_by, record))
+    lines = (line for record in known for line in _manifest_lines(record, pictures))
     return _written(MANIFEST_COLUMNS, lines)
 
 

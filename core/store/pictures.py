@@ -36,12 +36,13 @@ class Pictures:
     def put(self, data: bytes) -> str:
         """Keep the bytes, readable by this user alone; their digest. Raises StoreUnavailable.
 
-        What is there already is as new as what is written, by ``there``.
+        What is there already is as new as what is written, by ``there``; what is damaged is written
+        anew.
         """
         sha256 = hashlib.sha256(data).hexdigest()
         path = self.path(sha256)
         try:
-            if path.exists():
+            if _holds(path, data):
                 os.utime(path)
             else:
                 self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -123,3 +124,10 @@ class Pictures:
                     _stays.add(picture)
                     log.error("A picture stays, %s: %s", type(error).__name__, path.name)
         return removed
+
+
+def _holds(path: Path, data: bytes) -> bool:
+    try:
+        return path.read_bytes() == data
+    except OSError:  # lost, or on a bad block: written anew
+        return False

@@ -24,7 +24,7 @@ from core.store.records import (
     has_decided,
     unpack,
 )
-from core.store.superseding import LISTENER, superseded
+from core.store.superseding import LISTENER, Places, places
 from core.study import StudyResult
 from core.types import BodyPart, Finding, ImageResult
 
@@ -43,7 +43,7 @@ def entries(session: Session, wanted: Query) -> list[Entry]:
     decisions: dict[str, list[t.Decision]] = defaultdict(list)
     for row in session.scalars(select(t.Decision).order_by(t.Decision.number)):
         decisions[row.study_id].append(row)
-    newer = superseded(session)
+    newer = places(session).newer
     found = [
         _entry(
             study, views.get(study.id, 0), in_force(decisions[study.id]), newer.get(study.id, "")
@@ -55,23 +55,23 @@ def entries(session: Session, wanted: Query) -> list[Entry]:
 
 def records(session: Session, wanted: Query) -> list[StudyRecord]:
     """The studies asked for with all that is known of them: as few statements."""
-    newer = superseded(session)
+    known = places(session)
     studies = session.scalars(_ordered(wanted).options(*WHOLE))
-    found = [record(s, newer.get(s.id, "")) for s in studies]
+    found = [record(s, known) for s in studies]
     return [r for r in found if _fits(r, wanted)]
 
 
 def one(session: Session, study: t.Study) -> StudyRecord:
     """A study with everything that is known of it."""
-    return record(study, superseded(session, study).get(study.id, ""))
+    return record(study, places(session, study))
 
 
-def record(study: t.Study, newer: str = "") -> StudyRecord:
-    """One study; all that ``WHOLE`` names is loaded already. newer: see ``StudyRecord``."""
+def record(study: t.Study, known: Places) -> StudyRecord:
+    """One study; all that ``WHOLE`` names is loaded already."""
     packed = [v.result for v in study.views]
     views = tuple(_unpacked(study, packed, study.release, study.release_sha256))
     result = StudyResult(
-        study.key,
+        study.delivered_key or study.key,
         views,
         BodyPart(study.body_part) if study.body_part else None,
         study.probability,
@@ -80,7 +80,7 @@ def record(study: t.Study, newer: str = "") -> StudyRecord:
     )
     return StudyRecord(
         id=study.id,
-        key=study.key,
+        key=result.id,
         title=study.title,
         added=study.added,
         added_by=study.added_by,
@@ -94,7 +94,9 @@ def record(study: t.Study, newer: str = "") -> StudyRecord:
         history=tuple(decision(d) for d in study.decisions),
         purged=study.purged,
         reassessments=tuple(_reassessment(study, row) for row in study.reassessments),
-        newer=newer,
+        newer=known.newer.get(study.id, ""),
+        older=tuple(sorted(known.older.get(study.id, ()))),
+        missing=known.missing.get(study.id, 0),
         received=study.received,
     )
 
@@ -156,7 +158,7 @@ def decision(row: t.Decision) -> Decision:
 
 def forget(session: Session, studies: Iterable[t.Study], now: datetime) -> None:
     """Take names, comments and pictures from studies' rows; the numbers stay."""
-    newer = superseded(session)
+    newer = places(session).newer
     going = {study.id: study for study in studies}
     # Also what one of them superseded and is not as old: a correction may have been taken back.
     behind = [old for old, new in newer.items() if new in going and old not in going]
@@ -170,9 +172,10 @@ def forget(session: Session, studies: Iterable[t.Study], now: datetime) -> None:
 def _forget(study: t.Study, now: datetime) -> None:
     study.purged = now
     study.title = study.key = REMOVED
+    study.delivered_key = None
     study.content = hashlib.sha256(f"{study.content}:{study.id}".encode()).hexdigest()
     for view in study.views:
-        view.name, view.stored = REMOVED, False
+        view.name, view.object, view.stored = REMOVED, None, False
     for row in study.decisions:
         if row.opinion is not None:
             row.opinion = row.opinion | {"comment": ""}

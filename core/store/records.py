@@ -65,7 +65,7 @@ class Opinion:
     @property
     def says_with_what(self) -> bool:
         """Whether who disagrees has said anything that can be signed."""
-        return bool(self.body_part or self.finding or self.comment)
+        return bool(self.body_part or self.finding or self.comment.strip())
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -100,7 +100,7 @@ class Entry:
     """One line of the worklist. readers: whose decisions are in force. views: how many there are.
 
     newer: id of the newest study on the worklist that the same reader or the listener brought since
-    with all of its pictures, or in its place by the other rules of ``superseding.superseded``: this
+    with all of its pictures, or in its place by the other rules of ``superseding.places``: this
     one is superseded by it. "" without one. received: whether the listener brought it, whoever
     added it.
     """
@@ -145,8 +145,9 @@ class StudyRecord:
 
     decisions: those in force, one a reader, the earliest reader first. history: all there ever
     were, in order. label_means: what a positive label meant to the release that assessed it.
-    stored: for each view whether its picture is there. reassessments: the earliest first. newer:
-    and received: as of an ``Entry``.
+    stored: for each view whether its picture is there. reassessments: the earliest first. newer and
+    received: see ``Entry``. older: ids of the studies whose place it took. missing: how many
+    radiographs of these are neither in it nor corrected there.
     """
 
     id: str
@@ -165,7 +166,24 @@ class StudyRecord:
     purged: datetime | None = None
     reassessments: tuple[Reassessment, ...] = ()
     newer: str = ""
+    older: tuple[str, ...] = ()
+    missing: int = 0
     received: bool = False
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader must know of it: of its result, and that something older is not in it."""
+        return (*self.result.notes, *self.not_in_it)
+
+    @property
+    def not_in_it(self) -> tuple[str, ...]:
+        """A sentence on the radiographs that are ``missing``; nothing where none is."""
+        if not self.missing:
+            return ()
+        of = "study" if len(self.older) == 1 else "studies"
+        noun, verb = ("radiograph", "is") if self.missing == 1 else ("radiographs", "are")
+        said = f"{self.missing} {noun} of the {of} that this took the place of {verb} not in it."
+        return (said,)
 
     def reassessed_as(self, part: BodyPart | None) -> Reassessment | None:
         """The newest answer of a part's own fracture model; None where it was not asked."""

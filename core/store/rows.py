@@ -55,14 +55,15 @@ def study_row(
 
 
 def receive(study: t.Study, result: StudyResult) -> None:
-    """A study that a reader added has come from the PACS, too: it is known by its UIDs from now on.
+    """A study that a reader added has come from the PACS, too: the listener knows it by its UIDs.
 
-    Else a corrected Patient ID of one of its objects would not be told.
+    Else a corrected Patient ID of one of its objects would not be told. For the reader it stays
+    what it was.
     """
     names = {view.sha256: view.file for view in result.views}
-    study.key, study.received = result.id, True
+    study.received, study.delivered, study.delivered_key = True, study.arrived, result.id
     for view in study.views:
-        view.name = names.get(view.sha256, view.name)
+        view.object = names.get(view.sha256, view.name)
 
 
 def reassessment_row(
@@ -85,7 +86,9 @@ def reassessment_row(
     )
 
 
-def view_rows(study_id: str, result: StudyResult, stored: Collection[str]) -> Sequence[t.View]:
+def view_rows(
+    study_id: str, result: StudyResult, stored: Collection[str], received: bool = False
+) -> Sequence[t.View]:
     return [
         t.View(
             study_id=study_id,
@@ -93,6 +96,7 @@ def view_rows(study_id: str, result: StudyResult, stored: Collection[str]) -> Se
             sha256=view.sha256,
             stored=view.sha256 is not None and view.sha256 in stored,
             name=view.file,
+            object=view.file if received else None,
             result=pack(view),
         )
         for n, view in enumerate(result.views)

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from core.errors import DecisionConflict, StoreUnavailable, StudyNotFound
@@ -62,17 +62,18 @@ class Store:
         return bool(settings.database_url) or (settings.home / FILE).is_file()
 
     @classmethod
-    def open(cls, settings: Settings, purge: bool = True) -> Store:
+    def open(cls, settings: Settings, look: bool = False) -> Store:
         """Connect, migrate, and remove what is older than the retention.
 
-        purge: False removes nothing, for a look that must cost little and change nothing. Where
-        what is older cannot be removed, the log says so and the store is there all the same.
+        look: do neither, as it must cost little and change nothing; raises StoreOutdated where
+        there is something to migrate. Where what is older cannot be removed, the log says so and
+        the store is there all the same.
         Raises StoreUnavailable, or SettingsInvalid for a DATABASE_URL without meaning.
         """
-        database = Database.open(settings.database_url, settings.home)
+        database = Database.open(settings.database_url, settings.home, migrate=not look)
         store = cls(database, settings.home, settings.retention_days)
         try:
-            if purge:
+            if not look:
                 store.purge()
         except (OSError, StoreUnavailable) as error:
             log.error("What is past its time could not be removed: %s", type(error).__name__)
@@ -91,7 +92,8 @@ class Store:
     ) -> str:
         """Put a study on the worklist; its id. The same study of the same release is there once.
 
-        Where it comes again after another one took its place, it is the newest once more.
+        Where it comes again its time counts from then, a picture of it that was lost or damaged is
+        written anew, and if another one took its place it is the newest once more.
         title: what the list shows; like the files' names it may name a patient, and it never
         reaches the audit. result: of ``release``. pictures: the encoded files to keep, by SHA-256;
         those of views that were no picture are not kept.
@@ -106,8 +108,11 @@ class Store:
                 study = rows.study_row(title, result, release, content, actor)
                 session.add(study)
                 session.flush()
-                session.add_all(rows.view_rows(study.id, result, stored))
+                session.add_all(rows.view_rows(study.id, result, stored, study.received))
             else:
+                study.renewed = datetime.now(UTC)
+                named = {v.sha256 for v in study.views if v.stored}
+                _stored(result, {k: v for k, v in pictures.items() if k in named}, put)
                 first = actor == superseding.LISTENER and not study.received
                 if first:
                     rows.receive(study, result)
@@ -115,8 +120,6 @@ class Store:
                 back = superseding.comes_back(session, study, actor)
                 if not (first or back):
                     return study.id
-                if back:
-                    study.superseded = ""
             facts: dict[str, Fact] = {
                 "study": study.id,
                 "content": content,
@@ -126,7 +129,7 @@ class Store:
             }
             entry = audit.append(session, head, event, actor, facts)
             if back:  # else it stays behind what came since
-                study.arrived = entry.number
+                superseding.arrives(study, actor, entry.number)
         self._remember(entry)
         return study.id
 
@@ -196,8 +199,9 @@ class Store:
     def audit(self, event: str, actor: str, **facts: Fact) -> None:
         """Write a line of the audit, or raise StoreUnavailable: then the action must not happen.
 
-        event: ``noun.verb`` in the past tense. facts: identifiers, counts, digests. Never a
-        patient's name, a file's name or free text.
+        event: ``noun.verb`` in the past tense. actor: the reader, or what of the program did it.
+        facts: identifiers, counts, digests. Never a patient's name or a file's name; the one free
+        text is the reason for a promotion.
         """
         with self._database.writing() as (session, head):
             entry = audit.append(session, head, event, actor, facts)
@@ -234,7 +238,8 @@ class Store:
 
     def _purged(self, now: datetime, days: int) -> int:
         limit = now - timedelta(days=days)
-        old = select(t.Study).where(t.Study.added < limit, t.Study.purged.is_(None))
+        brought = func.coalesce(t.Study.renewed, t.Study.added)
+        old = select(t.Study).where(brought < limit, t.Study.purged.is_(None))
         there = self.pictures.there()  # a walk of all of them: nobody has to wait for it
         left = {sha256 for sha256, put in there.items() if put < limit.timestamp()}
         with self._database.reading() as session:

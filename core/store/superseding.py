@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import combinations
-from typing import NamedTuple, TypeAlias
+from itertools import chain, combinations
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
-from sqlalchemy import false, func, or_, select
-from sqlalchemy.orm import Session
+from sqlalchemy import func, or_, select
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from core.quadrilaterals import overlap
 from core.store import tables as t
-from core.study import study_uid_of
+from core.study import study_uid_of, with_patient
 from core.types import Corners, Photograph
 
 LISTENER = "listener"
@@ -24,11 +24,12 @@ LISTENER = "listener"
 _OBJECT = re.compile(r"[0-9]+(\.[0-9]+)+\.dcm")
 SAME_FILM = 0.5  # intersection over union of corners: two films in one photograph lie apart
 _AT_ONCE = 10_000  # values of one statement: SQLite takes 32,766
+_TERMS = 100  # of one condition, each of four: SQLite takes them to a depth of 1,000
 
 
 class _View(NamedTuple):
-    """A view of a study. corners: of the film that was cut out of a photograph. stored: its picture
-    was read."""
+    """A view of a study, called as who brought it calls it. corners: of the film that was cut out
+    of a photograph. stored: its picture was read."""
 
     name: str
     sha256: str | None
@@ -39,9 +40,12 @@ class _View(NamedTuple):
 _Views: TypeAlias = list[_View]
 
 
-class _Came(NamedTuple):
-    """A study as it came. number: in the order of all. uid: ``study_uid_of`` its key. hand: the
-    reader, or the listener."""
+@dataclass(frozen=True, eq=False)  # each is itself alone: many are put into sets
+class _Came:
+    """A study as it came from one hand: the reader's, or the listener's, or from each of them.
+
+    number: in the order of all. uid: ``study_uid_of`` its key.
+    """
 
     number: int
     id: str
@@ -52,25 +56,24 @@ class _Came(NamedTuple):
 
 @dataclass(frozen=True)
 class _Arrivals:
-    """The studies that may be the same: from one hand, and of one Study Instance UID or with a
-    picture in common. came: by id, in their order. pairs: (older, newer), the newest last. having:
-    by digest of a picture that several have the ids of these. views: of all that are in a pair."""
+    """The studies that may be the same: from one hand, and of one Study Instance UID, with a
+    picture in common or, of the listener's, an object. pairs: (older, newer), the newest last.
+    having: by digest of a picture that several have these. views: of all that are in a pair."""
 
-    came: dict[str, _Came]
-    pairs: list[tuple[str, str]]
-    having: dict[str, list[str]]
-    views: dict[str, _Views]
+    pairs: list[tuple[_Came, _Came]]
+    having: dict[str, list[_Came]]
+    views: dict[_Came, _Views]
 
     def follows(self, new: _Came, old: _Came) -> bool:
         """Whether what came later takes the place of what was there."""
-        later, before = self.views[new.id], self.views[old.id]
+        later, before = self.views[new], self.views[old]
         if self._is_left_of(new, old):
             return True
-        if not new.uid or new.uid != old.uid:
-            return self._holds(later, before)
-        if new.key != old.key:
-            return new.hand == LISTENER and _corrects(later, before)
-        return _replaces(later, before)
+        if new.uid and new.key == old.key:
+            return _replaces(later, before)
+        if new.hand == LISTENER and new.uid and old.uid and self._corrects(new, old):
+            return True
+        return (not new.uid or new.uid != old.uid) and self._holds(later, before)
 
     def _is_left_of(self, new: _Came, old: _Came) -> bool:
         """Whether it is what a reader left in a study: all else was moved into another one since.
@@ -79,21 +82,60 @@ class _Arrivals:
         """
         if new.hand == LISTENER or new.key != old.key:
             return False
-        later, before = self.views[new.id], self.views[old.id]
+        later, before = self.views[new], self.views[old]
         return self._holds(before, later) and all(
             self._holds(later, [view]) or self._is_moved(view, old) for view in before
         )
 
     def _is_moved(self, view: _View, old: _Came) -> bool:
         """Whether a view stands in another study of the same hand since."""
-        others = (self.came[id_] for id_ in self.having.get(view.sha256 or "", ()))
         return any(
             other.hand == old.hand
             and other.number > old.number
             and other.key != old.key
-            and self._holds(self.views[other.id], [view])
-            for other in others
+            and self._holds(self.views[other], [view])
+            for other in self.having.get(view.sha256 or "", ())
         )
+
+    def _corrects(self, new: _Came, old: _Came) -> bool:
+        """Whether what came of another patient or Study Instance UID has an object of the older one
+        with another content.
+
+        Two real patients under one Study Instance UID have none in common but what cannot be read,
+        which is given to each of them: so both must have been read. A corrected ID changes the
+        content.
+        """
+        later, before = self.objects[new], self.objects[old]
+        return any(later[name] != before[name] for name in later.keys() & before.keys())
+
+    @cached_property
+    def objects(self) -> dict[_Came, dict[str, str | None]]:
+        """Of what the listener brought the digest of each object that was read."""
+        return {
+            one: {v.name: v.sha256 for v in views if v.stored and _OBJECT.fullmatch(v.name)}
+            for one, views in self.views.items()
+            if one.hand == LISTENER
+        }
+
+    def is_left(self, one: _Came, by: Mapping[_Came, _Came]) -> bool:
+        """Whether what the listener brought was in another study, whose place a third one with
+        another key took that has not all of it. by: by study what took its place."""
+        taken = by.get(by.get(one, one))
+        return (
+            one.hand == LISTENER
+            and taken is not None
+            and taken.key != one.key
+            and bool(self.missing(taken, one))
+        )
+
+    def missing(self, new: _Came, old: _Came) -> set[str | None]:
+        """Digests of what is neither in the newer one, nor corrected there."""
+        later, names = self.views[new], {view.name for view in self.views[new]}
+        return {
+            view.sha256
+            for view in self.views[old]
+            if view.name not in names and not self._holds(later, [view])
+        }
 
     def _holds(self, whole: _Views, part: _Views) -> bool:
         """Whether a study has all pictures of another one. Two films in one photograph are two."""
@@ -121,7 +163,25 @@ class _Arrivals:
         }
 
 
-def superseded(session: Session, study: t.Study | None = None) -> dict[str, str]:
+@dataclass(frozen=True)
+class Places:
+    """Which studies took the place of which. newer: by study the newest one that took its place.
+    missing: by study how many pictures of those whose place it took are neither in it nor corrected
+    there; of what was purged nobody can tell."""
+
+    newer: dict[str, str]
+    missing: dict[str, int]
+
+    @cached_property
+    def older(self) -> dict[str, list[str]]:
+        """By study those whose place it took."""
+        found: dict[str, list[str]] = defaultdict(list)
+        for old, new in self.newer.items():
+            found[new].append(old)
+        return found
+
+
+def places(session: Session, study: t.Study | None = None) -> Places:
     """By study the newest one that the same reader or the listener brought of it since.
 
     Of it: with its key, which tells the patients of one Study Instance UID apart (what is no UID
@@ -130,94 +190,157 @@ def superseded(session: Session, study: t.Study | None = None) -> dict[str, str]
     adds by hand with fewer views does where each of the others stands in another study of this
     reader since: it was moved out. Whatever the keys, with all of its pictures: the reader
     corrected the body part, say, of what is called by its file. Of the listener, whose files are
-    called by their UIDs, also one of another patient that has one of its objects: its Patient ID
-    was corrected. What was purged has no key any more: it keeps what was so then. study: this one
-    alone is asked for.
+    called by their UIDs, also one of another patient or Study Instance UID that has one of its
+    objects with another content: these were corrected. What a reader added and the listener brought
+    came from both hands: what either brought since takes its place. What was purged has no key any
+    more: it keeps what was so then. study: this one alone is asked for.
     """
     known = _arrivals(session, study)
     gone = select(t.Study.id, t.Study.superseded).where(t.Study.superseded != "")
-    found: dict[str, str] = {old: new for old, new in session.execute(gone)}
+    newer: dict[str, str] = {old: new for old, new in session.execute(gone)}
+    by: dict[str, tuple[_Came, _Came]] = {}
     for old, new in known.pairs:
-        if known.follows(known.came[new], known.came[old]):
-            found[old] = new
-    return found
+        if known.follows(new, old):
+            newer[old.id], by[old.id] = new.id, (old, new)
+            if newer.get(new.id) == old.id:  # by the other hand, before
+                del newer[new.id]
+    missing: dict[str, set[str | None]] = defaultdict(set)
+    for old, new in by.values():
+        if newer.get(old.id) == new.id and old.key == new.key:  # another patient's are not its own
+            missing[new.id] |= known.missing(new, old)
+    return Places(newer, {id_: len(pictures) for id_, pictures in missing.items()})
 
 
 def comes_back(session: Session, study: t.Study, actor: str) -> bool:
     """Whether a known study that ``actor`` brings once more takes the place of what came since.
 
-    A correction may be taken back. A part of a study that is sent again stays superseded by the
-    whole; what a reader adds again by hand is what the reader means. What superseded it may be
-    purged: then what comes again is the newest.
+    A correction may be taken back: by the listener one that it brought itself. A part of a study
+    that is sent again stays superseded by the whole, unless a study with another key took the place
+    of that and has not all of it: it would be in no study. What a reader adds again by hand is what
+    the reader means. What superseded it may be purged: then what comes again is the newest.
     """
-    if actor != (LISTENER if study.received else study.added_by):
+    if actor not in _hands(study):
         return False
     if study.superseded:
-        return True
+        newer = session.get(t.Study, study.superseded)
+        return actor != LISTENER or newer is None or LISTENER in _hands(newer)
     known = _arrivals(session, study)
-    this = known.came[study.id]
-    since = [known.came[new] for old, new in known.pairs if old == study.id]
+    by = {old: new for old, new in known.pairs if known.follows(new, old)}
     return any(
-        known.follows(this, new) or (actor != LISTENER and known.follows(new, this))
-        for new in since
+        known.is_left(this, by)
+        or known.follows(this, new)
+        or (actor != LISTENER and known.follows(new, this))
+        for this, new in known.pairs
+        if (this.id, this.hand) == (study.id, actor)
     )
 
 
+def arrives(study: t.Study, actor: str, number: int) -> None:
+    """From now on a study is the newest one of who brings it. number: of the audit's line."""
+    study.superseded = ""
+    if actor == study.added_by:
+        study.arrived = number
+    else:
+        study.delivered = number
+
+
+def _hands(study: t.Study) -> set[str]:
+    return {study.added_by, LISTENER} if study.received else {study.added_by}
+
+
 def _arrivals(session: Session, study: t.Study | None) -> _Arrivals:
-    """All studies; of one alone only what may be it."""
-    shared = _shared(session, study)
-    columns = t.Study.id, t.Study.key, t.Study.added_by, t.Study.received
-    # By the audit's numbers, which go up also where the clock was set back.
-    order = t.Study.arrived, t.Study.added, t.Study.id
-    kept = select(*columns).where(t.Study.purged.is_(None)).order_by(*order)
-    if study is not None:
-        own = study_uid_of(study.key)
-        of_uid = t.Study.key.startswith(own, autoescape=True) if own else false()
-        kept = kept.where(or_(t.Study.id.in_({study.id, *shared}), of_uid))
-    came: dict[str, _Came] = {}
-    groups: dict[tuple[str, ...], list[str]] = defaultdict(list)
-    having: dict[str, list[str]] = defaultdict(list)
-    for n, (id_, key, by, received) in enumerate(session.execute(kept)):
-        one = came[id_] = _Came(n, id_, key, study_uid_of(key), LISTENER if received else by)
+    """All studies; of one alone what may be it, and what may be that."""
+    ids = None if study is None else _near(session, _near(session, {study.id}))
+    shared = _shared(session, ids, t.View.sha256)
+    objects = _shared(session, ids, t.View.object)
+    groups: dict[tuple[str, ...], list[_Came]] = defaultdict(list)
+    having: dict[str, list[_Came]] = defaultdict(list)
+    for one in _came(session, ids):
+        listened = one.hand == LISTENER
         if one.uid:
             # Of a reader one patient's alone: the names of such files tell nothing.
-            groups["uid", one.hand, one.uid if received else key].append(id_)
-        for digest in shared.get(id_, ()):
-            groups["picture", one.hand, digest].append(id_)
-            having[digest].append(id_)
+            groups["uid", one.hand, one.uid if listened else one.key].append(one)
+        for digest in shared.get(one.id, ()):
+            groups["picture", one.hand, digest].append(one)
+            having[digest].append(one)
+        for name in objects.get(one.id, ()) if one.uid and listened else ():
+            # A UID is given once; what is short or oddly written somebody made up, and another one
+            # may have it, too.
+            if study_uid_of(name.removesuffix(".dcm")):
+                groups["object", name].append(one)
     found = {pair for same in groups.values() for pair in combinations(same, 2)}
-    pairs = sorted(found, key=lambda pair: came[pair[1]].number)
-    return _Arrivals(came, pairs, having, _views_of(session, pairs))
+    pairs = sorted(found, key=lambda pair: pair[1].number)
+    return _Arrivals(pairs, having, _views_of(session, pairs))
 
 
-def _shared(session: Session, study: t.Study | None) -> dict[str, set[str]]:
-    """By study its pictures that others have, too. study: those of this one alone, by who has
-    them."""
-    several = select(t.View.sha256)
-    if study is None:
-        several = several.where(t.View.stored).group_by(t.View.sha256)
-        several = several.having(func.count(t.View.study_id.distinct()) > 1)
-    else:
-        several = several.where(t.View.stored, t.View.study_id == study.id)
-    found: dict[str, set[str]] = defaultdict(set)
-    named = select(t.View.study_id, t.View.sha256).where(t.View.sha256.in_(several))
-    for id_, digest in session.execute(named):
-        found[id_].add(str(digest))
+def _near(session: Session, ids: set[str]) -> set[str]:
+    """These studies, and those with a picture, an object or a Study Instance UID of theirs."""
+    found = set(ids)
+    for what in (t.View.sha256, t.View.object):
+        theirs = select(what).where(t.View.stored, t.View.study_id.in_(ids))
+        found.update(session.scalars(select(t.View.study_id).where(what.in_(theirs))))
+    columns = t.Study.key, t.Study.delivered_key
+    keys = session.execute(select(*columns).where(t.Study.id.in_(ids))).all()
+    uids = sorted({study_uid_of(key) for both in keys for key in both if key} - {""})
+    for start in range(0, len(uids), _TERMS):
+        some = [(key, uid) for uid in uids[start : start + _TERMS] for key in columns]
+        named = (or_(key == uid, key.like(with_patient(uid, "%"))) for key, uid in some)
+        found.update(session.scalars(select(t.Study.id).where(or_(*named))))
     return found
 
 
-def _views_of(session: Session, pairs: Iterable[tuple[str, str]]) -> dict[str, _Views]:
+def _came(session: Session, ids: set[str] | None) -> list[_Came]:
+    """The studies that were not purged, as they came. ids: of these alone.
+
+    By the audit's numbers, which go up also where the clock was set back.
+    """
+    s = t.Study
+    columns = s.id, s.added, s.added_by, s.arrived, s.key, s.received, s.delivered, s.delivered_key
+    kept = select(*columns).where(s.purged.is_(None))
+    if ids is not None:
+        kept = kept.where(s.id.in_(ids))
+    found = []
+    for id_, added, by, arrived, key, received, delivered, delivered_key in session.execute(kept):
+        found.append((arrived, added, id_, key, by))
+        if received and by != LISTENER:
+            found.append((delivered, added, id_, delivered_key or key, LISTENER))
+    return [
+        _Came(number, id_, key, study_uid_of(key), hand)
+        for number, (_, _, id_, key, hand) in enumerate(sorted(found))
+    ]
+
+
+def _shared(
+    session: Session, ids: set[str] | None, what: InstrumentedAttribute[Any]
+) -> dict[str, set[str]]:
+    """By study what another one has, too: pictures by digest, or objects by name. ids: of these
+    alone."""
+    asked = [t.View.stored] if ids is None else [t.View.stored, t.View.study_id.in_(ids)]
+    several = select(what).where(*asked).group_by(what)
+    several = several.having(func.count(t.View.study_id.distinct()) > 1)
+    found: dict[str, set[str]] = defaultdict(set)
+    for id_, value in session.execute(select(t.View.study_id, what).where(what.in_(several))):
+        found[id_].add(str(value))
+    return found
+
+
+def _views_of(session: Session, pairs: Iterable[tuple[_Came, _Came]]) -> dict[_Came, _Views]:
     """The views of the studies of these pairs."""
-    ids = list({id_ for pair in pairs for id_ in pair})
-    found: dict[str, _Views] = defaultdict(list)
-    photograph = t.View.result["photograph"]
-    columns = t.View.study_id, t.View.name, t.View.sha256, t.View.stored, photograph
+    came: dict[str, set[_Came]] = defaultdict(set)
+    for one in chain.from_iterable(pairs):
+        came[one.id].add(one)
+    ids = list(came)
+    found: dict[_Came, _Views] = {one: [] for some in came.values() for one in some}
+    v, photograph = t.View, t.View.result["photograph"]
+    columns = v.study_id, v.name, v.object, v.sha256, v.stored, photograph
     for start in range(0, len(ids), _AT_ONCE):
-        some = t.View.study_id.in_(ids[start : start + _AT_ONCE])
-        for id_, name, sha256, stored, taken in session.execute(select(*columns).where(some)):
+        some = select(*columns).where(v.study_id.in_(ids[start : start + _AT_ONCE]))
+        for id_, name, called, sha256, stored, taken in session.execute(some):
             seen = Photograph.from_json(taken)
             corners = seen.corners if seen else None
-            found[id_].append(_View(name, sha256, corners, stored))
+            for one in came[id_]:
+                known_as = (called if one.hand == LISTENER else None) or name
+                found[one].append(_View(known_as, sha256, corners, stored))
     return found
 
 
@@ -232,14 +355,3 @@ def _replaces(new: _Views, old: _Views) -> bool:
     return {v.sha256 for v in old} <= pictures or any(
         v.name in names and v.sha256 not in pictures for v in old
     )
-
-
-def _corrects(new: _Views, old: _Views) -> bool:
-    """Whether views of another patient have an object of the older ones with another content.
-
-    Two real patients under one Study Instance UID have none in common but what cannot be read,
-    which is given to each of them: so both must have been read. A corrected Patient ID changes the
-    content.
-    """
-    objects = {v.name: v.sha256 for v in old if v.stored and _OBJECT.fullmatch(v.name)}
-    return any(v.stored and objects.get(v.name, v.sha256) != v.sha256 for v in new)

@@ -44,15 +44,18 @@ class Base(DeclarativeBase):
 
 
 class Study(Base):
-    """One study on the worklist, as the release saw it. Only status, purged and what tells of its
-    arrival ever change.
+    """One study on the worklist, as the release saw it. Only its status and what tells of its
+    arrivals ever change, until its time is over: then purged and superseded are set, and title,
+    keys, its views' names and, as it follows from the pictures, content are overwritten.
 
     content: digest of its pictures and release, so that nothing is added twice.
     urgency: rank of the finding, 0 for suspected. status: follows from the readers' decisions.
+    renewed: when somebody brought it once more, None where nobody did: its time counts from then.
     purged: when pictures, names and comments were removed. arrived: number of the audit's line that
     tells of it, or of its last arrival where it came again. received: whether the listener brought
-    it, whoever added it. superseded: id of the study that had taken its place when it was purged,
-    "" without one: its key, from which that follows before, is gone then.
+    it, whoever added it. delivered, delivered_key: arrived and key as the listener has them, where
+    a reader had added it before. superseded: id of the study that had taken its place when one of
+    the two was purged, "" without one: the key, from which that follows before, is gone then.
     """
 
     __tablename__ = "studies"
@@ -73,9 +76,12 @@ class Study(Base):
     urgency: Mapped[int]
     notes: Mapped[list[Any]]
     status: Mapped[str] = mapped_column(String(16), index=True)
+    renewed: Mapped[datetime | None]
     purged: Mapped[datetime | None]
     arrived: Mapped[int] = mapped_column(default=0)
     received: Mapped[bool] = mapped_column(default=False)
+    delivered: Mapped[int] = mapped_column(default=0)
+    delivered_key: Mapped[str | None]
     superseded: Mapped[str] = mapped_column(String(32), default="")
     views: Mapped[list[View]] = relationship(order_by="View.position")
     decisions: Mapped[list[Decision]] = relationship(order_by="Decision.number")
@@ -83,7 +89,10 @@ class Study(Base):
 
 
 class View(Base):
-    """One picture of a study with its result; the picture itself lies in a file named by sha256."""
+    """One picture of a study with its result; the picture itself lies in a file named by sha256.
+
+    object: its name as the listener has it, by a UID; None where that did not bring it.
+    """
 
     __tablename__ = "views"
 
@@ -92,6 +101,7 @@ class View(Base):
     sha256: Mapped[str | None] = mapped_column(String(64), index=True)
     stored: Mapped[bool]
     name: Mapped[str]
+    object: Mapped[str | None] = mapped_column(index=True)
     result: Mapped[dict[str, Any]]
 
 
