@@ -164,7 +164,8 @@ class OwnDecision:
         key = f"{name}-{self._record.id}-{self._reader}"
         said: Any = getattr(self.opinion, name)
         known = st.session_state.get(f"{key}-known")
-        if key not in st.session_state or st.session_state[key] in (known, said):
+        unsaid = known != said and st.session_state.get(key) in (known, said)
+        if key not in st.session_state or unsaid:  # and else not: it would undo a click meanwhile
             st.session_state[key] = st.session_state[f"{key}-known"] = said
         return key
 

@@ -916,6 +916,7 @@ def test_two_patients_in_one_study_stay_apart_when_the_listener_brings_one_of_th
     by_hand(store, release, "z", key=key_of("x", "1.2.840.99.4", "cd"))
     assert by_hand(store, release, "a", actor="listener") == right
     assert superseded(store) == {mixed: right}
+    assert store.study(right).not_in_it == ()  # what was moved out stands in a study of its own
 
 
 def test_a_correction_by_its_name_stays_one_when_the_listener_brings_the_first(

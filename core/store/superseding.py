@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain, combinations
@@ -89,13 +89,14 @@ class _Arrivals:
 
     def _is_moved(self, view: _View, old: _Came) -> bool:
         """Whether a view stands in another study of the same hand since."""
-        return any(
-            other.hand == old.hand
-            and other.number > old.number
-            and other.key != old.key
-            and self._holds(self.views[other], [view])
-            for other in self.having.get(view.sha256 or "", ())
-        )
+        return any(other.key != old.key for other in self._since(view, old))
+
+    def _since(self, view: _View, old: _Came) -> Iterator[_Came]:
+        """The studies of the same hand that came later and hold this view."""
+        for other in self.having.get(view.sha256 or "", ()):
+            later = other.hand == old.hand and other.number > old.number
+            if later and self._holds(self.views[other], [view]):
+                yield other
 
     def _corrects(self, new: _Came, old: _Came) -> bool:
         """Whether what came of another patient or Study Instance UID has an object of the older one
@@ -125,17 +126,22 @@ class _Arrivals:
             one.hand == LISTENER
             and taken is not None
             and taken.key != one.key
-            and bool(self.missing(taken, one))
+            and bool(self.lacking(taken, one))
         )
 
-    def missing(self, new: _Came, old: _Came) -> set[str | None]:
-        """Digests of what is neither in the newer one, nor corrected there."""
+    def lacking(self, new: _Came, old: _Came) -> _Views:
+        """Views that are neither in the newer one, nor corrected there."""
         later, names = self.views[new], {view.name for view in self.views[new]}
-        return {
-            view.sha256
+        return [
+            view
             for view in self.views[old]
             if view.name not in names and not self._holds(later, [view])
-        }
+        ]
+
+    def missing(self, new: _Came, old: _Came) -> set[str | None]:
+        """Digests of what the newer one lacks and no other study has had since."""
+        lacking = self.lacking(new, old)
+        return {view.sha256 for view in lacking if not any(self._since(view, old))}
 
     def _holds(self, whole: _Views, part: _Views) -> bool:
         """Whether a study has all pictures of another one. Two films in one photograph are two."""
@@ -167,7 +173,7 @@ class _Arrivals:
 class Places:
     """Which studies took the place of which. newer: by study the newest one that took its place.
     missing: by study how many pictures of those whose place it took are neither in it nor corrected
-    there; of what was purged nobody can tell."""
+    there nor in another one since; of what was purged nobody can tell."""
 
     newer: dict[str, str]
     missing: dict[str, int]
@@ -206,7 +212,7 @@ def places(session: Session, study: t.Study | None = None) -> Places:
                 del newer[new.id]
     missing: dict[str, set[str | None]] = defaultdict(set)
     for old, new in by.values():
-        if newer.get(old.id) == new.id and old.key == new.key:  # another patient's are not its own
+        if newer.get(old.id) == new.id:
             missing[new.id] |= known.missing(new, old)
     return Places(newer, {id_: len(pictures) for id_, pictures in missing.items()})
 
@@ -223,7 +229,8 @@ def comes_back(session: Session, study: t.Study, actor: str) -> bool:
         return False
     if study.superseded:
         newer = session.get(t.Study, study.superseded)
-        return actor != LISTENER or newer is None or LISTENER in _hands(newer)
+        gone = newer is None or newer.purged is not None
+        return actor != LISTENER or gone or LISTENER in _hands(newer)
     known = _arrivals(session, study)
     by = {old: new for old, new in known.pairs if known.follows(new, old)}
     return any(
