@@ -229,8 +229,9 @@ def comes_back(session: Session, study: t.Study, actor: str) -> bool:
         return False
     if study.superseded:
         newer = session.get(t.Study, study.superseded)
-        gone = newer is None or newer.purged is not None
-        return actor != LISTENER or gone or LISTENER in _hands(newer)
+        if newer is None or newer.purged is not None or actor != LISTENER:
+            return True
+        return LISTENER in _hands(newer)
     known = _arrivals(session, study)
     by = {old: new for old, new in known.pairs if known.follows(new, old)}
     return any(
