@@ -12,9 +12,11 @@ app: $(VENV)/.app $(VENV)/.engine
 # For a server whose units start the program: what the app needs, and nothing is started.
 install: $(VENV)/.app
 
-# Files of tests side by side, each with a processor of its own: torch would take all for each.
+# Files of tests side by side, each with a processor of its own: torch would take all for each. One
+# process more than there are processors: tests of pages, listeners and runs wait half of their time.
+WORKERS := $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 test: $(VENV)/.dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 4 --dist loadfile
 
 stress: $(VENV)/.dev
 	$(BIN)/python -m pytest -m stress
