@@ -14,9 +14,11 @@ install: $(VENV)/.app
 
 # Files of tests side by side, each with a processor of its own: torch would take all for each. One
 # process more than there are processors: tests of pages, listeners and runs wait half of their time.
+# In the order of the names: those of the browser are few and long, and come first and not last.
 WORKERS := $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 test: $(VENV)/.dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 4 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 4 --dist loadfile \
+		--no-loadscope-reorder
 
 stress: $(VENV)/.dev
 	$(BIN)/python -m pytest -m stress
