@@ -184,8 +184,9 @@ def remarks(header: DicomHeader, dataset: Dataset) -> Iterator[str]:
 
 def _is_capture(dataset: Dataset) -> bool:
     """Whether it is of a screen (PS3.3 C.8.6.1, C.7.6.1.1.2), as far as the file says."""
-    if _code(dataset, "ConversionType") == "WSD":
-        return True
+    conversion = _code(dataset, "ConversionType")
+    if conversion:  # a scanned film is also called derived
+        return conversion in ("WSD", "SYN")
     kind = [str(v).strip().upper() for v in dataset.get("ImageType") or ()]
     captured = dataset.get("SOPClassUID") == SecondaryCaptureImageStorage
     of_no_device = captured or _code(dataset, "Modality") in ("OT", "SC")

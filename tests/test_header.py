@@ -109,6 +109,14 @@ def test_who_names_the_part_of_the_header_is_not_asked_to_check_it(cascade: Casc
         ({"Modality": "OT", "ImageType": ["DERIVED", "SECONDARY"]}, "a workstation made"),
         ({"Modality": "OT", "ImageType": ["ORIGINAL", "PRIMARY"]}, None),
         ({"ImageType": ["DERIVED", "SECONDARY"]}, None),  # processed by the device
+        (  # a film that was scanned
+            {
+                "Modality": "OT",
+                "ConversionType": "DF",
+                "ImageType": ["DERIVED", "SECONDARY"],
+            },
+            None,
+        ),
     ],
 )
 def test_warnings(attributes: dict[str, str], words: str | None) -> None:
