@@ -9,8 +9,6 @@ import sys
 from functools import cache
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = [
     p for folder in ("core", "training", "pages") for p in sorted((ROOT / folder).rglob("*.py"))
@@ -46,6 +44,10 @@ def test_training_knows_nothing_of_pages():
     assert not [p for p in of("training") if roots(p) & {"pages", "streamlit"}]
 
 
+def test_the_worklist_knows_nothing_of_batches():
+    assert not [p for p in of("core/store") if any(n.startswith("core.batch") for n in imports(p))]
+
+
 def test_within_core_only_the_decode_boundary_opens_images():
     reads = ("PIL", "pydicom.dcmread", "pydicom.filereader", "pydicom.pixels", "pydicom.encaps")
     others = [p for p in of("core") if p.name not in DECODERS]
@@ -60,12 +62,11 @@ def test_only_the_registry_reads_weights():
     assert readers == ["registry.py"]
 
 
-@pytest.mark.parametrize("module", ["core.cascade", "training.fit"])
-def test_threads_of_torch_sleep_while_they_wait(module):
+def test_threads_of_torch_sleep_while_they_wait():
     """libgomp says what it goes by when torch is loaded, which comes after ``core``."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("OMP_", "GOMP_"))}
     done = subprocess.run(
-        [sys.executable, "-c", f"import {module}"],
+        [sys.executable, "-c", "import core.cascade"],
         cwd=ROOT,
         env=environment | {"OMP_DISPLAY_ENV": "true"},
         capture_output=True,

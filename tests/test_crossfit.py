@@ -429,6 +429,7 @@ def test_folds_of_other_pictures_are_refused(mean, weights, tmp_path, capsys):
     assert "back by none of its runs" in capsys.readouterr().err
 
 
+@pytest.mark.stress
 def test_a_start_without_labels_of_the_three_parts_goes_on_at_another_size(manifest, tmp_path):
     """It learns from the other parts; what goes on from it begins with its features."""
     table = pd.read_csv(manifest)

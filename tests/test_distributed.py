@@ -73,6 +73,7 @@ def compare_gradients(alone: Path, together: Path) -> None:
             assert (one - two).norm() <= 0.02 * one.norm()
 
 
+@pytest.mark.stress
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Gloo over the interface lo")
 def test_two_processes_train_the_model_of_one(settings, monkeypatch):
     one = Path(settings.out)

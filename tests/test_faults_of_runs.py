@@ -2,8 +2,8 @@
 
 The page is the real one (AppTest), the run a real process: where training matters it trains the
 small networks of ``tests.small``, else it is the stand-in of ``tests.test_jobs``. Those that train
-are for ``make stress``, as each process imports torch for ten seconds; what a run says of the same
-faults is in ``tests.test_jobs``.
+are for ``make stress``, as each process imports torch for ten seconds, and so are those that only
+join what ``tests.test_jobs`` and ``tests.test_training_page`` show of a killed process.
 """
 
 from __future__ import annotations
@@ -130,6 +130,7 @@ def killed(record: Record) -> None:
     eventually(lambda: not process.alive)
 
 
+@pytest.mark.stress
 @pytest.mark.usefixtures("stand_in", "manifest")
 def test_a_killed_run_is_shown_as_interrupted_with_its_place_and_resumes(runs: Queue) -> None:
     app = press(page("training", "New run"), "Start")
@@ -145,6 +146,7 @@ def test_a_killed_run_is_shown_as_interrupted_with_its_place_and_resumes(runs: Q
     assert labels(app) == {"Pause", "Cancel"} and len(runs.records()) == 1
 
 
+@pytest.mark.stress
 @pytest.mark.usefixtures("stand_in", "manifest")
 def test_a_killed_server_leaves_its_run_and_a_new_one_says_what_became_of_it(runs: Queue) -> None:
     """The run goes on; a new server shows it, with its buttons. Then both are killed."""

@@ -341,6 +341,7 @@ def tiny_settings(source: str, **more: Any) -> dict[str, Any]:
     return json.loads(json.dumps({k: v for k, v in asdict(made).items() if k != "out"} | more))
 
 
+@pytest.mark.stress
 @pytest.mark.usefixtures("small_in")
 def test_a_real_run_pauses_resumes_and_finishes(runs: Queue, data: str) -> None:
     run = runs.submit("real", tiny_settings(data, joint_passes=1600, validations=1))

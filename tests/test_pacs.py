@@ -63,6 +63,7 @@ def worklist(home: Path) -> list[str]:
 # The network
 
 
+@pytest.mark.stress
 @dcmtk
 def test_ten_studies_over_two_associations_with_a_kill(weights: Path, tmp_path: Path) -> None:
     sent = studies(tmp_path / "sent", 10, views=2)

@@ -98,6 +98,7 @@ def test_empty_states_say_what_to_do() -> None:
     assert "Nothing has been measured yet" in text(page("metrics"))
 
 
+@pytest.mark.stress
 def test_the_pages_draw_in_under_a_second_with_fifty_runs_of_two_hundred_events(home: Path) -> None:
     made_up(home, 50, 200)
     for view in ("Runs", "Compare"):
