@@ -101,9 +101,9 @@ def test_each_labelled_picture_is_held_back_once_and_test_stays(manifest, dealt)
     splits = [data.read(f"manifest:{dealt / f'{k}.csv'}").set_index("id") for k in (1, 2)]
     held = sum((one.split == "val").astype(int) for one in splits)
     taught = sum((one.split == "train").astype(int) for one in splits)
-    wanted = before.split.ne("test") & before.part.isin(data.FOCUS) | before.split.eq("val")
+    wanted = before.split.ne("test") & before.part.isin(data.PARTS) | before.split.eq("val")
     assert (held[wanted] == 1).all() and (taught[wanted] == 1).all()
-    stays = before.split.eq("train") & ~before.part.isin(data.FOCUS)
+    stays = before.split.eq("train") & ~before.part.isin(data.PARTS)
     assert stays.any() and (taught[stays] == 2).all()
     for one in splits:
         assert (one.split.eq("test") == before.split.eq("test")).all()
@@ -112,7 +112,7 @@ def test_each_labelled_picture_is_held_back_once_and_test_stays(manifest, dealt)
         ).all()
         pd.testing.assert_series_equal(one.positive, before.positive)
         counts = one[one.split == "val"].groupby(["part", "positive"]).size()
-        assert set(counts[list(data.FOCUS)]) == {6}  # of each part and label half of the twelve
+        assert set(counts[list(data.PARTS)]) == {6}  # of each part and label half of the twelve
 
 
 def test_a_person_is_in_one_fold_wherever_the_rows_stand():
@@ -181,7 +181,7 @@ def test_of_each_picture_the_run_speaks_that_never_saw_it(mean, manifest):
 
 
 def _stays(rows: pd.DataFrame) -> pd.Series:
-    return rows.split.eq("train") & ~rows.part.isin(data.FOCUS)
+    return rows.split.eq("train") & ~rows.part.isin(data.PARTS)
 
 
 def test_a_mean_of_runs_that_held_back_the_same_is_no_cross_fit(manifest, tmp_path, capsys):
@@ -211,12 +211,12 @@ def test_a_member_of_folds_is_read_by_all_that_was_held_back(
     release = Registry.open(tmp_path / "candidate").find("champion", Mode.ENSEMBLE)
     rows = data.read(f"manifest:{manifest}")
     rows, canvases = data.load_canvases(
-        rows[rows.part.isin(data.FOCUS) & rows.split.ne("test")], SPEC
+        rows[rows.part.isin(data.PARTS) & rows.split.ne("test")], SPEC
     )
     said = CrossFitted.of(mean).logits(networks.trained(mean, LITE2), rows, canvases, SPEC)
-    logits = {p: said[p][(rows.part == p).to_numpy(), 0] for p in data.FOCUS}
-    truth = {p: rows.positive[rows.part == p].to_numpy() for p in data.FOCUS}
-    read = calibrate.platt(logits, truth, dict.fromkeys(data.FOCUS, 0.5))
+    logits = {p: said[p][(rows.part == p).to_numpy(), 0] for p in data.PARTS}
+    truth = {p: rows.positive[rows.part == p].to_numpy() for p in data.PARTS}
+    read = calibrate.platt(logits, truth, dict.fromkeys(data.PARTS, 0.5))
     for part in release.parts:
         stage = release.stages[part]
         [one] = stage.ensemble.members
@@ -251,7 +251,7 @@ def test_what_a_start_was_told_is_not_held_back(manifest, dealt, tmp_path):
         runs.append(_run(tmp_path / str(k), data.read(f"manifest:{dealt / f'{k}.csv'}"), k))
         (runs[-1] / "config.toml").write_text(f'arch = "{LITE2}"\ninit = "{start}"\n')
     assert main(["average", *map(str, runs), "--out", str(tmp_path / "mean")]) == 0
-    known = rows[rows.part.isin(data.FOCUS) & rows.split.ne("test")]
+    known = rows[rows.part.isin(data.PARTS) & rows.split.ne("test")]
     with pytest.raises(DataInvalid, match="held back had taught a finding"):
         CrossFitted.of(tmp_path / "mean").refuse_taught(known)
     # What comes with a person into a fold and calibrates nothing may have taught it.
@@ -400,7 +400,7 @@ def test_data_without_any_label_teaches_no_finding(manifest, tmp_path, caplog):
                             duplicates="keep")  # fmt: skip
     with pytest.raises(DataInvalid, match="lacks positives or negatives of: elbow, hand"):
         fit_member.MemberRun(settings)
-    table.loc[table.part.isin(data.FOCUS), "positive"] = np.nan
+    table.loc[table.part.isin(data.PARTS), "positive"] = np.nan
     table.to_csv(path, index=False)
     fit_member.MemberRun(replace(settings, out=str(tmp_path / "b")))
     assert "no finding of them and is a start for another run" in caplog.text
@@ -433,7 +433,7 @@ def test_folds_of_other_pictures_are_refused(mean, weights, tmp_path, capsys):
 def test_a_start_without_labels_of_the_three_parts_goes_on_at_another_size(manifest, tmp_path):
     """It learns from the other parts; what goes on from it begins with its features."""
     table = pd.read_csv(manifest)
-    table.loc[table.part.isin(data.FOCUS), "positive"] = np.nan
+    table.loc[table.part.isin(data.PARTS), "positive"] = np.nan
     path = manifest.with_name("others.csv")
     table.to_csv(path, index=False)
     command = ["fit", "--arch", LITE2, "--init", "imagenet", "--out", str(tmp_path / "start")]

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from training import heatmaps
-from training.data import FOCUS
+from training.data import PARTS
 
 
 def spot(y: int, x: int, height: int = 100, width: int = 200) -> np.ndarray:
@@ -51,7 +51,7 @@ def test_only_positives_of_the_three_parts_with_boxes_are_chosen():
             "boxes": [BOX, BOX, BOX, BOX, None],
         }
     )
-    assert heatmaps.chosen(rows, FOCUS, "val").index.tolist() == [0]
+    assert heatmaps.chosen(rows, PARTS, "val").index.tolist() == [0]
 
 
 def test_every_method_and_control_is_measured(cascade, tmp_path):

@@ -39,7 +39,7 @@ def test_a_part_is_called_as_a_release_can_name_it(tmp_path):
     rows = listed(tmp_path, "id,source,part,file\n1,a,elbow,a.png\n2,a,Hüfte,b.png\n")
     assert rows.part.tolist() == ["elbow", "hüfte"]
     few, enough = [*rows.part, *["hüfte"] * 8], [*rows.part, *["hüfte"] * 9]
-    assert data.kinds_of(few) == (*data.FOCUS, "other")  # nobody trains it
+    assert data.kinds_of(few) == (*data.PARTS, "other")  # nobody trains it
     with pytest.raises(DataInvalid, match="'hüfte' is no name of a body part"):
         data.kinds_of(enough)
     (tmp_path / "site" / "hand + wrist" / "normal").mkdir(parents=True)

@@ -12,7 +12,7 @@ from PIL import Image
 from core.types import BodyPart, Finding, FracturePrediction, ImageResult, Radiograph
 from tests.simulated import phantom
 from training import robustness
-from training.data import FOCUS
+from training.data import PARTS
 from training.robustness import DISTURBANCES
 
 
@@ -103,5 +103,5 @@ def test_only_labelled_real_radiographs_of_the_parts_are_drawn():
             "source": ["mura", "mura", "mura", "simulated", "mura", "mura"],
         }
     )
-    assert sorted(robustness.chosen(rows, FOCUS, "val", 200).index) == [0, 4]
-    assert len(robustness.chosen(rows, FOCUS, "val", 1)) == 1
+    assert sorted(robustness.chosen(rows, PARTS, "val", 200).index) == [0, 4]
+    assert len(robustness.chosen(rows, PARTS, "val", 1)) == 1

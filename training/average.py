@@ -19,7 +19,7 @@ from core import files
 from core.architectures import RESNET50
 from training import initial, networks, provenance, terms
 from training.config import read_record
-from training.data import FOCUS, DataInvalid
+from training.data import PARTS, DataInvalid
 from training.duplicates import ROWS
 from training.networks import NETWORKS
 from training.phases import BODY_PART, OTHER
@@ -88,7 +88,7 @@ def _alike(found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """With the classes of stage 1 that all know, in the first one's order: of a body part with some
     ten training pictures one fold has enough for a class of its own and another not."""
     shared = [k for k in found[0]["kinds"] if all(k in one["kinds"] for one in found)]
-    needed = {*FOCUS, OTHER}
+    needed = {*PARTS, OTHER}
     if any({*one["kinds"]} & needed - {*shared} for one in found):
         return list(found)  # as they are, to be refused
     return [networks.of_kinds(one, shared) for one in found]

@@ -18,7 +18,7 @@ from core.transforms import Preprocessing
 from training import metrics, regression
 from training.data import (
     AMBIGUOUS,
-    FOCUS,
+    PARTS,
     SIMULATED,
     DataInvalid,
     load_canvases,
@@ -60,10 +60,10 @@ def figures(rows: pd.DataFrame, split: str, draws: int = 1000) -> list[dict[str,
     certain = rows[~rows.part.isin(AMBIGUOUS) & (rows.source != SIMULATED)]
     kept = settle(certain)
     train = kept[kept.split == "train"]
-    labelled = train[train.part.isin(FOCUS) & train.positive.notna()]
+    labelled = train[train.part.isin(PARTS) & train.positive.notna()]
     others = train.drop(labelled.index)
     extra = others.sample(min(BODY_PART_ROWS, len(others)), random_state=0)
-    held = certain[(certain.split == split) & certain.part.isin(FOCUS)]
+    held = certain[(certain.split == split) & certain.part.isin(PARTS)]
     if train.empty or held.empty:
         log.warning("baseline: there is nothing to fit it on, or nothing to measure it on.")
         return []
@@ -80,7 +80,7 @@ def figures(rows: pd.DataFrame, split: str, draws: int = 1000) -> list[dict[str,
         records.append(record("lite2", "all", "all", "accuracy", estimate))
     except DataInvalid as error:
         log.warning("baseline: the body part is left out. %s", error)
-    for name in FOCUS:
+    for name in PARTS:
         here = ((train.part == name) & train.positive.notna()).to_numpy()
         there = ((held.part == name) & held.positive.notna()).to_numpy()
         known, truth = train.positive[here].to_numpy(), held.positive[there]

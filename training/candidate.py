@@ -41,7 +41,7 @@ from training import (
 from training.config import read_record
 from training.data import (
     AMBIGUOUS,
-    FOCUS,
+    PARTS,
     SIMULATED,
     DataInvalid,
     load_canvases,
@@ -136,7 +136,7 @@ def _entry(
             "branch": f"{release_id}/{name}.safetensors",
             "classes": ["positive"],
         }
-        for name in FOCUS
+        for name in PARTS
     }
     stages[BODY_PART] = {
         "trunk": trunk,
@@ -231,7 +231,7 @@ def calibrate_parts(
     val: pd.DataFrame,
     canvases: np.ndarray,
     share: dict[str, float],
-    parts: Sequence[str] = FOCUS,
+    parts: Sequence[str] = PARTS,
 ) -> None:
     """Calibrate the fracture branches of the parts; drop one where it is no better than chance.
 

@@ -21,7 +21,7 @@ from core.quadrilaterals import WEIGHTS, Points
 from core.settings import ImageLimits
 from training import robustness
 from training.camera import Carrier, Photograph, photograph
-from training.data import FOCUS, radiographs
+from training.data import PARTS, radiographs
 
 Array = NDArray[np.float64]
 
@@ -60,7 +60,7 @@ def photographed(rows: pd.DataFrame, split: str, count: int, seed: int) -> list[
     """Two photographs each of ``count`` radiographs, on either carrier, where any quadrilateral
     lies in them."""
     found = []
-    chosen = robustness.chosen(rows, FOCUS, split, count)
+    chosen = robustness.chosen(rows, PARTS, split, count)
     for number, (_, read) in enumerate(radiographs(chosen)):
         for carrier in Carrier:
             grey = robustness.as_8_bit(read)

@@ -38,12 +38,11 @@ from core.errors import ImageRejected, PathRefused
 from core.settings import ImageLimits, Settings
 from core.transforms import Preprocessing, framed
 from core.types import BodyPart, Crop, Radiograph
-from training.phases import OTHER
-from training.phases import PARTS as FOCUS
+from training.phases import OTHER, PARTS
 from training.sources import READERS, SPLITS, DataInvalid, read_manifest, split_of
 
 __all__ = [
-    "AMBIGUOUS", "COLUMNS", "FOCUS", "SIMULATED", "DataInvalid", "boxes_of", "confined", "gather",
+    "AMBIGUOUS", "COLUMNS", "PARTS", "SIMULATED", "DataInvalid", "boxes_of", "confined", "gather",
     "kinds_of", "load_canvases", "radiographs", "read", "read_all", "read_manifest",
     "read_picture", "refuse_leaks", "refuse_outside", "split_hash", "stage1_class",
 ]  # fmt: skip
@@ -239,7 +238,7 @@ def split_hash(rows: pd.DataFrame) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def stage1_class(part: str, parts: Sequence[str] = FOCUS) -> str:
+def stage1_class(part: str, parts: Sequence[str] = PARTS) -> str:
     """The class of the cascade for a data set's word for the body part; parts: it has models of."""
     return part if part in parts else OTHER
 
@@ -251,7 +250,7 @@ def kinds_of(parts: Iterable[str]) -> tuple[str, ...]:
     then "other" for the rest. Told apart by name, others are learned better than as one heap of
     everything from a forearm to a skull. Raises DataInvalid where no release could name one.
     """
-    counts = Counter(p for p in parts if p not in (*FOCUS, *AMBIGUOUS, OTHER))
+    counts = Counter(p for p in parts if p not in (*PARTS, *AMBIGUOUS, OTHER))
     named = sorted(p for p, n in counts.items() if n >= FEWEST_OF_A_KIND and "+" not in p)
     for name in named:
         try:
@@ -261,7 +260,7 @@ def kinds_of(parts: Iterable[str]) -> tuple[str, ...]:
                 f"{error}. It takes up to 40 small letters from a to z, digits and underscores, a "
                 "letter first."
             ) from error
-    return (*FOCUS, *named, OTHER)
+    return (*PARTS, *named, OTHER)
 
 
 def read_picture(

@@ -31,7 +31,7 @@ from core.transforms import Preprocessing, to_tensor
 from training import config, initial, probe
 from training.augment import expose
 from training.config import DATA, OUT, option
-from training.data import FOCUS, SIMULATED, load_canvases, read_all
+from training.data import PARTS, SIMULATED, load_canvases, read_all
 from training.duplicates import ROWS, settle_once
 from training.model import FrozenStages
 from training.precision import autocast
@@ -43,7 +43,7 @@ STAGE_WEIGHTS = (0.5, 0.5, 0.5, 1.0)
 POOLED_WEIGHT = 0.5
 LABEL_WEIGHT = 0.5
 FEWEST_OF_A_PART = 10
-VALIDATED = (*FOCUS, "forearm", "humerus", "leg")
+VALIDATED = (*PARTS, "forearm", "humerus", "leg")
 FREE = ("data", "out", "passes", "minutes_between_checkpoints")  # may change when a run goes on
 
 
@@ -113,7 +113,7 @@ class Student(FrozenStages):
 
 def draw(rows: pd.DataFrame, n: int, rng: np.random.Generator) -> np.ndarray:
     """Half from all rows, half balanced over part, label and source of the labelled focus rows."""
-    focus = rows[rows.part.isin(FOCUS) & rows.positive.notna()]
+    focus = rows[rows.part.isin(PARTS) & rows.positive.notna()]
     cells = list(focus.groupby(["part", "positive", "source"]).groups.values())
     weights = np.array([len(c) for c in cells]) ** 0.5
     cell = rng.choice(len(cells), n // 2, p=weights / weights.sum())
@@ -173,7 +173,7 @@ def validate(
     student.train()
     chosen = torch.cat(part_logits).argmax(1).numpy()
     positive = torch.cat(positive_logits).numpy()
-    focus = rows.part.isin(FOCUS).to_numpy()
+    focus = rows.part.isin(PARTS).to_numpy()
     truth = rows.part.map(parts.index).to_numpy()
     result = {"part_accuracy": float((chosen == truth)[focus].mean())}
     for name in VALIDATED:

@@ -30,7 +30,7 @@ from core.network import Branch, channels_last
 from core.transforms import Preprocessing
 from training import config, curves, distributed, initial, learned, precision, sampling, strangers
 from training.augment import vary
-from training.data import FOCUS, SIMULATED, DataInvalid, kinds_of, read_all, split_hash
+from training.data import PARTS, SIMULATED, DataInvalid, kinds_of, read_all, split_hash
 from training.duplicates import ROWS, settle_once
 from training.fit_settings import Settings
 from training.model import Joint, JointNetwork
@@ -118,8 +118,8 @@ class Run:
                 )
             if pictures.rows.empty:
                 raise DataInvalid(f"The split {split} has no radiograph to learn from.")
-            if self.settings.only == BODY_PART and not pictures.rows.part.isin(FOCUS).any():
-                raise DataInvalid(f"The split {split} has no radiograph of: {', '.join(FOCUS)}.")
+            if self.settings.only == BODY_PART and not pictures.rows.part.isin(PARTS).any():
+                raise DataInvalid(f"The split {split} has no radiograph of: {', '.join(PARTS)}.")
 
     def _needed(self) -> tuple[str, ...]:
         return needed(self.settings.only)

@@ -20,7 +20,7 @@ from core import architectures, files
 from core.network import channels_last
 from core.transforms import Preprocessing
 from training import curves, distributed, initial, networks
-from training.data import FOCUS
+from training.data import PARTS
 from training.fit import Run
 from training.model import Joint, PartlyFrozen
 from training.networks import NETWORKS, Layers
@@ -90,11 +90,11 @@ class MemberRun(Run):
         runs that have some: those may hold back what it was to know nothing of."""
         labelled = pd.concat([self.train.rows, self.validation.real.rows])
         labelled = labelled[labelled.positive.notna()]
-        if labelled.part.isin(FOCUS).any() or not self.parts:
+        if labelled.part.isin(PARTS).any() or not self.parts:
             return super()._needed()
         log.warning(
             "There is no label of %s: what comes out has no finding of them and is a start for "
-            "another run, no member of a release.", ", ".join(FOCUS),
+            "another run, no member of a release.", ", ".join(PARTS),
         )  # fmt: skip
         return ()
 

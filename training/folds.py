@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from core import files
 from training import provenance
-from training.data import FOCUS, SIMULATED, DataInvalid, read_all
+from training.data import PARTS, SIMULATED, DataInvalid, read_all
 from training.duplicates import Copies, look
 
 STAYS = -1
@@ -65,7 +65,7 @@ def deal(rows: pd.DataFrame, person: NDArray[np.integer], count: int) -> NDArray
     each part, source and label. The order of the rows does not matter. person: N numbers.
     """
     found = np.full(len(rows), STAYS, dtype=np.int64)
-    labelled = rows.part.isin(FOCUS) & rows.positive.notna() & (rows.source != SIMULATED)
+    labelled = rows.part.isin(PARTS) & rows.positive.notna() & (rows.source != SIMULATED)
     # What sorts first says of a person where he is dealt: his positives, as they are the fewest.
     rank = pd.Series(np.where(labelled, np.where(rows.positive == 1, "0", "1"), "2"), rows.index)
     table = pd.DataFrame(

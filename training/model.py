@@ -17,10 +17,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from core.network import Branch, Trunk
-from training.data import FOCUS
+from training.data import PARTS
 from training.phases import BODY_PART, OTHER
 
-CLASSES = (*FOCUS, OTHER)
+CLASSES = (*PARTS, OTHER)
 
 
 class Joint(nn.Module, ABC):
@@ -152,7 +152,7 @@ class JointNetwork(FrozenStages, Joint):
                 head.load_state_dict(
                     {k: state[f"positive.{k}"][row : row + 1] for k in ("weight", "bias")}
                 )
-        others = [i for i, p in enumerate(parts) if p not in FOCUS]
+        others = [i for i, p in enumerate(parts) if p not in PARTS]
         known = [[parts.index(k)] if k in parts and k != OTHER else others for k in self.kinds]
         rows = {k: state[f"branch.fc.{k}"] for k in ("weight", "bias")}
         self.heads[BODY_PART].load_state_dict(

@@ -17,7 +17,7 @@ from training import distributed
 from training.pictures import Answer, Logits, Pictures, figures_of
 
 if TYPE_CHECKING:
-    from training.fit import Settings
+    from training.fit_settings import Settings
 
 
 class Sampler(Protocol):

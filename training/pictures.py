@@ -16,7 +16,7 @@ from core.transforms import Preprocessing, placement
 from core.types import Crop
 from training import distributed, strangers
 from training.augment import turn
-from training.data import AMBIGUOUS, FOCUS, boxes_of, load_canvases
+from training.data import AMBIGUOUS, PARTS, boxes_of, load_canvases
 from training.metrics import accuracy, auroc
 from training.model import CLASSES
 from training.phases import BODY_PART, OTHER
@@ -106,7 +106,7 @@ class Pictures:
 
 def collapse(logits: Tensor) -> Tensor:
     """BxK logits of stage 1's kinds -> Bx4 of the cascade's classes (``core.quality.collapse``)."""
-    parts, others = logits[:, : len(FOCUS)], logits[:, len(FOCUS) :]
+    parts, others = logits[:, : len(PARTS)], logits[:, len(PARTS) :]
     return torch.cat([parts, others.logsumexp(1, keepdim=True)], 1)
 
 
@@ -124,7 +124,7 @@ def loss(
         out = logits[BODY_PART].float()
         target = pictures.body_part[index].to(out.device)
         summed = torch.zeros((), device=out.device)
-        for scores, truth in ((out, target), (collapse(out), target.clamp(max=len(FOCUS)))):
+        for scores, truth in ((out, target), (collapse(out), target.clamp(max=len(PARTS)))):
             term = F.cross_entropy(scores, truth, label_smoothing=smoothing, reduction="sum")
             summed = summed + 0.5 * term
         total = summed / max(1, int((pictures.body_part[whole] >= 0).sum()))
@@ -237,9 +237,9 @@ def figures_of(logits: Logits, pictures: Pictures) -> dict[str, float]:
     rows = pictures.rows
     for name, values in logits.items():
         if name == BODY_PART:
-            focus = rows.part.isin(FOCUS).to_numpy()
+            focus = rows.part.isin(PARTS).to_numpy()
             chosen = collapse(values).argmax(1).numpy()
-            truth = pictures.body_part.clamp(max=len(FOCUS)).numpy()
+            truth = pictures.body_part.clamp(max=len(PARTS)).numpy()
             stranger = (rows.part == strangers.KIND).to_numpy()
             others = {"other": ~focus & ~stranger & (truth >= 0), strangers.KIND: stranger}
             groups = {name: focus} | others

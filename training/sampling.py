@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from core.types import STRANGER
-from training.data import AMBIGUOUS, FOCUS, SIMULATED, stage1_class
+from training.data import AMBIGUOUS, PARTS, SIMULATED, stage1_class
 from training.phases import OTHER
 
 
@@ -35,9 +35,9 @@ class JointSampler:
 
     def __init__(self, rows: pd.DataFrame, dense: bool = False) -> None:
         labelled = rows[rows.positive.notna()]
-        drawn = labelled[(labelled.source == SIMULATED) & labelled.part.isin(FOCUS)]
+        drawn = labelled[(labelled.source == SIMULATED) & labelled.part.isin(PARTS)]
         self.simulated = Cells(drawn, ["part", "positive"], 0.5) if dense and len(drawn) else None
-        focus = labelled[labelled.part.isin(FOCUS)]
+        focus = labelled[labelled.part.isin(PARTS)]
         self.focus = Cells(focus if len(focus) else labelled, ["part", "positive", "source"], 0.5)
         self.every = Cells(
             rows.assign(label=rows.positive.fillna(-1)), ["part", "source", "label"], 0.5
@@ -64,8 +64,8 @@ class BodyPartSampler:
         kinds = rows.part.map(stage1_class).mask(rows.part == STRANGER, STRANGER)
         found = sorted(set(kinds))
         self.classes = [Cells(rows[kinds == k], ["part", "source"], 0.5) for k in found]
-        others = len(FOCUS) - (STRANGER in found)
-        share = {OTHER: others} | dict.fromkeys((*FOCUS, STRANGER), 1)
+        others = len(PARTS) - (STRANGER in found)
+        share = {OTHER: others} | dict.fromkeys((*PARTS, STRANGER), 1)
         weight = np.array([share[k] for k in found])
         self.weight = weight / weight.sum()
 

@@ -21,7 +21,7 @@ from core.transforms import Preprocessing
 from training import answering, average, initial, learned, metrics
 from training.augment import RandomPhotograph, zoomed
 from training.compare import difference
-from training.data import FOCUS, SIMULATED, DataInvalid, load_canvases, read_all
+from training.data import PARTS, SIMULATED, DataInvalid, load_canvases, read_all
 from training.duplicates import settle_as
 from training.phases import BODY_PART
 from training.records import record
@@ -80,10 +80,10 @@ def measure(
     spec = Preprocessing(size=first["size"], focus=bool(first["focus"]))
     runs = [Path(run) for name in names for run in name.split("+")]
     rows = settle_as(read_all(data), runs)
-    known = rows.part.isin(FOCUS) & rows.positive.notna() & (rows.source != SIMULATED)
+    known = rows.part.isin(PARTS) & rows.positive.notna() & (rows.source != SIMULATED)
     rows = rows[known & (rows.split == split)].reset_index(drop=True)
     if rows.empty:
-        raise DataInvalid(f"The split {split} has no labelled radiograph of {', '.join(FOCUS)}.")
+        raise DataInvalid(f"The split {split} has no labelled radiograph of {', '.join(PARTS)}.")
     for name in names:
         folders = [Path(run) for run in name.split("+") if Path(run).is_dir()]
         if count := max((learned.trained_on(run, rows) for run in folders), default=0):
@@ -120,7 +120,7 @@ def _figures(
     draws: int,
 ) -> Iterator[dict[str, Any]]:
     patients = rows.patient
-    for part in (*(p for p in FOCUS if (rows.part == p).any()), "all"):
+    for part in (*(p for p in PARTS if (rows.part == p).any()), "all"):
         here = ((rows.part == part) | (part == "all")).to_numpy()
         of, truth = patients[here], rows.positive[here].to_numpy(float)
         logits, right = (values[here] for values in said[""])

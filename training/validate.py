@@ -15,13 +15,13 @@ from core.transforms import Preprocessing, to_tensor
 from training import distributed, precision, strangers
 from training.augment import zoomed
 from training.curves import MOVED
-from training.data import AMBIGUOUS, FOCUS, SIMULATED
+from training.data import AMBIGUOUS, PARTS, SIMULATED
 from training.phase import Phase
 from training.phases import BODY_PART
 from training.pictures import Logits, Pictures, figures_of
 
 if TYPE_CHECKING:
-    from training.fit import Settings
+    from training.fit_settings import Settings
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Validation:
         simulated = rows.source == SIMULATED
         drawn = settings.strangers // 10, settings.seed + 1, kinds
         real = Pictures.load(rows[~simulated & ~rows.part.isin(AMBIGUOUS)], spec, *drawn)
-        findings = simulated & rows.part.isin(FOCUS) & rows.positive.notna()
+        findings = simulated & rows.part.isin(PARTS) & rows.positive.notna()
         return cls(real, Pictures.load(rows[findings], spec, kinds=kinds), settings, spec, device)
 
     @torch.no_grad()
@@ -63,9 +63,9 @@ class Validation:
         real = self.real.relevant(phase.heads)
         figures = figures_of(self._logits(phase, module, real.canvases, phase.heads), real)
         # What the joint phase keeps is a trunk for radiographs; strangers are stage 1's business.
-        counted = [BODY_PART, "other", *FOCUS, phase.name]
+        counted = [BODY_PART, "other", *PARTS, phase.name]
         counted += [strangers.KIND] * (phase.name == BODY_PART)
-        findings = tuple(h for h in phase.heads if h in FOCUS)
+        findings = tuple(h for h in phase.heads if h in PARTS)
         simulated = self.simulated.relevant(findings)
         if findings and len(simulated.rows):
             logits = self._logits(phase, module, simulated.canvases, findings)

@@ -60,7 +60,7 @@ def measure(settings: Mapping[str, Any]) -> Speeds:
     from core.network import channels_last
     from core.transforms import Preprocessing
     from training import fit
-    from training.data import FOCUS
+    from training.data import PARTS
     from training.model import JointNetwork
     from training.phase import Phase, PhaseState
     from training.pictures import Pictures
@@ -76,18 +76,18 @@ def measure(settings: Mapping[str, Any]) -> Speeds:
             """A run of noise: every part with both labels, nothing read and nothing written."""
             self.settings, self.spec = made, Preprocessing(size=made.size)
             self.passes = dict.fromkeys(phases.SETTINGS, STEPS * made.batch)
-            self.device, self.parts = devices.choose(made.device), FOCUS
-            n = 4 * len(FOCUS)
+            self.device, self.parts = devices.choose(made.device), PARTS
+            n = 4 * len(PARTS)
             rows = pd.DataFrame(
                 {
-                    "part": list(FOCUS) * 4,
+                    "part": list(PARTS) * 4,
                     "positive": [0.0, 1.0] * (n // 2),
                     "source": "noise",
                     "boxes": None,
                 }
             )
             grey = np.random.default_rng(0).integers(256, size=(n, made.size, made.size))
-            part = torch.tensor([FOCUS.index(p) for p in rows.part])
+            part = torch.tensor([PARTS.index(p) for p in rows.part])
             positive = torch.tensor(rows.positive.to_numpy(np.float32, copy=True))
             self.train = Pictures(rows, grey.astype(np.uint8), part, positive)
 
@@ -104,7 +104,7 @@ def measure(settings: Mapping[str, Any]) -> Speeds:
     channels_last(joint.to(run.device.processor))
     whole = run.speed(run._joint_phase(joint))
     joint.requires_grad_(False).eval()
-    return Speeds(whole, run.speed(run._branch_phase(joint, FOCUS[0])))
+    return Speeds(whole, run.speed(run._branch_phase(joint, PARTS[0])))
 
 
 if __name__ == "__main__":
