@@ -41,9 +41,7 @@ def choose(wish: str = "auto") -> Device:
         raise DeviceUnavailable("There is no CUDA device that this installation of torch can use.")
     keep_large_blocks()
     dtype = torch.bfloat16 if _has_native_bf16() else torch.float32
-    count = torch.get_num_threads()
-    name = f"CPU, {count} thread{'s' if count > 1 else ''}"
-    return Device(torch.device("cpu"), dtype, 1, name)
+    return Device(torch.device("cpu"), dtype, 1, "CPU")
 
 
 def _has_native_bf16() -> bool:

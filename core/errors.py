@@ -11,6 +11,7 @@
     ├── AccessRefused             nobody signed in, or not somebody who may do this
     ├── SettingsInvalid           a setting, of the environment or a command, has no meaning
     ├── BatchFailed               a batch cannot begin or go on
+    │   └── BegunOtherwise        it was begun with another release, engine or list of files
     ├── NotWritable               a file that was asked for cannot be written
     └── StoreUnavailable          the worklist or a picture of it cannot be read or written
         ├── StoreOutdated         its tables are of an older version of the program
@@ -65,6 +66,14 @@ class PathRefused(CascadeError):
 
 class BatchFailed(CascadeError):
     """A batch cannot begin or go on; what was computed is kept."""
+
+
+class BegunOtherwise(BatchFailed):
+    """A batch was begun with something else; ``difference`` is one sentence, without the advice."""
+
+    def __init__(self, difference: str, advice: str) -> None:
+        super().__init__(f"{difference} {advice}")
+        self.difference = difference
 
 
 class EngineUnavailable(CascadeError):

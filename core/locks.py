@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import errno
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import IO, Any
 
 # What a system says where another one has the lock, and where the file system has no locks.
@@ -31,3 +34,12 @@ def take(file: IO[Any] | int, wait: bool = False) -> None:
         import fcntl
 
         fcntl.flock(number, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+@contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Wait until nobody else holds ``path``, and hold it. The file stays: who waits has it open."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        take(file, wait=True)
+        yield

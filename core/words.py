@@ -1,7 +1,9 @@
-"""Figures in words, for page and paper alike."""
+"""Figures and names of files in words, for page and paper alike."""
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Collection
 
 DECIMALS = 3  # at most, of a per cent
@@ -28,3 +30,15 @@ def _rounded(value: float, decimals: int) -> str:
     if 1 - least / 200 <= value < 1:
         return f">{100 - least:.{decimals}f} %"
     return f"{100 * value:.{decimals}f} %"
+
+
+def printable(name: str) -> str:
+    """A name whose bytes are no UTF-8 has its odd bytes written out."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
+def on_disk(label: str) -> str:
+    """The path on this computer that ``printable`` wrote as this label."""
+    if os.path.lexists(label):  # a file may be called what looks like an odd byte
+        return label
+    return re.sub(r"\\u(dc[89a-f][0-9a-f])", lambda odd: chr(int(odd[1], 16)), label)

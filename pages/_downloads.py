@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
-from core.batch.tables import write_csv
+import streamlit as st
+
 from core.manifest import Release
 from core.notes import notes_of, probability_of
+from core.spreadsheet import as_csv
 from core.types import BodyPart, ImageResult
+from pages import _access, _audit
 from pages._theme import RESEARCH_ONLY
 
 
@@ -29,17 +31,29 @@ def to_csv(records: Iterable[Record]) -> str:
     return as_csv(rows, list(rows[0]) if rows else [])
 
 
-def as_csv(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> str:
-    """What ``core.batch.tables.write_csv`` writes."""
-    out = io.StringIO(newline="")
-    write_csv(out, rows, columns)
-    return out.getvalue()
-
-
 def to_json_lines(records: Iterable[Record]) -> str:
     """The public record of each input, and ``assessed_as``."""
     lines = [r.result.to_json() | {"assessed_as": r.assessed_as} for r in records]
     return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+
+
+def offer(records: Sequence[Record]) -> None:
+    """Draw the way to both; each is in the audit before it is given."""
+    actor = _access.actor()  # the download has no session to ask
+
+    def given(kind: str, text: Callable[[Iterable[Record]], str]) -> str:
+        digests = _audit.numbered(r.result.sha256 for r in records)
+        _audit.write("export.made", actor, kind=kind, **digests)
+        return text(records)
+
+    with st.popover("Export data"):
+        for label, text, name, mime in (
+            ("CSV", to_csv, "results.csv", "text/csv"),
+            ("JSON lines", to_json_lines, "results.jsonl", "application/jsonl"),
+        ):
+            made = partial(given, label.lower(), text)
+            key = f"download-{name}"
+            st.download_button(label, made, name, mime, key=key, on_click="ignore", width="stretch")
 
 
 def caption(

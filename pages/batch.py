@@ -11,16 +11,16 @@ import streamlit as st
 
 from core.batch import kept
 from core.batch.kept import Batch
-from core.batch.progress import duration
+from core.batch.progress import Progress, duration
 from core.errors import CascadeError
 from core.settings import Settings
 from pages import _access, _audit, _streamlit, _theme
 from pages._sources import Source
 
 NO_FOLDERS = (
-    "No folder on the server may be read here yet: whoever set it up names them in BONE_ROOTS."
+    "No folder on the server may be read here yet: the administrator lists them in BONE_ROOTS."
 )
-LEAD = "Score a folder, an archive or many files; it goes on when this page is closed."
+LEAD = "Assess a folder, an archive or many files. It continues when this page is closed."
 POLL = 1.0
 SHOWN = (
     "batch-shown"  # in the session: the folder's name; the widget's own state goes with the page
@@ -38,8 +38,7 @@ def body() -> None:
     with st.expander("New batch", expanded=not batches):
         _new(settings)
     if not batches:
-        _theme.html("<p class='soft'>No batch yet. Its table, with what can be downloaded, will "
-                    "stand here.</p>")  # fmt: skip
+        _theme.html("<p class='soft'>No batch yet. Its results and downloads appear here.</p>")
         return
     by_name = {b.folder.name: b for b in batches}
     shown = _choice(by_name)
@@ -110,17 +109,19 @@ def _new(settings: Settings) -> None:
             disabled=not settings.roots,
             key="batch-folder",
         )
-        said = f"Inside of: {roots}" if roots else NO_FOLDERS
+        said = f"Must be inside: {roots}" if roots else NO_FOLDERS
         _theme.html(f"<p class='soft'>{escape(said)}</p>")
-        if st.button("Score the folder", disabled=not settings.roots or not path.strip()):
+        if st.button("Assess the folder", disabled=not settings.roots or not path.strip()):
             _started(path, lambda name: kept.of_folder(path, settings, name), settings)
     with right:
         files = _drop_zone(settings)
-        _theme.html("<p class='soft'>Dropped files are kept in the batch until it is deleted.</p>")
+        _theme.html(
+            "<p class='soft'>Dropped files are kept with the batch until it is deleted.</p>"
+        )
         mixed = kept.is_mixed([f.name for f in files])
         if mixed:
             _theme.notice(kept.ARCHIVE_ALONE)
-        if st.button("Score the files", disabled=not files or mixed):
+        if st.button("Assess the files", disabled=not files or mixed):
 
             def begin(name: str) -> Batch:
                 return kept.of_files([(f.name, f.read()) for f in files], settings, name)
@@ -147,7 +148,7 @@ def _drop_zone(settings: Settings) -> list[Source]:
         with st.container(horizontal=True, vertical_alignment="center"):
             named = lay[0].name + (f" and {len(lay) - 1} more" if lay[1:] else "")
             _theme.html(f"<p class='soft'>Dropped before: {escape(named)}</p>")
-            st.button("Take out", on_click=_take_out, args=(lay,))
+            st.button("Remove", on_click=_take_out, args=(lay,))
     return [*lay, *lies]
 
 
@@ -241,7 +242,7 @@ def _state(batch: Batch, was_running: bool, settings: Settings) -> None:
             else:
                 _theme.html(f"<p class='tally'>{_ending(batch, progress)}</p>")
                 if not batch.finished:
-                    st.button("Go on", key=f"on-{name}", on_click=_theme.ask, args=(_go_on, batch))
+                    st.button("Resume", key=f"on-{name}", on_click=_theme.ask, args=(_go_on, batch))
                 if why and batch.refused:
                     _begin_again(batch)
                 _delete(batch)
@@ -256,12 +257,12 @@ def _state(batch: Batch, was_running: bool, settings: Settings) -> None:
 def _begin_again(batch: Batch) -> None:
     """Asks first: what was scored may be the work of hours."""
     name, args = batch.folder.name, (_go_on, batch, True)
-    with st.popover("Begin again", key=f"again-{name}"):
+    with st.popover("Restart", key=f"again-{name}"):
         _theme.html(
-            f"<p>What was scored of <b>{escape(batch.title)}</b> is deleted, and all of its files "
-            "are scored anew with the release and the engine of today.</p>"
+            f"<p>The results of <b>{escape(batch.title)}</b> so far are deleted, and all of its "
+            "files are assessed again with the current release and engine.</p>"
         )
-        st.button("Score all anew", key=f"anew-{name}", on_click=_theme.ask, args=args)
+        st.button("Assess all again", key=f"anew-{name}", on_click=_theme.ask, args=args)
 
 
 def _delete(batch: Batch) -> None:
@@ -273,11 +274,11 @@ def _delete(batch: Batch) -> None:
             "it are deleted.</p>"
         )
         st.button(
-            "Delete for good", key=f"deleted-{name}", on_click=_theme.ask, args=(_remove, batch)
+            "Delete permanently", key=f"deleted-{name}", on_click=_theme.ask, args=(_remove, batch)
         )
 
 
-def _progress_text(progress: kept.Progress) -> str:
+def _progress_text(progress: Progress) -> str:
     if not progress.total:
         return "Loading the model and listing the files"
     text = f"{progress.done} of {progress.total}"
@@ -290,11 +291,11 @@ def _progress_text(progress: kept.Progress) -> str:
     return text
 
 
-def _ending(batch: Batch, progress: kept.Progress) -> str:
+def _ending(batch: Batch, progress: Progress) -> str:
     files = "file" if progress.total == 1 else "files"
     if batch.finished:
         return f"<b>{progress.total}</b> {files}, <b>{progress.rejected}</b> not assessed."
-    how = "Cut off" if batch.failure() == kept.CUT_OFF else "Stopped"
+    how = "Interrupted" if batch.failure() == kept.CUT_OFF else "Stopped"
     return f"{how} after <b>{progress.done}</b> of {progress.total} {files}."
 
 

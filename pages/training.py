@@ -7,9 +7,12 @@ from functools import partial
 
 import streamlit as st
 
-from pages import _configure, _curves, _plot, _runs, _theme
+from pages import _configure, _curves, _runs, _theme
+from training import curves, look
 
-LEAD = "Retrain the cascade: each run is a process of its own and outlives this page."
+LEAD = (
+    "Retrain the cascade. Each run is a process of its own and continues when this page is closed."
+)
 VIEWS = ("Runs", "New run", "Compare", "Data sets")
 
 
@@ -45,24 +48,24 @@ def _compare() -> None:
     twice = [n for n, count in Counter(names.values()).items() if count > 1]
     names = {i: f"{n}, {i}" if n in twice else n for i, n in names.items()}
     if not names:
-        _theme.html("<p class='lead'>No run has been scored yet.</p>")
+        _theme.html("<p class='lead'>No run has been validated yet.</p>")
         return
     which, what, how = st.columns([4, 2, 2])
     chosen = which.multiselect(
         "Runs", list(names), list(names)[:3], format_func=lambda run: names.get(run, run)
     )
     found = {names[i]: t for i in chosen if (t := tables[i]) is not None}
-    columns = list(dict.fromkeys(h for t in found.values() for h in _curves.heads(t)))
+    columns = list(dict.fromkeys(h for t in found.values() for h in curves.figures(t)))
     figure = what.selectbox("Figure", [_curves.SCORE, _curves.LOSS, _curves.RATE, *columns])
     smoothing = how.slider("Smoothing", 0.0, 0.95, 0.0, 0.05)
     if not found:
         return
     drawn = _curves.overlay(found, figure, smoothing)
     drawn.update_layout(height=460)
-    st.plotly_chart(drawn, key="overlay", config=_plot.CONFIG, theme=None)
+    st.plotly_chart(drawn, key="overlay", config=look.CONFIG, theme=None)
     import pandas as pd
 
-    from core.batch.tables import harmless  # a run's name is a person's words
+    from core.spreadsheet import harmless  # a run's name is a person's words
 
     each = [t.assign(run=harmless(name)) for name, t in found.items()]
     whole = pd.concat(each, ignore_index=True)

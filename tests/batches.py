@@ -51,7 +51,9 @@ class Stand:
     most: float = math.inf
     sha256: str = "0" * 64
     seen: int = 0
-    engine: SimpleNamespace = field(default_factory=lambda: SimpleNamespace(description="none"))
+    engine: SimpleNamespace = field(
+        default_factory=lambda: SimpleNamespace(description="none", setting="torch")
+    )
 
     @property
     def release(self) -> SimpleNamespace:

@@ -28,12 +28,21 @@ from core.batch import inputs, summary, tables
 from core.batch.flow import ahead, chunks, prefetched
 from core.batch.inputs import Archive, Folder, source_at
 from core.batch.journal import Journal, folder_of
+from core.batch.progress import Code, Ending
 from core.batch.run import Order, Outcome, run
-from core.errors import BatchFailed, ImageRejected, PathRefused, SettingsInvalid
+from core.errors import (
+    BatchFailed,
+    BegunOtherwise,
+    EngineUnavailable,
+    ImageRejected,
+    PathRefused,
+    SettingsInvalid,
+)
 from core.origin import Origin
 from core.pacs import inbox
 from core.registry import Registry
 from core.settings import ROOT, ImageLimits
+from core.spreadsheet import harmless
 from core.words import percent
 from tests.batches import Stand, fill, hostile, scorer
 from tests.simulated import encoded, phantom
@@ -148,9 +157,9 @@ def test_a_name_that_a_spreadsheet_would_run_is_made_harmless(tmp_path, monkeypa
     score(Path(), tmp_path / "out.csv")
     assert rows(tmp_path / "out.csv")[0]["file"] == "'=1+1.png"
     for cell in ("=1", "+1", "-1", "@a", "\t=1", "\r=1", "\n=1", " =1"):
-        assert tables.harmless(cell) == "'" + cell
-    assert tables.harmless("a=1") == "a=1"
-    assert tables.harmless(-1.5) == -1.5
+        assert harmless(cell) == "'" + cell
+    assert harmless("a=1") == "a=1"
+    assert harmless(-1.5) == -1.5
 
 
 def test_rows_by_study(tmp_path):
@@ -221,15 +230,16 @@ def test_a_changed_release_is_noticed(tmp_path):
     assert len(rows(out)) == 10
 
 
-def test_with_another_number_of_threads_a_run_goes_on(tmp_path):
+def test_another_engine_is_noticed_whatever_asked_for_it(tmp_path):
     folder, out, stand = fill(tmp_path / "in", 4), tmp_path / "out.csv", Stand()
-    stand.engine.description = "CPU, 4 threads, bf16"
+    stand.engine = SimpleNamespace(description="CPU, bf16", setting="torch")
     cut_off(folder, out, stand)
-    for other in ("CPU, 4 threads, fp32", "OpenVINO 2025.1, CPU, bf16"):
+    assert json.loads((folder_of(out) / "run.json").read_text())["engine_setting"] == "torch"
+    for other in ("CPU, fp32", "OpenVINO 2025.1, CPU, bf16"):
         stand.engine.description = other
-        with pytest.raises(BatchFailed, match="another engine"):
+        with pytest.raises(BegunOtherwise, match="another engine"):
             score(folder, out, stand, resume=True)
-    stand.engine.description = "CPU, 1 thread, bf16"
+    stand.engine = SimpleNamespace(description="CPU, bf16", setting="auto")
     assert score(folder, out, stand, resume=True).done == 4
 
 
@@ -649,11 +659,11 @@ def test_what_a_file_warns_of_stands_in_table_and_summary(tmp_path):
     part = {"label": "hand", "probability": 0.6, "probabilities": {"hand": 0.6}}
     fracture = {"probability": 0.9, "finding": "suspected"}
     whole = record | {"reason": None, "body_part": part, "fracture": fracture}
-    unsure = "Please check the body part: the first stage is not sure of it (hand 60 %)."
+    unsure = "Please check the body part: the program is not sure that this is the hand (60 %)."
     figure = summary._figure(0.9, whole | {"photograph": {"corners": None}}, Stand().release, "")
     assert figure.endswith(
-        f"<br>Raw &lt;data&gt;.<br>{said[1]}<br>This looks like a photograph, and was read as it "
-        f"was taken.<br>{unsure}</figcaption></figure>"
+        f"<br>Raw &lt;data&gt;.<br>{said[1]}<br>This looks like a photograph, and was assessed "
+        f"as taken.<br>{unsure}</figcaption></figure>"
     )
     release = Registry.open(ROOT / "weights").find("champion")
     [point] = [p for p in release.stages["hand"].operating_points if p.name == "specific"]
@@ -774,7 +784,7 @@ def test_the_command_line_says_what_it_did(weights, tmp_path, capsys):
     assert capsys.readouterr().out.startswith("4 files, ")
     assert len(rows(out)) == 4
     assert main([*command, "--device", "cpu", "--resume"]) == 0
-    assert "complete already" in capsys.readouterr().out
+    assert "already complete" in capsys.readouterr().out
 
 
 def test_wrong_usage_and_failures(weights, tmp_path, capsys):
@@ -785,7 +795,44 @@ def test_wrong_usage_and_failures(weights, tmp_path, capsys):
         ([str(tmp_path), "--out", str(tmp_path / "o.xlsx")], "must end in"),
     ):
         assert main(["--weights", str(weights), "batch", *words]) == 1
-        assert sentence in capsys.readouterr().err
+        line, error = capsys.readouterr().err.splitlines()
+        assert json.loads(line) == {"ended": "failed", "sentence": error.removeprefix("error: ")}
+        assert sentence in error
+
+
+def test_a_run_that_did_not_reach_its_end_says_so_by_a_code(tmp_path, monkeypatch, capsys):
+    """Of which no one is the beginning of a sentence."""
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    stopped = Outcome(1, 3, 0, stopped=True)
+    monkeypatch.setattr("core.commands.batch._outcome", lambda *_: stopped)
+    command = ["batch", str(tmp_path), "--out", str(tmp_path / "o.csv")]
+    assert main(command) == 1
+    assert Ending.of(capsys.readouterr().err) == Ending(Code.STOPPED)
+    for error, code, sentence in (
+        (BegunOtherwise("Another release.", "Remove it."), Code.OTHERWISE, "Another release."),
+        (EngineUnavailable("No engine."), Code.ENGINE, "No engine."),
+        (
+            OSError(28, "No space", "o.csv"),
+            Code.FAILED,
+            "o.csv cannot be read or written (No space).",
+        ),
+    ):
+
+        def fail(*_: object, error: Exception = error) -> Outcome:
+            raise error
+
+        monkeypatch.setattr("core.commands.batch._outcome", fail)
+        assert main(command) == 1
+        assert Ending.of(capsys.readouterr().err.splitlines()[0]) == Ending(code, sentence)
+        terminal = Terminal()
+        Ending.by(error).tell(terminal)
+        assert terminal.getvalue() == ""
+    for line in ("", "Stopped", '{"ended": "stop', '{"ended": "odd"}', '{"done": 1}', "[1]"):
+        assert Ending.of(line) is None
 
 
 ADDRESS = "http://user:s3cret@host.example/x?token=s3cret"

@@ -24,9 +24,17 @@ from core.batch import kept
 from core.batch.inputs import Archive, Folder
 from core.batch.journal import Journal, folder_of
 from core.batch.kept import Batch
+from core.batch.progress import Code, Ending, Progress
 from core.batch.run import Order, run
 from core.engines import vino
-from core.errors import BatchFailed, EngineUnavailable, ImageRejected, PathRefused, StoreUnavailable
+from core.errors import (
+    BatchFailed,
+    CascadeError,
+    EngineUnavailable,
+    ImageRejected,
+    PathRefused,
+    StoreUnavailable,
+)
 from core.process import Process
 from core.registry import Registry
 from core.settings import ROOT, Settings
@@ -147,10 +155,10 @@ def test_an_archive_among_other_files_is_asked_for_alone(settings, quiet):
     app = page()
     app.file_uploader[0].set_value([("a.zip", b"PK", ""), ("b.png", b"x", "")]).run()
     assert kept.ARCHIVE_ALONE in text(app)
-    assert next(b for b in app.button if b.label == "Score the files").disabled
+    assert next(b for b in app.button if b.label == "Assess the files").disabled
     app.file_uploader[0].set_value([("a.zip", b"PK", "")]).run()
     assert kept.ARCHIVE_ALONE not in text(app)
-    assert not next(b for b in app.button if b.label == "Score the files").disabled
+    assert not next(b for b in app.button if b.label == "Assess the files").disabled
 
 
 def test_only_allowed_folders(settings, tmp_path, quiet):
@@ -173,7 +181,7 @@ def test_empty_page(settings):
 
 
 def test_the_table_filters_and_sorts(settings, tmp_path, quiet):
-    finished(settings, tmp_path)
+    batch = finished(settings, tmp_path)
     app = page()
     assert not app.exception
     assert "<b>16</b> files, <b>4</b> not assessed" in text(app)
@@ -184,12 +192,12 @@ def test_the_table_filters_and_sorts(settings, tmp_path, quiet):
     [told] = [e.proto for e in app.get("bidi_component") if e.proto.component_name == "rows"]
     below = [row["below"] for row in json.loads(told.json)["rows"]]
     assert below == list(table["Note"]) and sum(map(bool, below)) >= 4  # where it has no column
-    app.selectbox(key="batch-order").select("Most suspected first").run()
-    values = lists(app)[0]["Probability"].dropna()
-    assert values.is_monotonic_decreasing
+    assert table["Probability"].dropna().is_monotonic_decreasing  # the most suspected first
+    app.selectbox(key="batch-order").select("As in the folder").run()
+    assert list(lists(app)[0]["File"]) == [batch.short(r["file"]) for _, r in batch.records()]
     app.multiselect(key="batch-finding").select("rejected").run()
     assert len(lists(app)[0]) == 4
-    assert "Something went wrong" not in text(app)
+    assert "An unexpected error" not in text(app)
 
 
 def test_a_row_opens_in_the_viewer_beside_the_table(settings, tmp_path, quiet):
@@ -198,8 +206,8 @@ def test_a_row_opens_in_the_viewer_beside_the_table(settings, tmp_path, quiet):
     app = page()
     opened = app.session_state["batches"][batch.folder.name].opened
     opened.file = good
-    app.run()
-    assert not app.exception and "Something went wrong" not in text(app)
+    app.selectbox(key="batch-order").select("As in the folder").run()
+    assert not app.exception and "An unexpected error" not in text(app)
     assert f"<b>{batch.short(good)}</b>" in text(app) and "15 of 16" in text(app)
     assert opened.made.picture.radiograph.sha256 == opened.made.result.sha256
     first = opened.made
@@ -229,7 +237,7 @@ def test_a_file_that_changed_is_not_shown_with_its_old_result(settings, tmp_path
     assert lists(app)[0]["Picture"].str.startswith("data:image/jpeg").sum() == 11
     app.session_state["batches"][batch.folder.name].opened.file = good["file"]
     app.run()
-    assert "The file has changed since it was scored" in text(app)
+    assert "The file has changed since it was assessed" in text(app)
     assert not viewers(app) and "Suspected" not in text(app).split("has changed")[1]
 
 
@@ -311,6 +319,13 @@ def test_a_folder_that_is_called_all_can_be_chosen(settings):
 TRACE = "ERROR:core.batch.scoring:A file could not be decoded.\n" + 900 * "  File x, line 1, in é\n"
 
 
+def told(how: Code | CascadeError | OSError) -> str:
+    """The line by which a process says in its log how it ended."""
+    stream = io.StringIO()
+    (Ending(how) if isinstance(how, Code) else Ending.by(how)).tell(stream)
+    return stream.getvalue()
+
+
 def test_progress_stays_however_much_is_logged_after_it(settings):
     batch = put(settings, "a", "a.dcm", 1000.0, "of-ann.dcm")
     lines = ['{"done": 1, "total": 9, "rejected": 0}', '{"done": 480, "total": 999, "rejected": 3}']
@@ -318,10 +333,10 @@ def test_progress_stays_however_much_is_logged_after_it(settings):
     for after in ("", TRACE, 9 * TRACE, '{"done": 4', '{"level": 1}\n'):
         log.write_text("\n".join(lines) + "\n" + after)
         assert (batch.progress().done, batch.progress().total) == (480, 999)
-    log.write_text(lines[0] + "\n" + TRACE + "error: The disk is full.\n")
+    log.write_text(lines[0] + "\n" + TRACE + told(BatchFailed("The disk is full.")) + "error: …\n")
     assert batch.failure() == "The disk is full." and batch.progress().done == 1
     log.write_text(TRACE)
-    assert batch.progress() == kept.Progress()
+    assert batch.progress() == Progress()
 
 
 def test_a_batch_that_was_cut_off_does_not_look_stopped(settings, tmp_path, quiet, monkeypatch):
@@ -333,8 +348,8 @@ def test_a_batch_that_was_cut_off_does_not_look_stopped(settings, tmp_path, quie
     for after in ("", TRACE):  # killed, and crashed
         log.write_text(line + after)
         said = text(page())
-        assert "Cut off after <b>1</b> of 3" in said and kept.CUT_OFF in said
-    log.write_text(line + "Stopped after 1 of 3 files; go on with --resume.\n")
+        assert "Interrupted after <b>1</b> of 3" in said and kept.CUT_OFF in said
+    log.write_text(line + told(Code.STOPPED) + "Stopped, in whatever words.\n")
     said = text(page())
     assert "Stopped after <b>1</b> of 3" in said and kept.CUT_OFF not in said
     log.write_text("")
@@ -345,17 +360,19 @@ def test_a_batch_that_was_cut_off_does_not_look_stopped(settings, tmp_path, quie
     assert batch.failure() == ""
 
 
-def test_a_batch_that_an_older_version_stopped_is_not_said_to_have_crashed(
-    settings, tmp_path, quiet
+def test_what_an_older_version_left_in_words_alone_was_cut_off_and_goes_on(
+    settings, tmp_path, commands
 ):
-    folder = fill(tmp_path / "radiographs" / "in", 3)
-    batch = kept.of_folder(str(folder), settings)
-    Process(2**22 + 1, "another boot").write(batch.folder)
-    assert batch.failure() == kept.CUT_OFF
-    order = json.loads((batch.folder / "order.json").read_text())
-    del order[kept.MARKS_STOPS]
-    (batch.folder / "order.json").write_text(json.dumps(order))
-    assert batch.failure() == ""
+    batch = kept.of_folder(str(fill(tmp_path / "radiographs" / "in", 3)), settings)
+    cut_off(batch, release="random", release_sha256="0")
+    note = folder_of(batch.out) / "run.json"
+    began = json.loads(note.read_text())
+    del began["engine_setting"]
+    note.write_text(json.dumps(began))
+    (batch.folder / "log").write_text("error: The run was begun with another release (…).\n")
+    assert batch.failure() == kept.CUT_OFF and not batch.refused
+    batch.start()
+    assert len(commands) == 2 and "--engine" not in commands[-1]
 
 
 def test_a_full_disk_stops_no_stop(settings, tmp_path, quiet, monkeypatch):
@@ -412,18 +429,15 @@ def test_a_batch_goes_on_with_the_release_and_the_engine_that_it_began_with(
     release = Registry.open(weights).releases["random"]
     batch = kept.of_folder(str(fill(tmp_path / "radiographs" / "in", 3)), settings)
     assert "--release" not in commands[-1] and "--engine" not in commands[-1]
-    by = {"release": "random", "release_sha256": release.sha256}
-    cut_off(batch, engine="CPU, 4 threads, bf16", **by)
-    batch.start()
+    cut_off(batch, release="random", release_sha256=release.sha256)
     program = ["--release", "random", "--mode", release.mode.value]
-    assert commands[-1][3:8] == [*program, "batch"]
-    assert commands[-1][9:11] == ["--engine", "torch"]
     note = folder_of(batch.out) / "run.json"
-    for engine, name in (("bf16", "openvino"), ("int8", "openvino-int8")):
-        began = json.loads(note.read_text()) | {"engine": f"OpenVINO 2025.1, CPU, {engine}"}
+    for setting in ("torch", "openvino-int8"):
+        began = json.loads(note.read_text()) | {"engine_setting": setting}
         note.write_text(json.dumps(began))
         batch.start()
-        assert commands[-1][3:7] == program and commands[-1][9:11] == ["--engine", name]
+        assert commands[-1][3:8] == [*program, "batch"]
+        assert commands[-1][9:11] == ["--engine", setting]
     note.write_text(json.dumps(json.loads(note.read_text()) | {"release_sha256": "0"}))
     batch.start()  # the process says that this one is gone
     assert "--release" not in commands[-1]
@@ -437,19 +451,19 @@ def test_a_batch_that_cannot_go_on_can_begin_again(settings, tmp_path, commands)
         run(
             Order(folder, batch.out, resume=True), scorer(Stand()), threading.Event(), io.StringIO()
         )
-    (batch.folder / "log").write_text(f"error: {refused.value}\n")
+    (batch.folder / "log").write_text(f"{told(refused.value)}error: {refused.value}\n")
     app = page()
     assert f"another release (of last week, now stand).{kept.CHANGED}" in text(app)
     assert str(settings.home) not in text(app) and len(lists(app)[0]) == 1
     away = folder.rename(tmp_path / "away")
     for _ in ("gone", "a server that is not mounted"):
-        next(b for b in app.button if b.label == "Score all anew").click().run()
+        next(b for b in app.button if b.label == "Assess all again").click().run()
         assert len(lists(app)[0]) == 1 and len(commands) == 1
         folder.mkdir(exist_ok=True)
     assert f"There is nothing in {folder} now." in text(app)
     folder.rmdir()
     away.rename(folder)
-    next(b for b in app.button if b.label == "Score all anew").click().run()
+    next(b for b in app.button if b.label == "Assess all again").click().run()
     assert not folder_of(batch.out).exists() and len(commands) == 2
     run(Order(folder, batch.out), scorer(Stand()), threading.Event(), io.StringIO())
     assert len([*batch.records()]) == 3 and len(list(folder.rglob("*.png"))) == 3
@@ -463,15 +477,15 @@ def test_a_batch_whose_engine_is_gone_can_go_on_later_or_begin_again(
     with pytest.raises(EngineUnavailable) as unavailable:
         vino.library()
     said = str(unavailable.value)
-    (batch.folder / "log").write_text(f"error: {said}\n")
+    (batch.folder / "log").write_text(told(unavailable.value))
     assert not batch.refused  # there is nothing that could be kept
     cut_off(batch)
     app = page()
     assert said in text(app)
-    assert {b.label for b in app.button} >= {"Go on", "Score all anew"}
+    assert {b.label for b in app.button} >= {"Resume", "Assess all again"}
     batch.start()
     assert folder_of(batch.out).exists()
-    (batch.folder / "log").write_text(f"error: {said}\n")
+    (batch.folder / "log").write_text(told(unavailable.value))
     batch.start(anew=True)
     assert not folder_of(batch.out).exists()
 
@@ -481,7 +495,7 @@ def test_what_another_session_began_again_is_not_deleted_by_an_older_page(
 ):
     batch = kept.of_folder(str(fill(tmp_path / "radiographs" / "in", 3)), settings)
     cut_off(batch)
-    (batch.folder / "log").write_text("Stopped after 1 of 3 files; go on with --resume.\n")
+    (batch.folder / "log").write_text(told(Code.STOPPED))
     batch.start(anew=True)
     assert len([*batch.records()]) == 1 and len(commands) == 2
 
@@ -506,13 +520,13 @@ def test_a_stopped_batch_can_go_on_and_says_why_it_failed(settings, tmp_path, qu
     batch = kept.of_folder(str(folder), settings)
     (batch.folder / "log").write_text(
         '{"done": 1, "total": 3, "rejected": 0, "per_second": 2.0, "seconds_left": 1.0}\n'
-        "error: The disk is full.\n"
+        + told(BatchFailed("The disk is full."))
     )
     app = page()
     assert "Stopped after <b>1</b> of 3" in text(app)
     assert "The disk is full." in text(app)
-    assert {b.label for b in app.button} >= {"Go on", "Delete for good"}
-    next(b for b in app.button if b.label == "Delete for good").click().run()
+    assert {b.label for b in app.button} >= {"Resume", "Delete permanently"}
+    next(b for b in app.button if b.label == "Delete permanently").click().run()
     assert not batch.folder.exists() and len(list(folder.rglob("*.png"))) == 3
     assert "Stopped after" not in text(app) and not app.exception
 
@@ -530,8 +544,8 @@ def test_the_most_suspected_are_those_of_the_most_urgent_finding(settings, tmp_p
     batch.out.write_text("".join(json.dumps(r) + "\n" for r in some))
     app = page()
     for order, expected in (
-        ("Most suspected first", ["Suspected", "Doubtful", "Not suspected", "Not assessed"]),
-        ("Least suspected first", ["Not suspected", "Doubtful", "Suspected", "Not assessed"]),
+        ("Most suspicious first", ["Suspected", "Doubtful", "Not suspected", "Not assessed"]),
+        ("Least suspicious first", ["Not suspected", "Doubtful", "Suspected", "Not assessed"]),
     ):
         app.selectbox(key="batch-order").select(order).run()
         assert list(lists(app)[0]["Finding"]) == expected
@@ -555,7 +569,7 @@ def test_what_another_tab_began_is_neither_begun_again_nor_deleted(
     assert batch.folder.exists()
     monkeypatch.setattr(Batch, "running", False)
     batch.out.write_bytes(b"")
-    batch.start()  # a page that was drawn before it ended still says "Go on"
+    batch.start()  # a page that was drawn before it ended still says "Resume"
     assert not begun
 
 
@@ -626,8 +640,8 @@ def test_a_download_of_more_than_the_table_reads_has_the_true_number(
     assert set(given) == {"CSV of all 16", "JSON lines of all 16"}
     given.clear()
     app.multiselect(key="batch-finding").select("rejected").run()
-    assert set(given) == {"CSV of what the filters leave", "JSON lines of what the filters leave"}
-    data = given["CSV of what the filters leave"]().decode()
+    assert set(given) == {"CSV of the filtered rows", "JSON lines of the filtered rows"}
+    data = given["CSV of the filtered rows"]().decode()
     assert len(list(csv.DictReader(io.StringIO(data)))) == 4
 
 
@@ -686,13 +700,13 @@ def test_dropped_files_stay_while_another_page_is_looked_at(settings, quiet, mon
         app.switch_page("pages/metrics.py").run()
         app.switch_page("pages/batch.py").run()
     assert "Dropped before: a.png and 2 more" in text(app) and not freed
-    click(app, "Take out")
+    click(app, "Remove")
     assert "Dropped before" not in text(app) and len(freed) == 3
     drop("d.png")
     app.switch_page("pages/metrics.py").run()
     app.switch_page("pages/batch.py").run()
     drop("e.png")
-    click(app, "Score the files")
+    click(app, "Assess the files")
     [batch] = kept.all_batches(settings.home)
     assert [batch.bytes_of(f"{n}.png", settings) for n in "de"] == [b"d.png", b"e.png"]
     assert len(freed) == 5 and "Dropped before" not in text(app) and not app.exception
@@ -706,13 +720,13 @@ def test_a_second_click_shows_the_batch_that_the_first_one_began(settings, tmp_p
     folders = [fill(tmp_path / "radiographs" / name, 1, 0) for name in ("in", "other")]
     app.text_input(key="batch-folder").set_value(str(folders[0])).run()
     for _ in range(2):
-        click(app, "Score the folder")
+        click(app, "Assess the folder")
         newest, _older = kept.all_batches(settings.home)
         assert app.session_state["batch-shown"] == newest.folder.name
         assert "Another batch" not in text(app) and not app.exception
         app.session_state["batch-shown"] = older.folder.name
     app.text_input(key="batch-folder").set_value(str(folders[1])).run()
-    click(app, "Score the folder")
+    click(app, "Assess the folder")
     assert "Another batch" in text(app) and len(kept.all_batches(settings.home)) == 2
 
 
@@ -726,7 +740,7 @@ def test_a_second_click_shows_nobody_else_s_batch(settings, monkeypatch):
     asked = [f.id for files in app.session_state["batch-files"] for f in files]
     app.session_state["batch-asked"] = asked, "none"
     other = kept.of_files([("b.png", b"b")], settings)
-    click(app, "Score the files")
+    click(app, "Assess the files")
     assert "Another batch" in text(app) and kept.all_batches(settings.home) == [other]
     assert [f.name for files in app.session_state["batch-files"] for f in files] == ["a.png"]
     assert not freed
@@ -755,7 +769,7 @@ def test_a_deleted_batch_is_said_to_be_gone_and_no_other_stands_in_its_place(set
     app.button(key="deleted-b").click().run()
     assert not other.folder.exists() and shown(app) == "" and "has been deleted" in text(app)
     assert "batches" not in app.session_state
-    assert not [b for b in app.button if b.label == "Delete for good"]
+    assert not [b for b in app.button if b.label == "Delete permanently"]
     app.selectbox(key="batch-choice").select_index(0).run()
     assert shown(app) == "of-ann.dcm" and "has been deleted" not in text(app)
 
@@ -787,7 +801,7 @@ def test_a_batch_that_cannot_be_deleted_says_so_and_stays_in_the_list(settings, 
         app.button(key="deleted-a").click().run()
     assert kept.NOT_DELETED in text(app) and kept.all_batches(settings.home) == [one]
     assert not one.out.exists()
-    next(b for b in app.button if b.label == "Delete for good").click().run()
+    next(b for b in app.button if b.label == "Delete permanently").click().run()
     assert not one.folder.exists()
 
 

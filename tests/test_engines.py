@@ -67,6 +67,8 @@ def _folder(cascade: Cascade, home: Path) -> Path:
 
 def test_openvino_agrees_with_torch(cascade, openvino, canvases):
     assert "OpenVINO" in openvino.engine.description
+    assert cascade.engine.description in ("CPU, bf16", "CPU, fp32")  # with however many threads
+    assert (cascade.engine.setting, openvino.engine.setting) == ("torch", "openvino")
     found = choice.compare(cascade, openvino, canvases)
     assert found.pictures == 9
     assert found.largest <= 1e-3
@@ -193,6 +195,15 @@ def test_what_a_killed_conversion_left_is_removed_by_the_next_one(tmp_path):
     with vino.replaced(folder) as made:
         (made / "1.bin").write_bytes(b"x")
     assert sorted(p.name for p in tmp_path.iterdir()) == [".two-bf16.abcd1234", "one-bf16"]
+
+
+def test_what_one_holds_no_other_takes_and_the_file_stays(tmp_path):
+    path = tmp_path / "new" / ".claims"
+    with locks.held(path), path.open("w") as other, pytest.raises(BlockingIOError):
+        locks.take(other)
+    with locks.held(path):
+        pass
+    assert path.exists()
 
 
 def test_windows_waits_for_a_lock_as_long_as_it_takes(monkeypatch):

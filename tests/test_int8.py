@@ -177,7 +177,7 @@ def test_networks_made_by_nncf_run_and_are_near(wide, tmp_path):
     int8.quantise(source, folder, canvases, wide.release)
     assert vino.is_whole(folder)
     engine = vino.OpenVinoEngine(folder, spec)
-    assert engine.description.endswith("int8")
+    assert engine.description.endswith("int8") and engine.setting == "openvino-int8"
     [path] = {s.trunk for s in wide.release.stages.values()}
     exact, rounded = wide.engine.trunk(path, canvases), engine.trunk(path, canvases)
     difference = (exact.float() - rounded.float()).norm() / exact.float().norm()

@@ -11,7 +11,7 @@ import logging
 import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -237,10 +237,6 @@ def _manifest(weights: Path) -> dict[str, Any]:
     return dict(found)
 
 
-@contextmanager
-def locked(weights: Path) -> Iterator[None]:
+def locked(weights: Path) -> AbstractContextManager[None]:
     """One writer of the manifest at a time."""
-    weights.mkdir(parents=True, exist_ok=True)
-    with (weights / ".lock").open("w") as file:
-        locks.take(file, wait=True)
-        yield
+    return locks.held(weights / ".lock")

@@ -82,6 +82,10 @@ class RayScorer:
         return f"Ray, {self.settings.engine} on {self.settings.device}"
 
     @property
+    def engine_setting(self) -> str:
+        return self.settings.engine
+
+    @property
     def limits(self) -> ImageLimits:
         return self.settings.limits
 
@@ -110,7 +114,7 @@ class RayScorer:
                 raise
             except Exception as error:  # the boundary of the cluster: Ray raises many kinds
                 log.exception("Ray could not go on.")
-                raise BatchFailed(f"The Ray cluster could not go on. {KEPT}") from error
+                raise BatchFailed(f"The Ray cluster failed. {KEPT}") from error
 
 
 def _as_given(block: dict[str, Any], source: Source) -> list[Record]:

@@ -26,6 +26,7 @@ from core.errors import BatchFailed, ImageRejected, PathRefused
 from core.roots import resolve
 from core.settings import ImageLimits
 from core.system_files import of_the_system
+from core.words import printable
 
 log = logging.getLogger(__name__)
 
@@ -341,15 +342,3 @@ def without_password(address: str) -> str:
     if "://" not in address:
         return address
     return re.sub(r"\?.*?(?=::|$)", "", re.sub(r"://[^/?#]*@", "://", address))
-
-
-def printable(name: str) -> str:
-    """A name whose bytes are no UTF-8 has its odd bytes written out."""
-    return name.encode("utf-8", "backslashreplace").decode()
-
-
-def on_disk(label: str) -> str:
-    """The path on this computer that ``printable`` wrote as this label."""
-    if os.path.lexists(label):  # a file may be called what looks like an odd byte
-        return label
-    return re.sub(r"\\u(dc[89a-f][0-9a-f])", lambda odd: chr(int(odd[1], 16)), label)

@@ -14,7 +14,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import re
 import shutil
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
@@ -26,7 +25,7 @@ from typing import IO, Any
 
 from core import locks
 from core.batch.inputs import without_password
-from core.errors import BatchFailed
+from core.errors import BatchFailed, BegunOtherwise
 from core.files import write_atomically, write_json
 
 Record = dict[str, Any]
@@ -37,10 +36,8 @@ NO_LOCKS = (
     "The output is on a file system that cannot lock files: please choose one on a local disk."
 )
 UNWRITABLE = "The output cannot be written: {}."
-OTHERWISE = "The run was begun with another "
-ADVICE = " Go on with that one, or remove "
-KEPT = "What was scored is kept: go on with --resume."
-FULL = "The disk is full. What was scored is kept: make room, and go on with --resume."
+KEPT = "Results so far are kept: continue with --resume."
+FULL = "The disk is full. Results so far are kept: free some space and continue with --resume."
 
 
 def folder_of(out: Path) -> Path:
@@ -92,7 +89,8 @@ class Journal:
         return (self.folder / "run.json").exists()
 
     def begin(self, facts: Record, names: Iterable[str]) -> None:
-        """Freeze the inputs and start an empty journal. facts: what ``resume`` compares."""
+        """Freeze the inputs and start an empty journal. facts: what ``resume`` compares, and what
+        somebody needs who goes on."""
         with disk():
             for name in ("run.json", "journal.jsonl"):
                 (self.folder / name).unlink(missing_ok=True)
@@ -102,13 +100,14 @@ class Journal:
         self._open()
 
     def resume(self, facts: Record) -> None:
-        """Go on with a run; raises BatchFailed if it was begun with other facts."""
+        """Go on with a run; raises BegunOtherwise if it was begun with other facts."""
         began = self._began()
         for key, value in facts.items():
-            if _compared(key, began.get(key)) != _compared(key, value):
-                raise BatchFailed(
-                    f"{OTHERWISE}{key.replace('_', ' ')} "
-                    f"({began.get(key)}, now {value}).{ADVICE}{self.folder} to begin again."
+            if began.get(key) != value:
+                raise BegunOtherwise(
+                    f"The run was begun with another {key.replace('_', ' ')} "
+                    f"({began.get(key)}, now {value}).",
+                    f"Continue with that one, or remove {self.folder} to start over.",
                 )
         self.total = began["total"]
         self._open()
@@ -225,11 +224,6 @@ def _not_locked(error: OSError) -> str:
     if error.errno in (*locks.TAKEN, errno.ENOENT):  # removed by a run that has just finished
         return OTHER_RUN
     return NO_LOCKS if error.errno in locks.NONE else UNWRITABLE.format(error.strerror)
-
-
-def _compared(key: str, value: Any) -> Any:
-    """A fact as it is compared: with other threads an engine is the same one."""
-    return re.sub(r", \d+ threads?\b", "", value) if key == "engine" and value else value
 
 
 def _parsed(line: bytes) -> Record | None:

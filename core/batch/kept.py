@@ -1,9 +1,9 @@
 """Batches that a page starts: each a process of its own, and a folder that tells how it goes.
 
 ``BONE_HOME/batches/<id>/``: order.json (what was asked for), process.json (who works on it), log
-(progress as lines of JSON), stopped (once somebody asked it to end), dropped.zip (files that came
-through the browser), results.jsonl and, until it is there, results.jsonl.run/. The process goes on
-when the browser or the server has gone.
+(progress, and how it ended, as lines of JSON), stopped (once somebody asked it to end), dropped.zip
+(files that came through the browser), results.jsonl and, until it is there, results.jsonl.run/. The
+process goes on when the browser or the server has gone.
 
 Who starts or deletes one holds the lock of the kernel on ``batches/.claims`` meanwhile: several
 servers and the listener may have one home.
@@ -25,62 +25,42 @@ import threading
 import time
 import zipfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from core import locks, registry
-from core.batch.inputs import Archive, on_disk, source_at
-from core.batch.journal import ADVICE, OTHERWISE, Journal, folder_of
+from core.batch.inputs import Archive, source_at
+from core.batch.journal import Journal, folder_of
+from core.batch.progress import Code, Progress, last_of
 from core.errors import BatchFailed, ImageRejected, PathRefused
 from core.files import make_private, write_atomically, write_json
 from core.imaging import load
 from core.process import Process
 from core.roots import resolve
 from core.settings import ROOT, Settings
+from core.words import on_disk
 
 if TYPE_CHECKING:
     from core.store import Store
 
 log = logging.getLogger(__name__)
 
-TAIL = 4096  # bytes of the log that are read first
 TOGETHER = 16  # files scored and written at a time: somebody waits for the first results
-MARKS_STOPS = "marks_stops"  # in order.json: who stops this batch leaves a mark
 ONE_AT_A_TIME = "Another batch is running. It uses the whole computer, so please wait or stop it."
 CUT_OFF = (
-    "It was cut off: the program crashed or was ended, or the computer went down. Its log may have "
-    "more; it can go on where it was."
+    "It was interrupted: the program crashed or was ended, or the computer went down. Its log may "
+    "say more; it can be resumed."
 )
 CHANGED = (
-    " With that one again it goes on; Begin again deletes what was scored and scores all of its "
-    "files anew."
+    " With that one again it can be resumed; Restart deletes its results and assesses all of its "
+    "files again."
 )
-NO_ENGINE = ("OpenVINO", "int8")  # what the reasons begin with for which one is not there
 NOT_DELETED = (
     "Not all of this batch could be deleted: the disk refused, so it is still in the list."
 )
-ARCHIVE_ALONE = "A ZIP archive is taken alone: please take it out, or everything else."
-
-
-@dataclass(frozen=True)
-class Progress:
-    """The last line of progress; rate and time left are None while unknown."""
-
-    done: int = 0
-    total: int = 0
-    rejected: int = 0
-    per_second: float | None = None
-    seconds_left: float | None = None
-
-    @classmethod
-    def of(cls, line: str) -> Progress | None:
-        """What a line of the log says of it; None where that is no line of progress."""
-        try:
-            return cls(**json.loads(line)) if line.startswith("{") else None
-        except (ValueError, TypeError):  # cut, or some other message
-            return None
+ARCHIVE_ALONE = "A ZIP archive must be the only file: please remove it, or all others."
 
 
 @dataclass(frozen=True)
@@ -135,28 +115,24 @@ class Batch:
             return 0
 
     def progress(self) -> Progress:
-        return self._last()[0]
+        return last_of(self._log)[0]
 
     def failure(self) -> str:
         """Why it ended before its end: as the process said it, with CHANGED where it was begun with
-        something else, or CUT_OFF where it could not say it.
-
-        Empty where it was stopped, where no process has begun yet, and where one of an older
-        version did, which left no mark when it was stopped.
-        """
-        _, lines = self._last()
-        if said := _error(lines):
-            changed = said.startswith(OTHERWISE)
-            return said.rpartition(ADVICE)[0] + CHANGED if changed else said
-        stopped = self._stopped.exists() or any(line.startswith("Stopped after ") for line in lines)
-        begun = self._order().get(MARKS_STOPS) and Process.read(self.folder)
-        return CUT_OFF if begun and not stopped else ""
+        something else, or CUT_OFF where it did not say how. Empty where it was stopped, and where
+        no process has begun yet."""
+        _, ending = last_of(self._log)
+        if ending is None:
+            begun = Process.read(self.folder) is not None
+            return CUT_OFF if begun and not self._stopped.exists() else ""
+        return ending.sentence + (CHANGED if ending.ended is Code.OTHERWISE else "")
 
     @property
     def refused(self) -> bool:
         """Whether it could not go on as it began, with a release or an engine that may be gone for
         good: it can begin again."""
-        return self.begun > 0 and _error(self._last()[1]).startswith((OTHERWISE, *NO_ENGINE))
+        _, ending = last_of(self._log)
+        return bool(self.begun and ending and ending.ended in (Code.OTHERWISE, Code.ENGINE))
 
     def records(self, offset: int = 0) -> Iterator[tuple[int, dict[str, Any]]]:
         """Records from a byte on, each with the byte that it ends on; a cut line is left out."""
@@ -193,28 +169,24 @@ class Batch:
     def _check_source(self) -> None:
         roots = None if self.dropped else Settings.from_environment().roots
         if not source_at(self.source, roots).there():
-            raise BatchFailed(f"There is nothing in {self.source} now. What was scored is kept.")
+            raise BatchFailed(f"There is nothing in {self.source} now. Results so far are kept.")
 
     @property
     def _stopped(self) -> Path:
         """Is there where it was asked to end; while it loads the model it ends without a word."""
         return self.folder / "stopped"
 
-    def _order(self) -> dict[str, Any]:
-        try:
-            return dict(json.loads((self.folder / "order.json").read_text(encoding="utf-8")))
-        except (OSError, ValueError):  # deleted by another session at this moment
-            return {}
+    @property
+    def _log(self) -> Path:
+        return self.folder / "log"
 
     def _start(self) -> None:
         self._stopped.unlink(missing_ok=True)
-        if order := self._order():
-            write_json(self.folder / "order.json", order | {MARKS_STOPS: True})
         release, engine = self._as_begun()
         command = [sys.executable, "-m", "core", *release, "batch", str(self.source), *engine]
         command += ["--out", str(self.out), "--resume", "--batch", str(TOGETHER)]
         command += [] if self.dropped else ["--within-roots"]
-        with (self.folder / "log").open("wb") as log:
+        with self._log.open("wb") as log:
             process = subprocess.Popen(
                 command,
                 cwd=ROOT,
@@ -232,10 +204,11 @@ class Batch:
         does of an engine."""
         try:
             began = json.loads((folder_of(self.out) / "run.json").read_text(encoding="utf-8"))
-            engine = ["--engine", _engine(began["engine"])]
             release = began["release"], began["release_sha256"]
+            setting = began.get("engine_setting")  # an older version did not write it
         except (OSError, ValueError, KeyError, TypeError, AttributeError):  # nothing is begun
             return [], []
+        engine = ["--engine", setting] if setting else []
         found = registry.used(Settings.from_environment().weights, *release)
         return ["--release", found.id, "--mode", found.mode.value] if found else [], engine
 
@@ -273,47 +246,10 @@ class Batch:
                 raise ImageRejected("The file is no longer in the archive.")
             return archive.read(name, settings.limits)
 
-    def _last(self) -> tuple[Progress, list[str]]:
-        """The last progress in the log, and the lines after it: traces, of any length, or how it
-        ended. All lines where there is none."""
-        lines: list[str] = []
-        try:
-            with (self.folder / "log").open("rb") as file:
-                end, size = file.seek(0, os.SEEK_END), TAIL
-                while True:
-                    file.seek(max(0, end - size))
-                    lines = file.read(size).decode("utf-8", "replace").splitlines()
-                    whole = int(size < end)  # the line before it may be cut
-                    for place in reversed(range(whole, len(lines))):
-                        if progress := Progress.of(lines[place]):
-                            return progress, lines[place + 1 :]
-                    if size >= end:
-                        break
-                    size *= 8
-        except OSError:
-            pass
-        return Progress(), lines
 
-
-def _error(lines: Sequence[str]) -> str:
-    """What a process ended with, in the lines of its log; empty where it did not fail."""
-    errors = [line for line in lines if line.startswith("error: ")]
-    return errors[-1].removeprefix("error: ") if errors else ""
-
-
-def _engine(description: str) -> str:
-    """The name in the settings of the engine that describes itself so."""
-    if not description.startswith("OpenVINO"):
-        return "torch"
-    return "openvino-int8" if description.endswith(", int8") else "openvino"
-
-
-@contextmanager
-def _claims(batches: Path) -> Iterator[None]:
+def _claims(batches: Path) -> AbstractContextManager[None]:
     """Nobody else starts a batch here, or deletes one, until this is left."""
-    with (batches / ".claims").open("w") as file:
-        locks.take(file, wait=True)
-        yield
+    return locks.held(batches / ".claims")
 
 
 def all_batches(home: Path) -> list[Batch]:
@@ -430,7 +366,7 @@ def _pack(path: Path, files: Sequence[tuple[str, bytes]]) -> None:
 
 
 def _begin(title: str, source: Path, folder: Path) -> Batch:
-    order = {"title": title, "source": str(source), "created": time.time(), MARKS_STOPS: True}
+    order = {"title": title, "source": str(source), "created": time.time()}
     write_json(folder / "order.json", order)
     batch = Batch.read(folder)
     try:

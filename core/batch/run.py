@@ -12,7 +12,7 @@ from core.batch import summary, tables
 from core.batch.cluster import RayScorer
 from core.batch.inputs import Source, absolute, source_at, without_password
 from core.batch.journal import Journal, Record, disk
-from core.batch.progress import Progress
+from core.batch.progress import Meter
 from core.batch.scoring import Scorer
 from core.errors import BatchFailed
 from core.files import write_atomically
@@ -60,15 +60,15 @@ def run(order: Order, scorer: Scorer | RayScorer, stop: threading.Event, stream:
             return Outcome(0, 0, 0, stopped=False, already=True)
         _begin(journal, order, scorer, source)
         before = sum(r["status"] == "rejected" for r in journal.records())
-        progress = Progress(journal.total, journal.done, stream, before)
+        meter = Meter(journal.total, journal.done, stream, before)
         try:
-            _score(journal, source, scorer, stop, progress)
+            _score(journal, source, scorer, stop, meter)
         finally:
-            progress.close()
+            meter.close()
         if journal.done < journal.total:
-            return Outcome(journal.done, journal.total, progress.rejected, True)
+            return Outcome(journal.done, journal.total, meter.rejected, True)
         _finish(journal, order, scorer, source)
-        return Outcome(journal.done, journal.total, progress.rejected, False)
+        return Outcome(journal.done, journal.total, meter.rejected, False)
 
 
 def _begin(journal: Journal, order: Order, scorer: Scorer | RayScorer, source: Source) -> None:
@@ -84,11 +84,12 @@ def _begin(journal: Journal, order: Order, scorer: Scorer | RayScorer, source: S
         journal.resume(facts)
     elif journal.unfinished:
         raise BatchFailed(
-            "A run into this output was cut off before its end. Go on with it by --resume, or "
-            f"remove {journal.folder} to begin again."
+            "A run into this output was interrupted. Continue it with --resume, or remove "
+            f"{journal.folder} to start over."
         )
     else:
         own = [order.out, journal.folder, order.summary, scorer.heatmaps]
+        facts["engine_setting"] = scorer.engine_setting  # by which somebody else goes on
         journal.begin(facts, _without(source, [p for p in own if p is not None]))
 
 
@@ -105,13 +106,13 @@ def _score(
     source: Source,
     scorer: Scorer | RayScorer,
     stop: threading.Event,
-    progress: Progress,
+    meter: Meter,
 ) -> None:
     records = scorer.records(source, journal.remaining(), journal)
     try:
         for batch in records:
             journal.append(batch)
-            progress.add(len(batch), sum(r["status"] == "rejected" for r in batch))
+            meter.add(len(batch), sum(r["status"] == "rejected" for r in batch))
             if stop.is_set():
                 return
     finally:

@@ -41,7 +41,7 @@ BATCH = 64
 READERS = 4  # they wait for the disk, so there may be more of them than cores
 HEATMAP_SIDE = 768
 HEATMAP_OPACITY = 0.5
-UNEXPECTED = "The file could not be read, for a reason that is in the log."
+UNEXPECTED = "The file could not be read; the log says why."
 
 
 @dataclass(frozen=True)
@@ -110,6 +110,10 @@ class Scorer:
     @property
     def engine(self) -> str:
         return self.cascade.engine.description
+
+    @property
+    def engine_setting(self) -> str:
+        return self.cascade.engine.setting
 
     def records(self, source: Source, names: Iterable[str], known: Known) -> Iterator[list[Record]]:
         """Records in the order of ``names``, a batch at a time; each is to be appended at once.

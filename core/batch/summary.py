@@ -79,7 +79,7 @@ def _page(tally: _Tally, release: Release, source: Source, limits: ImageLimits) 
     yield " A finding is suspected, doubtful or not suspected by the release's operating points."
     yield f"</p><h2>Findings</h2>{_findings(tally)}<h2>Probabilities</h2>{_histogram(tally)}"
     if tally.top:
-        yield f"<h2>Most suspected ({len(tally.top)})</h2><div class='grid'>"
+        yield f"<h2>Most suspicious ({len(tally.top)})</h2><div class='grid'>"
         for probability, _, name, record in sorted(tally.top, key=lambda t: (-t[0], -t[1])):
             small = _thumbnail(source, name, record, limits)
             yield _figure(probability, record, release, small)

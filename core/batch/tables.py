@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TextIO
 
 from core.batch.journal import Record
 from core.errors import BatchFailed
 from core.manifest import Release
 from core.origin import Origin
+from core.spreadsheet import write_csv
 from core.study import combine, key_of, without_patient
 from core.types import (
     BodyPart,
@@ -49,7 +48,6 @@ STUDY_COLUMNS: tuple[str, ...] = (
 _NUMBERS = {"body_part_probability": "float64", "fracture_probability": "float64"}
 _COUNTS = {"views": "int64", "views_counted": "int64"}
 _GROUP = 10_000  # rows of a Parquet row group
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 def check_format(out: Path) -> None:
@@ -70,21 +68,7 @@ def write(path: Path, kind: str, rows: Iterable[Record], columns: tuple[str, ...
 
 def image_row(record: Record) -> Record:
     """A record of the journal flattened, for CSV and Parquet."""
-    part, fracture = record["body_part"] or {}, record["fracture"] or {}
-    photograph = Photograph.from_json(record.get("photograph"))
-    return {
-        "file": record["file"],
-        "sha256": record["sha256"],
-        "status": record["status"],
-        "reason": record["reason"],
-        "body_part": part.get("label"),
-        "body_part_probability": part.get("probability"),
-        "fracture_probability": fracture.get("probability"),
-        "finding": fracture.get("finding"),
-        "release": record["release"],
-        "photograph": photograph and photograph.word,
-        "cautions": " ".join(origin_of(record).alone) or None,
-    }
+    return result_of(record).to_row()
 
 
 def public(record: Record) -> Record:
@@ -156,13 +140,6 @@ def origin_of(record: Record) -> Origin:
     return Origin.from_json(record["origin"]) if "origin" in record else Origin()
 
 
-def harmless(value: Any) -> Any:
-    """A cell that no spreadsheet runs: text that begins like a formula gets an apostrophe."""
-    if isinstance(value, str) and value.lstrip(" ").startswith(_FORMULA):
-        return "'" + value
-    return value
-
-
 def _write_lines(path: Path, rows: Iterable[Record]) -> None:
     with path.open("w", encoding="utf-8", newline="\n") as file:
         file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
@@ -171,13 +148,6 @@ def _write_lines(path: Path, rows: Iterable[Record]) -> None:
 def _write_csv(path: Path, rows: Iterable[Record], columns: tuple[str, ...]) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         write_csv(file, rows, columns)
-
-
-def write_csv(file: TextIO, rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> None:
-    """A line for each row into an open file, every cell ``harmless``."""
-    writer = csv.DictWriter(file, columns)
-    writer.writeheader()
-    writer.writerows({k: harmless(v) for k, v in row.items()} for row in rows)
 
 
 def _write_parquet(path: Path, rows: Iterable[Record], columns: tuple[str, ...]) -> None:

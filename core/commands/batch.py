@@ -13,43 +13,60 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from core.batch.progress import Code, Ending
 from core.commands import _options
+from core.errors import CascadeError
 from core.settings import ENGINES, Settings
 
 if TYPE_CHECKING:
     from core.batch.cluster import RayScorer
+    from core.batch.run import Outcome
     from core.batch.scoring import Scorer
 
-HELP = "score a folder or a ZIP archive into a table"
+HELP = "assess a folder or a ZIP archive and write a table"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "folder", nargs="?", metavar="FOLDER", help="a folder, a ZIP archive, or s3://… and such"
+        "folder",
+        nargs="?",
+        metavar="FOLDER",
+        help="a folder, a ZIP archive, or an address such as s3://…",
     )
-    parser.add_argument("--out", type=Path, metavar="FILE", help="ends in .csv, .parquet or .jsonl")
-    parser.add_argument("--resume", action="store_true", help="go on with a run that was cut off")
     parser.add_argument(
-        "--by", choices=("image", "study"), default="image", help="a row for each (default: image)"
+        "--out", type=Path, metavar="FILE", help="table to write: .csv, .parquet or .jsonl"
     )
-    parser.add_argument("--heatmaps", type=Path, metavar="DIR", help="a PNG for each assessed file")
-    parser.add_argument("--summary", type=Path, metavar="FILE.html", help="a page about the run")
+    parser.add_argument("--resume", action="store_true", help="resume an interrupted run")
+    parser.add_argument(
+        "--by",
+        choices=("image", "study"),
+        default="image",
+        help="one row an image or a study (default: image)",
+    )
+    parser.add_argument(
+        "--heatmaps", type=Path, metavar="DIR", help="folder for a PNG of each assessed file"
+    )
+    parser.add_argument("--summary", type=Path, metavar="FILE.html", help="summary of the run")
     _options.device(parser)
     parser.add_argument(
         "--engine",
         choices=(*ENGINES, "local", "ray"),
-        help="what runs the network",
-    )
-    parser.add_argument("--ray-address", metavar="ADDRESS", help="of a cluster, for --engine ray")
-    parser.add_argument(
-        "--engine-info", action="store_true", help="say which engine would run, and why; no more"
-    )
-    parser.add_argument("--batch", type=_positive, default=64, help="files scored together")
-    parser.add_argument(
-        "--threads", type=_positive, default=os.cpu_count() or 1, help="threads that decode"
+        help="engine that runs the networks",
     )
     parser.add_argument(
-        "--within-roots", action="store_true", help="read nothing outside of BONE_ROOTS"
+        "--ray-address", metavar="ADDRESS", help="address of the cluster, for --engine ray"
+    )
+    parser.add_argument(
+        "--engine-info", action="store_true", help="print which engine would run, and why, and exit"
+    )
+    parser.add_argument(
+        "--batch", type=_positive, default=64, help="files that are assessed together (default: 64)"
+    )
+    parser.add_argument(
+        "--threads", type=_positive, default=os.cpu_count() or 1, help="threads that decode files"
+    )
+    parser.add_argument(
+        "--within-roots", action="store_true", help="read nothing outside BONE_ROOTS"
     )
 
 
@@ -61,7 +78,23 @@ def run(options: argparse.Namespace, settings: Settings) -> int:
     if options.folder is None or options.out is None:
         print("usage: python -m core batch FOLDER --out FILE", file=sys.stderr)
         return 2
+    try:
+        outcome = _outcome(options, settings)
+    except (CascadeError, OSError) as error:
+        Ending.by(error).tell(sys.stderr)
+        raise
+    if outcome.already:
+        print(f"{options.out} is already complete; omit --resume to assess everything again.")
+        return 0
+    if outcome.stopped:
+        Ending(Code.STOPPED).tell(sys.stderr)
+        print(f"Stopped after {outcome.done} of {outcome.total} files; continue with --resume.")
+        return 1
+    print(f"{outcome.total} files, {outcome.rejected} not assessed: {options.out}")
+    return 0
 
+
+def _outcome(options: argparse.Namespace, settings: Settings) -> Outcome:
     from core.batch import tables
     from core.batch.inputs import source_at
 
@@ -75,15 +108,7 @@ def run(options: argparse.Namespace, settings: Settings) -> int:
     scorer = _scorer(options, settings)
     order = Order(options.folder, options.out, options.by, options.resume, options.summary, roots)
     with _stopped_by_signal() as stop:
-        outcome = run_batch(order, scorer, stop, sys.stderr)
-    if outcome.already:
-        print(f"{options.out} is complete already; leave out --resume to score everything again.")
-        return 0
-    if outcome.stopped:
-        print(f"Stopped after {outcome.done} of {outcome.total} files; go on with --resume.")
-        return 1
-    print(f"{outcome.total} files, {outcome.rejected} not assessed: {options.out}")
-    return 0
+        return run_batch(order, scorer, stop, sys.stderr)
 
 
 def _scorer(options: argparse.Namespace, settings: Settings) -> Scorer | RayScorer:

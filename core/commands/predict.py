@@ -17,21 +17,25 @@ if TYPE_CHECKING:
     from core.manifest import Release
     from core.types import ImageResult
 
-HELP = "score files and folders"
+HELP = "assess files and folders"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "paths", nargs="+", type=Path, metavar="PATH", help="a file, or a folder with what is below"
+        "paths",
+        nargs="+",
+        type=Path,
+        metavar="PATH",
+        help="a file, or a folder with its subfolders",
     )
     parser.add_argument("--json", action="store_true", help="one line of JSON for each input")
     _options.device(parser)
 
 
 def run(options: argparse.Namespace, settings: Settings) -> int:
-    from core.batch.inputs import printable
     from core.engines import choice
     from core.pipeline import read_and_diagnose
+    from core.words import printable
 
     paths = list(_files(options.paths))  # first: what cannot be read of them is said at once
     cascade = choice.load(settings)

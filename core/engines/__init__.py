@@ -16,10 +16,13 @@ class Engine(Protocol):
     batch. Linear layers, softmax and calibration are no part of an engine; they are float32 or
     float64 in ``core.cascade`` for all of them.
 
-    description: library, processor and precision, for the page and the journal of a batch.
+    description: library, processor and precision, for the page and the journal of a batch; the
+    same for the same numbers, so without how many threads.
+    setting: the one of ``core.settings.ENGINES`` that asks for it.
     """
 
     description: str
+    setting: str
 
     def trunk(self, path: str, canvases: NDArray[np.uint8]) -> torch.Tensor:
         """The trunk of that file on NxSxS canvases, N at least 1: of a ResNet50

@@ -30,6 +30,8 @@ Network = Callable[[Tensor], Tensor]
 class TorchEngine:
     """Folded, read-only modules, by the file of a trunk and by the stage of a branch."""
 
+    setting = "torch"
+
     def __init__(
         self,
         device: Device,

@@ -22,7 +22,7 @@ import tempfile
 import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,7 @@ class OpenVinoEngine:
         facts = json.loads((folder / "files.json").read_text(encoding="utf-8"))
         arithmetic = facts.get("arithmetic", facts["precision"])
         self.description = f"OpenVINO {facts['version']}, CPU, {arithmetic}"
+        self.setting = "openvino-int8" if arithmetic == "int8" else "openvino"
         core = openvino.Core()
         wish = {
             "PERFORMANCE_HINT": "THROUGHPUT" if many else "LATENCY",
@@ -161,16 +162,12 @@ def convert(
         write_facts(made, precision, networks, precision)
 
 
-@contextmanager
-def alone(folder: Path) -> Iterator[None]:
+def alone(folder: Path) -> AbstractContextManager[None]:
     """One process, and one thread of it, makes what lies in ``folder`` at a time; the others wait.
 
     The lock lies beside the folder, which is replaced as a whole.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with folder.with_name(f"{folder.name}.lock").open("w") as file:
-        locks.take(file, wait=True)
-        yield
+    return locks.held(folder.with_name(f"{folder.name}.lock"))
 
 
 @contextmanager

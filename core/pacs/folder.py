@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from core import imaging
-from core.batch.inputs import printable
 from core.errors import ImageRejected
 from core.files import append_event, write_atomically
 from core.pacs.inbox import Inbox
@@ -18,6 +17,7 @@ from core.pacs.study_uid import keep
 from core.settings import ImageLimits
 from core.study import is_uid, key_of
 from core.system_files import of_the_system
+from core.words import printable
 
 log = logging.getLogger(__name__)
 _Stamp = tuple[str, int, int]  # digest of a file's name below the folder, size, time

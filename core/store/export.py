@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from core import film
-from core.batch.tables import harmless
+from core.spreadsheet import as_csv
 from core.store.pictures import Pictures
 from core.store.records import (
     TELLING,
@@ -50,7 +48,7 @@ def to_csv(records: Iterable[StudyRecord], names: bool, asked_by: str | None = N
     others said or noted, nor the status where that tells it; None for everything. Cells that a
     spreadsheet would run as a formula get an apostrophe in front.
     """
-    return _written(COLUMNS, (row for r in records for row in _rows(r, names, asked_by)))
+    return as_csv((row for r in records for row in _rows(r, names, asked_by)), COLUMNS)
 
 
 def kept_from(asked_by: str | None, of: Entry | StudyRecord) -> bool:
@@ -93,7 +91,7 @@ def to_manifest(
     """
     known = (record for record in records if not kept_from(asked_by, record))
     lines = (line for record in known for line in _manifest_lines(record, pictures))
-    return _written(MANIFEST_COLUMNS, lines)
+    return as_csv(lines, MANIFEST_COLUMNS)
 
 
 def usable(record: StudyRecord) -> Opinion | None:
@@ -222,11 +220,3 @@ def _on_file(mark: Mark, view: ImageResult) -> Mark:
 
 def _box(mark: Mark) -> str:
     return f"{mark.x0:.4f} {mark.y0:.4f} {mark.x1:.4f} {mark.y1:.4f}"
-
-
-def _written(columns: Sequence[str], rows: Iterable[dict[str, Any]]) -> str:
-    out = io.StringIO(newline="")
-    writer = csv.DictWriter(out, columns, restval="")
-    writer.writeheader()
-    writer.writerows({k: harmless(v) for k, v in row.items()} for row in rows)
-    return out.getvalue()

@@ -15,8 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -203,12 +202,8 @@ class Queue:
                 return folder
         raise JobRefused("There are too many runs of this name.")
 
-    @contextmanager
-    def _claims(self) -> Iterator[None]:
-        self.runs.mkdir(parents=True, exist_ok=True)
-        with (self.runs / ".claims").open("w") as file:
-            locks.take(file, wait=True)
-            yield
+    def _claims(self) -> AbstractContextManager[None]:
+        return locks.held(self.runs / ".claims")
 
     def _try_lock(self) -> int | None:
         """The descriptor of ``.running``, locked; None while a run has it."""
