@@ -17,7 +17,7 @@ from core.network import Branch, Trunk
 from core.store.database import FILE, Database
 from core.transforms import Preprocessing, to_canvas, to_tensor
 from tests import small
-from tests.chromium import browser  # noqa: F401  (a fixture)
+from tests.chromium import browser, driver, profile  # noqa: F401  (fixtures)
 from tests.simulated import blob, phantom
 from training import release
 

@@ -80,9 +80,9 @@ def _await(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
 
 
 @pytest.fixture
-def visit(browser: object, server: str) -> Iterator[Visit]:
+def visit(profile: object, server: str) -> Iterator[Visit]:
     """A fresh tab; its complaints are what the console says and what leaves the computer."""
-    page = browser.new_page(viewport={"width": 1440, "height": 900})
+    page = profile.new_page()
     page.set_default_timeout(WAIT)
     visit = Visit(page, server)
     page.on(
@@ -93,6 +93,7 @@ def visit(browser: object, server: str) -> Iterator[Visit]:
     page.on("request", lambda r: _leaves(r.url, server) and visit.complaints.append(r.url))
     yield visit
     page.close()
+    profile.clear_cookies()
 
 
 def _leaves(url: str, server: str) -> bool:
