@@ -52,10 +52,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     """All commands; their modules import what is heavy only when they run."""
     parser = argparse.ArgumentParser(prog="python -m core", description="Read bone radiographs.")
-    parser.add_argument("--weights", type=Path, help="folder of manifest.json")
+    parser.add_argument("--weights", type=Path, help="folder that has manifest.json")
     parser.add_argument("--release", help="release id or alias (default: champion)")
     parser.add_argument(
-        "--mode", type=Mode, choices=[*Mode], help="fast or ensemble (default: as the release says)"
+        "--mode", type=Mode, choices=[*Mode], help="fast or ensemble (default: that of the release)"
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name in COMMANDS:

@@ -148,7 +148,9 @@ def straightened(radiograph: Radiograph, given: Corners) -> Radiograph:
     pixels = without_moire(_cut(radiograph.pixels, points))
     pixels.setflags(write=False)
     taken = Photograph(given)
-    what = "no film was clear in it, so its middle was" if taken.guessed else "the film in it was"
+    what = "the film in it was"
+    if taken.guessed:
+        what = "no film was clearly found in it, so its middle was"
     return replace(
         radiograph,
         pixels=pixels,

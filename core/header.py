@@ -162,8 +162,8 @@ def cautions(header: DicomHeader, dataset: Dataset) -> Iterator[str]:
         yield "The file comes from another kind of examination (an unknown modality)."
     if _is_capture(dataset):
         yield (
-            "The file is a picture that a workstation made of another one: what was drawn or "
-            "written on it is read with it."
+            "The file is a picture that a workstation made of another one: anything drawn or "
+            "written on it was assessed with it."
         )
     if dataset.get("PresentationIntentType") == "FOR PROCESSING":
         yield RAW
@@ -174,7 +174,7 @@ def remarks(header: DicomHeader, dataset: Dataset) -> Iterator[str]:
     if header.frames > 1:
         yield f"The file has {header.frames:,} frames: this is frame {header.frame:,}."
     if dataset.get("LossyImageCompression") == "01":
-        yield "The picture was compressed with loss at some time."
+        yield "The picture has undergone lossy compression."
     if header.burned_in:
         yield (
             "The file says that text is burned into the picture; it may name the patient and is "

@@ -42,7 +42,7 @@ def _look(name: str, check: Callable[[Settings], str], settings: Settings) -> Lo
         return Look(name, False, of_disk(error))
     except Exception as error:  # the boundary of one look: the others are told all the same
         log.exception("Could not look at %s.", name)
-        return Look(name, False, f"It could not be looked at ({type(error).__name__}).")
+        return Look(name, False, f"The check failed ({type(error).__name__}).")
 
 
 def _release(settings: Settings) -> str:

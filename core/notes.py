@@ -10,16 +10,25 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from core.operating import missed
+from core.operating import SENSITIVITY, missed
 from core.origin import looked_at
 from core.quality import contradict, deciding
-from core.types import BodyPart, Crop, Finding, ImageResult, MemberPrediction, OperatingPoint
+from core.types import (
+    BodyPart,
+    BodyPartPrediction,
+    Crop,
+    Finding,
+    ImageResult,
+    MemberPrediction,
+    OperatingPoint,
+)
 from core.words import percent
 
 if TYPE_CHECKING:
     from core.manifest import Release
 
 LIMB_ALONE = 0.9  # share of the picture; what was cut off from less than that is said
+CROPPED = "Cropped to the limb before it was read"
 
 
 def notes_of(
@@ -96,26 +105,33 @@ def photographs(views: Sequence[ImageResult]) -> list[str]:
     of = f" ({{}} of {len(views)} views)" if len(views) > 1 else ""
     said = []
     if cut:
-        said.append(f"From a photograph{of.format(cut)}: the film in it was cut out, straightened.")
+        said.append(f"From a photograph{of.format(cut)}: the film was cut out and straightened.")
     if guessed:
         said.append(
-            f"From a photograph{of.format(guessed)}: no film was clear in it, so the middle of the "
-            "picture was taken."
+            f"From a photograph{of.format(guessed)}: no film was clearly found, so the middle of "
+            "the picture was used."
         )
     if left := len(taken) - cut - guessed:
-        said.append(f"This looks like a photograph{of.format(left)}, and was read as it was taken.")
+        said.append(f"This looks like a photograph{of.format(left)}, and was assessed as taken.")
     return said
+
+
+def not_sure(views: Sequence[ImageResult]) -> BodyPartPrediction | None:
+    """What stage 1 took the views that count for, where it is sure of none of them: the surest."""
+    said = [v.body_part for v in views if v.chosen is None and v.body_part is not None]
+    if len(said) < len(views) or any(one.sure for one in said):
+        return None
+    return max(said, key=lambda one: one.probability, default=None)
 
 
 def unsure(views: Sequence[ImageResult]) -> list[str]:
     """That stage 1 took the views that count for their part, and no view of them for sure."""
-    said = [v.body_part for v in views if v.chosen is None and v.body_part is not None]
-    if len(said) < len(views) or any(one.sure for one in said):
+    best = not_sure(views)
+    if best is None:
         return []
-    best = max(said, key=lambda one: one.probability)
     return [
-        f"Please check the body part: the first stage is not sure of it ({best.label.words} "
-        f"{percent(best.probability)})."
+        "Please check the body part: the program is not sure that this is the "
+        f"{best.label.words} ({percent(best.probability)})."
     ]
 
 
@@ -152,30 +168,37 @@ def unmeasured(part: BodyPart, points: Sequence[OperatingPoint]) -> list[str]:
     if deciding(points):
         return []
     return [
-        f"This release has no sensitive and specific operating point for the {part.words}: 50 % "
-        "decides, which was never measured."
+        f"This release has no sensitive and specific operating point for the {part.words}: the "
+        "threshold is 50 %, which was never measured."
     ]
 
 
 def unreliable(finding: Finding, part: BodyPart, release: Release) -> list[str]:
-    """That many positives lie below the threshold as well, where that was measured."""
+    """That more positives lie below the threshold as well than it was chosen for, where that was
+    measured: where all of the interval lies above that."""
     share = missed(release, part) if finding is Finding.NOT_SUSPECTED else None
-    if share is None:
+    if share is None or share.low is None or share.low <= 1 - SENSITIVITY:
         return []
     return [
-        f"Not suspected does not rule it out here: of the positive {part.words} radiographs that "
-        f"the release was measured on, {share} lay below the threshold as well."
+        f"“Not suspected” does not rule out a finding here: of the positive {part.words} "
+        f"radiographs that the release was measured on, {share} were also below the threshold."
     ]
 
 
 def seen(views: Sequence[ImageResult]) -> list[str]:
-    """What was cut off before the networks saw a picture, where that is a good deal of it."""
+    """That a good deal of a picture was cut off before the networks saw it."""
     crops = {n: v.heatmap.crop for n, v in enumerate(views, 1) if v.heatmap is not None}
-    said = {n: _seen(crop) for n, crop in crops.items() if _share(crop) < LIMB_ALONE}
+    cut = [str(n) for n, crop in crops.items() if _share(crop) < LIMB_ALONE]
+    if not cut:
+        return []
     if len(views) == 1:
-        return [f"The network saw the limb alone: {what}." for what in said.values()]
-    each = "; ".join(f"view {n} {what}" for n, what in said.items())
-    return [f"The network saw the limb alone ({each})."] if said else []
+        return [f"{CROPPED}."]
+    return [f"{CROPPED}: view{'s' * (len(cut) > 1)} {', '.join(cut)}."]
+
+
+def is_caution(note: str) -> bool:
+    """Whether a sentence warns of something; what was cut off is only how a picture was read."""
+    return not note.startswith(CROPPED)
 
 
 def copies(views: Sequence[ImageResult]) -> dict[int, int]:
@@ -220,7 +243,7 @@ def counted_once(views: Sequence[ImageResult]) -> list[str]:
         for position, first in again.items()
     ]
     said += [
-        f"View {position + 1} is raw detector data and is not counted beside what is meant for "
+        f"View {position + 1} is raw detector data and is not counted beside pictures meant for "
         "reading."
         for position in raw(views)
     ]
@@ -242,8 +265,3 @@ def _each(members: Sequence[MemberPrediction], points: Sequence[OperatingPoint])
 
 def _share(crop: Crop) -> float:
     return (crop.bottom - crop.top) * (crop.right - crop.left)
-
-
-def _seen(crop: Crop) -> str:
-    top, left, bottom, right = (f"{100 * min(1, max(0, edge)):.0f}" for edge in crop)
-    return f"{top} to {bottom} % of the height, {left} to {right} % of the width"

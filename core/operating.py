@@ -6,11 +6,13 @@ where a release has none, those of the radiographs that chose the threshold.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from core.manifest import Release
-from core.types import BodyPart, OperatingPoint
+from core.quality import deciding
+from core.types import POINTS, BodyPart, Finding, OperatingPoint
 from core.words import percent
 
 SENSITIVITY = 0.95  # at least, on the pictures that choose the point "sensitive"
@@ -65,16 +67,40 @@ def performance(release: Release, part: BodyPart, name: str) -> Performance | No
     return Performance(point, *found, split, int(sensitivity["n"]))
 
 
+def zones(points: Sequence[OperatingPoint], probability: float) -> str:
+    """From where a finding is doubtful and from where suspected, a phrase; "" without points.
+
+    The thresholds are told from each other and from the probability that stands beside them.
+    """
+    starts = [p.threshold for p in deciding(points)]
+    told = [percent(start, [probability, *starts]) for start in starts]
+    if not told:
+        return ""
+    suspected = f"suspected from {told[-1]}"
+    return suspected if told[0] == told[-1] else f"doubtful from {told[0]}, {suspected}"
+
+
+def counted_as(point: OperatingPoint, probability: float, finding: Finding | None) -> str:
+    """What a doubtful study counts as at an operating point, and what this one does: a sentence."""
+    start, positive = percent(point.threshold, [probability]), probability >= point.threshold
+    doubtful = point.name == POINTS[0]  # whether it counts as positive
+    rule = f"doubtful counts as positive ({start} and above)"
+    if not doubtful:
+        rule = f"doubtful counts as negative (below {start})"
+    if finding is Finding.DOUBTFUL and positive != doubtful:  # by its networks' contradiction
+        rule = f"{start} and above counts as positive"
+    return f"At “{point.name}”, {rule}: this study is {'positive' if positive else 'negative'}."
+
+
 def missed(release: Release, part: BodyPart) -> Estimate | None:
-    """The share of the positives below the point *sensitive*, where it was measured to be larger
-    than what the point was chosen for: where all of the interval lies above that."""
-    found = performance(release, part, "sensitive")
-    if found is None or (limits := _limits(found.sensitivity)) is None:
+    """The share of the positives of the test split below the point *sensitive*, which are called
+    not suspected; None where it was not measured."""
+    found = _figure(release, "fracture", part, "sensitivity (sensitive)")
+    if found is None:
         return None
-    low, high = limits
-    if high >= SENSITIVITY:
-        return None
-    return Estimate(1 - found.sensitivity.value, 1 - high, 1 - low)
+    hit = _estimate(found)
+    low, high = (None if limit is None else 1 - limit for limit in (hit.high, hit.low))
+    return Estimate(round(1 - hit.value, 9), low, high)
 
 
 def predictive_values(
@@ -90,6 +116,16 @@ def predictive_values(
         _predictive(sensitivity, specificity, prevalence),
         _predictive(specificity, sensitivity, 1 - prevalence),
     )
+
+
+def predictive_value(
+    found: Performance, probability: float, prevalence: float
+) -> tuple[str, Estimate | None]:
+    """Of the two the one that a study of this probability has, and what it is."""
+    ppv, npv = predictive_values(found.sensitivity, found.specificity, prevalence)
+    if probability >= found.point.threshold:
+        return "Chance that it is there (PPV)", ppv
+    return "Chance that it is absent (NPV)", npv
 
 
 def _predictive(hit: Estimate, other: Estimate, share: float) -> Estimate | None:

@@ -6,13 +6,12 @@ from core.manifest import Release
 from core.types import STRANGER, BodyPart, BodyPartPrediction
 
 NAMED_ANOTHER = (
-    "The reader says that this is another body part, which has no fracture model here, so it was "
-    "not assessed."
+    "A reader named another body part, which has no fracture model here, so it was not assessed."
 )
 NOT_A_RADIOGRAPH = (
     "This does not look like a radiograph of a bone, so it was not assessed for a fracture."
 )
-NO_NUMBER = "The networks gave no valid number for this picture, so it was not assessed."
+NO_NUMBER = "The networks gave no valid result for this picture, so it was not assessed."
 
 
 def of_part(part: BodyPartPrediction, release: Release) -> str | None:
@@ -35,7 +34,7 @@ def of_part(part: BodyPartPrediction, release: Release) -> str | None:
     if part.looks_like:
         return (
             f"This looks like the {part.looks_like}, which has no fracture model here "
-            f"(those there are: {supported}), so it was not assessed."
+            f"(available: {supported}), so it was not assessed."
         )
     return (
         "This does not look like a body part that has a fracture model here "

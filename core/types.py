@@ -67,6 +67,10 @@ class Finding(StrEnum):
         return self.value.replace("_", " ")
 
 
+# The most urgent first, None is not assessed; the worklist's table has the places.
+URGENCY = (Finding.SUSPECTED, Finding.DOUBTFUL, Finding.NOT_SUSPECTED, None)
+
+
 @dataclass(frozen=True)
 class DicomHeader:
     """What a DICOM file says of its picture, without a word about the patient.

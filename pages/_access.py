@@ -98,7 +98,9 @@ def _open_the_log() -> None:
         logs.start(home)
         removed = remove_old_leftovers(home)
     except OSError as error:
-        raise StoreUnavailable("The folder of what the program keeps cannot be written.") from error
+        raise StoreUnavailable(
+            "The program's data folder (BONE_HOME) cannot be written."
+        ) from error
     log.info("Serving; %d temporary files of crashes were removed.", removed)
     _retention.start(settings)
 
@@ -163,7 +165,9 @@ def _sign_in(access: Access) -> Role:
     if found is None:
         _audit.write("access.refused", actor(), why="no role")
         _sign_out_button()
-        raise AccessRefused("You are signed in, but nobody has given you a role here.")
+        raise AccessRefused(
+            "You are signed in but have no role here; an administrator can give you one."
+        )
     if "signed_in" not in st.session_state:
         _audit.write("person.signed_in", actor(), role=found.value)
         st.session_state["signed_in"] = True

@@ -21,10 +21,10 @@ from core.notes import notes_of, probability_of
 from core.settings import Settings
 from core.types import BodyPart, Finding, ImageResult, Radiograph
 from pages import _access, _audit, _cascade, _downloads, _theme
-from pages._reading import badge
+from pages._reading import badge, cautions
 from pages._viewer import Event, Prepared, keys, viewer
 
-CHANGED = "The file has changed since it was scored, so it is not shown with that result."
+CHANGED = "The file has changed since it was assessed, so it is not shown with that result."
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Opened:
                 st.button("Previous", on_click=step, args=(-1,), disabled=first, shortcut="P")
                 st.button("Next", on_click=step, args=(1,), disabled=last, shortcut="N")
                 st.button("Close", on_click=self._close)
-                _theme.html(f"<p class='soft'>{place + 1} of {len(records)}</p>")
+                _theme.html(f"<p class='tally'>{place + 1} of {len(records)}</p>")
             on_event = partial(self._on_event, records)
             reading = _reading(record, batch.short(record["file"]), scored_by)
             if record["sha256"] is None:  # nothing of it was ever read
@@ -177,14 +177,12 @@ def _differs(record: dict[str, Any], part: BodyPart, release: Release) -> str:
     if release.sha256 == record["release_sha256"]:
         return ""
     if part not in release.parts:
-        return (
-            f"There is no heatmap: release {release.id} has no model of this part ({part.words})."
-        )
+        return f"No heatmap: release {release.id} has no model for this body part ({part.words})."
     if scored := release.with_digest(record["release_sha256"]):
         if scored.mode == release.mode:  # an optional part came or went, and this one's is the same
             return ""
-        return f"The heatmap is of the mode {release.mode}, and the batch of {scored.mode}."
-    return "The heatmap is of another release than the batch."
+        return f"The heatmap was made in the mode {release.mode}, the results in {scored.mode}."
+    return "The heatmap was made by another release than the results."
 
 
 def _caption(
@@ -206,14 +204,14 @@ def _reading(record: dict[str, Any], name: str, scored_by: Release | None) -> st
     beware of, as on Diagnose."""
     said = f"<p class='cardname'><b>{escape(name)}</b></p>"
     notes = notes_of(tables.result_of(record), scored_by)
-    below = "".join(f"<p class='caution'>{escape(note)}</p>" for note in notes)
+    below = cautions(notes)
     if record["fracture"] is None:
         return f"{said}<p class='cardreason'>{escape(record['reason'] or '')}</p>{below}"
     part, fracture = record["body_part"], record["fracture"]
     share = probability_of(fracture["probability"], scored_by, BodyPart(part["label"]))
     return (
         f"{said}<p class='value'><span>{escape(part['label'].capitalize())} "
-        f"{_theme.percent(part['probability'])}</span>"
-        f"<span>{badge(Finding(fracture['finding']))} "
+        f"<span class='soft'>recognised, {_theme.percent(part['probability'])}</span></span>"
+        f"<span>{badge(Finding(fracture['finding']))} · probability "
         f"{_theme.unbroken(share)}</span></p>{below}"
     )

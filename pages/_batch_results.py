@@ -20,10 +20,10 @@ from core.errors import ImageRejected
 from core.manifest import Release
 from core.notes import notes_of
 from core.settings import Settings
+from core.spreadsheet import as_csv
 from core.types import Finding
-from pages import _access, _audit, _reading, _theme
+from pages import _access, _audit, _reading, _summary, _theme
 from pages._batch_opened import CHANGED, Opened
-from pages._downloads import as_csv
 from pages._rows import Column, Row, finding, rows
 
 MOST_ROWS = 20_000  # on the page; the download has all
@@ -39,7 +39,7 @@ COLUMNS = (
 )
 BESIDE = 4  # of them stand beside an open radiograph
 AT_ONCE = 11  # rows: the list scrolls in itself, so that an opened radiograph stays beside it
-ORDERS = ("As in the folder", "Most suspected first", "Least suspected first")
+ORDERS = ("Most suspicious first", "Least suspicious first", "As in the folder")
 BAR = "#6f8192"
 READ = "batches"  # in the session: the ``_Seen`` of the batch that is looked at, by its name
 TOLD = "batches-told"  # in the session: those of which the audit knows that they were shown
@@ -111,6 +111,15 @@ def show(batch: Batch, settings: Settings) -> None:
             _downloads(batch, len(seen.records), len(chosen), filters)
 
 
+def tally(batch: Batch, total: int) -> str:
+    """How many of its files have which finding; empty where these are more than are read here."""
+    records = _read(batch).records
+    if not records or len(records) != total:
+        return ""
+    findings = [Finding(r["fracture"]["finding"]) if r["fracture"] else None for r in records]
+    return f"{_summary.tally(findings)} of {total} {'file' if total == 1 else 'files'}"
+
+
 def forget() -> None:
     """Give back what was read of a batch that is looked at no more."""
     st.session_state.pop(READ, None)
@@ -154,9 +163,9 @@ def _asked(records: Sequence[dict[str, Any]]) -> tuple[_Filters, str]:
 
 
 def _ordered(records: list[dict[str, Any]], order: str) -> list[dict[str, Any]]:
-    if order == ORDERS[0]:
+    if order == ORDERS[-1]:
         return records
-    sign = 1 if order == ORDERS[1] else -1
+    sign = 1 if order == ORDERS[0] else -1
 
     def urgency(record: dict[str, Any]) -> tuple[bool, int, float]:
         probability, said = _probability(record), record["fracture"]
@@ -186,8 +195,14 @@ def _histogram(records: Sequence[dict[str, Any]]) -> None:
     figure.update_layout(
         height=210,
         margin={"l": 10, "r": 30, "t": 24, "b": 10},  # or the 100 % is past the edge, and left out
-        title={"text": f"Probability, n = {len(values)}", "font": {"size": 13}},
-        xaxis={"range": [0, 100], "tickvals": [0, 50, 100], "ticksuffix": " %"},
+        title={"text": f"n = {len(values)}", "font": {"size": 13}},
+        xaxis={
+            "range": [0, 100],
+            "tickvals": [0, 50, 100],
+            "ticktext": ["0 %", "50 %", "100 %"],
+            "title": "Probability of the finding",
+        },
+        yaxis={"title": "Radiographs", "tickformat": "d", "rangemode": "tozero", "nticks": 4},
         bargap=0.05,
     )
     st.plotly_chart(figure, key="batch-histogram", config={"displayModeBar": False})
@@ -211,8 +226,8 @@ def _table(
         _turn(records, record, pages, seen)
         page = int(top.number_input("Page", 1, pages, key="batch-page", width=140))
     with top:
-        more = "" if len(seen.records) < MOST_ROWS else f" The first {MOST_ROWS} are shown here."
-        hint = " A row opens its radiograph." if records else ""
+        more = "" if len(seen.records) < MOST_ROWS else f" Only the first {MOST_ROWS} are shown."
+        hint = " Open a row to see its radiograph." if records else ""
         _theme.html(f"<p class='soft'>{len(records)} of {len(seen.records)} rows.{more}{hint}</p>")
     shown = records[(page - 1) * A_PAGE : page * A_PAGE]
     if not shown:
@@ -303,7 +318,7 @@ def _downloads(batch: Batch, read: int, chosen: int, filters: _Filters) -> None:
     """
     # While its process ends the page is about to be drawn anew, and a click would be lost.
     if not batch.finished or batch.running:
-        _theme.html("<p class='soft'>The downloads are here when the batch is finished.</p>")
+        _theme.html("<p class='soft'>Downloads are available when the batch is finished.</p>")
         return
 
     actor = _access.actor()  # the download has no session to ask
@@ -312,7 +327,7 @@ def _downloads(batch: Batch, read: int, chosen: int, filters: _Filters) -> None:
     if not filtered:
         which = f"all {total}"
     else:  # beyond what the table has read nothing is counted yet
-        which = f"{chosen} of {total}" if read == total else "what the filters leave"
+        which = f"{chosen} of {total}" if read == total else "the filtered rows"
 
     def given(kind: str) -> Iterator[dict[str, Any]]:
         facts: dict[str, Any] = {"filtered": True} if filtered else {}

@@ -61,7 +61,7 @@ def new_run() -> None:
             args=(_start,),
             disabled=not ready or bool(wrong),
         )
-        with st.expander("The same on the command line"):
+        with st.expander("Equivalent command"):
             st.code(presets.command(settings, "runs/NAME"), language=None, wrap_lines=True)
 
 
@@ -93,7 +93,7 @@ def _start() -> None:
     }
     known = {d.name: d.specification for d in registered().all()}
     if away := [n for n in state[DATA] if n not in known]:
-        raise DataInvalid(f"{', '.join(away)}: away, or not in a folder that may be read here.")
+        raise DataInvalid(f"{', '.join(away)}: missing, or not in a folder that may be read here.")
     settings["data"] = [known[n] for n in state[DATA]]
     if not settings["data"]:
         raise DataInvalid("A run needs a data set.")
@@ -104,7 +104,7 @@ def _start() -> None:
     _runs.show("Runs")
 
 
-@st.cache_data(ttl=120, max_entries=16, show_spinner="Reading the lists of the data sets.")
+@st.cache_data(ttl=120, max_entries=16, show_spinner="Reading the data sets.")
 def _overview(sets: tuple[DataSet, ...]) -> datasets.Overview:
     return datasets.overview(sets)
 
@@ -124,8 +124,8 @@ def _data(chosen: list[DataSet], only: str) -> bool:
             _theme.html("<p class='soft'>No patient is in two splits.</p>")
         _theme.html(
             f"<p class='soft'>{found.pictures:,} pictures of {found.patients:,} patients; split "
-            f"SHA-256 {found.split_sha256[:12]}. Copies of one radiograph under two names are "
-            "looked for when the run starts, and those that cross the splits are left out.</p>"
+            f"SHA-256 {found.split_sha256[:12]}. Duplicate radiographs are looked for when the run "
+            "starts, and those in more than one split are left out.</p>"
         )
         st.dataframe(found.sources, hide_index=True, width="stretch")
         st.dataframe(found.labels, hide_index=True, width="stretch", height=320)
@@ -197,7 +197,7 @@ def _widget(name: str, start: Any, key: str) -> Any:
             options = list(dict.fromkeys([*options, *_named()]))
         return st.selectbox(
             presets.label(name), options, index=options.index(start), key=key,
-            format_func=lambda v: v.replace("_", " ") or "everything",
+            format_func=lambda v: v.replace("_", " ") or "all",
             help=presets.TEXTS.get(name),
         )  # fmt: skip
     if isinstance(start, bool):
@@ -228,12 +228,12 @@ def _estimate(settings: dict[str, Any], disabled: bool) -> None:
     if speeds is None:
         return
     if measured_for != [settings["size"], settings["batch"]]:
-        _theme.html("<p class='soft'>Measured for another size or batch: estimate again.</p>")
+        _theme.html("<p class='soft'>Estimated for another input or batch size; please repeat.</p>")
         return
     _theme.html(
-        f"<p class='soft'>About <b>{_runs.span(speeds.seconds(settings))}</b> without reading the "
-        f"pictures and validating: {speeds.joint:.1f} pictures a second in the joint phase, "
-        f"{speeds.branch:.1f} in a branch's own, as busy as this machine is now.</p>"
+        f"<p class='soft'>About <b>{_runs.span(speeds.seconds(settings))}</b>, not counting "
+        f"reading the pictures and validation: {speeds.joint:.1f} pictures a second in the joint "
+        f"phase, {speeds.branch:.1f} in that of a branch, at this machine's present load.</p>"
     )
 
 
@@ -243,7 +243,7 @@ def data_sets() -> None:
     _theme.refused()
     if not settings.roots:
         _theme.notice(
-            "No folder of this server may be read. Name some in BONE_ROOTS and start again."
+            "No folder on this server may be read. List some in BONE_ROOTS and restart the program."
         )
     with st.form("register", border=False):
         name, kind, path = st.columns([2, 1, 4])
@@ -255,18 +255,18 @@ def data_sets() -> None:
         if st.form_submit_button("Register", disabled=not settings.roots):
             with _theme.boundary():
                 known.add(*given)
-    st.button("Register the corrections of the worklist", on_click=_theme.ask, args=(_corrections,))
+    st.button("Register the worklist's corrections", on_click=_theme.ask, args=(_corrections,))
     roots = ", ".join(str(r) for r in settings.roots)
     if roots:
-        _theme.html("<p class='soft'>Below one of these folders:</p>")
+        _theme.html("<p class='soft'>Must be inside one of these folders:</p>")
         st.code(roots, language=None)
     readable = known.all()
     for found in known.registered():
         what, forget = st.columns([6, 1], vertical_alignment="center")
-        note = "" if found in readable else "   (away, or not in a folder that may be read here)"
+        note = "" if found in readable else "   (missing, or not in a folder that may be read here)"
         what.text(f"{found.name}   {found.specification}{note}")
         forget.button(
-            "Forget",
+            "Unregister",
             key=f"forget-{found.name}",
             on_click=_theme.ask,
             args=(known.remove, found.name),
@@ -281,5 +281,7 @@ def _corrections() -> None:
     store = _audit.store()
     manifest = export.to_manifest(store.studies(), store.pictures)
     if len(manifest.splitlines()) < 2:
-        raise DataInvalid("No study of the worklist has a decision that can be learnt from yet.")
+        raise DataInvalid(
+            "No study on the worklist has a decision that can be used for training yet."
+        )
     registered().keep(CORRECTIONS, manifest)

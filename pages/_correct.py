@@ -17,7 +17,7 @@ from pages._theme import html
 
 RECOGNISED, MIXED = "recognised", "mixed"
 HERE = "This study"
-NEW = "A study of its own"
+NEW = "A new study"
 
 
 @dataclass(frozen=True)
@@ -45,12 +45,43 @@ class Study:
         return first.rpartition("/")[0] or f"{first} …"
 
 
-def draw(study: Study, cascade: Cascade, memory: Session, others: dict[str, str]) -> None:
-    """The list that corrects the body part, then the views. others: as in ``_study.StudyCard``.
+def part(study: Study, cascade: Cascade, memory: Session) -> None:
+    """The list that corrects the body part. After a correction: as ``views``."""
+    chosen = {memory.chosen.get(s.id) for s in study.sources}
+    differs = len(chosen) > 1
+    now = MIXED if differs else next(iter(chosen)) or RECOGNISED
+    options = [*([MIXED] if differs else []), RECOGNISED, *cascade.release.parts, BodyPart.OTHER]
+    first = next((v.body_part for v in study.result.views if v.body_part), None)
+    said = f" ({first.label})" if first else ""
+    names = {RECOGNISED: f"As recognised{said}", BodyPart.OTHER: "Another body part"}
+    names[MIXED] = "Different for each view"
+    key = f"part-{study.key}{'-mixed' * differs}"  # else the box would keep what it said before
+
+    def assess() -> None:
+        named = st.session_state[key]
+        if named == MIXED:
+            return
+        for source in study.sources:
+            memory.chosen.pop(source.id, None)
+            if named != RECOGNISED:
+                memory.chosen[source.id] = BodyPart(named)
+        st.session_state["leave"] = True
+
+    st.selectbox(
+        "Body part is wrong? Assess as",
+        options,
+        index=options.index(now),
+        format_func=lambda p: names.get(p) or BodyPart(p).words.capitalize(),
+        key=key,
+        on_change=assess,
+    )
+
+
+def views(study: Study, memory: Session, others: dict[str, str]) -> None:
+    """The views, and what moves them to another study. others: as in ``_study.StudyCard``.
 
     After a correction ``leave`` is set in the session: all of the page must be drawn again.
     """
-    _part(study, cascade, memory)
     count = len(study.sources)
     if count == 1 and not others:
         return
@@ -61,37 +92,6 @@ def draw(study: Study, cascade: Cascade, memory: Session, others: dict[str, str]
                 _mover(n, source, memory, others)
 
 
-def _part(study: Study, cascade: Cascade, memory: Session) -> None:
-    chosen = {memory.chosen.get(s.id) for s in study.sources}
-    differs = len(chosen) > 1
-    now = MIXED if differs else next(iter(chosen)) or RECOGNISED
-    options = [*([MIXED] if differs else []), RECOGNISED, *cascade.release.parts, BodyPart.OTHER]
-    first = next((v.body_part for v in study.result.views if v.body_part), None)
-    said = f" ({first.label})" if first else ""
-    names = {RECOGNISED: f"As recognised{said}", BodyPart.OTHER: "Another body part"}
-    names[MIXED] = "Not the same for all views"
-    key = f"part-{study.key}{'-mixed' * differs}"  # else the box would keep what it said before
-
-    def assess() -> None:
-        part = st.session_state[key]
-        if part == MIXED:
-            return
-        for source in study.sources:
-            memory.chosen.pop(source.id, None)
-            if part != RECOGNISED:
-                memory.chosen[source.id] = BodyPart(part)
-        st.session_state["leave"] = True
-
-    st.selectbox(
-        "Assess as",
-        options,
-        index=options.index(now),
-        format_func=lambda p: names.get(p) or BodyPart(p).words.capitalize(),
-        key=key,
-        on_change=assess,
-    )
-
-
 def _mover(position: int, source: Source, memory: Session, others: dict[str, str]) -> None:
     places = {NEW: "", **{name: key for key, name in others.items()}}
     key = f"move-{source.id}"
@@ -100,7 +100,7 @@ def _mover(position: int, source: Source, memory: Session, others: dict[str, str
         place = st.session_state.pop(key)
         if place != HERE:
             # Another one each time: a view may have been moved to the last one since.
-            memory.moved[source.id] = places[place] or f"own-{secrets.token_hex(8)}"
+            memory.drops.moved[source.id] = places[place] or f"own-{secrets.token_hex(8)}"
             st.session_state["leave"] = True
 
     label = f"View {position + 1}, {_theme.plain(source.name)}, belongs to"

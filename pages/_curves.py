@@ -10,23 +10,18 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
-from pages._plot import COLOURS, CONFIG, SOFT, figure
-from training.curves import TRAINING, kind_of
+from pages._plot import COLOURS, figure
+from training.curves import CHANGE, TRAINING, figures, kind_of, label_of
+from training.look import CONFIG, SOFT
 
 LOSS, RATE, SCORE = "loss", "rate", "score"
-NOT_HEADS = ("phase", "seen", "total", "rate", "loss", "score", "best", "time")
-
-
-def heads(table: pd.DataFrame) -> list[str]:
-    """The columns with a figure of a head on validation."""
-    return [c for c in table if c not in NOT_HEADS and not str(c).startswith(TRAINING)]
 
 
 def draw(table: pd.DataFrame, key: str) -> None:
     """Loss, accuracy and AUROC of training and validation by branch, the learning rate, and how
-    far answers move where that was measured."""
+    far logits change when a picture is cropped, where that was measured."""
     by_kind: dict[str, list[str]] = {"accuracy": [], "AUROC": [], "moved": []}
-    for head in heads(table):
+    for head in figures(table):
         by_kind[kind_of(head)].append(head)
     groups = {
         "Training loss": [LOSS],
@@ -35,7 +30,7 @@ def draw(table: pd.DataFrame, key: str) -> None:
         "Learning rate": [RATE],
     }
     if by_kind["moved"]:
-        groups["How far answers move"] = by_kind["moved"]
+        groups[CHANGE] = by_kind["moved"]
     places = [place for _ in range(0, len(groups), 2) for place in st.columns(2)]
     for place, (title, names) in zip(places, groups.items()):
         with place:
@@ -55,7 +50,7 @@ def _single(table: pd.DataFrame, title: str, names: list[str]) -> go.Figure:
     made = figure("pictures seen", title, share=shares)
     for number, name in enumerate(names):
         colour = COLOURS[number % len(COLOURS)]
-        label = name.replace("_", " ")
+        label = label_of(name)
         if shares and f"{TRAINING}{name}" in table:
             _line(made, table, f"{TRAINING}{name}", f"{label}, training", colour, "dot")
         _line(made, table, name, f"{label}, validation" if shares else label, colour, "solid")

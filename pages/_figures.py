@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import json
 from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import streamlit as st
 
 from core.manifest import Release
-from core.operating import WIDENED
+from core.operating import WIDENED, Estimate
 from core.types import BodyPart
-from pages import _plot, _theme
+from pages import _plot, _reading, _theme
 from pages._theme import percent
 from training.measured import Measured
 
+if TYPE_CHECKING:
+    from training.threshold import Counted, Outcome
+
 NO_ROWS = (
-    "The rows behind these figures (scores.csv) are not on this machine: they did not come with "
-    "this release. Evaluate it again with --out, or open the run that it came from."
+    "The scores of each picture (scores.csv) are not on this machine: they did not come with this "
+    "release. Evaluate it again with --out, or open the run that it came from."
 )
+POINTING = ("pointing game", "energy inside")
 COLUMNS = ("stage", "part", "source", "level", "metric", "value", "low", "high", "n")
 
 
@@ -36,17 +41,22 @@ def as_table(records: list[dict[str, object]]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
+def _records(chosen: Measured) -> list[dict[str, Any]]:
+    """The figures; those of older releases, which name no level, are by image."""
+    return [{"level": "image", **r} for r in chosen.records]
+
+
 def table(chosen: Measured) -> None:
     """The chief figures at a glance, then every one, by part, source and level."""
     from training import report
 
-    records = [{"level": "image", **r} for r in chosen.records]
+    records = _records(chosen)
     glance = report.at_a_glance(records)
     if not glance.empty:
         st.dataframe(glance.reset_index(), hide_index=True, width="stretch")
         _theme.html(
-            "<p class='soft'>On all real radiographs. The memoriser recalls a patient's label from "
-            "training and sees no pixels; the majority class always gives the commoner label.</p>"
+            "<p class='soft'>On all real radiographs, by image unless a column says study. The "
+            "memoriser recalls a patient's label from training and sees no pixels.</p>"
         )
     kinds = report.by_kind(records)
     if not kinds.empty:
@@ -61,8 +71,8 @@ def table(chosen: Measured) -> None:
             every = every[every[column].isin(wanted)]
     st.dataframe(every, hide_index=True, width="stretch", height=420, key="figures-table")
     _theme.html(
-        "<p class='soft'>Empty limits: no interval, as of too few patients, or where every draw is "
-        "the same.</p>"
+        "<p class='soft'>Empty limits: no interval, because there are too few patients or all "
+        "bootstrap draws are equal.</p>"
     )
     st.download_button(
         "CSV", partial(every.to_csv, index=False), "figures.csv", "text/csv", on_click="ignore"
@@ -85,7 +95,7 @@ def _part(chosen: Measured, key: str) -> tuple[pd.DataFrame, Release, BodyPart] 
     part = BodyPart(part)
     rows = plots.real(scores, part)
     if rows.empty:
-        _theme.html("<p class='soft'>No real radiograph of this part has a label here.</p>")
+        _theme.html("<p class='soft'>There is no labelled real radiograph of this body part.</p>")
         return None
     return rows, release, part
 
@@ -97,15 +107,22 @@ def curves(chosen: Measured) -> None:
     if (found := _part(chosen, "curves")) is None:
         return
     rows, release, part = found
-    drawn = list(plots.of_part(rows, release, part).items())
+    drawn = list(plots.of_part(rows, release, part, _records(chosen)).items())
     for pair in (drawn[:2], drawn[2:]):
         for place, (title, figure) in zip(st.columns(2), pair):
             with place:
                 _theme.html(f"<p class='cardname'><b>{title}</b></p>")
                 _plot.chart(figure, f"{part}-{title}")
     _theme.html("<p class='cardname'><b>Label by finding</b>, by image</p>")
-    label = rows.positive.map({1.0: "positive label", 0.0: "negative label"}).rename("label")
-    st.dataframe(pd.crosstab(label, rows.finding).reset_index(), hide_index=True)
+    st.dataframe(by_finding(rows), hide_index=True)
+
+
+def by_finding(rows: pd.DataFrame) -> pd.DataFrame:
+    """How many pictures of either label have which finding, and how many there are."""
+    label = rows.positive.map({1.0: "Positive", 0.0: "Negative"}).rename("Label")
+    said = rows.finding.map({f.value: word for f, word in _reading.WORDS.items()})
+    counts = pd.crosstab(label, said).reindex(columns=list(_reading.WORDS.values()), fill_value=0)
+    return counts.assign(n=counts.sum(axis=1)).rename_axis(columns=None).reset_index()
 
 
 def threshold_explorer(chosen: Measured) -> None:
@@ -142,46 +159,66 @@ def _explore(rows: pd.DataFrame, release: Release, part: BodyPart, key: str) -> 
     sides = ""
     if level == "study":
         if "side" not in rows:
-            sides = " These rows do not tell the side of the body: both count in one mean."
+            sides = " The side of the body is not recorded, so both sides are averaged together."
         rows = by_study(rows, points_of(release))
     noun = "studies" if level == "study" else "images"
     positive = float(rows.positive.mean())
-    o = outcome(rows.positive, rows.probability, threshold / 100, prevalence / 100)
-    cells = [
-        ("Sensitivity", percent(o.sensitivity)),
-        ("Specificity", percent(o.specificity)),
-        ("Positive predictive value", percent(o.ppv) if o.ppv == o.ppv else "not defined"),
-        ("Negative predictive value", percent(o.npv) if o.npv == o.npv else "not defined"),
-        ("Flagged per 1,000", f"{1000 * o.flagged:.0f}"),
-    ]
-    body = "".join(
-        f"<div><div class='soft'>{name}</div><div class='value'>{value}</div></div>"
-        for name, value in cells
-    )
-    _theme.html(f"<div class='cells'>{body}</div>")
-    points = ", ".join(f"{p.name} {100 * p.threshold:.1f} %" for p in stage.operating_points)
+    _theme.html(_cells(outcome(rows.positive, rows.probability, threshold / 100, prevalence / 100)))
+    points = ", ".join(f"{p.name} {100 * p.threshold:.1f}&nbsp;%" for p in stage.operating_points)
     _theme.html(
         f"<p class='soft'>Measured on {len(rows)} {noun} of this split, {percent(positive)} of "
-        f"them positive. Operating points of the release: {points}.{sides}</p>"
+        f"them positive, with 95 % intervals (Wilson) that take each as a patient’s only one. "
+        f"Operating points of the release: {points}.{sides}</p>"
     )
+
+
+def _cells(o: Outcome) -> str:
+    """The figures of a threshold side by side, each with its interval."""
+    cells = [
+        ("Sensitivity", *_counted(o.sensitivity)),
+        ("Specificity", *_counted(o.specificity)),
+        ("Positive predictive value", _estimate(o.ppv), ""),
+        ("Negative predictive value", _estimate(o.npv), ""),
+        ("Flagged per 1,000", _flagged(o), ""),
+    ]
+    body = "".join(
+        f"<div><div class='soft'>{name}</div><div class='value'>{value}</div>"
+        f"<div class='soft'>{below}</div></div>"
+        for name, value, below in cells
+    )
+    return f"<div class='cells'>{body}</div>"
+
+
+def _counted(found: Counted) -> tuple[str, str]:
+    return _estimate(found.share if found.n else None), f"{found.k} of {found.n}"
+
+
+def _estimate(found: Estimate | None) -> str:
+    return "not defined" if found is None else _reading.estimate(found)
+
+
+def _flagged(o: Outcome) -> str:
+    return f"{1000 * o.flagged:.0f}" if o.sensitivity.n and o.specificity.n else "not defined"
 
 
 def body_part(chosen: Measured) -> None:
     """Body part by what stage 1 said, and how much was refused."""
-    from training import plots
+    from training import plots, report
 
     matrix = chosen.metrics.get("confusion")
     if matrix is None:
         _theme.notice("This evaluation has no confusion matrix; evaluate again.")
     else:
         _plot.chart(plots.confusion(matrix), "confusion")
-    records = [r for r in chosen.records if r["stage"] == "body_part"]
-    st.dataframe(as_table(records), hide_index=True, width="stretch")
+    found = report.all_figures([r for r in _records(chosen) if r["stage"] == "body_part"])
+    st.dataframe(found.drop(columns=["stage", "level"]), hide_index=True, width="stretch")
 
 
 def heatmaps(chosen: Measured) -> None:
     """Whether the heatmaps point at the annotated boxes, beside the controls."""
-    records = [r for r in chosen.records if r["stage"] == "heatmap"]
+    from training import report
+
+    records = [r for r in _records(chosen) if r["stage"] == "heatmap"]
     if not records:
         _theme.html(
             "<p class='lead'>Not measured here. <code>python -m training heatmaps --out FOLDER"
@@ -190,8 +227,23 @@ def heatmaps(chosen: Measured) -> None:
         )
         return
     _theme.html(
-        "<p class='soft'>Pointing game: the hottest place lies in a box or within "
-        f"{percent(WIDENED)} of the picture’s longer side of it. Energy: the share of the map "
-        "inside the boxes themselves. The controls see nothing.</p>"
+        "<p class='soft'>Pointing game: heatmap peak inside an annotated box, or within "
+        f"{percent(WIDENED)} of the picture’s longer side of one. Energy: the share of the heatmap "
+        "inside the boxes themselves. The controls know nothing of the finding.</p>"
     )
-    st.dataframe(as_table(records), hide_index=True, width="stretch")
+    found = report.all_figures(records)
+    for names in (POINTING, sorted({*found.figure} - {*POINTING})):
+        if len(rows := found[found.figure.isin(names)]):
+            st.dataframe(_by_method(rows), hide_index=True, width="stretch")
+
+
+def _by_method(found: pd.DataFrame) -> pd.DataFrame:
+    """``report.all_figures`` of heatmaps with a row a method and a column a figure."""
+    index = ["part", "source", "n"]
+    wide = found.pivot(index=index, columns="figure", values="value [95 % interval]")
+    order = dict.fromkeys(found.figure)
+    wide = wide.reindex(pd.MultiIndex.from_frame(found[index].drop_duplicates()))[list(order)]
+    names = {name: f"{name.capitalize()} [95 %]" for name in order}
+    table = wide.rename(columns=names).rename_axis(columns=None).fillna("").reset_index()
+    table = table.rename(columns={"part": "Method", "source": "Source"})
+    return table[["Method", *names.values(), "Source", "n"]]

@@ -35,8 +35,8 @@ def question(source: Source, prepared: Prepared, memory: Session) -> None:
         taken = prepared.radiograph.photograph
         if taken is not None and taken.guessed:
             html(
-                "<p class='caution' role='status'>No film was clear in this photograph, so its "
-                "middle was taken. Please move the corners to the film.</p>"
+                "<p class='caution' role='status'>No film was clearly found in this photograph, so "
+                "its middle was used. Please move the corners to those of the film.</p>"
             )
         else:
             html(
@@ -84,7 +84,7 @@ def beside(source: Source, result: ImageResult, memory: Session, limits: ImageLi
     _component()(key="film", data=message, on_event_change=moved)
     with st.container(horizontal=True):
         _choice("Find the film again", source, memory, Wish.PHOTOGRAPH)
-        _choice("Read it as taken", source, memory, Wish.AS_TAKEN)
+        _choice("Read it without straightening", source, memory, Wish.AS_TAKEN)
 
 
 def bounds(shape: tuple[int, int], limits: ImageLimits) -> dict[str, Any]:
@@ -105,11 +105,11 @@ def mark(release: Release) -> str:
     """ "From a photograph", with what was measured of results from photographs, as markup."""
     found = photographed(release)
     if found is None:
-        said = "How far such a result can be relied on was not measured for this release."
+        said = "The reliability of such results was not measured for this release."
     else:
         share, n = found
         said = (
-            "On simulated photographs the finding was that of the radiograph itself in "
+            "On simulated photographs the finding was the same as on the radiograph itself in "
             f"{estimate(share)} of {n}."
         )
     return f"<p class='caution'><b>From a photograph.</b> {said}</p>"

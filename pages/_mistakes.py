@@ -10,15 +10,19 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from core import words
 from core.errors import CascadeError
 from core.settings import Settings
-from pages import _theme
+from pages import _reading, _theme
 from pages._theme import percent
 from training.measured import Measured, code
 
 MOST = 12
 A_ROW = 4
 SIDE = 512
+NO_PICTURES = (
+    "The pictures are not on this server: register the data set under Training, Data sets."
+)
 AMBIGUOUS = ""  # in the place of a path
 
 
@@ -30,8 +34,9 @@ def worst(scores: pd.DataFrame, most: int = MOST) -> pd.DataFrame:
 
 
 def gallery(chosen: Measured) -> None:
-    """A tile a picture: what was said, what the label is, and the picture if it is here."""
-    from pages._figures import NO_ROWS, exact
+    """A tile a picture: what was said, what the label is, and the picture if it is here. Where none
+    of them is, the table alone."""
+    from pages._figures import NO_ROWS
 
     scores = chosen.scores()
     if scores is None:
@@ -39,25 +44,40 @@ def gallery(chosen: Measured) -> None:
         return
     rows = worst(scores)
     paths = _paths(chosen)
+    if not any(paths.get((str(row.source), str(row.id))) for row in rows.itertuples()):
+        _theme.html(f"<p class='soft'>{NO_PICTURES}</p>")
+        _table(rows)
+        return
     _theme.html(
-        "<p class='soft'>The label may be wrong as well as the model: read the picture first.</p>"
+        "<p class='soft'>The label may be wrong, not the model: look at the picture first.</p>"
     )
     for start in range(0, len(rows), A_ROW):
         for place, row in zip(st.columns(A_ROW), rows.iloc[start : start + A_ROW].itertuples()):
             with place, _theme.boundary():
                 _tile(row, paths.get((str(row.source), str(row.id))))
     with st.expander("As a table"):
-        columns = ["source", "id", "part", "positive", "probability", "finding", "said"]
-        shown = rows[[c for c in columns if c in rows]].copy()
-        shown["probability"] = [exact(p) for p in shown.probability]
-        st.dataframe(shown, hide_index=True, width="stretch")
+        _table(rows)
+
+
+def _table(rows: pd.DataFrame) -> None:
+    shown = rows.assign(
+        probability=[words.percent(p) for p in rows.probability],
+        finding=rows.finding.map({f.value: word for f, word in _reading.WORDS.items()}),
+        label=rows.positive.map({1.0: "positive", 0.0: "negative"}),
+    )[["part", "probability", "finding", "label", "source", "id"]]
+    shown = shown.rename(columns=str.capitalize)
+    st.dataframe(shown, hide_index=True, width="stretch", height="content")
 
 
 def _tile(row: Any, path: str | None) -> None:
     """row: of ``itertuples``, with the columns of ``Measured.scores``."""
     with st.container(key=f"mistake-{row.source}-{row.id}"):
         if not path:
-            why = "Not on this machine" if path is None else "Two data sets have a picture so named"
+            why = (
+                "Not on this machine"
+                if path is None
+                else "Two data sets have a picture of this name"
+            )
             _theme.html(f"<div class='thumb'>{why}</div>")
         else:
             _picture(path)

@@ -58,6 +58,6 @@ def choose(release: Release) -> None:
         required=True,
         on_change=keep,
         format_func=LABELS.__getitem__,
-        help="Fast asks one network for a finding. The ensemble asks all that the release has and "
-        "averages them, which takes longer.",
+        help="Fast uses one network for a finding. Ensemble averages all networks of the release, "
+        "which takes longer.",
     )

@@ -32,7 +32,13 @@ def _given() -> None:
 
 
 def draw(result: StudyResult, release: Release | None) -> None:
-    """The choice of both, and what they mean for this study. release: None where it is gone."""
+    """The choice of both, and what they mean for this study, folded. release: None where it is
+    gone."""
+    with st.expander("Sensitivity and predictive values"):
+        _draw(result, release)
+
+
+def _draw(result: StudyResult, release: Release | None) -> None:
     if release is None:
         html(f"<p class='soft'>{GONE}</p>")
         return
@@ -48,17 +54,17 @@ def draw(result: StudyResult, release: Release | None) -> None:
     part = result.body_part
     found = part and performance(release, part, point)
     if not found:
-        html("<p class='soft'>This release has no such operating point for this part.</p>")
+        html("<p class='soft'>This release has no such operating point for this body part.</p>")
     else:
-        label = "Share of your patients who have it"
-        share = st.slider(
-            label,
+        st.slider(
+            "How many of such patients have it (prevalence)",
             1,
             99,
             _kept.first("prevalence", PREVALENCE),
             format="%d %%",
             key="prevalence",
             on_change=_given,
-            help="A report has predictive values once you have said it.",
+            help="The report shows predictive values only after you set this.",
         )
-        html(_reading.operating(found, result, share / 100))
+        _, prevalence = chosen()
+        html(_reading.operating(found, result, prevalence))

@@ -2,37 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
-INK, SOFT, LINE, PANEL, BACK = "#d9dee2", "#98a3ac", "#262c31", "#14181b", "#0b0d0f"
+from training import look
+from training.look import CONFIG
+
 # Told apart by lightness as well; the accent is kept for findings.
 COLOURS = ("#d9dee2", "#7fa6c9", "#b59ad0", "#8fbf9f", "#c9a58b", "#6f8192", "#d98fa6", "#a0a86b")
-FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', 'DejaVu Sans', sans-serif"
-CONFIG: dict[str, Any] = {
-    "displaylogo": False,
-    "modeBarButtons": [["toImage", "resetScale2d"]],
-}
 
 
 def figure(x: str, y: str, share: bool = False, height: int = 300) -> go.Figure:
     """An empty plot. share: y goes from 0 to 1."""
-    axis = {"gridcolor": LINE, "zeroline": False, "linecolor": LINE, "color": SOFT}
-    made = go.Figure().update_layout(
-        template="none",
-        paper_bgcolor=PANEL,
-        plot_bgcolor=PANEL,
-        font={"color": INK, "family": FONT, "size": 12},
-        xaxis={**axis, "title": {"text": x}},
-        yaxis={**axis, "title": {"text": y}},
-        legend={"orientation": "h", "y": -0.28, "font": {"color": SOFT, "size": 11}},
+    made = look.empty(x, y).update_layout(
+        font_size=12,
+        legend={"y": -0.28, "font": {"size": 11}},
         margin={"l": 60, "r": 16, "t": 24, "b": 60},
         height=height,
         hovermode="x unified",
-        hoverlabel={"bgcolor": BACK, "font": {"color": INK}},
         showlegend=True,
         uirevision="kept",  # a zoom outlives the next point
     )

@@ -6,19 +6,25 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from core.manifest import Release, Stage
+from core.notes import is_caution, not_sure, unreliable, unsure
 from core.operating import (
     CENTRE,
-    WIDENED,
     Estimate,
     Performance,
     calibration_error,
+    counted_as,
+    missed,
     pointing,
-    predictive_values,
+    predictive_value,
+    zones,
 )
 from core.quality import deciding
 from core.study import SIDES, StudyResult, named
 from core.types import (
+    STRANGER,
+    URGENCY,
     WHOLE,
+    BodyPart,
     BodyPartPrediction,
     Crop,
     DicomHeader,
@@ -31,7 +37,6 @@ from pages._theme import percent
 from pages._viewer import Prepared
 
 WORDS = {finding: finding.words.capitalize() for finding in reversed(Finding)}
-URGENCY = (*WORDS, None)
 
 
 def rank(finding: Finding | None) -> int:
@@ -46,10 +51,8 @@ GLYPHS = {
     None: "–",
 }
 OF_HEADERS = SIDES | {"B": "both sides"}
-WHAT_HEAT_IS = (
-    "A heatmap shows where the positive evidence lies, not the outline of a lesion. It is scaled "
-    "by the probability, so that a faint one goes with a low probability."
-)
+CALIBRATED_BADLY = 0.15  # mean error of a part's probabilities, from which on it is a caution
+CHOSEN = "<span class='chosen'>Chosen by the reader</span>"
 
 
 def badge(finding: Finding | None) -> str:
@@ -63,11 +66,18 @@ def study(result: StudyResult, release: Release, awaited: int = 0) -> str:
 
     awaited: how many views are still to be read.
     """
-    stage = release.stages.get(result.body_part or "")
-    notes = "".join(f"<p class='caution'>{escape(note)}</p>" for note in result.notes)
-    error = calibration_error(release, result.body_part) if result.body_part else None
-    found = _finding(result, stage, awaited, error)
-    return f"<dl class='reading'>{_part(result)}{found}</dl>{notes}"
+    above = unsure(result.counted)  # what is said beside body part and finding already
+    if result.body_part and result.finding:
+        above += unreliable(result.finding, result.body_part, release)
+    below = cautions(note for note in result.notes if note not in above)
+    found = _finding(result, release, awaited)
+    return f"<dl class='reading'>{_part(result)}{found}</dl>{below}"
+
+
+def cautions(notes: Iterable[str]) -> str:
+    """What a reader must know, a line each; what warns of nothing is quieter."""
+    kinds = {True: "caution", False: "soft"}
+    return "".join(f"<p class='{kinds[is_caution(note)]}'>{escape(note)}</p>" for note in notes)
 
 
 def views(names: Iterable[str], results: Iterable[ImageResult]) -> str:
@@ -76,42 +86,43 @@ def views(names: Iterable[str], results: Iterable[ImageResult]) -> str:
     return f"<table class='details views'>{rows}</table>"
 
 
-def operating(found: Performance, result: StudyResult, prevalence: float) -> str:
-    """An operating point: its figures, and what they mean at a prevalence in [0, 1]."""
+def operating(found: Performance, result: StudyResult, prevalence: float | None) -> str:
+    """An operating point: its figures, and what they mean for this study at a prevalence in [0, 1].
+
+    prevalence: None until the reader said one.
+    """
     point, probability = found.point, result.probability or 0.0
-    side = "at or above it" if probability >= point.threshold else "below it"
-    start, here = percent(point.threshold, [probability]), percent(probability, [point.threshold])
-    ppv, npv = predictive_values(found.sensitivity, found.specificity, prevalence)
-    positive = "nothing would be positive" if ppv is None else f"<b>{estimate(ppv)}</b>"
-    negative = "nothing would be negative" if npv is None else f"<b>{estimate(npv)}</b>"
+    rule = _unbroken(counted_as(point, probability, result.finding))
+    below = "<p class='soft'>Set the share above to see predictive values.</p>"
+    chance = ""
+    if prevalence is not None:
+        name, value = predictive_value(found, probability, prevalence)
+        told = f"<b>{estimate(value)}</b>" if value else "not defined"
+        chance, below = f"<tr><td>{name}</td><td>{told}</td></tr>", ""
     if found.split == "test":
-        where = "test radiographs of the release, image by image"
+        where = "test radiographs of the release, by image"
     else:
-        where = f"{escape(found.split)} radiographs, those that chose the threshold"
+        where = f"{escape(found.split)} radiographs, on which the threshold was chosen"
     return (
-        f"<p class='soft'>Positive from {start} on; this study is {side} ({here}).</p>"
+        f"<p class='soft'>{rule}</p>"
         f"<table class='details'><tr><td>Sensitivity</td><td>{estimate(found.sensitivity)}</td>"
-        f"</tr><tr><td>Specificity</td><td>{estimate(found.specificity)}</td></tr>"
-        f"<tr><td>If positive, has it (PPV)</td><td>{positive}</td></tr>"
-        f"<tr><td>If negative, has it not (NPV)</td><td>{negative}</td></tr></table>"
-        f"<p class='soft'>On {found.n} {where}.</p>"
+        f"</tr><tr><td>Specificity</td><td>{estimate(found.specificity)}</td></tr>{chance}</table>"
+        f"{below}<p class='soft'>Measured on {found.n} {where}.</p>"
     )
 
 
 def pointed(release: Release, method: str) -> str:
     """How often the heatmap points right, if that was measured for this release."""
-    found = pointing(release, method)
-    if found is None:
-        said = "How often it points right was not measured for this release."
-    else:
+    said = "how often it points right was not measured for this release"
+    if found := pointing(release, method):
         share, n = found
         said = (
-            f"Its hottest place lay in the annotated box, or within {percent(WIDENED)} of the "
-            f"picture’s longer side of it, in {estimate(share)} of {n} positives."
+            "in the test its hottest spot hit or nearly hit the marked lesion in "
+            f"{estimate(share)} of {n}"
         )
         if centre := pointing(release, CENTRE):
-            said += f" The picture’s centre, whatever it shows, does in {estimate(centre[0])}."
-    return f"<p class='soft'>{WHAT_HEAT_IS} {said}</p>"
+            said += f" (the picture’s centre alone: {percent(centre[0].value)})"
+    return f"<p class='soft'>Heatmap: {said}. Not an outline.</p>"
 
 
 def details(result: ImageResult, picture: Prepared | None, stage: Stage | None) -> str:
@@ -168,20 +179,34 @@ def _part(result: StudyResult) -> str:
         if said is None:
             return ""
         if any(v.chosen for v in result.views):
-            how = f"Recognised as {_recognised([said])}."
-            return _part_row("Another", how, by_reader=True)
-        return _part_row(said.label.words.capitalize())
-    part, recognised = named(result).capitalize(), _recognised(seen)
+            return _part_row("Another", f"Recognised as {_recognised([said])}.", CHOSEN)
+        other = said.label == BodyPart.OTHER
+        return _part_row("Not recognised" if other else said.label.words.capitalize())
+    part = named(result).capitalize()
     if any(v.chosen for v in result.counted):
-        return _part_row(part, f"Recognised as {recognised}.", by_reader=True)
-    return _part_row(part, f"Recognised by the first stage: {recognised}.")
+        return _part_row(part, f"Recognised as {_recognised(seen)}.", CHOSEN)
+    doubted = not_sure(result.counted)
+    chip = f"<span class='check'>Not sure: {percent(doubted.probability)}</span>" if doubted else ""
+    return _part_row(part, f"Recognised automatically: {_by_view(result)}.", chip)
 
 
-def _part_row(part: str, how: str = "", by_reader: bool = False) -> str:
-    chosen = "<span class='chosen'>Chosen by the reader</span>" if by_reader else ""
+def _part_row(part: str, how: str = "", chip: str = "") -> str:
     below = f"<div class='soft'>{how}</div>" if how else ""
-    value = f"<div class='value'><span>{part}</span>{chosen}</div>"
+    value = f"<div class='value'><span>{part}</span>{chip}</div>"
     return f"<dt>Body part</dt><dd>{value}{below}</dd>"
+
+
+def _by_view(result: StudyResult) -> str:
+    """How sure stage 1 is of each view that counts, such as "95 % (view 1), 99 % (view 3)"."""
+    counted = result.counted
+    shares = [
+        (n, percent(view.body_part.probability))
+        for n, view in enumerate(result.views, 1)
+        if view.body_part is not None and any(view is one for one in counted)
+    ]
+    if len(result.views) == 1:
+        return shares[0][1]
+    return ", ".join(f"{share} (view&nbsp;{n})" for n, share in shares)
 
 
 def _recognised(named: list[BodyPartPrediction]) -> str:
@@ -191,36 +216,88 @@ def _recognised(named: list[BodyPartPrediction]) -> str:
     return "; ".join(f"{label} {share}" for label, share in shares.items())
 
 
-def _finding(
-    result: StudyResult,
-    stage: Stage | None,
-    awaited: int,
-    error: tuple[Estimate, int] | None,
-) -> str:
+def _finding(result: StudyResult, release: Release, awaited: int) -> str:
+    stage = release.stages.get(result.body_part or "")
     if stage is None or result.finding is None or result.probability is None:
-        reasons = dict.fromkeys(v.reason or "" for v in result.views)
-        why = "".join(f"<div class='soft'>{escape(reason)}</div>" for reason in reasons)
-        return f"<dt>Finding</dt><dd><div class='value'>{badge(None)}</div>{why}</dd>"
+        why = dict.fromkeys(_refused(view, release) for view in result.views)
+        return f"<dt>Finding</dt><dd><div class='value'>{badge(None)}</div>{''.join(why)}</dd>"
     points = deciding(stage.operating_points)
     share = percent(result.probability, [p.threshold for p in points])
     meant = escape(stage.label_means) or "not recorded"
-    count = len(result.counted)
-    mean = f"The mean of {count} views. " if count > 1 else ""
-    calibrated = f"The probability was calibrated on {stage.chosen_on} radiographs"
-    if error is not None:
-        off, n = error
-        calibrated += (
-            f" and was off by {100 * off.value:.0f} points on average on {n} test radiographs"
-        )
-    if awaited:
-        mean = f"From {count} of {len(result.views)} views so far. "
     return (
         f"<dt>Finding: {meant}</dt>"
         f"<dd><div class='value'>{badge(result.finding)}"
-        f"<span class='number'>{share}</span></div>"
-        f"{_scale(result.probability, result.finding, points)}{_members(result.members)}"
-        f"<div class='soft'>{mean}{calibrated}; in the training data a positive "
-        f"label meant “{meant}”.</div></dd>"
+        f"<span class='number'>{share}</span></div>{explained(result, release, awaited)}</dd>"
+    )
+
+
+def explained(result: StudyResult, release: Release, awaited: int = 0) -> str:
+    """Where the probability lies, what does not follow from it, and how sure it is; empty where the
+    release has no model of the part, or nothing was assessed. awaited: as of ``study``."""
+    stage = release.stages.get(result.body_part or "")
+    if stage is None or result.finding is None or result.probability is None:
+        return ""
+    points = deciding(stage.operating_points)
+    return (
+        f"{_scale(result.probability, result.finding, points)}"
+        f"<div class='soft'>{_where_it_lies(result, points, awaited)}</div>"
+        f"{_not_ruled_out(result, release)}{_how_sure(result, release, stage)}"
+    )
+
+
+def _refused(view: ImageResult, release: Release) -> str:
+    """Why a view was not assessed, and what its reader can do where the reason names the parts."""
+    said, hint = view.body_part, ""
+    if view.chosen is None and said is not None and said.label == BodyPart.OTHER:
+        absent = {BodyPart(name).words for name in release.absent}
+        if release.parts and said.looks_like not in (STRANGER, *absent):
+            hint = " If it is one of these, choose it under Assess as."
+    return f"<p class='caution'>{escape(view.reason or '')}{hint}</p>"
+
+
+def _where_it_lies(result: StudyResult, points: list[OperatingPoint], awaited: int) -> str:
+    """The thresholds beside which the probability stands, and of how many views it is the mean."""
+    count, said = len(result.counted), []
+    if starts := zones(points, result.probability or 0.0):
+        said.append(f"{_unbroken(starts.capitalize())}.")
+    if awaited:
+        said.append(f"From {count} of {len(result.views)} views so far.")
+    elif count > 1:
+        said.append(f"Mean of {count} views.")
+    return " ".join(said)
+
+
+def _not_ruled_out(result: StudyResult, release: Release) -> str:
+    """Of what is not suspected, how many abnormal ones of the test were not, either."""
+    part = result.body_part
+    if part is None or result.finding is not Finding.NOT_SUSPECTED:
+        return ""
+    share = missed(release, part)
+    if share is None:
+        return ""
+    kind = "caution" if unreliable(result.finding, part, release) else "soft"
+    return (
+        f"<p class='{kind}'>Does not rule it out: {estimate(share)} of the abnormal {part.words} "
+        "radiographs of the test were called not suspected.</p>"
+    )
+
+
+def _how_sure(result: StudyResult, release: Release, stage: Stage) -> str:
+    """Networks and calibration, folded; where it is calibrated badly, that is seen."""
+    calibrated, seen = f"The probability was calibrated on {stage.chosen_on} radiographs", ""
+    part = result.body_part
+    if part and (found := calibration_error(release, part)):
+        error, n = found
+        off = f"{100 * error.value:.0f} percentage points"
+        calibrated += f" (calibration error {off} on {n} test radiographs)"
+        if error.value >= CALIBRATED_BADLY:
+            seen = (
+                f"<p class='caution'>{part.words.capitalize()} probabilities were off by {off} on "
+                "average in the test.</p>"
+            )
+    return (
+        f"{seen}<details class='soft'><summary>How sure is this?</summary>"
+        f"{_members(result.members)}{calibrated}.</details>"
     )
 
 
@@ -233,7 +310,7 @@ def _members(members: Sequence[MemberPrediction]) -> str:
     )
     values = [m.probability for m in members]
     apart = round(100 * (max(values) - min(values)))
-    return f"<div class='soft'>The networks: {said}; {apart} points apart.</div>"
+    return f"Networks: {said}; {apart} percentage points apart. "
 
 
 def _scale(probability: float, finding: Finding, points: list[OperatingPoint]) -> str:
@@ -246,7 +323,7 @@ def _scale(probability: float, finding: Finding, points: list[OperatingPoint]) -
     lines = "".join(f"<span class='tick' style='left:{t:.1f}%'></span>" for t in ticks)
     # Where both have no room a threshold is told, and not the end of the scale.
     low = "" if any(t <= 6 for t in ticks) else "<span class='low'>0</span>"
-    high = "" if any(t >= 88 for t in ticks) else "<span class='high'>100&nbsp;%</span>"
+    high = "" if any(t >= 80 for t in ticks) else "<span class='high'>100&nbsp;%</span>"
     numbers = "".join(f"<span style='left:{t:.1f}%'>{t:.0f}</span>" for t in ticks)
     mark = f"<span class='mark {finding.value}' style='left:{100 * probability:.1f}%'></span>"
     ends = f"<div class='ends'>{low}{numbers}{high}</div>"
@@ -267,10 +344,15 @@ def _view_row(name: str, result: ImageResult) -> str:
 def _figures(point: OperatingPoint, stage: Stage) -> str:
     return (
         f"sensitivity {percent(point.sensitivity)}, specificity {percent(point.specificity)} "
-        f"on the {point.n} {stage.chosen_on} radiographs that chose it."
+        f"on the {point.n} {stage.chosen_on} radiographs on which it was chosen."
     )
 
 
 def estimate(share: Estimate) -> str:
     """A share with its interval, in per cent, as markup."""
-    return escape(str(share)).replace(" %", "&nbsp;%").replace(", ", ",&nbsp;")
+    return _unbroken(str(share)).replace(", ", ",&nbsp;")
+
+
+def _unbroken(sentence: str) -> str:
+    """A sentence as markup in which no line ends before a per cent sign."""
+    return escape(sentence).replace(" %", "&nbsp;%")

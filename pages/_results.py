@@ -4,47 +4,35 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from core.cascade import Cascade
 from core.settings import ImageLimits
 from core.study import StudyResult, combine, group
-from core.types import Finding, ImageResult
-from pages import _access, _audit, _downloads, _kept, _reading, _sources, _theme, _views
+from core.types import ImageResult
+from pages import _downloads, _kept, _reading, _sources, _summary, _theme, _views
 from pages._correct import Study
-from pages._rows import Column, Row, finding, height_of, rows
 from pages._scoring import Session
 from pages._sources import MOST_FILES, Source
 from pages._study import StudyCard
-from pages._theme import html, style
+from pages._theme import html
 
-ROWS_SHOWN, ROWS_LOW = 4, 2
-LOW_SCREEN = 820  # pixels; on one as low the list has ROWS_LOW rows
-LIST_PARTS = ("", ".stBidiComponent", ".stBidiComponent > div:last-child")  # each has its height
-ONE_ABOVE, MANY_ABOVE = 345, 434  # pixels that are not the picture's, with one study and a list
-STRIP = 40  # and where a study has several views
 AT_ONCE = 0.5  # seconds of scoring, before the page listens to the reader again
 POLL = 0.6
-NOT_YET = "Not read yet."
+NOT_YET = "Not assessed yet."
 TOO_MANY = (
-    "Only {} of {} files are read here, those of the last drop first. The page Batch takes more: a "
-    "folder, or a ZIP archive."
+    "Only {} of {} files are assessed here, those of the last drop first. The page Batch takes "
+    "more: a folder, or a ZIP archive."
 )
-CUT = "{} not read here: the page takes no more files."
-SEVERAL = "Please check the views: by their Patient ID they are of {} patients."
-TWOFOLD = "Please check the views: two folders of one name were dropped together."
-COLUMNS = (
-    Column("Study"),
-    Column("Views", "number", 4),
-    Column("Body part", width=9),
-    Column("Finding", "finding", 9),
-    Column("Probability", "share", 10),
-    Column("Note"),
-)
-ORDERS = ("As given", "Most suspected first")
+CUT = "{} not assessed: this page takes no more files."
+SEVERAL = "Please check the views: their Patient IDs are those of {} patients."
+TWOFOLD = "Please check the views: two folders with the same name were dropped together."
+ON_SCREEN = "diagnose-on-screen"  # in the session: ids of the views of the study drawn last
+ORDERS = ("Most suspicious first", "As given")
 TOGETHER = "study-of-all"
 
 
@@ -55,16 +43,17 @@ class Results:
         self, sources: Sequence[Source], cascade: Cascade, limits: ImageLimits, memory: Session
     ) -> None:
         self._memory = memory
-        known, drop = set(memory.drops), memory.drop
-        memory.came(sources)
+        drops = memory.drops
+        known, drop = set(drops.of), drops.drop
+        drops.came(sources)
         self._given = sources
         for source in sources:
             memory.peek(source, limits)
-        once = memory.once(sources)
+        once = drops.once(sources)
         read = _read_here(once, memory)
         self._sources = [s for s in once if s.id in read]
         self._rest = [s for s in once if s.id not in read]
-        if drop and memory.drop != drop:
+        if drop and drops.drop != drop:
             self._go_to_new([s for s in sources if s.id not in known])
         self._cascade = cascade
         self._limits = limits
@@ -83,10 +72,31 @@ class Results:
         studies = self._ordered(self._studies())
         position = self._position(studies)
         view = _looked_at(studies[position])
-        if view.id not in self._found:
-            self._score(view)
+        with self._place(view):
             studies = self._ordered(self._studies())
             position = self._position(studies)
+            st.session_state[ON_SCREEN] = {s.id for s in studies[position].sources}
+            self._draw(studies, position)
+
+    def _place(self, view: Source) -> DeltaGenerator:
+        """Where all is drawn, with the view that is looked at scored.
+
+        While that takes its time, nothing of another study, perhaps of another patient, is left
+        there. A study that stays, such as one that is assessed as another part, is not taken away:
+        what has the focus would lose it.
+        """
+        if view.id in self._found:
+            return st.container()
+        if view.id in st.session_state.get(ON_SCREEN, ()):
+            self._score(view)
+            return st.container()
+        place = st.empty()  # and nothing in it: a container would have what the old one had
+        with st.spinner(f"Reading {_theme.plain(view.name)}"):
+            self._score(view)
+        return place.container()
+
+    def _draw(self, studies: list[Study], position: int) -> None:
+        """Progress or exports, the list, and the study that is looked at; then the rest is read."""
         awaited = self._awaited()
         if awaited:
             st.fragment(self._reading, run_every=POLL)(studies[position].key)
@@ -95,9 +105,9 @@ class Results:
                 self._read(studies, position)
         if len(studies) > 1:
             self._pager(position, studies)
-        _above(len(studies), len(studies[position].sources))
+        _summary.above(len(studies), len(studies[position].sources))
         others = {
-            self._memory.study_of(study.sources[0]): f"{n + 1}: {study.name}"
+            self._memory.drops.study_of(study.sources[0]): f"{n + 1}: {study.name}"
             for n, study in enumerate(studies)
             if n != position
         }
@@ -125,21 +135,21 @@ class Results:
             self._drawn = True
             done, total = len(self._found), len(self._sources)
             with st.container(key="status"):
-                st.progress(done / total, text=f"{done} of {total} radiographs read")
+                st.progress(done / total, text=f"{done} of {total} radiographs assessed")
             if len(studies) > 1:
-                self._table(studies, key)
+                _summary.table(studies, key)
 
     def _read(self, studies: list[Study], position: int) -> None:
         """What stands in the place of ``_reading`` when all is scored."""
         with st.container(key="status"):
             self._finish(studies)
         if len(studies) > 1:
-            self._table(studies, studies[position].key, selectable=True)
+            _summary.table(studies, studies[position].key, self._go)
 
     def _studies(self) -> list[Study]:
         """All files in their studies, with what is scored by now."""
-        keys = [self._memory.study_of(s) for s in self._sources]
-        cut = Counter(self._memory.study_of(s) for s in self._rest)
+        keys = [self._memory.drops.study_of(s) for s in self._sources]
+        cut = Counter(self._memory.drops.study_of(s) for s in self._rest)
         return [self._study(keys[views[0]], views, cut[keys[views[0]]]) for views in group(keys)]
 
     def _study(self, key: str, positions: Sequence[int], cut: int) -> Study:
@@ -155,7 +165,7 @@ class Results:
         result = combine(key, known, release) if known else StudyResult(key, views)
         if (patients := self._memory.patients(sources)) > 1:
             result = replace(result, notes=(SEVERAL.format(patients), *result.notes))
-        if self._memory.is_twofold(sources):
+        if self._memory.drops.is_twofold(sources):
             result = replace(result, notes=(TWOFOLD, *result.notes))
         if cut:
             one = "1 of its files was" if cut == 1 else f"{cut} of its files were"
@@ -198,7 +208,7 @@ class Results:
 
         Of a file that two folders of one name have, it is the one of the folder that came again.
         """
-        drops = self._memory.drops
+        drops = self._memory.drops.of
         for source in new:
             if same := [s for s in self._sources if _same(s, source)]:
                 first = next((s for s in same if drops[s.id] == drops[source.id]), same[0])
@@ -208,8 +218,8 @@ class Results:
     def _remove(self, study: Study, neighbour: Study) -> None:
         """Take a study from the page, with whatever was dropped a second time of it and what of it
         is not read here."""
-        key = self._memory.study_of(study.sources[0])
-        views = [*study.sources, *(s for s in self._rest if self._memory.study_of(s) == key)]
+        key = self._memory.drops.study_of(study.sources[0])
+        views = [*study.sources, *(s for s in self._rest if self._memory.drops.study_of(s) == key)]
         others = {s.id for s in (*self._sources, *self._rest)} - {s.id for s in views}
         given = [s for s in self._given if s.id not in others]
         gone = {s.id for s in given if any(_same(s, view) for view in views)}
@@ -218,9 +228,9 @@ class Results:
         self._memory.forget(gone)
 
     def _ordered(self, studies: list[Study]) -> list[Study]:
-        """By finding and probability, as on the worklist, if the reader wants it: the parts have
-        thresholds of their own."""
-        if _kept.said("order", ORDERS[0]) == ORDERS[0]:
+        """By finding and probability, as on the worklist, unless the reader wants them as given:
+        the parts have thresholds of their own."""
+        if _kept.said("order", ORDERS[0]) != ORDERS[0]:
             return studies
 
         def urgency(study: Study) -> tuple[int, float]:
@@ -228,31 +238,11 @@ class Results:
 
         return sorted(studies, key=urgency)
 
-    def _table(
-        self,
-        studies: Sequence[Study],
-        current: str,
-        selectable: bool = False,
-    ) -> None:
-        by_key = {study.key: study for study in studies}
-        rows(
-            COLUMNS,
-            [_row(study) for study in studies],
-            key="summary",
-            label="Studies",
-            opens="Study",
-            on_open=(lambda key: self._go(by_key[key])) if selectable else None,
-            current=current,
-            most=ROWS_SHOWN,
-        )
-
     def _pager(self, position: int, studies: Sequence[Study]) -> None:
         """Previous and next stay where they are, so that a pointer need not move."""
         total = len(studies)
         with st.container(key="pager"):
-            back, ahead, where, away, order = st.columns(
-                [1, 1, 1.5, 1.5, 3], vertical_alignment="center"
-            )
+            back, ahead, where, away = st.columns([1, 1, 1.5, 4.5], vertical_alignment="center")
         for place, label, step, key in ((back, "Previous", -1, "P"), (ahead, "Next", 1, "N")):
             there = position + step
             place.button(
@@ -274,72 +264,51 @@ class Results:
             args=(studies[position], studies[neighbour]),
             type="tertiary",
         )
-        said = order.segmented_control(
-            "Order",
-            ORDERS,
-            default=_kept.first("order", ORDERS[0]),
-            key="order",
-            required=True,
-            label_visibility="collapsed",
-            on_change=st.session_state.pop,
-            args=("shown", None),
-        )
-        _kept.keep("order", said)
 
     def _finish(self, studies: Sequence[Study]) -> None:
-        """Tally, grouping and downloads, in the place where the progress was."""
+        """Tally, grouping, order and downloads, in the place where the progress was."""
         records = [
             _downloads.Record(self._found[s.id], self._memory.chosen.get(s.id))
             for s in self._sources
         ]
-        actor = _access.actor()  # the download has no session to ask
-
-        def given(kind: str, text: Callable[[], str]) -> str:
-            digests = _audit.numbered(r.result.sha256 for r in records)
-            _audit.write("export.made", actor, kind=kind, **digests)
-            return text()
-
-        def csv() -> str:
-            return given("csv", lambda: _downloads.to_csv(records))
-
-        def lines() -> str:
-            return given("json lines", lambda: _downloads.to_json_lines(records))
-
-        with st.container(horizontal=True, vertical_alignment="center"):
-            html(f"<p class='tally'>{_tally([s.result.finding for s in studies])}</p>")
+        with st.container(
+            horizontal=True, horizontal_alignment="right", vertical_alignment="center"
+        ):
+            if len(studies) > 1:  # of one study it is the finding beside the picture
+                html(f"<p class='tally'>{_summary.tally([s.result.finding for s in studies])}</p>")
             self._grouping(studies)
-            _download("CSV", csv, "results.csv", "text/csv")
-            _download("JSON lines", lines, "results.jsonl", "application/jsonl")
-            st.button("Clear all", key="clear", on_click=_sources.clear)
+            if len(studies) > 1:
+                _order()
+            _downloads.offer(records)
+            with st.popover("Clear all"):
+                count = len(self._given)
+                some = f"all {count} files and photographs" if count > 1 else "the file"
+                html(f"<p class='soft'>Removes {some} from this page.</p>")
+                st.button("Clear", key="clear", on_click=_sources.clear)
 
     def _grouping(self, studies: Sequence[Study]) -> None:
         """All views into one study, and back."""
-        moved = self._memory.moved
+        moved = self._memory.drops.moved
         if len(studies) > 1:
             everything = dict.fromkeys((s.id for s in self._sources), TOGETHER)
             st.button("All in one study", key="together", on_click=moved.update, args=(everything,))
         if moved:
-            st.button("Group as given", key="apart", on_click=moved.clear)
+            st.button("Undo grouping", key="apart", on_click=moved.clear)
 
 
-def _download(label: str, data: Callable[[], str], name: str, mime: str) -> None:
-    st.download_button(label, data, name, mime, key=f"download-{name}", on_click="ignore")
-
-
-def _above(studies: int, views: int) -> None:
-    """What height is left to the picture below the list, which is lower on a low screen."""
-    strip = STRIP if views > 1 else 0
-    if studies == 1:
-        style(f".st-key-picture {{ --above: {ONE_ABOVE + strip}px; }}")
-        return
-    high, low = (height_of(studies, most) for most in (ROWS_SHOWN, ROWS_LOW))
-    parts = ", ".join(f".st-key-summary {inner}" for inner in LIST_PARTS)
-    style(
-        f".st-key-picture {{ --above: {MANY_ABOVE + strip + high}px; }} "
-        f"@media (max-height: {LOW_SCREEN}px) {{ {parts} {{ height: {low}px !important; }} "
-        f".st-key-summary {{ flex: none !important; --most: {low}px; }} "
-        f".st-key-picture {{ --above: {MANY_ABOVE + strip + low}px; }} }}"
+def _order() -> None:
+    said = st.segmented_control(
+        "Order",
+        ORDERS,
+        default=_kept.first("order", ORDERS[0]),
+        key="order",
+        required=True,
+        label_visibility="collapsed",
+        width="content",
+        on_change=st.session_state.pop,
+        args=("shown", None),
     )
+    _kept.keep("order", said)
 
 
 def _read_here(sources: Sequence[Source], memory: Session) -> set[str]:
@@ -350,12 +319,12 @@ def _read_here(sources: Sequence[Source], memory: Session) -> set[str]:
     """
     by_study: dict[str, list[Source]] = {}
     for source in sources:
-        by_study.setdefault(memory.study_of(source), []).append(source)
+        by_study.setdefault(memory.drops.study_of(source), []).append(source)
     read: set[str] = set()
-    for study in sorted(by_study.values(), key=lambda views: min(map(memory.age, views))):
+    for study in sorted(by_study.values(), key=lambda views: min(map(memory.drops.age, views))):
         room = MOST_FILES - len(read)
         if len(study) <= room or len(study) > MOST_FILES:
-            read |= {s.id for s in sorted(study, key=memory.age)[:room]}
+            read |= {s.id for s in sorted(study, key=memory.drops.age)[:room]}
     return read
 
 
@@ -370,33 +339,3 @@ def _same(one: Source, other: Source) -> bool:
         return True
     alike = one.name == other.name and one.size == other.size > 0
     return alike and one.read() == other.read()
-
-
-def _row(study: Study) -> Row:
-    """One line of the list."""
-    result = study.result
-    part = result.body_part.words.capitalize() if result.body_part else ""
-    chosen = any(view.chosen for view in result.counted)
-    none = "Not read yet" if study.awaited == len(study.sources) else "Not assessed"
-    one = len(study.sources) == 1
-    refused = next((v.reason for v in result.views if v.reason), "") or ""
-    cells = (
-        study.name,
-        len(study.sources),
-        f"{part} (chosen)" if chosen else part,
-        finding(result.finding, none),
-        None if result.probability is None else 100 * result.probability,
-        "" if study.awaited else (one and refused) or " ".join(result.notes),
-    )
-    return Row(study.key, cells)
-
-
-def _tally(findings: Sequence[Finding | None]) -> str:
-    """How many studies of each finding, the most urgent first."""
-    counts = Counter(findings)
-    words = [
-        f"{_reading.badge(finding)}&nbsp;<b>{counts[finding]}</b>"
-        for finding in (*_reading.WORDS, None)
-        if counts[finding]
-    ]
-    return f"<span class='tallies'>{''.join(f'<span>{w}</span>' for w in words)}</span>"

@@ -5,16 +5,17 @@ Everything is saved at once, as a new decision; the newest one counts.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from html import escape
 from typing import Any
 
 import streamlit as st
 
-from core.errors import CascadeError
-from core.store import Mark, Opinion, Store, StudyRecord, Verdict
+from core.store import Decision, Mark, Opinion, Store, StudyRecord, Verdict
+from core.study import named
 from core.types import BodyPart
-from pages import _cascade, _reading
+from pages import _cascade, _reading, _theme
 from pages._theme import html
 
 BUTTONS = {
@@ -22,7 +23,6 @@ BUTTONS = {
     Verdict.DISAGREE: "Disagree",
     Verdict.SECOND_LOOK: "Second look",
 }
-NOTICE = "review-notice"
 
 
 @dataclass
@@ -67,19 +67,24 @@ class OwnDecision:
 
     def draw(self) -> None:
         """Verdict, part and finding, mark, comment, undo."""
-        opinion = self.opinion
-        with st.container(key="verdicts", horizontal=True, gap="small"):
-            for verdict, label in BUTTONS.items():
-                st.button(
-                    label,
-                    key=f"verdict-{verdict}-{self._record.id}",
-                    on_click=self.decide,
-                    args=(verdict,),
-                    type="primary" if opinion.verdict is verdict else "secondary",
-                )
+        opinion, result = self.opinion, self._record.result
+        finding = f", {result.finding.words}" if result.finding else ""
+        html(f"<p class='soft'>Agree means: {named(result) or 'not assessed'}{finding}.</p>")
+        with st.container(key="verdicts"):
+            places = st.columns(len(BUTTONS), gap="small")
+        for digit, (verdict, label) in enumerate(BUTTONS.items(), 1):
+            places[digit - 1].button(
+                label,
+                key=f"verdict-{verdict}-{self._record.id}",
+                on_click=self.decide,
+                args=(verdict,),
+                type="primary" if opinion.verdict is verdict else "secondary",
+                help=f"Key {digit}",
+                width="stretch",
+            )
         if opinion.verdict is Verdict.DISAGREE:
             if not opinion.says_with_what:
-                html("<p class='soft'>With what? A body part, a finding or a comment.</p>")
+                html("<p class='soft'>Please give a body part, a finding or a comment.</p>")
             self._correct()
         self._marked()
         self._comment()
@@ -192,7 +197,8 @@ class OwnDecision:
 
     def _marked(self) -> None:
         if not self.opinion.marks:
-            html("<p class='soft'>Mark the finding on the picture with the tool Mark.</p>")
+            said = "Optional: choose Mark above the picture and draw a box."
+            html(f"<p class='soft'>{said}</p>")
             return
         views = ", ".join(str(m.view + 1) for m in self.opinion.marks)
         st.button(
@@ -206,12 +212,12 @@ class OwnDecision:
 
     def _saved(self) -> str:
         if self._unsaved() is not None:
-            later = "The comment is not saved yet: it will be with what you do next"
+            later = "The comment is not saved yet; your next action saves it"
             saved = self.opinion.comment.strip()
-            return f"{later}, in the place of “{escape(saved)}”." if saved else f"{later}."
+            return f"{later} in the place of “{escape(saved)}”." if saved else f"{later}."
         if self._newest is None:
-            return "Saved as you go."
-        return f"Saved, {self._newest.made:%H:%M:%S} UTC."
+            return "Changes are saved automatically."
+        return f"Saved at {self._newest.made:%H:%M:%S} UTC."
 
     def _save(self, opinion: Opinion) -> bool:
         """Whether it is saved now, with what waits to be; else the page says why not."""
@@ -220,22 +226,17 @@ class OwnDecision:
             opinion = replace(opinion, comment=written)
         if opinion == self.opinion or not self._reader:
             return True
-        try:
-            made = self._store.decide(self._record.id, self._reader, opinion, self._latest.revision)
-        except CascadeError as error:
-            st.session_state[NOTICE] = str(error)
-            return False
-        self._latest.opinion, self._latest.revision = opinion, made.revision
-        return True
+        return _theme.attempt(self._keep, self._store.decide, opinion)
 
     def _undo(self) -> None:
         if self._unsaved() is not None:
-            st.session_state[NOTICE] = "Your comment is not saved yet. Save or empty it, then undo."
+            said = "Your comment is not saved yet. Save or clear it, then undo."
+            st.session_state[_theme.REFUSED] = said
             return
-        try:
-            made = self._store.undo(self._record.id, self._reader, self._latest.revision)
-        except CascadeError as error:
-            st.session_state[NOTICE] = str(error)
-            return
-        opinion = made.opinion or Opinion(Verdict.DRAFT)
-        self._latest.opinion, self._latest.revision = opinion, made.revision
+        _theme.ask(self._keep, self._store.undo)
+
+    def _keep(self, act: Callable[..., Decision], *arguments: Opinion) -> None:
+        """Have the store do it, and go on from what is in force then."""
+        made = act(self._record.id, self._reader, *arguments, self._latest.revision)
+        self._latest.opinion = made.opinion or Opinion(Verdict.DRAFT)
+        self._latest.revision = made.revision

@@ -68,14 +68,19 @@ EMPTY = (
     "Nothing is on the worklist yet. Open a study on the page Diagnose and choose Add to worklist."
 )
 WHAT_THEY_ARE = (
-    "By study, against what the readers say: agreement on this worklist, not the accuracy of the "
-    "release. Superseded studies are left out. Intervals are 95 %. At “sensitive”, doubtful counts "
-    "as called; at “specific” it does not."
+    "By study, with the readers as the reference: agreement on this worklist, not the accuracy of "
+    "the release. Superseded studies are left out. Intervals are 95 %. At “sensitive”, doubtful "
+    "counts as positive; at “specific”, as negative."
 )
 
 
 def draw(store: Store) -> None:
-    """Filters above, the list, and below it what can be taken away."""
+    """Who reads, filters, the list, and below it what can be taken away."""
+    if _worklist.reader():
+        _worklist.reading_as()
+    else:
+        with st.container(width=320):
+            _worklist.ask_reader("reader-own")
     wanted = _filters()
     entries = store.worklist(wanted)
     st.session_state[ORDER] = [e.id for e in entries]
@@ -86,7 +91,7 @@ def draw(store: Store) -> None:
         noun = "study" if len(entries) == 1 else "studies"
         html(f"<p class='tally'><b>{len(entries)}</b> {noun}</p>")
         st.button(
-            "Read from the top",
+            "Start reading",
             key="start",
             on_click=open_study,
             args=(entries[0].id if entries else "",),
@@ -94,11 +99,9 @@ def draw(store: Store) -> None:
             type="primary",
         )
     _table(entries)
-    without = _take_away(store, wanted, entries)
+    _take_away(store, wanted, entries)
     if st.toggle("Figures of agreement", key="agreement"):
-        without |= _agreement(store, _asks(Role.ADMIN))
-    if without and not _worklist.reader():
-        _worklist.ask_reader("reader-own")
+        _agreement(store, _asks(Role.ADMIN))
 
 
 def open_study(study: str) -> None:
@@ -164,6 +167,7 @@ def _filters() -> Query:
         _kept.first("review-mine", False),
         key="review-mine",
         disabled=not reader,
+        help=None if reader else "Enter your name to use this.",
     )
     _kept.keep("review-text", text)
     _kept.keep("review-part", named)
@@ -228,14 +232,13 @@ def _row(entry: Entry) -> Row:
     return Row(entry.id, cells)
 
 
-def _take_away(store: Store, wanted: Query, entries: list[Entry]) -> bool:
-    """Downloads of what the filters leave; each is a line in the audit. Whether they are without
-    what others decided."""
+def _take_away(store: Store, wanted: Query, entries: list[Entry]) -> None:
+    """Downloads of what the filters leave; each is a line in the audit."""
     # Who trains may make a data set of all decisions, on the page Training too.
     for_csv, for_manifest = _asks(Role.ADMIN), _asks(Role.TRAINER)
     with st.container(key="take-away", horizontal=True, vertical_alignment="center"):
         names = st.checkbox(
-            "With names and comments",
+            "Include names and comments",
             key="review-names",
             help="Titles and comments may name a patient.",
         )
@@ -258,22 +261,23 @@ def _take_away(store: Store, wanted: Query, entries: list[Entry]) -> bool:
             help="For python -m training data --data manifest:corrections.csv, on the server: "
             "the pictures stay where they are.",
         )
-    what = "The CSV is" if for_manifest is None else "CSV and manifest are"
-    return _without(what, sum(kept_from(for_csv, e) for e in entries))
+    what = "The CSV omits" if for_manifest is None else "CSV and manifest omit"
+    _without(what, sum(kept_from(for_csv, e) for e in entries))
 
 
-def _without(what: str, hidden: int) -> bool:
-    """Say that something leaves out what others decided on so many studies; whether it does."""
+def _without(what: str, hidden: int) -> None:
+    """Say that something leaves out what others decided on so many studies, if it does."""
     reader, some = _worklist.reader(), f"{hidden} {'study' if hidden == 1 else 'studies'}"
     if hidden and reader:
-        left = f"{some} that {'is' if hidden == 1 else 'are'} still to be decided by you"
-        html(f"<p class='soft'>{what} without what others decided on {left}.</p>")
+        html(
+            f"<p class='soft'>{what} what others decided on {some} that you have not decided "
+            "yet.</p>"
+        )
     elif hidden:
         html(
-            f"<p class='soft'>{what} without what was decided on {some}. Say who you are, to have "
-            "your own decisions.</p>"
+            f"<p class='soft'>Decisions on {some} are left out. Enter your name above to include "
+            "yours.</p>"
         )
-    return hidden > 0
 
 
 def _asks(needed: Role) -> str | None:
@@ -298,9 +302,9 @@ def _manifest(store: Store, wanted: Query, reader: str, asked_by: str | None) ->
     return text
 
 
-def _agreement(store: Store, asked_by: str | None) -> bool:
+def _agreement(store: Store, asked_by: str | None) -> None:
     """Of everything that was ever decided and is not kept from who asks, whatever the filters
-    leave; with the release, of what the one in use assessed. Whether anything is kept."""
+    leave; with the release, of what the one in use assessed."""
     every = [r for r in store.studies(Query(with_purged=True)) if not r.newer]
     records = [r for r in every if not kept_from(asked_by, r)]
     try:
@@ -312,10 +316,10 @@ def _agreement(store: Store, asked_by: str | None) -> bool:
         for names, figure in between_readers(records)
     )
     if between:
-        head = "<tr><th>Readers with each other</th><th>Cohen’s kappa</th></tr>"
+        head = "<tr><th>Between readers</th><th>Cohen’s kappa</th></tr>"
         html(f"<table class='details figures'>{head}{between}</table>")
     html(f"<p class='soft'>{WHAT_THEY_ARE}</p>")
-    return _without("The figures are", len(every) - len(records))
+    _without("The figures omit", len(every) - len(records))
 
 
 def _with_release(records: list[StudyRecord], release: Release) -> None:
@@ -324,15 +328,17 @@ def _with_release(records: list[StudyRecord], release: Release) -> None:
     html(
         f"<p class='soft'>Release {escape(release.id)}, mode {release.mode}.{_left_out(others)}</p>"
     )
-    head = "<tr><th>Against</th><th>Sensitivity</th><th>Specificity</th><th>Cohen’s kappa</th></tr>"
+    head = (
+        "<tr><th>Reference</th><th>Sensitivity</th><th>Specificity</th><th>Cohen’s kappa</th></tr>"
+    )
     html(f"<table class='details figures'>{head}{rows}</table>")
 
 
 def _left_out(readings: int) -> str:
     if not readings:
         return ""
-    noun = "reading" if readings == 1 else "readings"
-    return f" Without {readings} {noun} of studies that another release or mode assessed."
+    noun = "reading is" if readings == 1 else "readings are"
+    return f" {readings} {noun} left out, of studies that another release or mode assessed."
 
 
 def _agreement_row(found: Agreement) -> str:

@@ -7,16 +7,16 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
+from typing import Literal
 
 import streamlit as st
 
 from core import registry, report
-from core.manifest import Release, Stage
+from core.manifest import Release
 from core.settings import Settings
 from core.store import Decision, Store, StudyRecord, Verdict
 from core.store.export import told
 from core.store.records import Reassessment
-from core.transforms import Preprocessing
 from core.types import ImageResult, Radiograph
 from pages import _operating, _review_asked, _worklist
 
@@ -27,17 +27,21 @@ AGREES = {Verdict.AGREE: True, Verdict.DISAGREE: False, Verdict.SECOND_LOOK: Non
 Radiographs = Callable[[StudyRecord], tuple[Radiograph | None, ...]]
 
 
-def buttons(store: Store, study: str, radiographs: Radiographs) -> None:
+def buttons(store: Store, study: str, radiographs: Radiographs, decided: bool) -> None:
     """PDF and JSON, with names only if the reader asks for them; each is a line in the audit.
 
-    radiographs: reads those of a study when its report is made.
+    radiographs: reads those of a study when its report is made. decided: whether this reader has,
+    so that the report is what comes next.
     """
     names = st.session_state.get(f"names-{study}", False)
     # What the session knows is asked here: a download has no session.
     point, prevalence = _operating.chosen()
     reader = _worklist.reader()
     paper, data = st.columns(2)
-    for place, label, form in ((paper, "Report (PDF)", "pdf"), (data, "JSON", "json")):
+    first: Literal["primary", "secondary"] = "primary" if decided else "secondary"
+    for place, label, form, kind in (
+        (paper, "Report (PDF)", "pdf", first), (data, "JSON", "json", "secondary")
+    ):  # fmt: skip
         place.download_button(
             label,
             data=partial(_made, store, study, radiographs, form, names, point, prevalence, reader),
@@ -45,9 +49,10 @@ def buttons(store: Store, study: str, radiographs: Radiographs) -> None:
             mime=f"application/{form}",
             on_click="ignore",
             key=f"report-{form}-{study}",
+            type=kind,
             width="stretch",
         )
-    st.checkbox("With the names of study and files", key=f"names-{study}")
+    st.checkbox("Include the names of study and files", key=f"names-{study}")
 
 
 def installed(of: Told) -> Release | None:
@@ -72,27 +77,6 @@ class Releases:
         return self._found[which]
 
 
-def _remembered(record: StudyRecord) -> Release:
-    """What the record knows of a release that is gone."""
-    part = record.result.body_part
-    stages: dict[str, Stage] = (
-        {part: Stage("", "", (), label_means=record.label_means)} if part else {}
-    )
-    return Release(
-        record.release,
-        "unknown date",
-        {},
-        stages,
-        Preprocessing(1, 0.0, 1.0, (0.0, 100.0)),
-        {},
-        {},
-        {},
-        "",
-        "",
-        sha256=record.release_sha256,
-    )
-
-
 def _made(
     store: Store,
     study: str,
@@ -106,20 +90,19 @@ def _made(
     """Of the study as it is now: since its page was drawn another may have taken its place, and
     readers may have decided otherwise."""
     record = store.study(study)
-    release = installed(record)
     decisions = told(record, reader)
     asked = _review_asked.shown(record, tuple(d.opinion for d in decisions if d.opinion))
     made = report.StudyReport(
         replace(record.result, id=record.title, notes=record.notes),
         radiographs(record),
-        release or _remembered(record),
+        installed(record),
         datetime.now(UTC),
         point,
         names,
         prevalence,
         tuple(_decision(d) for d in decisions if d.opinion and d.opinion.verdict in AGREES),
         tuple(report.Reassessed(r.result, installed(r)) for r in asked),
-        gone=release is None,
+        label_meant=record.label_means,
         superseded_by=record.newer,
     )
     actor = reader or "unnamed"

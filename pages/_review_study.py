@@ -38,7 +38,7 @@ from pages import (
     _views,
     _worklist,
 )
-from pages._review_decision import NOTICE, OwnDecision
+from pages._review_decision import OwnDecision
 from pages._review_list import ORDER
 from pages._theme import html
 from pages._viewer import Event, Prepared, viewer
@@ -135,7 +135,7 @@ class StudyPage:
         views = self._record.result.views
         shown = self._shown()
         if not shown:
-            gone = "The pictures of this study were removed, because their time was over."
+            gone = "The pictures of this study were removed at the end of their retention period."
             _theme.notice(gone if self._record.purged else "This study has no pictures.")
             return
         if len(shown) > 1:
@@ -206,7 +206,7 @@ class StudyPage:
 
         key = f"read-as-{self._id}-{len(results)}"
         part = st.segmented_control(
-            "Heatmap as",
+            "Heatmap for",
             list(results),
             default=list(results)[-1],
             key=key,
@@ -262,7 +262,7 @@ class StudyPage:
             f"{record.added:%Y-%m-%d %H:%M} UTC.</p>"
         )
         if record.newer:
-            _theme.notice("Superseded: radiographs of this study have come again since.")
+            _theme.notice("Superseded: a newer study with these radiographs is on the worklist.")
             st.button(
                 "Open the newer study",
                 key="newer",
@@ -271,22 +271,21 @@ class StudyPage:
             )
         self._ask()
         html(_review_said.reading_of(self._record, self._asked(), self._release_of))
-        if st.session_state.get(NOTICE):
-            _theme.notice(st.session_state.pop(NOTICE))
+        _theme.refused()
         if not record.purged:
             self._decision()
         self._others()
         if record.result.body_part is not None:
-            with st.expander("Operating point"):
-                _operating.draw(record.result, self._release_of(record))
-        _review_report.buttons(self._store, self._id, partial(_radiographs, self._store))
+            _operating.draw(record.result, self._release_of(record))
+        radiographs = partial(_radiographs, self._store)
+        _review_report.buttons(self._store, self._id, radiographs, self._own.decided)
         html(f"<p class='soft'>Release {escape(record.release)}</p>")
 
     def _decision(self) -> None:
         """What this reader says, once it is known who that is."""
         if not _worklist.reader():
             _worklist.ask_reader("reader-review")
-            html("<p class='soft'>To decide, say who you are.</p>")
+            html("<p class='soft'>Enter your name to record a decision.</p>")
             return
         _worklist.reading_as()
         self._own.draw()
@@ -296,7 +295,7 @@ class StudyPage:
         part = _review_asked.wanted(self._record, self._own.opinion)
         if part is None:
             return
-        with _theme.boundary(), st.spinner(f"Asking the model of the {part}", show_time=True):
+        with _theme.boundary(), st.spinner(f"Running the model of the {part}", show_time=True):
             _review_asked.ask(self._store, self._record, part, _worklist.reader())
             st.rerun()  # the picture can have this part's heatmap now
 
@@ -333,7 +332,8 @@ class StudyPage:
         if decided:
             other = "other " if _worklist.reader() else ""  # without a name it may be oneself
             count = f"{decided} {other}{'reader has' if decided == 1 else 'readers have'}"
-            html(f"<p class='soft'>{count} decided. It is shown when you have.</p>")
+            what = "it" if decided == 1 else "them"
+            html(f"<p class='soft'>{count} decided. You will see {what} after you decide.</p>")
 
 
 def _radiograph(store: Store, view: ImageResult) -> Radiograph:

@@ -21,15 +21,21 @@ from training.jobs.record import log_tail
 
 POLL_SECONDS = 2.0
 SHAPES = {
-    State.QUEUED: "… queued",
-    State.RUNNING: "▶ running",
-    State.PAUSING: "‖ pausing",
-    State.PAUSED: "‖ paused",
-    State.CANCELLED: "□ cancelled",
-    State.INTERRUPTED: "× interrupted",
-    State.FAILED: "× failed",
-    State.FINISHED: "■ finished",
+    State.QUEUED: "… Queued",
+    State.RUNNING: "▶ Running",
+    State.PAUSING: "‖ Pausing",
+    State.PAUSED: "‖ Paused",
+    State.CANCELLED: "□ Cancelled",
+    State.INTERRUPTED: "× Interrupted",
+    State.FAILED: "× Failed",
+    State.FINISHED: "■ Finished",
 }
+BEST = "Best on validation"
+WHAT_IS_BEST = (
+    "Of the phase that was validated last: the mean of its accuracies and AUROCs on the validation "
+    "split, with a consistency loss less the logit change when cropped. The weights with the best "
+    "one are kept."
+)
 FACTS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "phase": ("Phase", lambda v: str(v).replace("_", " ")),
     "loss": ("Loss", lambda v: f"{v:.4f}"),
@@ -79,7 +85,7 @@ def _listed(polled: bool) -> None:
         if not records:
             _theme.html(
                 "<p class='lead'>No run yet. Choose <b>New run</b> above: register a data set, "
-                "take a preset, and press Start.</p>"
+                "choose a preset, and press Start.</p>"
             )
             return
         _one(jobs, _choose(records))
@@ -105,7 +111,8 @@ def _choose(records: list[Record]) -> Record:
         column_config={
             "Progress": st.column_config.ProgressColumn(
                 min_value=0, max_value=100, format="%.0f %%", color="#6f8192"
-            )
+            ),
+            BEST: st.column_config.TextColumn(help=WHAT_IS_BEST),
         },
     )
     wanted = st.session_state.get("run")
@@ -121,7 +128,7 @@ def _row(record: Record) -> dict[str, object]:
         "Run": record.job.name,
         "State": SHAPES[record.state],
         "Progress": done,
-        "Best score": f"{best:.3f}" if isinstance(best := event.get("best"), float) else "",
+        BEST: f"{best:.3f}" if isinstance(best := event.get("best"), float) else "",
         "Started (UTC)": time.strftime("%Y-%m-%d %H:%M", time.gmtime(record.job.created)),
         "Note": record.job.note,
     }
@@ -151,12 +158,12 @@ def _one(jobs: Queue, record: Record) -> None:
     with head:
         _theme.html(
             f"<p class='cardname'><b>{escape(record.job.name)}</b> {escape(record.job.note)}</p>"
-            f"<p class='tally' role='status'><b>{SHAPES[record.state].capitalize()}</b> · "
-            f"{escape(record.sentence())}</p>"
+            f"<p class='tally' role='status'><b>{SHAPES[record.state]}</b>"
+            f"{'' if record.state is State.FINISHED else f' · {escape(record.sentence())}'}</p>"
         )
         if record.silent:
             _theme.notice(
-                f"No sign of life for {span(record.silent)}, though its process is there."
+                f"No progress reported for {span(record.silent)}, though the process is running."
             )
     with buttons, st.container(horizontal=True, horizontal_alignment="right"):
         _buttons(jobs, record)

@@ -18,7 +18,7 @@ from core.settings import CHAMPION, Settings
 from pages import _audit, _runs, _theme
 from training import candidate_folder, catalogue, measured, parcel
 from training import compare as paired
-from training.catalogue import Listed
+from training.catalogue import Listed, ReleaseRefused
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,9 @@ SHOWN, ADDED, PARCEL = "release-shown", "run-to-add", "parcel"  # the fields by 
 def listed(settings: Settings, releases: list[Listed]) -> None:
     """Every release, readable or not; the chosen one with its card and what can be done."""
     if not releases:
-        _theme.html("<p class='lead'>There is no release yet. Add a run's, or import one.</p>")
+        _theme.html(
+            "<p class='lead'>There is no release yet. Add one from a run, or import one.</p>"
+        )
         return
     champion = next((r.release for r in releases if CHAMPION in r.aliases and r.release), None)
     split = champion.metrics.get("split_sha256") if champion else None
@@ -39,8 +41,8 @@ def listed(settings: Settings, releases: list[Listed]) -> None:
     st.dataframe(rows, hide_index=True, width="stretch")
     if any(OTHER_SPLIT in str(cell) for cell in rows.to_numpy().ravel()):
         _theme.html(
-            f"<p class='soft'>{OTHER_SPLIT} Measured with other data or another split than the "
-            "champion: the two may not be comparable.</p>"
+            f"<p class='soft'>{OTHER_SPLIT} Measured on other data or another split than the "
+            "release in use, so the two may not be comparable.</p>"
         )
     by_id = {r.id: r for r in releases}
     first = next((r.id for r in releases if CHAMPION in r.aliases), releases[0].id)
@@ -57,8 +59,8 @@ def _row(weights: Path, listed: Listed, split: str | None = None) -> dict[str, s
     problems = _problems(weights, listed)
     return {
         "Release": listed.id,
-        "In use as": ", ".join(listed.aliases),
-        "State": problems[0] if problems else "whole",
+        "Aliases": ", ".join("in use" if a == CHAMPION else a for a in listed.aliases),
+        "State": problems[0] if problems else "intact",
         "Created": str(listed.entry.get("created", "")),
         "SHA-256": listed.release.sha256[:12] if listed.release else "",
         **(_figures(listed.release, split) if listed.release else {}),
@@ -79,7 +81,7 @@ def _figures(release: Release, split: str | None) -> dict[str, str]:
         for r in figures
         if (r["stage"], r["metric"], r["source"], r["level"]) == known
     }
-    glance = at_a_glance(figures).get("AUROC, image", {})
+    glance = at_a_glance(figures).get("AUROC", {})
     return {f"AUROC {part}": f"{v}{n.get(part, '')}" for part, v in glance.items()}
 
 
@@ -134,27 +136,15 @@ def _card(weights: Path, chosen: Listed) -> None:
 
 
 def _actions(settings: Settings, chosen: Listed) -> None:
-    """Promote, roll back, export; who and why go into the audit first."""
+    """Use it, go back, export; who and why go into the audit first."""
     problems = _problems(settings.weights, chosen)
-    why = st.text_input("Why", key="why", max_chars=LONGEST_REASON, placeholder="A reason")
     back = catalogue.previous(settings.weights)
-    champion = CHAMPION in chosen.aliases
     if problems:
         _theme.notice(problems[0])
-    st.button(
-        "Promote to champion",
-        type="primary",
-        disabled=bool(problems) or champion,
-        on_click=_promote,
-        args=(settings.weights,),
-    )
-    st.button(
-        f"Roll back to {back}" if back else "Roll back",
-        disabled=not back,
-        on_click=_do,
-        # The one that the button names: what "previous" is may have changed since.
-        args=("release.rolled_back", partial(catalogue.promote, settings.weights, back), back),
-    )
+    idle = bool(problems) or CHAMPION in chosen.aliases
+    _change("Use this release", "release.promoted", settings.weights, chosen.id, idle)
+    if back:
+        _change(f"Roll back to {back}", "release.rolled_back", settings.weights, back)
     if not problems:
         st.download_button(
             "Export",
@@ -163,39 +153,48 @@ def _actions(settings: Settings, chosen: Listed) -> None:
             mime="application/zip",
             on_click="ignore",
         )
-    _theme.html(
-        "<p class='soft'>Sessions that are open keep the release they began with, and are told. "
-        f"Signed as {escape(_runs.actor())}.</p>"
-    )
-    if not why.strip():
-        _theme.html("<p class='soft'>A reason is asked for before anything changes.</p>")
 
 
-def _promote(weights: Path) -> None:
-    """The release that the field names at the click, which this script may not have seen yet."""
-    release = str(st.session_state[SHOWN])
-    _do("release.promoted", partial(catalogue.promote, weights, release), release)
+def _change(label: str, event: str, weights: Path, release: str, idle: bool = False) -> None:
+    """Asks for a reason first: it changes what everybody works with.
+
+    Whatever has a key has the release in it, so that no click means another one than was named.
+    """
+    key = f"{event}-{release}"
+    with st.popover(label, disabled=idle, key=f"{key}-asked"):
+        _theme.html(
+            f"<p>New sessions of everyone will work with <b>{escape(release)}</b>. Open sessions "
+            "keep the release they began with and are notified.</p>"
+            f"<p class='soft'>Recorded as {escape(_runs.actor())}.</p>"
+        )
+        why = f"{key}-why"
+        st.text_input(
+            "Reason (required, kept in the audit)", key=why, max_chars=LONGEST_REASON, disabled=idle
+        )
+        st.button(
+            "Change for everyone",
+            key=key,
+            type="primary",
+            disabled=idle,
+            on_click=_theme.ask,
+            args=(_do, event, weights, release, why),
+        )
 
 
-def _do(event: str, action: Callable[[], str], release: str) -> None:
-    """Write the audit, then act: what cannot be written down does not happen."""
-    why = str(st.session_state.get("why", "")).strip()
+def _do(event: str, weights: Path, release: str, field: str) -> None:
+    """Write the audit, then act: what cannot be written down does not happen. field: key of the
+    reason's."""
+    why = str(st.session_state.get(field, "")).strip()
     if not why:
-        st.session_state[_theme.REFUSED] = "Please give a reason first."
-        return
+        raise ReleaseRefused("Please give a reason first.")
+    _audit.write(event, _runs.actor(), release=release, why=why)
     try:
-        _audit.write(event, _runs.actor(), release=release, why=why)
-    except (CascadeError, OSError) as error:
-        st.session_state[_theme.REFUSED] = _theme.sentence(error)
-        return
-    try:
-        action()
-    except (CascadeError, OSError) as error:
-        st.session_state[_theme.REFUSED] = _theme.sentence(error)
+        catalogue.promote(weights, release)
+    except (CascadeError, OSError):
         _not_changed(event, release)
-        return
-    st.session_state["why"] = ""
-    st.session_state["done"] = f"{escape(release)} is the champion now."
+        raise
+    st.session_state[field] = ""
+    st.session_state["done"] = f"{escape(release)} is in use now."
 
 
 def _not_changed(event: str, release: str) -> None:
@@ -231,14 +230,14 @@ def compare(settings: Settings, releases: list[Listed]) -> None:
         return
     st.dataframe(table, hide_index=True, width="stretch")
     _theme.html(
-        "<p class='soft'>Second minus first; 95 % intervals from drawing the same patients for "
-        "both (1,000 draws). One that holds 0 shows no difference. There is none where too few "
-        "patients count, or where all draws are the same, which is no certainty. Brier: less is "
-        "better.</p>"
+        "<p class='soft'>Second minus first; 95 % intervals from a paired bootstrap over patients "
+        "(1,000 draws). An interval that contains 0 shows no difference. There is none where too "
+        "few patients count, or where all draws are equal, which does not mean certainty. Brier "
+        "score: lower is better.</p>"
     )
 
 
-@st.cache_data(max_entries=8, show_spinner="Drawing the same patients for both.")
+@st.cache_data(max_entries=8, show_spinner="Computing the paired bootstrap.")
 def _differences(first: tuple[str, int], second: tuple[str, int]) -> pd.DataFrame:
     rows = [measured.coded(measured.read_scores(Path(path))) for path, _ in (first, second)]
     found = pd.DataFrame([asdict(d) for d in paired.differences(*rows)])
@@ -258,11 +257,13 @@ def add(settings: Settings, _: list[Listed]) -> None:
         ]  # fmt: skip
         names = [r.name for r in runs]
         run = st.selectbox("Run", names, key=ADDED) if names else None
-        st.button("Add this run", disabled=run is None, on_click=_added, args=(_from_run,))
+        st.button(
+            "Add this run", disabled=run is None, on_click=_theme.ask, args=(_added, _from_run)
+        )
     with right:
         _theme.html("<p class='cardname'><b>From a file</b> that was exported</p>")
         given = st.file_uploader("Release", type="zip", max_upload_size=MAX_PARCEL_MB, key=PARCEL)
-        st.button("Import", disabled=given is None, on_click=_added, args=(_from_file,))
+        st.button("Import", disabled=given is None, on_click=_theme.ask, args=(_added, _from_file))
 
 
 def _from_run() -> tuple[str, list[str]]:
@@ -277,14 +278,10 @@ def _from_file() -> tuple[str, list[str]]:
 def _added(how: Callable[[], tuple[str, list[str]]]) -> None:
     """Add a release, and write down that it was. how: does it, and says which and what of it."""
     actor = _runs.actor()
-    try:
-        _audit.write("release.asked_for", actor)  # where this cannot be written, nothing is added
-        release, told = how()
-        _audit.write("release.added", actor, release=release)
-    except (CascadeError, OSError) as error:
-        st.session_state[_theme.REFUSED] = _theme.sentence(error)
-        return
-    said = [f"{release} was added. It can be promoted now.", *told, *_lost(release)]
+    _audit.write("release.asked_for", actor)  # where this cannot be written, nothing is added
+    release, told = how()
+    _audit.write("release.added", actor, release=release)
+    said = [f"{release} was added. It is not in use yet.", *told, *_lost(release)]
     st.session_state["done"] = escape(" ".join(said))
 
 

@@ -196,8 +196,8 @@ def _carry() -> None:
     _streamlit.give_back(source.id for source in gone)
     if gone:
         st.session_state[LET_GO] = (
-            f"{len(gone)} of the files that were dropped are not here any more: all together they "
-            f"were larger than {MOST_CARRIED // 2**20} MB. Please drop them again."
+            f"{len(gone)} of the dropped files are no longer available: all together they were "
+            f"larger than {MOST_CARRIED // 2**20} MB. Please drop them again."
         )
     st.session_state["carried"] = carried
 
@@ -208,12 +208,12 @@ def _oldest(sources: Sequence[Source]) -> list[Source]:
     """
     from pages import _scoring  # imports torch, as what shows them does anyhow
 
-    memory = _scoring.session()
+    drops = _scoring.session().drops
     studies: dict[str, list[Source]] = {}
     for source in sources:
-        if source.id in memory.drops:
-            studies.setdefault(memory.study_of(source), []).append(source)
-    return max(studies.values(), key=lambda views: min(map(memory.age, views)), default=[])
+        if source.id in drops.of:
+            studies.setdefault(drops.study_of(source), []).append(source)
+    return max(studies.values(), key=lambda views: min(map(drops.age, views)), default=[])
 
 
 def let_go() -> str:
@@ -239,7 +239,7 @@ def _camera(generation: int) -> None:
             for old in kept[:-MOST_PHOTOGRAPHS]:
                 _streamlit.give_back([old.id])
                 st.session_state[LET_GO] = (
-                    f"{old.name.removesuffix('.jpg')} is not here any more: the page keeps the "
+                    f"{old.name.removesuffix('.jpg')} is no longer available: the page keeps the "
                     f"last {MOST_PHOTOGRAPHS}."
                 )
             st.session_state["photographed"] = kept[-MOST_PHOTOGRAPHS:]
@@ -249,7 +249,7 @@ def _camera(generation: int) -> None:
         key=key,
         on_change=keep,
         width=CAMERA_WIDTH,
-        help="All four edges of the film in the picture, no lamp mirrored in it.",
+        help="Have all four edges of the film in the picture, and no reflections.",
     )
 
 

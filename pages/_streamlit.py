@@ -78,8 +78,8 @@ def limit_uploads(access: Access, may_upload: Callable[[str], bool]) -> None:
     if not isinstance(manager, MemoryUploadedFileManager):
         if type(here) is runtime.Runtime:  # a server's, not the stand-in that AppTest has
             raise AccessRefused(
-                "This version of Streamlit keeps uploads in a way that cannot be guarded here; see "
-                "requirements.txt for one that does not."
+                "The uploads of this version of Streamlit cannot be limited here; requirements.txt "
+                "names one whose can."
             )
         return
     with _patching:

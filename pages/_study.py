@@ -83,10 +83,11 @@ class StudyCard:
                 html(_reading.study(study.result, self._cascade.release, study.awaited))
                 if any(view.photograph for view in study.result.views):
                     html(_film.mark(self._cascade.release))
-                if self._study.result.body_part is not None:
+                _correct.part(study, self._cascade, self._memory)
+                if study.result.body_part is not None:
                     self._take_away()
-                    _operating.draw(self._study.result, self._cascade.release)
-                _correct.draw(self._study, self._cascade, self._memory, self._others)
+                    _operating.draw(study.result, self._cascade.release)
+                _correct.views(study, self._memory, self._others)
             with left:
                 self._picture()
 
@@ -141,9 +142,10 @@ class StudyCard:
         _views.strip(self._study.key, range(len(self._study.sources)), label)
 
     def _below(self, position: int, picture: Prepared) -> None:
-        """What goes with the picture: the method of the heatmap, details."""
+        """What goes with the picture: how far the heatmap is right, its method, details."""
         result = self._study.result.views[position]
         if result.heatmap is not None:
+            self._awaited_or_pointed(position)
             if len(self._cascade.release.modes) > 1:
                 choice, mode = st.columns([2, 1])
                 with mode:
@@ -152,7 +154,6 @@ class StudyCard:
                 choice = st.container()
             with choice:
                 _choose_method(result)
-            self._awaited_or_pointed(position)
         with st.expander("Details of this view"):
             stage = self._cascade.release.stages.get(result.part or "")
             html(_reading.details(result, picture, stage))
@@ -162,7 +163,7 @@ class StudyCard:
         """How long a slow method has been computed by now, else how often the map points right
         that is drawn: where the method failed that is the closed form."""
         asked = self._asked(position)
-        method = st.session_state["method"]
+        method = _method(self._study.result.views[position])
         if asked is not None and not asked.done():
             st.fragment(_awaited, run_every=POLL_SECONDS)(asked, method, time.monotonic())
             return
@@ -229,9 +230,9 @@ class StudyCard:
         names = st.session_state.get(f"names-{key}", False)
         # The download has no session to ask.
         (point, prevalence), actor = _operating.chosen(), _access.actor()
-        paper, data = st.columns(2)
-        for place, label, form in ((paper, "Report (PDF)", "pdf"), (data, "JSON", "json")):
-            place.download_button(
+
+        def button(label: str, form: str) -> None:
+            st.download_button(
                 label,
                 data=partial(self._report, form, names, point, prevalence, actor),
                 file_name=f"report-{(self._study.result.views[0].sha256 or '')[:12]}.{form}",
@@ -242,7 +243,11 @@ class StudyCard:
                 width="stretch",
                 type="primary" if form == "pdf" else "secondary",
             )
-        st.checkbox("With the names of the files", key=f"names-{key}")
+
+        button("Report (PDF)", "pdf")
+        with st.popover("Report options", width="stretch"):
+            st.checkbox("Include the names of the files", key=f"names-{key}")
+            button("JSON", "json")
         views, release = self._study.result.views, self._cascade.release.sha256
         _worklist.add(
             _name(self._study),
@@ -308,7 +313,7 @@ def _method(result: ImageResult) -> str:
 
 def _choose_method(result: ImageResult) -> None:
     st.session_state["method"] = _method(result)
-    slow = "All but Grad-CAM take seconds; Grad-CAM is shown until they are there."
+    slow = "All but Grad-CAM take seconds; Grad-CAM is shown until they are ready."
     st.selectbox(
         "Heatmap method", _methods(result), key="method", on_change=_keep_method, help=slow
     )
@@ -324,8 +329,8 @@ def _alone(result: ImageResult, method: str) -> str:
         return ""
     own = result.fracture.members[0]
     return (
-        f"<p class='caution'>{escape(method)} shows the {escape(own.name)} alone, which says "
-        f"{_theme.percent(own.probability)}; the finding is that of all networks.</p>"
+        f"<p class='caution'>{escape(method)} shows the {escape(own.name)} alone "
+        f"({_theme.percent(own.probability)}); the finding is that of all networks.</p>"
     )
 
 
@@ -348,5 +353,5 @@ def _awaited(asked: Future[Heatmap], method: str, since: float) -> None:
     seconds = time.monotonic() - since
     html(
         f"<p class='soft' role='status'>{escape(method)} is being computed, {seconds:.0f} s. "
-        "Grad-CAM is shown until it is there.</p>"
+        "Grad-CAM is shown until it is ready.</p>"
     )

@@ -54,7 +54,7 @@ def boundary() -> Iterator[None]:
     except Exception:
         number = secrets.token_hex(4)
         log.exception("Unexpected error %s", number, extra={"error": number})
-        notice(f"Something went wrong and was not expected. It is in the log as error {number}.")
+        notice(f"An unexpected error occurred. It is in the log as error {number}.")
 
 
 def sentence(error: CascadeError | OSError) -> str:
@@ -82,10 +82,17 @@ def _raised_at(error: CascadeError) -> str:
 
 def ask(action: Callable[..., object], *arguments: object) -> None:
     """For a button, which acts outside of any boundary: do it, and keep a refusal for the page."""
+    attempt(action, *arguments)
+
+
+def attempt(action: Callable[..., object], *arguments: object) -> bool:
+    """The same for who must know whether it was done."""
     try:
         action(*arguments)
     except (CascadeError, OSError) as error:
         st.session_state[REFUSED] = sentence(error)
+        return False
+    return True
 
 
 def refused() -> None:
@@ -176,7 +183,7 @@ def _tell_of_newer() -> None:
         return
     with st.container(key="newer", horizontal=True, vertical_alignment="center"):
         html(
-            f"<p class='soft' role='status'>Release {escape(newer)} is the champion now. This "
+            f"<p class='soft' role='status'>Release {escape(newer)} is in use now. This "
             "session keeps the one it began with.</p>"
         )
         # By a callback, which runs before anything that may ask for another run and lose the click.

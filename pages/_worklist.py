@@ -20,10 +20,12 @@ if TYPE_CHECKING:
 
 NAME = "Your name or initials"
 WHAT_A_NAME_IS_FOR = (
-    "Stands beside your decisions, in the audit and in the exports. This browser keeps it for "
+    "Recorded with your decisions, in the audit and in exports. This browser remembers it for "
     "twelve hours."
 )
-NOT_THIS_NAME = "Please take another name: this one cannot stand beside what a reader does."
+NOT_THIS_NAME = (
+    "Please choose another name: this one is reserved or has characters that are not allowed."
+)
 MOST_CHARACTERS = 60
 READER = "reader"  # in the session: the name that was typed, "" where it was taken back
 ADDED = "on-worklist-"  # in the session, with a study's key: an ``_Added``
@@ -179,7 +181,7 @@ def _asked(key: str, disabled: bool) -> bool:
         if not st.form_submit_button("Add", key=f"add-{key}", width="stretch", disabled=disabled):
             return False
     if not name.strip():
-        _theme.notice("Please say who reads it first.")
+        _theme.notice("Please enter your name first.")
         return False
     if not may_be_called(name):
         _theme.notice(NOT_THIS_NAME)

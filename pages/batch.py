@@ -17,9 +17,7 @@ from core.settings import Settings
 from pages import _access, _audit, _streamlit, _theme
 from pages._sources import Source
 
-NO_FOLDERS = (
-    "No folder on the server may be read here yet: the administrator lists them in BONE_ROOTS."
-)
+NO_FOLDERS = "No server folder is available yet. Ask IT to add one (BONE_ROOTS)."
 LEAD = "Assess a folder, an archive or many files. It continues when this page is closed."
 POLL = 1.0
 SHOWN = (
@@ -38,7 +36,7 @@ def body() -> None:
     with st.expander("New batch", expanded=not batches):
         _new(settings)
     if not batches:
-        _theme.html("<p class='soft'>No batch yet. Its results and downloads appear here.</p>")
+        _theme.html("<p class='soft'>No batch yet. Results and downloads will appear here.</p>")
         return
     by_name = {b.folder.name: b for b in batches}
     shown = _choice(by_name)
@@ -102,17 +100,10 @@ def _new(settings: Settings) -> None:
     """Where the files come from. Both ways end in the same command."""
     left, right = st.columns(2, gap="large")
     with left:
-        roots = ", ".join(str(r) for r in settings.roots)
-        path = st.text_input(
-            "A folder or ZIP archive on the server",
-            placeholder=str(settings.roots[0]) if settings.roots else "",
-            disabled=not settings.roots,
-            key="batch-folder",
-        )
-        said = f"Must be inside: {roots}" if roots else NO_FOLDERS
-        _theme.html(f"<p class='soft'>{escape(said)}</p>")
-        if st.button("Assess the folder", disabled=not settings.roots or not path.strip()):
-            _started(path, lambda name: kept.of_folder(path, settings, name), settings)
+        if settings.roots:
+            _of_server(settings)
+        else:
+            _theme.html(f"<p class='soft'>{NO_FOLDERS}</p>")
     with right:
         files = _drop_zone(settings)
         _theme.html(
@@ -127,6 +118,18 @@ def _new(settings: Settings) -> None:
                 return kept.of_files([(f.name, f.read()) for f in files], settings, name)
 
             _started([f.id for f in files], begin, settings, _empty)
+
+
+def _of_server(settings: Settings) -> None:
+    path = st.text_input(
+        "A folder or ZIP archive on the server",
+        placeholder=str(settings.roots[0]),
+        key="batch-folder",
+    )
+    roots = ", ".join(str(r) for r in settings.roots)
+    _theme.html(f"<p class='soft'>{escape(f'Must be inside: {roots}')}</p>")
+    if st.button("Assess the folder", disabled=not path.strip()):
+        _started(path, lambda name: kept.of_folder(path, settings, name), settings)
 
 
 def _drop_zone(settings: Settings) -> list[Source]:
@@ -226,6 +229,8 @@ def _show(batch: Batch, settings: Settings) -> None:
 
 def _state(batch: Batch, was_running: bool, settings: Settings) -> None:
     with _theme.boundary():
+        from pages import _batch_results
+
         # A click on a button that has been drawn anew for another batch must not mean that one.
         name = batch.folder.name
         running, progress = batch.running, batch.progress()
@@ -240,7 +245,8 @@ def _state(batch: Batch, was_running: bool, settings: Settings) -> None:
                 )
                 st.button("Stop", key=f"stop-{name}", on_click=_theme.ask, args=(batch.stop,))
             else:
-                _theme.html(f"<p class='tally'>{_ending(batch, progress)}</p>")
+                tally = _batch_results.tally(batch, progress.total) if batch.finished else ""
+                _theme.html(f"<p class='tally'>{tally or _ending(batch, progress)}</p>")
                 if not batch.finished:
                     st.button("Resume", key=f"on-{name}", on_click=_theme.ask, args=(_go_on, batch))
                 if why and batch.refused:
@@ -249,8 +255,6 @@ def _state(batch: Batch, was_running: bool, settings: Settings) -> None:
         _theme.refused()
         if why:
             _theme.notice(why)
-        from pages import _batch_results
-
         _batch_results.show(batch, settings)
 
 

@@ -35,12 +35,12 @@ def _left_out() -> None:
     """What of the drop is no view."""
     own, archives = _sources.left_out()
     if archives:
-        _theme.notice("A ZIP archive is not opened here: please drop it on the page Batch.")
+        _theme.notice("ZIP archives are not opened here: please drop them on the page Batch.")
     if own:
-        files = "file" if own == 1 else "files"
+        files = "file was" if own == 1 else "files were"
         _theme.html(
-            f"<p class='soft'>{own} {files} of the computer’s own left out: hidden ones, "
-            "Thumbs.db, desktop.ini, DICOMDIR and the like.</p>"
+            f"<p class='soft'>{own} system {files} skipped (hidden files, Thumbs.db, DICOMDIR, …)."
+            "</p>"
         )
 
 
@@ -71,7 +71,7 @@ def _empty_state() -> None:
     _theme.html(
         f"<p class='lead'>For radiographs of {parts}, as PNG, JPEG, "
         "TIFF, WebP or DICOM. Each gets its body part, a finding with its probability, and a "
-        "heatmap. They are read where this program runs, and sent nowhere else.</p>"
+        "heatmap. They are processed where this program runs, and sent nowhere else.</p>"
     )
     samples = _sources.samples()[: _sources.MOST_SAMPLES]
     if samples:

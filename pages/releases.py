@@ -9,7 +9,7 @@ from core.settings import Settings
 from pages import _shelf, _theme
 from training import catalogue
 
-LEAD = "Which model answers, how good it is, and how to take another one or go back."
+LEAD = "Which model is in use, how good it is, and how to promote another one or roll back."
 VIEWS = {"Releases": _shelf.listed, "Compare": _shelf.compare, "Add": _shelf.add}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pages import _audit, _review_list, _theme
 
-LEAD = "Read what the release has read: agree, disagree, or ask for a second look."
+LEAD = "Review what the release has found: agree, disagree, or ask for a second look."
 
 
 def body() -> None:

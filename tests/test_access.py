@@ -517,7 +517,7 @@ def test_a_server_whose_uploads_cannot_be_guarded_is_refused(
     server = object.__new__(Runtime)
     server._uploaded_file_mgr = SimpleNamespace(file_storage={})
     monkeypatch.setattr("streamlit.runtime.get_instance", lambda: server)
-    with pytest.raises(AccessRefused, match="keeps uploads in a way that cannot be guarded"):
+    with pytest.raises(AccessRefused, match="cannot be limited here"):
         _streamlit.limit_uploads(Access(), _access._may_upload)
 
 

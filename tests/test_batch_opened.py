@@ -39,7 +39,7 @@ def opened(app: AppTest, batch: Batch, file: str) -> Opened:
     found: Opened = app.session_state["batches"][batch.folder.name].opened
     found.file = file
     app.run()
-    assert not app.exception and "Something went wrong" not in text(app)
+    assert not app.exception and "An unexpected error" not in text(app)
     return found
 
 
@@ -71,7 +71,7 @@ def test_the_heatmap_is_of_the_part_that_the_batch_says(batch, part):
     app = page()
     found = opened(app, batch, good["file"])
     assert found.made.result.part == part and viewers(app)[0]["heat"]
-    assert "The heatmap is of" not in text(app)
+    assert "The heatmap was made" not in text(app)
 
 
 def test_of_a_part_without_a_model_there_is_no_heatmap_and_that_is_said(batch):
@@ -81,7 +81,7 @@ def test_of_a_part_without_a_model_there_is_no_heatmap_and_that_is_said(batch):
     opened(app, batch, good["file"])
     [told] = viewers(app)
     assert not told["heat"] and not any("Heatmap by" in line for line in told["caption"])
-    assert "There is no heatmap: release random has no model of this part (knee)." in text(app)
+    assert "No heatmap: release random has no model for this body part (knee)." in text(app)
 
 
 def test_a_heatmap_of_another_mode_is_said_to_be_of_that_mode(weights, tmp_path):
@@ -95,7 +95,7 @@ def test_a_heatmap_of_another_mode_is_said_to_be_of_that_mode(weights, tmp_path)
     }
     hand = BodyPart.HAND
     said = _batch_opened._differs(record, hand, fast)
-    assert said == "The heatmap is of the mode fast, and the batch of ensemble."
+    assert said == "The heatmap was made in the mode fast, the results in ensemble."
     assert _batch_opened._differs(record, hand, joined) == ""
     stages = fast.raw["stages"]
     raw = fast.raw | {"stages": stages | {"elbow": stages["elbow"] | {"optional": True}}}
@@ -104,7 +104,7 @@ def test_a_heatmap_of_another_mode_is_said_to_be_of_that_mode(weights, tmp_path)
     assert _batch_opened._differs(record, hand, without) == ""  # the hand's network is the same
     other = record | {"release_sha256": "0" * 64}
     said = _batch_opened._differs(other, hand, fast)
-    assert said == "The heatmap is of another release than the batch."
+    assert said == "The heatmap was made by another release than the results."
 
 
 REFUSED = {"status": "rejected", "reason": "It is of another body part.", "body_part": None}
@@ -117,7 +117,9 @@ def test_a_radiograph_that_was_refused_can_be_looked_at(batch):
     [told] = viewers(app)
     assert told["id"] == good["sha256"] and not told["heat"] and made.result.heatmap is None
     assert f"<p class='cardreason'>{REFUSED['reason']}</p>" in text(app)
-    assert "The heatmap is of" not in text(app) and not any("probab" in t for t in told["caption"])
+    assert "The heatmap was made" not in text(app) and not any(
+        "probab" in t for t in told["caption"]
+    )
     assert [facts["finding"] for e, facts in events() if "finding" in facts] == ["refused"]
 
 
@@ -221,6 +223,7 @@ def test_the_table_goes_with_the_open_row(batch):
     many[0] |= {"fracture": None, "status": "rejected", "reason": "No.", "body_part": None}
     written(batch, many)
     app = page()
+    app.selectbox(key="batch-order").select("As in the folder").run()
     seen = opened(app, batch, many[24]["file"])
     assert app.number_input(key="batch-page").value == 1
     next(b for b in app.button if b.label == "Next").click().run()
@@ -255,7 +258,7 @@ def test_what_is_shown_is_in_the_audit_first(batch, monkeypatch):
     assert result == ("result.shown", number) and pictures[0] == "image.opened"
     assert set(pictures[1].values()) == digests | {batch.folder.name}
     given["CSV of all 16"]()
-    next(b for b in app.button if b.label == "Delete for good").click().run()
+    next(b for b in app.button if b.label == "Delete permanently").click().run()
     assert events()[2:] == [
         ("export.made", number | {"kind": "csv"}),
         ("batch.deleted", number),
@@ -273,7 +276,7 @@ def test_what_cannot_be_in_the_audit_is_not_shown(batch, monkeypatch):
         app.session_state["batches-told"] = set()
         app.run()
         assert "The worklist is not available." in text(app) and not lists(app)
-        next(b for b in app.button if b.label == "Delete for good").click().run()
+        next(b for b in app.button if b.label == "Delete permanently").click().run()
         assert batch.folder.exists()
     app.run()
     assert lists(app)
@@ -288,14 +291,14 @@ def test_a_start_that_cannot_be_in_the_audit_is_stopped(batch, monkeypatch):
 
     monkeypatch.setattr(Batch, "stop", stop)
     app = page()
-    next(b for b in app.button if b.label == "Go on").click().run()
+    next(b for b in app.button if b.label == "Resume").click().run()
     assert events()[-1] == ("batch.started", {"batch": batch.folder.name}) and not stopped
 
     def full(*_, **__):
         raise StoreUnavailable("The worklist is not available.")
 
     monkeypatch.setattr("pages._audit.write", full)
-    next(b for b in app.button if b.label == "Go on").click().run()
+    next(b for b in app.button if b.label == "Resume").click().run()
     assert "The worklist is not available." in text(app) and stopped == [batch]
 
 

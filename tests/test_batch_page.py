@@ -180,11 +180,18 @@ def test_empty_page(settings):
     assert str(settings.roots[0]) in text(app)
 
 
+def test_without_a_folder_on_the_server_no_dead_field_is_shown(settings, monkeypatch):
+    monkeypatch.delenv("BONE_ROOTS")
+    app = page()
+    assert "BONE_ROOTS" in text(app) and not app.text_input and not app.exception
+    assert "Assess the folder" not in [b.label for b in app.button]
+
+
 def test_the_table_filters_and_sorts(settings, tmp_path, quiet):
     batch = finished(settings, tmp_path)
     app = page()
     assert not app.exception
-    assert "<b>16</b> files, <b>4</b> not assessed" in text(app)
+    assert "Not assessed</span>&nbsp;<b>4</b></span></span> of 16 files" in text(app)
     [table] = lists(app)
     assert len(table) == 16
     assert table["Picture"].str.startswith("data:image/jpeg").sum() == 12

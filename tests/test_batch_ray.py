@@ -108,7 +108,7 @@ def test_a_cluster_that_dies_is_a_sentence_and_goes_on(
 ):
     fill(tmp_path / "in", 6)
     ray.dies_after, scorer, out = 1, spread(weights, tmp_path), Path("out.csv")
-    with pytest.raises(BatchFailed, match=r"Ray cluster could not go on.*--resume"):
+    with pytest.raises(BatchFailed, match=r"Ray cluster failed.*--resume"):
         score(Order("in", out), scorer)
     assert "the node has gone" in caplog.text
     assert len((folder_of(out) / "journal.jsonl").read_text().splitlines()) == 2
@@ -123,7 +123,7 @@ def test_a_source_that_a_worker_no_longer_reads_ends_the_run(
     folder = fill(tmp_path / "in", 4)
     (folder / "a.png").symlink_to("nothing")
     monkeypatch.setattr(Folder, "there", lambda _: False)
-    with pytest.raises(BatchFailed, match=r"can no longer be read\. What was scored is kept"):
+    with pytest.raises(BatchFailed, match=r"can no longer be read\. Results so far are kept"):
         score(Order("in", Path("out.csv")), spread(weights, tmp_path))
     assert not (folder_of(Path("out.csv")) / "journal.jsonl").read_text()
 

@@ -56,7 +56,7 @@ def test_promote_keeps_the_one_before_and_roll_back_returns_to_it(shelf: Path) -
     assert catalogue.previous(shelf) == ""
     assert catalogue.promote(shelf, "second") == "random"
     assert aliases(shelf) == {"champion": "second", "previous": "random"}
-    with pytest.raises(ReleaseRefused, match="champion already"):
+    with pytest.raises(ReleaseRefused, match="in use already"):
         catalogue.promote(shelf, "second")
     back = catalogue.previous(shelf)
     catalogue.promote(shelf, back)
@@ -235,11 +235,13 @@ def test_a_threshold_at_a_prevalence_by_hand() -> None:
     rows = scored.rows()
     o = outcome(rows.positive, rows.probability, 0.5, 0.1)
     # positives .9 .3 .2 .8: two of four; negatives .6 .2 .7: one of three below
-    assert (o.sensitivity, o.specificity) == pytest.approx((1 / 2, 1 / 3))
-    assert o.ppv == pytest.approx(0.05 / (0.05 + 0.6))
-    assert o.npv == pytest.approx(0.3 / (0.3 + 0.05))
+    assert [(c.k, c.n) for c in (o.sensitivity, o.specificity)] == [(2, 4), (1, 3)]
+    assert str(o.sensitivity.share) == "50 % [15, 85]"  # Wilson (1927)
+    assert o.ppv and o.ppv.value == pytest.approx(0.05 / (0.05 + 0.6))
+    assert o.npv and o.npv.value == pytest.approx(0.3 / (0.3 + 0.05))
     assert 1000 * o.flagged == pytest.approx(650)
-    assert np.isnan(outcome(rows.positive, rows.probability, 1.1, 0.1).ppv)
+    assert outcome(rows.positive, rows.probability, 1.1, 0.1).ppv is None
+    assert outcome([1.0, 1.0], [0.2, 0.8], 0.5, 0.1).npv is None  # no negative was measured
 
 
 def candidate_of(weights: Path, run: Path, name: str) -> Path:

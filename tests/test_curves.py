@@ -35,10 +35,15 @@ def test_what_is_no_auroc_is_not_drawn_as_one(run: Path) -> None:
     }
     drawn = {trace.name: trace for trace in curves.plot(table).data}
     assert drawn.keys() == {
-        "training loss", "body part, accuracy", "stranger, accuracy", "hand, AUROC", "moved hand"
-    }  # fmt: skip
+        "training loss",
+        "body part, accuracy",
+        "out-of-distribution, accuracy",
+        "hand, AUROC",
+        "hand, change when cropped",
+    }
     # .15 lies below the axis of what begins at a half
-    assert drawn["moved hand"].yaxis == "y3" and drawn["hand, AUROC"].yaxis == "y2"
+    assert drawn["hand, change when cropped"].yaxis == "y3"
+    assert drawn["hand, AUROC"].yaxis == "y2"
     assert (run / "curves.png") in curves.write(run)
 
 
@@ -68,9 +73,12 @@ def test_the_page_draws_each_kind_by_itself(run: Path) -> None:
     for chart in app.get("plotly_chart"):
         spec = json.loads(chart.proto.spec)
         drawn[spec["layout"]["yaxis"]["title"]["text"]] = [t["name"] for t in spec["data"]]
-    assert drawn["Accuracy of stage 1"] == ["body part, validation", "stranger, validation"]
+    assert drawn["Accuracy of stage 1"] == [
+        "body part, validation",
+        "out-of-distribution, validation",
+    ]
     assert drawn["AUROC of each part"] == ["hand, validation"]
-    assert drawn["How far answers move"] == ["moved hand"]
+    assert drawn[curves.CHANGE] == ["hand"]
     [button] = app.get("download_button")
     assert button.proto.deferred_file_id  # made on the click, see pages/_ahead.py
 

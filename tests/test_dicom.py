@@ -474,7 +474,7 @@ def test_remarks() -> None:
     radiograph = decode(dicom(GREY8, **options, PresentationIntentType="FOR PROCESSING"))
     modality, raw = radiograph.cautions
     assert "modality CT" in modality and "raw detector data" in raw
-    assert radiograph.notes == ("The picture was compressed with loss at some time.",)
+    assert radiograph.notes == ("The picture has undergone lossy compression.",)
 
 
 def test_no_identity_leaves_the_file() -> None:

@@ -59,7 +59,7 @@ def test_the_app_says_that_it_cannot_keep_anything(home: Path, fault: Fault) -> 
     home.mkdir()
     with fault(home):
         app = AppTest.from_file(APP, default_timeout=180).run()
-        assert "what the program keeps cannot be written" in text(app)
+        assert "BONE_HOME) cannot be written" in text(app)
         assert not app.exception and not app.file_uploader and not list(home.iterdir())
     app.run()
     assert app.file_uploader and "cannot be written" not in text(app)
@@ -142,7 +142,7 @@ def test_what_stands_beside_the_table_stops_nothing_for_good(
     where = {what: beside if what == "heatmaps" else beside / "s.html"}
     with fault(beside), pytest.raises(BatchFailed) as caught:
         score(folder, out, **where)
-    assert "What was scored is kept" in str(caught.value)
+    assert "Results so far are kept" in str(caught.value)
     assert not out.exists() and not list(beside.iterdir())
     assert score(folder, out, **where).done == 10
     with out.open(encoding="utf-8", newline="") as file:

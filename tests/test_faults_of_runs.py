@@ -107,7 +107,7 @@ def form() -> AppTest:
 def says(app: AppTest, words: str) -> bool:
     """Look again, as the page does by itself every two seconds."""
     app.run()
-    assert not app.exception and "Something went wrong" not in text(app)
+    assert not app.exception and "An unexpected error" not in text(app)
     return words in text(app)
 
 
@@ -142,7 +142,7 @@ def test_a_killed_run_is_shown_as_interrupted_with_its_place_and_resumes(runs: Q
     assert says(app, f"interrupted after {seen:,} of {record.passes:,} pictures")
     assert labels(app) == {"Resume"}
     press(app, "Resume")
-    eventually(lambda: says(app, "▶ running"))
+    eventually(lambda: says(app, "▶ Running"))
     assert labels(app) == {"Pause", "Cancel"} and len(runs.records()) == 1
 
 
@@ -160,15 +160,15 @@ def test_a_killed_server_leaves_its_run_and_a_new_one_says_what_became_of_it(run
     server.kill()
     server.communicate()
     app = page("training")
-    assert says(app, "▶ running") and labels(app) == {"Pause", "Cancel"}
+    assert says(app, "▶ Running") and labels(app) == {"Pause", "Cancel"}
     before = runs.record(run).seen
     eventually(lambda: runs.record(run).seen > before)  # it has outlived its server
     killed(runs.record(run))
     new = page("training")  # of a server that was started after both had gone
     assert says(new, "interrupted after") and labels(new) == {"Resume"}
     press(new, "Resume")
-    eventually(lambda: says(new, "▶ running"))
-    assert says(app, "▶ running")  # a session that was open all the time agrees
+    eventually(lambda: says(new, "▶ Running"))
+    assert says(app, "▶ Running")  # a session that was open all the time agrees
 
 
 @pytest.mark.stress
@@ -181,7 +181,7 @@ def test_a_folder_that_goes_away_is_one_sentence(
     app = form()
     manifest.rename(manifest.with_name("elsewhere.csv"))
     press(app, "Start")
-    assert "drawn: away, or not in a folder that may be read here." in text(app)
+    assert "drawn: missing, or not in a folder that may be read here." in text(app)
     assert not runs.records()
     manifest.with_name("elsewhere.csv").rename(manifest)
     app = form()
@@ -194,7 +194,7 @@ def test_a_folder_that_goes_away_is_one_sentence(
     assert "Traceback" not in text(app) and labels(app) == {"Resume"}
     manifest.with_name("elsewhere.csv").rename(manifest)
     press(app, "Resume")
-    assert ended(runs, State.FINISHED, app, "■ finished")
+    assert ended(runs, State.FINISHED, app, "■ Finished")
 
 
 @pytest.mark.stress
@@ -241,7 +241,7 @@ def test_a_run_whose_folder_becomes_read_only_is_interrupted_and_resumes(runs: Q
     kept = runs.record(record.id).seen
     assert kept > 2 and "cannot say why" in (record.folder / "log.txt").read_text()
     app = press(page("training"), "Resume")
-    eventually(lambda: says(app, "▶ running"))
+    eventually(lambda: says(app, "▶ Running"))
 
 
 @pytest.mark.stress
@@ -257,7 +257,7 @@ def test_a_loss_that_is_no_number_is_one_sentence_and_the_checkpoint_is_kept(
     assert torch.load(record.folder / "checkpoint.pt", weights_only=True)["seen"] == 16
     monkeypatch.delenv("NAN")
     press(app, "Resume")
-    assert ended(runs, State.FINISHED, app, "■ finished")
+    assert ended(runs, State.FINISHED, app, "■ Finished")
     places = [(e["phase"], e["seen"]) for e in tiny.events(record.folder)]
     assert places.count(("joint", 0)) == 1 and places[-1] == ("shoulder", 16)
 
@@ -285,7 +285,7 @@ def test_a_full_disk_is_one_sentence_and_with_space_the_run_goes_on(
         assert tiny.events(record.folder)[0]["seen"] == 0
         subprocess.run(["mount", "-o", "remount,size=256m", str(disk)], check=True)
         press(app, "Resume")
-        assert ended(runs, State.FINISHED, app, "■ finished")
+        assert ended(runs, State.FINISHED, app, "■ Finished")
         eventually(lambda: not runs.record(record.id).alive)
     finally:
         subprocess.run(["umount", "-l", str(disk)], check=True)

@@ -210,7 +210,7 @@ def test_where_no_film_is_clear_it_is_read_as_taken_and_a_reader_may_say_otherwi
     assert left.photograph == Photograph(None) and left.pixels is radiograph.pixels
     by_reader = film.as_seen(radiograph, Wish.PHOTOGRAPH)
     assert by_reader.photograph.corners == film.NEARLY_ALL and by_reader.photograph.guessed
-    assert "no film was clear" in by_reader.notes[-1]
+    assert "no film was clearly found" in by_reader.notes[-1]
     again = film.as_seen(radiograph, film.way_of(by_reader.photograph))
     assert again.photograph.guessed and np.array_equal(again.pixels, by_reader.pixels)
     asked = _scoring.Session()

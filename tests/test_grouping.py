@@ -76,7 +76,7 @@ def test_two_patients_of_one_uid_are_two_studies_on_the_page(memory, cascade) ->
     )
     assert groups(memory, cascade, sources) == [["0", "2"], ["1"]]
     # who puts them into one all the same is told, and so is the report
-    memory.moved.update(dict.fromkeys("012", _results.TOGETHER))
+    memory.drops.moved.update(dict.fromkeys("012", _results.TOGETHER))
     results = _results.Results(sources, cascade, LIMITS, memory)
     results._score(sources[0])
     [study] = results._studies()
@@ -87,18 +87,18 @@ def test_folders_of_one_name_that_were_dropped_one_after_the_other(memory, casca
     first = given(("images/1.png", b"1"), ("images/2.png", b"2"))
     second = given(("images/1.png", b"3"), ("images/3.png", b"4"), start=2)
     assert groups(memory, cascade, first) == [["0", "1"]]
-    memory.latest -= 60
+    memory.drops.latest -= 60
     assert groups(memory, cascade, first + second) == [["0", "1"], ["2", "3"]]
     # the same folder again, with one view more
-    memory.latest -= 60
+    memory.drops.latest -= 60
     again = given(("images/1.png", b"1"), ("images/2.png", b"2"), ("images/9.png", b"9"), start=90)
     assert groups(memory, cascade, first + second + again) == [["0", "1", "92"], ["2", "3"]]
     # of one patient and study by their names, whenever they come
     name = "XR_ELBOW/patient00011/study1_positive/image{}.png"
     mura = given((name.format(1), b"5"), start=4)
-    memory.latest -= 60
+    memory.drops.latest -= 60
     groups(memory, cascade, mura)
-    memory.latest -= 60
+    memory.drops.latest -= 60
     both = mura + given((name.format(2), b"6"), start=5)
     assert groups(memory, cascade, both) == [["4", "5"]]
 
@@ -113,15 +113,15 @@ def export(*pictures: bytes, start: int = 0) -> list[Source]:
 def test_a_file_that_two_folders_have_makes_them_no_study(memory, cascade, other) -> None:
     first, second = export(b"A", b"A2"), export(*other, start=10)
     groups(memory, cascade, first)
-    memory.latest -= 60
+    memory.drops.latest -= 60
     both = [[s.id for s in first], [s.id for s in second]]
     assert groups(memory, cascade, first + second) == both
     # one that has something new, and not all that the first one had
-    memory.latest -= 60
+    memory.drops.latest -= 60
     third = [*export(b"A", start=20), *given(("export/other.jpg", b"C"), start=22)]
     assert groups(memory, cascade, first + second + third) == [*both, ["20", "21", "22"]]
     # some of the first one again
-    memory.latest -= 60
+    memory.drops.latest -= 60
     some = first + second + third + export(b"A", start=30)
     assert groups(memory, cascade, some) == [*both, ["20", "21", "22"]]
 
@@ -136,7 +136,7 @@ def test_folders_of_one_name_that_came_as_one_drop(memory, cascade, runs: int) -
     # whose file it is that one of them has alone, nobody knows
     results = _results.Results(first + second, cascade, LIMITS, memory)
     assert [s.result.notes[:1] for s in results._studies()] == [(_results.TWOFOLD,)] * 2
-    memory.moved.update(dict.fromkeys(("0", "1", "2"), "as a reader put them"))
+    memory.drops.moved.update(dict.fromkeys(("0", "1", "2"), "as a reader put them"))
     assert [s.result.notes[:1] for s in results._studies()] == [(), (_results.TWOFOLD,)]
 
 
@@ -148,11 +148,11 @@ def test_a_folder_that_was_dropped_twice_at_once_is_no_other_patients(memory, ca
     first, again, third = (export(b"A", b"A2", start=n) for n in (0, 10, 20))
     assert notes(*first, *again, *third) == [()]
     # not all of it came again: what is missing may be mixed up with the first
-    memory.latest -= 60
+    memory.drops.latest -= 60
     some = export(b"B", b"B2", start=30), export(b"B", start=40)
     assert notes(*some[0], *some[1]) == [(_results.TWOFOLD,)]
     # nor does a copy hide that a third one is another
-    memory.latest -= 60
+    memory.drops.latest -= 60
     same = [*export(b"C", b"C2", start=50), *export(b"C", b"C2", start=60)]
     assert notes(*same, *export(b"D", b"C2", start=70)) == [(_results.TWOFOLD,)] * 2
 
@@ -164,7 +164,7 @@ def test_what_comes_with_dicom_files_counts_once_however_they_come(memory, casca
 
     first, second = part(1, 2, start=0), part(3, start=10)
     assert groups(memory, cascade, first) == [["0"], ["1", "2"]]
-    memory.latest -= 60
+    memory.drops.latest -= 60
     assert groups(memory, cascade, first + second) == [["0"], ["1", "2", "11"]]
 
 
@@ -176,7 +176,7 @@ def test_what_comes_again_is_shown_and_not_what_another_folder_has_too(
     sources: list[Source] = []
     for drop in (export(b"A"), export(b"B", start=10), export(b"B", start=20)):
         sources += drop
-        memory.latest -= 60
+        memory.drops.latest -= 60
         groups(memory, cascade, sources)
     assert state["shown"] == ("10",)  # its README, not that of the first
 
@@ -190,11 +190,11 @@ def test_what_two_folders_have_stays_when_one_of_them_is_removed(
     monkeypatch.setattr("streamlit.session_state", state)
     monkeypatch.setattr("pages._sources.remove", removed.append)
     groups(memory, cascade, first)
-    memory.latest -= 60
+    memory.drops.latest -= 60
     again = export(b"A", start=20)
     results = _results.Results(first + second, cascade, LIMITS, memory)
     assert state["shown"] == ("10",)  # and not the study that has the same README
-    memory.latest -= 60
+    memory.drops.latest -= 60
     results = _results.Results(first + second + again, cascade, LIMITS, memory)
     results._remove(*results._studies()[:2])
     assert removed == [{"0", "1", "2", "20", "21"}]

@@ -109,7 +109,7 @@ def test_what_a_run_began_with_has_learned_from_its_pictures_too(tmp_path: Path)
     assert learned.taught(second, rows) == 2
     told = learned.tell(second / "candidate", rows, "test", {"sources": ["drawn"]})
     assert told == {"learned": 2}
-    assert "learned from 2 of these" in measured.caution(told)
+    assert "trained on 2 of these" in measured.caution(told)
     (first / duplicates.ROWS).unlink()  # and its data is gone, so nothing tells what it was
     assert learned.untold(second, rows, {"sources": ["drawn"]}) == ["drawn"]
     assert "may have learned" in learned.thresholds_note(second, rows, {"sources": ["drawn"]})
@@ -119,12 +119,12 @@ def test_what_taught_or_chose_is_said_of_every_split(tmp_path: Path) -> None:
     """Not of test alone: figures on train and validation stood without a word."""
     rows = scored.rows().assign(split=["train"] * 3 + ["val"] * 4)
     run = run_of(tmp_path / "run", rows)
-    for split, said in (("train", "learned from 3 of"), ("val", "was chosen on 4 of")):
+    for split, said in (("train", "trained on 3 of"), ("val", "was chosen on 4 of")):
         told = learned.tell(run / "candidate", rows[rows.split == split], split, {})
-        assert said in measured.caution(told) and "no test figures" in measured.caution(told)
+        assert said in measured.caution(told) and "not test figures" in measured.caution(told)
     other = run_of(tmp_path / "other", rows.assign(split="val"), init=str(run / "networks.pt"))
     told = learned.tell(other / "candidate", rows, "val", {})
-    assert told == {"learned": 3, "chosen": 4} and "learned from 3" in measured.caution(told)
+    assert told == {"learned": 3, "chosen": 4} and "trained on 3" in measured.caution(told)
 
 
 def test_a_release_that_a_run_began_with_brings_no_list(tmp_path: Path, monkeypatch) -> None:
@@ -135,7 +135,7 @@ def test_a_release_that_a_run_began_with_brings_no_list(tmp_path: Path, monkeypa
     (run / "base.json").write_text(json.dumps({"id": "one", "sha256": "0" * 64}))
     own = {"sources": ["drawn", "mine"]}
     assert learned.untold(run, rows, own) == ["drawn"]
-    assert "pictures of drawn" in measured.caution({"untold": ["drawn"]})
+    assert "sources (drawn)" in measured.caution({"untold": ["drawn"]})
     assert learned.untold(run, rows.assign(source="mine"), own) == []  # its list tells of those
     member = tmp_path / "joined"
     member.mkdir()

@@ -13,13 +13,16 @@ from core.operating import (
     CENTRE,
     Estimate,
     calibration_error,
+    counted_as,
     performance,
     pointing,
     predictive_values,
 )
+from core.refusals import of_part
 from core.report import GONE
 from core.study import combine
 from core.types import (
+    STRANGER,
     BodyPart,
     BodyPartPrediction,
     Finding,
@@ -168,7 +171,7 @@ def test_the_share_of_patients_outlives_a_study_without_figures(monkeypatch):
         from pages import _operating
 
         class Found:
-            name, threshold, probability = "sensitive", 0.2, 0.5
+            name, threshold, probability, finding = "sensitive", 0.2, 0.5, None
             body_part = BodyPart("knee" if st.session_state.get("other") else "hand")
 
         measured = Performance(Found(), Estimate(0.9), Estimate(0.8), "test", 100)
@@ -224,8 +227,88 @@ def test_a_study_just_below_a_point_is_seen_to_be_below(cascade):
     view = ImageResult("a.png", "0" * 64, None, "r", "0" * 64, 1.0, part, fracture)
     study = combine("s", [view], release)
     page = _reading.operating(performance(release, BodyPart.HAND, "sensitive"), study, 0.2)
-    assert "Positive from 8.9&nbsp;% on; this study is below it (8.7&nbsp;%)." in page
+    assert "positive (8.9&nbsp;% and above): this study is negative." in page
+    assert "(NPV)" in page and "(PPV)" not in page
     assert "<span class='number'>8.7&nbsp;%</span>" in _reading.study(study, release)
+
+
+@pytest.mark.parametrize(
+    ("probability", "name", "said"),
+    [
+        (0.5, "sensitive", "doubtful counts as positive (30 % and above): this study is positive."),
+        (0.5, "specific", "doubtful counts as negative (below 70 %): this study is negative."),
+        (0.8, "specific", "70 % and above counts as positive: this study is positive."),
+        (0.1, "sensitive", "30 % and above counts as positive: this study is negative."),
+    ],
+)
+def test_what_doubtful_counts_as_at_a_point(probability: float, name: str, said: str) -> None:
+    """In the last two the networks contradict each other, or the finding would be a clear one."""
+    point = OperatingPoint(name, 0.3 if name == "sensitive" else 0.7, 0.9, 0.9, 40)
+    assert counted_as(point, probability, Finding.DOUBTFUL) == f"At “{name}”, {said}"
+
+
+def measured(release: Release, **values: tuple[float, float, float]) -> Release:
+    """With figures of the hand on the test split; the names of metrics begin with these words."""
+    common = {"stage": "fracture", "part": "hand", "level": "image", "source": "all", "n": 64}
+    names = {"sensitivity": "sensitivity (sensitive)", "specificity": "specificity (sensitive)"}
+    figures = [
+        common | {"metric": names.get(what, what), "value": value, "low": low, "high": high}
+        for what, (value, low, high) in values.items()
+    ]
+    return replace(release, metrics={"split": "test", "figures": figures})
+
+
+def read(release: Release, probability: float, finding: Finding) -> str:
+    """What the page says of a hand."""
+    part = BodyPartPrediction(BodyPart.HAND, 0.99, {BodyPart.HAND: 0.99})
+    fracture = FracturePrediction(probability, finding)
+    view = ImageResult("a.png", "0" * 64, None, "r", "0" * 64, 1.0, part, fracture)
+    said = _reading.study(combine("s", [view], release), release)
+    return said.replace("&nbsp;", " ")
+
+
+def test_what_is_not_suspected_says_how_many_were_missed(cascade):
+    common = {"specificity": (0.5, 0.4, 0.6), "ece": (0.14, 0.1, 0.2)}
+    few = measured(cascade.release, sensitivity=(0.925, 0.81, 1.0), **common)
+    said = read(few, 0.1, Finding.NOT_SUSPECTED)
+    line = "Does not rule it out: 8 % [0, 19] of the abnormal hand radiographs of the test were"
+    assert f"<p class='soft'>{line} called not suspected.</p>" in said
+    assert "Doubtful from 30 %, suspected from 70 %." in said and "were off by" not in said
+    assert "rule it out" not in read(few, 0.5, Finding.DOUBTFUL)
+    assert "rule it out" not in read(cascade.release, 0.1, Finding.NOT_SUSPECTED)  # not measured
+    many = measured(cascade.release, sensitivity=(0.75, 0.55, 0.93), **common)
+    assert read(many, 0.1, Finding.NOT_SUSPECTED).count("25 % [7, 45]") == 1  # in one sentence
+    assert "<p class='caution'>Does not rule it out" in read(many, 0.1, Finding.NOT_SUSPECTED)
+
+
+def test_a_part_that_is_calibrated_badly_says_so_outside_of_the_fold(cascade):
+    release = measured(cascade.release, ece=(0.194, 0.06, 0.33))
+    seen, _, folded = read(release, 0.5, Finding.DOUBTFUL).partition("<details")
+    assert "<p class='caution'>Hand probabilities were off by 19 percentage points" in seen
+    assert "calibrated" not in seen and "calibration error 19 percentage points" in folded
+    assert "a positive label meant" not in seen + folded
+
+
+def test_a_part_that_is_not_sure_is_marked_and_not_said_again(cascade):
+    part = BodyPartPrediction(BodyPart.HAND, 0.6, {BodyPart.HAND: 0.6, BodyPart.ELBOW: 0.4})
+    fracture = FracturePrediction(0.5, Finding.DOUBTFUL)
+    view = ImageResult("a.png", "0" * 64, None, "r", "0" * 64, 1.0, part, fracture)
+    study = combine("s", [view], cascade.release)
+    said = _reading.study(study, cascade.release)
+    assert "<span class='check'>Not sure: 60&nbsp;%</span>" in said
+    assert study.notes and "Please check" not in said
+    chosen = combine("s", [replace(view, chosen=BodyPart.HAND)], cascade.release)
+    assert "check" not in _reading.study(chosen, cascade.release)
+
+
+@pytest.mark.parametrize(("looks_like", "hint"), [("", True), ("knee", True), (STRANGER, False)])
+def test_what_was_refused_can_be_chosen_where_the_reason_names_the_parts(cascade, looks_like, hint):
+    seen = BodyPartPrediction(BodyPart.OTHER, 0.9, {BodyPart.OTHER: 0.9}, looks_like)
+    reason = of_part(seen, cascade.release)
+    view = ImageResult("a.png", "0" * 64, reason, "r", "0" * 64, 1.0, seen)
+    said = _reading.study(combine("s", [view], cascade.release), cascade.release)
+    assert "<span>Not recognised</span>" in said and f"<p class='caution'>{reason}" in said
+    assert ("choose it under Assess as" in said) == hint
 
 
 def test_pointing_is_said_only_where_it_was_measured(cascade):
@@ -245,8 +328,8 @@ def test_pointing_says_how_near_the_box_counts_and_what_the_centre_gets(cascade)
     centre = common | {"part": CENTRE, "value": 0.32, "low": 0.24, "high": 0.41, "n": 96}
     release = replace(cascade.release, metrics={"figures": [heat, centre]})
     said = _reading.pointed(release, "Grad-CAM").replace("&nbsp;", " ")
-    assert "within 5 % of the picture’s longer side of it, in 45 % [34, 55] of 96" in said
-    assert "centre, whatever it shows, does in 32 % [24, 41]" in said
+    assert "hit or nearly hit the marked lesion in 45 % [34, 55] of 96 (" in said
+    assert "centre alone: 32 %)" in said
     alone = replace(cascade.release, metrics={"figures": [heat]})
     assert "centre" not in _reading.pointed(alone, "Grad-CAM")
 

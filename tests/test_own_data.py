@@ -214,4 +214,4 @@ def test_a_release_says_what_it_has_lost(tmp_path, weights, monkeypatch):
     state: dict[str, str] = {}
     monkeypatch.setattr(_shelf.st, "session_state", state)
     _shelf._added(lambda: ("random", ["It gets no figures."]))
-    assert state["done"] == f"random was added. It can be promoted now. It gets no figures. {said}"
+    assert state["done"] == f"random was added. It is not in use yet. It gets no figures. {said}"

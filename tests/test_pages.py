@@ -50,6 +50,8 @@ from pages import (
     _audit,
     _cascade,
     _downloads,
+    _drops,
+    _kept,
     _reading,
     _scoring,
     _sources,
@@ -95,6 +97,12 @@ def upload(app: AppTest, *files: tuple[str, bytes]) -> AppTest:
     return finished(app.run())
 
 
+def as_given(app: AppTest) -> AppTest:
+    """The page with its studies in the order of the files."""
+    app.session_state[_kept.KEPT] = {"order": "As given"}
+    return app
+
+
 def finished(app: AppTest) -> AppTest:
     """The page when nothing is awaited: a browser asks for the rest by itself."""
     for _ in range(50):
@@ -122,7 +130,7 @@ def test_empty_state(app: AppTest) -> None:
 
 
 def choice(app: AppTest, label: str) -> object:
-    return next(box for box in app.selectbox if box.label.startswith(label))
+    return next(box for box in app.selectbox if label in box.label)
 
 
 def test_no_download_is_made_before_it_is_asked_for(app: AppTest) -> None:
@@ -138,7 +146,8 @@ def test_no_download_is_made_before_it_is_asked_for(app: AppTest) -> None:
 
 
 def test_three_files_one_of_them_broken(app: AppTest) -> None:
-    upload(app, ("a.png", picture()), ("broken.png", b"no picture"), ("b.png", picture(1)))
+    files = ("a.png", picture()), ("broken.png", b"no picture"), ("b.png", picture(1))
+    upload(as_given(app), *files)
     assert not app.exception
     page = text(app)
     assert page.count("calibrated") == 1 and len(viewers(app)) == 1
@@ -146,8 +155,8 @@ def test_three_files_one_of_them_broken(app: AppTest) -> None:
     assert list(summary["Study"]) == ["a.png", "broken.png", "b.png"]
     assert "not a picture" in summary["Note"][1]
     assert "Sensitivity" in page and "Specificity" in page
-    assert "On 40 validation radiographs" in page
-    assert page.count("scaled by the probability") == 1
+    assert "on 40 validation radiographs" in page
+    assert page.count("how often it points right was not measured") == 1
     assert "Release random" in page
     app.button("next").click().run()
     assert "not a picture" in text(app) and not viewers(app) and len(keys(app)) == 1
@@ -163,12 +172,14 @@ def test_point_prevalence_and_second_run_do_not_score_again(
         raise AssertionError("scored twice")
 
     monkeypatch.setattr(Cascade, "predict", never)
-    assert "95&nbsp;%" in text(app) and "32&nbsp;%" in text(app)  # .95 x .2 / (.19 + .5 x .8)
+    assert "95&nbsp;%" in text(app) and "Chance that" not in text(app)
+    assert "Set the share above to see predictive values" in text(app)
     app.slider[0].set_value(50).run()
-    assert "66&nbsp;%" in text(app)  # .95 / (.95 + .5)
+    assert "(PPV)</td><td><b>66&nbsp;%" in text(app)  # .95 / (.95 + .5)
     app.button_group("point").set_value("specific").run()
-    assert "Positive from 70&nbsp;% on" in text(app) and "83&nbsp;%" in text(app)
-    assert "Something went wrong" not in text(app)
+    assert "doubtful counts as negative (below 70&nbsp;%): this study is negative." in text(app)
+    assert "(NPV)</td><td><b>64&nbsp;%" in text(app)  # .9 / (.9 + .5)
+    assert "An unexpected error" not in text(app)
 
 
 def test_part_chosen_by_the_reader_is_marked(app: AppTest) -> None:
@@ -200,7 +211,7 @@ def test_a_reader_who_sees_another_body_part_gets_no_finding(app: AppTest) -> No
     assert "Not assessed" not in text(app)
     choice(app, "Assess as").select("other").run()
     assert "Chosen by the reader" in text(app) and "Recognised as" in text(app)
-    assert "The reader says that this is another body part" in text(app)
+    assert "A reader named another body part" in text(app)
     assert "Not assessed" in text(app)
     *_, result = app.session_state["scoring"].results._values.values()
     assert (result.status, result.chosen, result.fracture) == ("rejected", BodyPart.OTHER, None)
@@ -217,9 +228,12 @@ def test_the_first_study_is_there_while_the_others_are_read(
     app.run()
     page = text(app)
     assert "<b>s (2 views)</b>" in page and "From 1 of 2 views so far." in page
-    assert len(viewers(app)) == 1 and "1 of 3 radiographs read" in app.get("progress")[0].proto.text
+    assert (
+        len(viewers(app)) == 1
+        and "1 of 3 radiographs assessed" in app.get("progress")[0].proto.text
+    )
     assert list(lists(app)[0]["Views"]) == [2, 1]
-    assert "Not read yet" in lists(app)[0]["Finding"][1]
+    assert "Not assessed yet" in lists(app)[0]["Finding"][1]
     reports = [b for b in app.get("download_button") if "Report" in b.proto.label]
     assert reports and all(b.proto.disabled for b in reports)
     # the reader goes on without waiting: the other study is read first
@@ -227,7 +241,7 @@ def test_the_first_study_is_there_while_the_others_are_read(
     assert "<b>c.png</b>" in text(app) and "2 of 3" in app.get("progress")[0].proto.text
     monkeypatch.setattr("pages._results.AT_ONCE", 60.0)
     app.button("previous").click().run()
-    assert "The mean of 2 views." in text(app) and not app.get("progress")
+    assert "Mean of 2 views." in text(app) and not app.get("progress")
     assert not app.exception
 
 
@@ -235,18 +249,19 @@ def test_many_files_have_a_summary_and_one_study(app: AppTest) -> None:
     files = [(f"{n}.png", picture(n)) for n in range(5)]
     upload(app, *files, ("broken.png", b"no picture"))
     assert not app.exception
-    summary = lists(app)[0]
-    assert list(summary["Study"]) == ["0.png", "1.png", "2.png", "3.png", "4.png", "broken.png"]
-    assert summary["Probability"].notna().sum() == 5
-    assert len(viewers(app)) == 1
-    app.button("next").click().run()
-    assert "<b>1.png</b>" in text(app)
-    app.button_group("order").set_value("Most suspected first").run()
     ordered = lists(app)[0]
     ranks = [list(_reading.WORDS.values()).index(w) for w in ordered["Finding"][:5]]
     assert ranks == sorted(ranks) and list(ordered["Study"])[-1] == "broken.png"
     for _, same in ordered[:5].groupby("Finding"):
         assert same["Probability"].is_monotonic_decreasing
+    assert len(viewers(app)) == 1 and list(ordered["Study"])[0] != "0.png"
+    assert "<b>0.png</b>" in text(app)  # which was there first: nothing jumps when all is read
+    app.button_group("order").set_value("As given").run()
+    summary = lists(app)[0]
+    assert list(summary["Study"]) == ["0.png", "1.png", "2.png", "3.png", "4.png", "broken.png"]
+    assert summary["Probability"].notna().sum() == 5
+    app.button("next").click().run()
+    assert "<b>1.png</b>" in text(app)
 
 
 def test_files_that_are_too_large_to_be_kept_are_told_of(
@@ -255,13 +270,13 @@ def test_files_that_are_too_large_to_be_kept_are_told_of(
     files = [(f"{n}.png", picture(n)) for n in range(3)]
     monkeypatch.setattr(_sources, "MOST_CARRIED", sum(len(data) for _, data in files[1:]))
     upload(app, *files)
-    assert "are not here any more" not in text(app)
+    assert "are no longer available" not in text(app)
     app.switch_page("pages/metrics.py").run()
     finished(app.switch_page("pages/diagnose.py").run())
     assert list(lists(app)[0]["Study"]) == ["1.png", "2.png"]
-    assert "1 of the files that were dropped are not here any more" in text(app)
+    assert "1 of the dropped files are no longer available" in text(app)
     upload(app, files[0])
-    assert "are not here any more" not in text(app)  # they may have come again
+    assert "are no longer available" not in text(app)  # they may have come again
     assert list(lists(app)[0]["Study"]) == ["1.png", "2.png", "0.png"]
 
 
@@ -269,7 +284,7 @@ def test_what_is_dropped_next_is_what_is_shown(
     app: AppTest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The ids are those of a browser: what lies in the drop zone keeps its own."""
-    monkeypatch.setattr(_scoring, "ONE_DROP", 0)
+    monkeypatch.setattr(_drops, "ONE_DROP", 0)
     given: list[_sources.Source] = []
     monkeypatch.setattr(_sources, "drop_zone", lambda limits: list(given))
 
@@ -289,7 +304,7 @@ def dropped_files(monkeypatch: pytest.MonkeyPatch, most: int) -> list[_sources.S
     """What lies in the drop zone of a page that reads so many files: the list to put them into."""
     from pages import _results
 
-    monkeypatch.setattr(_scoring, "ONE_DROP", 0)
+    monkeypatch.setattr(_drops, "ONE_DROP", 0)
     monkeypatch.setattr(_results, "MOST_FILES", most)
     given: list[_sources.Source] = []
     monkeypatch.setattr(_sources, "drop_zone", lambda limits: list(given))
@@ -308,9 +323,10 @@ def test_what_is_dropped_last_is_read_however_much_was_there(
     for drop, left in zip(drops, ("ab", "ac", "bc", "de"), strict=True):
         for name in drop:
             drop_file(given, name, picture(ord(name[0])))
+        as_given(app)
         assert f"<b>{drop[0]}</b>" in text(finished(app.run()))
         assert list(lists(app)[0]["Study"]) == [f"{name}.png" for name in left]
-    assert "Only 2 of 6 files are read here" in text(app) and not app.exception
+    assert "Only 2 of 6 files are assessed here" in text(app) and not app.exception
 
 
 def test_a_later_drop_takes_no_view_out_of_a_study(
@@ -321,11 +337,11 @@ def test_a_later_drop_takes_no_view_out_of_a_study(
     for drop in (("s/0.png", "s/1.png", "s/2.png"), ("a.png", "b.png"), ("c.png",)):
         for name in drop:
             drop_file(given, name, picture(len(given)))
-        finished(app.run())
+        finished(as_given(app).run())
         page = text(app)
-        assert "not read here: the page" not in page
+        assert "not assessed: this page" not in page
     assert list(lists(app)[0]["Study"]) == ["a.png", "b.png", "c.png"]
-    assert "Only 3 of 6 files are read here" in page and not app.exception
+    assert "Only 3 of 6 files are assessed here" in page and not app.exception
 
 
 def test_a_study_that_the_limit_cut_is_removed_whole_and_forgotten(
@@ -335,18 +351,18 @@ def test_a_study_that_the_limit_cut_is_removed_whole_and_forgotten(
 
     monkeypatch.setattr(_results, "MOST_FILES", 3)
     cut = [(f"s/{n}.png", picture(1 + n)) for n in range(4)]
-    upload(app, ("a.png", picture()), *cut, ("t.png", picture(7)))
+    upload(as_given(app), ("a.png", picture()), *cut, ("t.png", picture(7)))
     app.button("next").click().run()
     choice(app, "Assess as").select("shoulder").run()
     memory = app.session_state["scoring"]
-    assert "2 of its files were not read here" in text(app) and len(memory.chosen) == 2
-    gone = set(memory.drops)
+    assert "2 of its files were not assessed" in text(app) and len(memory.chosen) == 2
+    gone = set(memory.drops.of)
     (remove,) = [b for b in app.button if b.label == "Remove this study"]
     finished(remove.click().run())
     assert list(lists(app)[0]["Study"]) == ["a.png", "t.png"]
     left = {s.id for s in app.session_state["carried"]}
     assert len(gone - left) == 4 and not memory.chosen
-    assert {*memory.drops} == {*memory.brought} == {*memory.headers} == left
+    assert {*memory.drops.of} == {*memory.drops.brought} == {*memory.headers} == left
     assert {*memory.digests._values} == left
     assert len(memory.results._values) == len(memory.pictures._values) == 2
     assert not app.exception
@@ -354,7 +370,7 @@ def test_a_study_that_the_limit_cut_is_removed_whole_and_forgotten(
 
 def test_a_study_stays_on_the_page_when_its_first_view_is_taken_out(app: AppTest) -> None:
     alone, views = ("a.png", picture()), [(f"s/{n}.png", picture(1 + n)) for n in range(2)]
-    upload(app, alone, *views)
+    upload(as_given(app), alone, *views)
     app.button("next").click().run()
     assert "s (2 views)" in text(app)
     memory = app.session_state["scoring"]
@@ -365,12 +381,12 @@ def test_a_study_stays_on_the_page_when_its_first_view_is_taken_out(app: AppTest
             _sources, "drop_zone", lambda limits: [s for s in drop_zone(limits) if s.id != gone.id]
         )
         app.run()
-    assert "<b>s/1.png</b>" in text(app) and memory.drops and not app.exception
+    assert "<b>s/1.png</b>" in text(app) and memory.drops.of and not app.exception
 
 
 def test_a_study_can_be_removed_whatever_it_was_dropped_with(app: AppTest) -> None:
     files = [("a.png", picture()), ("b.png", picture(1)), ("b.png", picture(1)), ("c.png", b"no")]
-    upload(app, *files)
+    upload(as_given(app), *files)
     app.button("next").click().run()
     (remove,) = [b for b in app.button if b.label == "Remove this study"]
     remove.click().run()
@@ -385,8 +401,8 @@ def test_the_computers_own_files_and_archives_are_no_views(app: AppTest) -> None
     own = ("x/.DS_Store", "x/Thumbs.db", "DICOMDIR", "__MACOSX/a.png")
     upload(app, ("x/a.png", picture()), *[(name, b"no") for name in own], ("b.zip", b"PK"))
     assert not lists(app) and "<b>x/a.png</b>" in text(app)
-    assert "4 files of the computer’s own left out" in text(app)
-    assert "please drop it on the page Batch" in text(app) and not app.exception
+    assert "4 system files were skipped" in text(app)
+    assert "please drop them on the page Batch" in text(app) and not app.exception
 
 
 MEGABYTE = 2**20
@@ -498,25 +514,25 @@ def test_a_study_that_there_is_no_room_for_goes_as_a_whole(held: dict[str, objec
     views = [of(f"p{n // 3}/{n % 3}", 60) for n in range(9)]
     held["carried"] = views[:6]
     held["dropped"] = views[6:]
-    memory.came(views[:6])
-    memory.latest -= 60
+    memory.drops.came(views[:6])
+    memory.drops.latest -= 60
     again = replace(views[0], id="again")  # so its study is not the oldest
-    memory.came([*views, again])
-    memory.once([*views, again])
+    memory.drops.came([*views, again])
+    memory.drops.once([*views, again])
     _sources._carry()
     assert [s.name for s in held["carried"]] == [s.name for s in (*views[:3], *views[6:])]
-    assert _sources.let_go().startswith("3 of the files that were dropped")
+    assert _sources.let_go().startswith("3 of the dropped files")
 
 
 def test_the_last_study_stays_however_large(held: dict[str, object]) -> None:
     memory = held["scoring"] = _scoring.Session()
     small, *large = held["carried"] = [of("a.png"), of("s/1.png", 300), of("s/2.png", 300)]
-    memory.came([small])
-    memory.latest -= 60
-    memory.came([small, *large])
+    memory.drops.came([small])
+    memory.drops.latest -= 60
+    memory.drops.came([small, *large])
     for _ in range(2):
         _sources._carry()
-        assert held["carried"] == large and _sources.let_go().startswith("1 of the files")
+        assert held["carried"] == large and _sources.let_go().startswith("1 of the dropped files")
 
 
 def test_what_the_page_has_not_seen_yet_is_no_older_than_what_it_has(
@@ -524,10 +540,10 @@ def test_what_the_page_has_not_seen_yet_is_no_older_than_what_it_has(
 ) -> None:
     memory = held["scoring"] = _scoring.Session()
     old, new = of("a.png", 300), of("s/1.dcm", 300)
-    memory.came([old])
+    memory.drops.came([old])
     held["carried"], held["dropped"] = [old], [new]
     _sources._carry()
-    assert held["carried"] == [new] and not memory.drops.keys() & {new.id}
+    assert held["carried"] == [new] and not memory.drops.of.keys() & {new.id}
     held["carried"] = [new, of("s/2.dcm", 300)]
     _sources._carry()
     assert len(held["carried"]) == 2
@@ -563,12 +579,12 @@ def test_what_is_no_view_is_not_kept_beside_the_drop_zone(
 
 def test_order_and_method_stay_while_another_page_is_looked_at(app: AppTest) -> None:
     upload(app, *[(f"{n}.png", picture(n)) for n in range(2)], ("0.png", b"no picture"))
-    app.button_group("order").set_value("Most suspected first").run()
+    app.button_group("order").set_value("As given").run()
     choice(app, "Heatmap method").select("Eigen-CAM").run()
     before = list(lists(app)[0]["Note"])
     app.switch_page("pages/metrics.py").run()
     finished(app.switch_page("pages/diagnose.py").run())
-    assert app.button_group("order").value == "Most suspected first"
+    assert app.button_group("order").value == "As given"
     assert list(lists(app)[0]["Note"]) == before
     assert choice(app, "Heatmap method").value == "Eigen-CAM"
 
@@ -631,8 +647,8 @@ def test_a_study_that_the_limit_cuts_says_so(app: AppTest, monkeypatch: pytest.M
 
     monkeypatch.setattr(_results, "MOST_FILES", 2)
     upload(app, *[(f"s/{n}.png", picture(n)) for n in range(3)], ("t/3.png", picture(3)))
-    assert "Only 2 of 4 files are read here" in text(app)
-    assert "1 of its files was not read here" in text(app) and not lists(app)
+    assert "Only 2 of 4 files are assessed here" in text(app)
+    assert "1 of its files was not assessed" in text(app) and not lists(app)
 
 
 def test_views_of_one_study_come_together_and_can_be_regrouped(app: AppTest) -> None:
@@ -644,14 +660,14 @@ def test_views_of_one_study_come_together_and_can_be_regrouped(app: AppTest) -> 
     summary = lists(app)[0]
     assert list(summary["Views"]) == [2, 1]
     page = text(app)
-    assert "(2 views)" in page and "The mean of 2 views." in page
+    assert "(2 views)" in page and "Mean of 2 views." in page
     records = app.session_state["scoring"].results
     assert len(records._values) == 3
     app.button("together").click().run()
     assert "(3 views)" in text(app) and not lists(app)
     app.button("apart").click().run()
     assert list(lists(app)[0]["Views"]) == [2, 1]
-    choice(app, "View 2").select("A study of its own").run()
+    choice(app, "View 2").select("A new study").run()
     assert list(lists(app)[0]["Views"]) == [1, 1, 1]
     choice(app, "View 1").select(choice(app, "View 1").options[-1]).run()
     assert sorted(lists(app)[0]["Views"]) == [1, 2]
@@ -676,15 +692,16 @@ def test_the_body_part_is_corrected_for_all_views_of_a_study(app: AppTest) -> No
 def test_a_view_of_its_own_is_alone_whatever_was_moved_to_it(app: AppTest) -> None:
     upload(app, ("s/a.png", picture()), ("s/b.png", picture(1)), ("s/c.png", picture(2)))
     memory = app.session_state["scoring"]
-    choice(app, "View 1").select("A study of its own").run()
+    choice(app, "View 1").select("A new study").run()
     assert sorted(lists(app)[0]["Views"]) == [1, 2]
-    own, other = (k for k in memory.drops if k in memory.moved), list(memory.drops)
+    drops = memory.drops
+    own, other = (k for k in drops.of if k in drops.moved), list(drops.of)
     one = next(own)
-    memory.moved[next(k for k in other if k != one)] = memory.moved[one]
+    drops.moved[next(k for k in other if k != one)] = drops.moved[one]
     app.session_state["shown"] = (one,)
     app.run()
     assert list(lists(app)[0]["Views"]) == [2, 1]
-    choice(app, "View 1").select("A study of its own").run()
+    choice(app, "View 1").select("A new study").run()
     assert list(lists(app)[0]["Views"]) == [1, 1, 1] and not app.exception
 
 
@@ -755,7 +772,8 @@ def test_clear_all_gives_the_memory_of_uploads_back(monkeypatch: pytest.MonkeyPa
 
 def test_clear_all_forgets(app: AppTest) -> None:
     upload(app, ("a.png", picture()))
-    assert app.session_state["scoring"].results
+    assert app.session_state["scoring"].results and "class='tallies'" not in text(app)
+    assert "Removes the file from this page." in text(app)
     app.button("clear").click().run()
     assert "scoring" not in app.session_state
     assert not viewers(app)
@@ -1178,7 +1196,7 @@ def test_two_loose_files_of_one_name_are_two_studies():
     """Two telephones both name a picture IMG_1.jpg: two patients must not share one mean."""
     memory = scoring.Session()
     one, two = (SimpleNamespace(id=i, name="IMG_1.jpg") for i in ("first", "second"))
-    keys = [memory.study_of(s) for s in (one, two, one, two)]
+    keys = [memory.drops.study_of(s) for s in (one, two, one, two)]
     assert keys == ["IMG_1.jpg", "IMG_1.jpg (2)"] * 2
     folder = [SimpleNamespace(id=n, name=f"knee/{n}.png") for n in ("a", "b")]
-    assert len({memory.study_of(s) for s in folder}) == 1
+    assert len({memory.drops.study_of(s) for s in folder}) == 1

@@ -28,7 +28,7 @@ ABOUT = {
 
 
 def traces(figure):
-    return {t.name.partition(":")[0]: t for t in figure.data}
+    return {t.name.partition(",")[0]: t for t in figure.data}
 
 
 def test_roc_and_its_operating_point():
@@ -37,7 +37,7 @@ def test_roc_and_its_operating_point():
     # by falling threshold .9 .8 .7 .4 .2: positive, positive, negative, negative, positive
     assert list(found["by study"].x) == [0, 0, 0, 0.5, 1, 1]
     assert list(found["by study"].y) == pytest.approx([0, 1 / 3, 2 / 3, 2 / 3, 2 / 3, 1])
-    assert found["by study"].name == "by study: 0.667 (n=5)"
+    assert found["by study"].name == "by study, AUROC 0.667, n = 5"
     # images called positive at 0.5: two of four positives, two of three negatives
     assert found["balanced"].x[0] == pytest.approx(2 / 3)
     assert found["balanced"].y[0] == pytest.approx(2 / 4)
@@ -56,7 +56,7 @@ def test_precision_and_recall_and_the_operating_point():
     x, y = np.array(found["by image"].x), np.array(found["by image"].y)
     area = float(np.sum((x[:-1] - x[1:]) * y[:-1]))
     assert found["by image"].line.shape == "hv"
-    assert f": {area:.3f} " in found["by image"].name
+    assert f", AUPRC {area:.3f}, " in found["by image"].name
     assert figure.layout.shapes[0].y0 == figure.layout.shapes[0].y1 == pytest.approx(4 / 7)
 
 
@@ -77,12 +77,16 @@ def test_the_curves_by_study_are_of_the_studies_of_the_figures():
     """Which part leads in a study follows from the operating points of all parts."""
     release, rows = scored.torn()
     written = figures.figures(rows, SimpleNamespace(release=release), draws=20)
-    record = {r["metric"]: r["value"] for r in written if r["level"] == "study"}
-    drawn = plots.of_part(rows, release, BodyPart.ELBOW)
-    for title, metric in (("ROC", "auroc"), ("Precision and recall", "auprc")):
-        assert traces(drawn[title])["by study"].name == f"by study: {record[metric]:.3f} (n=60)"
-    shown = traces(drawn["Reliability"])["by study"].name
-    assert shown == f"by study: ECE {record['ece']:.3f} (n=60)"
+    elbow = [r for r in written if (r["part"], r["stage"]) == ("elbow", "fracture")]
+    record = {r["metric"]: r for r in elbow if r["level"] == "study" and r["source"] == "all"}
+    drawn = plots.of_part(rows, release, BodyPart.ELBOW, written)
+    for title, metric in (
+        ("ROC", "auroc"), ("Precision and recall", "auprc"), ("Reliability", "ece")
+    ):  # fmt: skip
+        value, low, high = (record[metric][k] for k in ("value", "low", "high"))
+        figures_ = f"{metric.upper()} {value:.3f} [{low:.3f}, {high:.3f}]"
+        assert traces(drawn[title])["by study"].name == f"by study, {figures_}, n = 60"
+        assert drawn[title].layout.showlegend  # of a single curve, too
 
 
 def test_histogram_tells_the_labels_apart_by_more_than_colour():
@@ -96,7 +100,7 @@ def test_histogram_tells_the_labels_apart_by_more_than_colour():
 
 def test_sources_have_curves_of_their_own_where_there_are_several():
     both = pd.concat([scored.rows(), scored.rows("second")])
-    assert {"drawn, by image", "second, by image"} < traces(plots.roc(both, POINTS, EVERY)).keys()
+    assert {"drawn by image", "second by image"} < traces(plots.roc(both, POINTS, EVERY)).keys()
     assert {"by image", "by study"} == traces(plots.reliability(both, EVERY)).keys()
 
 
@@ -109,8 +113,8 @@ def test_one_label_gives_no_curve_and_no_error():
 def test_confusion_shows_counts_and_shares():
     legs = scored.rows().head(3).assign(part="leg", said=["rejected", "rejected", "hand"])
     [heat] = plots.confusion(figures.confusion(pd.concat([scored.rows(), legs]))).data
-    assert list(heat.y) == ["elbow", "leg"]
-    assert list(heat.x) == ["elbow", "hand", "rejected"]
+    assert list(heat.y) == ["elbow (7)", "leg (3)"]
+    assert list(heat.x) == ["elbow", "hand", "not assessed"]
     assert heat.text[1].tolist() == [0, 1, 2]
     assert heat.z[1].tolist() == pytest.approx([0, 1 / 3, 2 / 3])
 
@@ -128,9 +132,12 @@ def records():
 
 def test_chief_figures_in_a_table(records):
     [row] = report.at_a_glance(records).to_dict("records")
-    assert row["AUROC, study"] == "0.667 (no interval)"  # of five patients
-    assert row["kappa, study"].startswith("0.167 [")
-    assert row["memoriser"].startswith("0.429 [")
+    assert row["AUROC, study"] == "too few (3 positive)"
+    assert row["Kappa (balanced), study"].startswith("0.167 [")
+    assert row["Known-patient baseline (memoriser)"].startswith("0.429 [")
+    assert (row["n"], row["positive"]) == ("7", "4")
+    images = report.at_a_glance([r for r in records if r["level"] == "image"])
+    assert "AUROC" in images and "AUROC, study" not in images  # which would be empty
     missing = dict.fromkeys(("value", "low", "high"))
     assert "not defined" in report.all_figures([{**records[0], **missing}]).to_numpy()
 
@@ -152,4 +159,4 @@ def test_the_page_needs_nothing_beside_itself(tmp_path, records):
 
 def test_a_part_without_labels_has_a_sentence(records):
     text = report.page(scored.rows().assign(positive=np.nan), records, ABOUT, scored.release())
-    assert "No real radiograph of this part has a label here." in text
+    assert "There is no labelled real radiograph of this body part." in text

@@ -51,7 +51,7 @@ def test_nothing_is_written_about_a_study_after_its_time(store: Store, release: 
     store.decide(study, "ann", AGREE, 0)
     assert store.purge(datetime.now(UTC) + LATER) == 1
     said = replace(AGREE, comment="Jane Doe")
-    with pytest.raises(StudyNotFound, match="time of this study is over"):
+    with pytest.raises(StudyNotFound, match="period of this study is over"):
         store.decide(study, "ann", said, 1)
     with pytest.raises(StudyNotFound):
         store.undo(study, "ann", 1)

@@ -138,10 +138,12 @@ def test_urgent_first_and_filters(three: list[str]) -> None:
 def test_a_reader_disagrees_and_it_is_there_after_a_reload(store: Store, three: list[str]) -> None:
     app = page()
     app.button("start").click().run()
-    assert "To decide, say who you are" in text(app)
+    assert "Enter your name to record a decision" in text(app)
     for name in ("Listener ", "bob\nchief"):  # neither the program's own, nor two lines of a list
         app.text_input(key="reader-review").input(name).run()
-        assert "To decide, say who you are" in text(app) and _worklist.NOT_THIS_NAME in text(app)
+        assert "Enter your name to record a decision" in text(
+            app
+        ) and _worklist.NOT_THIS_NAME in text(app)
     app.text_input(key="reader-review").input("bob").run()
     assert _worklist.NOT_THIS_NAME not in text(app)
     press(app, "verdict-disagree")
@@ -155,7 +157,7 @@ def test_a_reader_disagrees_and_it_is_there_after_a_reload(store: Store, three: 
     assert decision.opinion.comment == "seen elsewhere"
     again = page("bob", three[0])
     assert again.text_area[0].value == "seen elsewhere"
-    assert "Saved," in text(again) and not again.exception
+    assert "Saved at" in text(again) and not again.exception
 
 
 def test_a_part_named_by_a_reader_is_asked_and_both_answers_stay(
@@ -182,7 +184,7 @@ def test_a_part_named_by_a_reader_is_asked_and_both_answers_stay(
 
     monkeypatch.setattr("pages._review_asked.ask", never)
     app.run()
-    assert "went wrong" not in text(app)
+    assert "unexpected error" not in text(app)
     # who has not decided does not see what others asked, as little as what they decided
     assert "Body part named by" not in text(page("carol", three[0]))
     press(app, "verdict-agree")
@@ -209,6 +211,10 @@ def test_a_page_looks_its_release_up_once(
     assert looked_up == [store.study(three[0]).release_sha256]
 
 
+def report_is(app: AppTest) -> str:
+    return next(b.proto.type for b in app.get("download_button") if "Report" in b.proto.label)
+
+
 def test_a_probability_is_told_from_its_threshold(store: Store, weights: Path) -> None:
     release = Registry.open(weights).find("champion")
     start = release.stages["hand"].operating_points[0].threshold
@@ -216,7 +222,11 @@ def test_a_probability_is_told_from_its_threshold(store: Store, weights: Path) -
     app = page("bob", near)
     said = f"{100 * start - 0.2:.1f}&nbsp;%"
     assert f"<span class='number'>{said}</span>" in text(app)
+    assert "class='scale'" in text(app) and "How sure is this?" in text(app)  # as on Diagnose
+    assert "Agree means: hand, not suspected." in text(app)
+    assert report_is(app) == "secondary"
     press(app, "verdict-disagree")
+    assert report_is(app) == "primary"
     app.selectbox[0].select(BodyPart.ELBOW).run()
     assert f"Hand {said}" in app.button_group(f"read-as-{near}-2").options
 
@@ -249,7 +259,7 @@ def test_what_is_said_of_a_named_part_is_told_with_its_notes(
     assert all(said.count(escape(note)) == 1 for note in record.result.notes)
     lacking = replace(record, older=("x",), missing=2)
     said = _review_said.reading_of(lacking, (), _review_report.Releases())
-    assert "2 radiographs of the study that this took the place of are not in it." in said
+    assert "2 radiographs of the study that this one replaced are not in it." in said
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(store, "study", lambda _: lacking)
         report = json.loads(made(store, three[0], "json", "bob"))
@@ -306,7 +316,7 @@ def test_the_report_has_decision_mark_and_remark(
     words = " ".join(words.split())
     for said in ("Reader disagrees: bob", "Marked on view 2", "20 to 50 % of the width", "old"):
         assert said in words
-    assert "Assessed as elbow, as a reader named it" in words and "not yet" not in words
+    assert "Assessed as elbow, as named by a reader" in words and "not yet" not in words
     events = [line for line in store.audit_lines() if line.event == "export.made"]
     assert [json.loads(e.facts)["kind"] for e in events] == ["report json", "report pdf"]
 
@@ -317,7 +327,8 @@ def test_a_report_of_a_release_that_is_gone(
     there = store.study(three[0])
     found = _review_report.installed(there)
     assert found is not None and found.stages["hand"].operating_points
-    record = replace(there, release_sha256="0" * 64)
+    views = tuple(replace(v, release_sha256="0" * 64) for v in there.result.views)
+    record = replace(there, release_sha256="0" * 64, result=replace(there.result, views=views))
     assert _review_report.installed(record) is None
     monkeypatch.setattr(store, "study", lambda _: record)
     said = json.loads(made(store, three[0], "json", "bob"))
@@ -343,7 +354,7 @@ def test_the_browser_knows_who_read_before_and_another_can_say_so(
     press(app, "verdict-agree")
     assert store.study(three[0]).decisions[0].reader == "Jürgen <b>"
     app.button("other-reader").click().run()
-    assert "To decide, say who you are" in text(app)
+    assert "Enter your name to record a decision" in text(app)
     app.text_input(key="reader-review").input("bob").run()
     assert "Reading as <b>bob</b>" in text(app)
     monkeypatch.setattr("pages._access.actor", lambda: "ann@example.org")
@@ -422,7 +433,7 @@ def test_a_comment_that_waits_is_saved_by_the_same_verdict_and_kept_from_undo(
         cut.setattr(Store, "decide", busy)
         app.text_area[0].input("a long remark").run()
     press(app, "undo")
-    assert "Save or empty it, then undo." in text(app)
+    assert "Save or clear it, then undo." in text(app)
     assert app.text_area[0].value == "a long remark"
     press(app, "verdict-disagree")
     opinion = store.study(three[0]).decisions[0].opinion
@@ -442,8 +453,8 @@ def test_nothing_is_decided_about_a_study_whose_time_is_over(
     store.purge(datetime.now(UTC) + timedelta(days=2))
     for reader in ("bob", "carol", ""):
         app = page(reader, three[0])
-        assert "<th>bob</th>" in text(app) and "their time was over" in text(app)
-        assert "To decide" not in text(app) and not app.text_area
+        assert "<th>bob</th>" in text(app) and "their retention period" in text(app)
+        assert "Enter your name" not in text(app) and not app.text_area
         assert not [b for b in app.button if (b.key or "").startswith(("verdict", "undo"))]
 
 
@@ -601,7 +612,7 @@ def add_one(weights: str) -> None:
 def test_add_to_worklist_asks_who_reads_and_adds_once(store: Store, weights: Path) -> None:
     app = AppTest.from_function(add_one, args=(str(weights),), default_timeout=180).run()
     app.button("add-k").click().run()
-    assert not store.worklist() and "say who reads" in text(app)
+    assert not store.worklist() and "enter your name" in text(app)
     app.text_input(key="reader-k").input("bob")
     app.button("add-k").click().run()
     assert not app.exception
@@ -717,7 +728,8 @@ def test_who_has_still_to_decide_does_not_see_what_others_decided(
     nameless = ["Read", "Read", "Needs a second look"]
     assert list(lists(page())[0]["Status"]) == nameless  # who has no name yet may be any reader
     app = page(study=three[1])
-    assert "soft'>Read." in text(app) and "1 reader has decided. It is shown when" in text(app)
+    assert "soft'>Read." in text(app)
+    assert "1 reader has decided. You will see it after you decide." in text(app)
     app = page("cy", three[1])  # and who wrote something has not decided
     assert "Read by others." in text(app) and "1 other reader has decided." in text(app)
     for reader in ("bob", ""):  # nor does a filter tell
@@ -743,7 +755,7 @@ def test_the_csv_keeps_from_a_reader_what_is_still_to_be_decided(
     store.decide(three[1], "ann", AGREE, 0)
     store.decide(three[1], "bob", AGREE, 0)
     store.decide(three[2], "ann", Opinion(Verdict.SECOND_LOOK), 0)
-    said = "without what others decided on 2 studies that are still to be decided by you"
+    said = "CSV and manifest omit what others decided on 2 studies that you have not decided yet"
     assert said in text(page("bob"))
     rows = list(csv.DictReader(io.StringIO(to_csv(store.studies(), True, "bob"))))
     assert [(r["title"], r["reader"], r["status"]) for r in rows] == [
@@ -757,9 +769,9 @@ def test_the_csv_keeps_from_a_reader_what_is_still_to_be_decided(
     store.decide(three[2], "cy", Opinion(Verdict.DRAFT), 0)  # has not decided, and told nothing
     store.undo(three[2], "ann", 1)
     assert ",cy," not in to_csv(store.studies(), True, "bob")
-    assert "others decided on 1 study that is still to be decided by you" in text(page("bob"))
+    assert "others decided on 1 study that you have not decided yet" in text(page("bob"))
     monkeypatch.setattr(_access, "actor", lambda: "chief")  # signed in, and an administrator
-    assert "still to be decided by you" not in text(page())
+    assert "you have not decided yet" not in text(page())
 
 
 def test_who_has_no_name_is_asked_for_it_to_have_what_is_their_own(
@@ -767,12 +779,15 @@ def test_who_has_no_name_is_asked_for_it_to_have_what_is_their_own(
 ) -> None:
     store.decide(three[0], "ann", AGREE, 0)
     app = page()
-    assert "CSV and manifest are without what was decided on 1 study. Say who you" in text(app)
+    assert app.text_input[0].key == "reader-own"  # before what needs it
+    mine = app.toggle(key="review-mine")
+    assert mine.disabled and mine.help
     app.toggle(key="agreement").set_value(True).run()
-    assert "The figures are without what was decided on 1 study." in text(app)
+    assert text(app).count("Decisions on 1 study are left out. Enter your name above") == 2
     for name in ("Listener", "ann"):  # the first is nobody's
         app.text_input(key="reader-own").input(name).run()
-    assert "Say who you are" not in text(app) and not app.exception
+    assert "Enter your name" not in text(app) and not app.exception
+    assert "Reading as <b>ann</b>" in text(app) and not app.toggle(key="review-mine").disabled
 
 
 def test_figures_and_data_set_keep_what_is_still_to_be_decided(
@@ -790,11 +805,11 @@ def test_figures_and_data_set_keep_what_is_still_to_be_decided(
     )
     app = page("bob")
     app.toggle(key="agreement").set_value(True).run()
-    assert "The figures are without what others decided on 1 study that is" in text(app)
+    assert "The figures omit what others decided on 1 study that you" in text(app)
     assert "n&nbsp;=&nbsp;1" in text(app) and "n&nbsp;=&nbsp;2" not in text(app)
     monkeypatch.setattr(_access, "actor", lambda: "chief")
     monkeypatch.setattr(_access, "role", lambda: Role.TRAINER)
-    assert "The CSV is without what others decided on 2 studies" in text(page())
+    assert "The CSV omits what others decided on 2 studies" in text(page())
     assert asked == ["bob", "bob", None]
     manifest = to_manifest(store.studies(), store.pictures, "bob")
     assert three[1] in manifest and three[0] not in manifest
@@ -830,4 +845,4 @@ def test_a_part_alone_says_nothing_of_the_finding(store: Store, three: list[str]
     other.button_group(f"finding-{three[1]}-bob").set_value(None).run()  # with its part
     assert store.study(three[1]).decisions[0].opinion == Opinion(Verdict.DISAGREE)
     assert not Opinion(Verdict.DISAGREE, comment=" \n").says_with_what
-    assert "With what?" in text(other)
+    assert "Please give a body part" in text(other)

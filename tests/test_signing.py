@@ -325,7 +325,7 @@ def test_a_report_names_that_of_the_study_whose_place_its_own_took(
     report = hospital.sent()["SR VERIFIED"]
     before = signed if patient == "P-1" else preliminary
     assert named(report) == before.SOPInstanceUID
-    lacks = "1 radiograph of the study that this took the place of is not in it."
+    lacks = "1 radiograph of the study that this one replaced is not in it."
     assert lacks in report.to_json() and lacks not in preliminary.to_json()
 
 

@@ -12,7 +12,7 @@ import pytest
 from core import imaging
 from core.cascade import Cascade
 from core.manifest import Release
-from core.notes import notes_of
+from core.notes import is_caution, notes_of
 from core.origin import RAW, Origin
 from core.registry import Registry
 from core.settings import ImageLimits
@@ -127,7 +127,7 @@ def test_of_equal_findings_more_views_decide_then_the_surer_part(release: Releas
 def test_a_body_part_that_stage_1_is_not_sure_of_is_to_be_checked(release: Release) -> None:
     study = combine("s", [view(0.9, sure=0.83), view(0.9, sure=0.71)], release)
     assert study.notes == (
-        "Please check the body part: the first stage is not sure of it (hand 83 %).",
+        "Please check the body part: the program is not sure that this is the hand (83 %).",
     )
     assert combine("s", [view(0.9, sure=0.83), view(0.9)], release).notes == ()  # one view is
     chosen = [view(0.9, sure=0.83, chosen=HAND), view(0.9, sure=0.71, chosen=HAND)]
@@ -348,8 +348,8 @@ def test_a_half_that_decides_is_said(release: Release) -> None:
     stage = dataclasses.replace(release.stages[HAND], operating_points=())
     bare = dataclasses.replace(release, stages={**release.stages, HAND: stage})
     said = (
-        "This release has no sensitive and specific operating point for the hand: 50 % decides, "
-        "which was never measured."
+        "This release has no sensitive and specific operating point for the hand: the "
+        "threshold is 50 %, which was never measured."
     )
     assert notes_of(view(0.6), bare) == (said,) == combine("s", [view(0.6)], bare).notes
     balanced = OperatingPoint("balanced", 0.4, 0.8, 0.7, 40)  # stands in the report beside it
@@ -366,20 +366,19 @@ def test_what_was_cut_off_is_said(release: Release) -> None:
 
     most, part = seen(0.0, 0.0, 0.96, 0.98), seen(0.05, 0.2, 0.8, 0.9)
     assert notes_of(most, release) == ()
-    where = "5 to 80 % of the height, 20 to 90 % of the width"
-    assert notes_of(part, release) == (f"The network saw the limb alone: {where}.",)
-    assert combine("s", [most, part], release).notes == (
-        f"The network saw the limb alone (view 2 {where}).",
-    )
+    assert notes_of(part, release) == ("Cropped to the limb before it was read.",)
+    [note] = combine("s", [most, part], release).notes
+    assert note == "Cropped to the limb before it was read: view 2." and not is_caution(note)
+    assert is_caution("View 2 is raw detector data.")
 
 
 def test_a_film_that_was_not_found_is_not_said_to_be_cut_out(release: Release) -> None:
     guessed = dataclasses.replace(view(0.9), photograph=Photograph(NEARLY_ALL))
     [note] = notes_of(guessed, release)
-    assert "no film was clear" in note and "cut out" not in note
+    assert "no film was clearly found" in note and "cut out" not in note
     found = dataclasses.replace(view(0.9), photograph=Photograph(((0, 0), (1, 0), (1, 1), (0, 1))))
     first, second = combine("s", [guessed, found], release).notes
-    assert "(1 of 2 views): the film in it was cut out" in first and "no film" in second
+    assert "(1 of 2 views): the film was cut out" in first and "no film" in second
 
 
 def test_two_films_of_one_photograph_are_two_pictures(release: Release) -> None:
@@ -462,8 +461,8 @@ def test_that_many_positives_are_not_suspected_is_said_where_it_was_measured(
     ]
     measured = dataclasses.replace(release, metrics={"split": "test", "figures": figures})
     note = (
-        "Not suspected does not rule it out here: of the positive hand radiographs that the "
-        "release was measured on, 25 % [7, 45] lay below the threshold as well."
+        "“Not suspected” does not rule out a finding here: of the positive hand radiographs that "
+        "the release was measured on, 25 % [7, 45] were also below the threshold."
     )
     wanted = (note,) if said else ()
     assert combine("s", [view(0.1)], measured).notes == wanted

@@ -64,10 +64,13 @@ def test_a_study_is_one_page_with_all_that_a_reader_must_know(cascade, tmp_path,
     assert pages == 1
     assert "Hand" in text and f"View {views}" in text
     assert f"{100 * made.study.probability:.0f} %" in text
-    assert made.study.finding.words in text
-    assert "Operating point “sensitive” (probability at or above 30 %)" in text
     assert (
-        "sensitivity 95 % (no interval), specificity 50 % (no interval) on the validation" in text
+        f"Finding: {made.study.finding.words.upper()} · {percent(made.study.probability)}" in text
+    )
+    assert "doubtful from 30 %, suspected from 70 %; calibrated" in text
+    assert "At “sensitive”, doubtful counts as positive (30 % and above): this study is" in text
+    assert (
+        "Sensitivity 95 % (no interval), specificity 50 % (no interval) on the validation" in text
     )
     assert "n = 40" in text
     assert made.release.sha256 in text.replace(" ", "")
@@ -89,11 +92,12 @@ def test_names_only_if_asked_and_hostile_ones_are_text(cascade, tmp_path):
     made = study(cascade, HOSTILE)
     text, _ = printed(report.pdf(made), tmp_path)
     assert "Даша" not in text and "patient7" not in text
+    assert made.study.views[0].sha256[:12] in text and "Patient ____" in text
     assert "Даша" not in json.dumps(report.as_json(made), ensure_ascii=False)
     data = report.pdf(replace(made, names=True))
     text, pages = printed(data, tmp_path)
     assert pages == 1
-    assert "<b>Даша</b>" in text and "patient7/study1" in text
+    assert "<b>Даша</b>" in text and "patient7/study1" in text and "Patient ____" not in text
     assert "gpj.exe" in text and "\u202e" not in text
     assert "%PDF (\\)" in text
 
@@ -105,7 +109,7 @@ def test_a_refused_view_says_why_and_views_of_another_part_are_named(cascade, tm
     assert "1 of 2 views was not assessed." in text
     alone = study(cascade, "broken.png")
     text, pages = printed(report.pdf(alone), tmp_path)
-    assert "Finding: not assessed" in text and pages == 1
+    assert "Finding: NOT ASSESSED" in text and pages == 1
     assert report.as_json(alone)["operating_point"] is None
 
 
@@ -174,7 +178,7 @@ def test_the_part_that_a_reader_named_is_beside_the_first_result(cascade, tmp_pa
     text, pages = printed(report.pdf(made), tmp_path)
     assert pages == 1 and "Hand" in text
     share = f"{100 * asked.probability:.0f} %"
-    assert f"Assessed as elbow, as a reader named it: finding {asked.finding.words}" in text
+    assert f"Assessed as elbow, as named by a reader: finding {asked.finding.words}" in text
     assert f"probability {share}" in text
     record = json.loads(json.dumps(report.as_json(made)))
     assert record["study"]["body_part"] == "hand"
@@ -201,12 +205,12 @@ def test_what_another_release_says_of_a_named_part_is_told_as_that_release_tells
     text, _ = printed(
         report.pdf(replace(made, reassessed=(report.Reassessed(result, release),))), tmp_path
     )
-    assert "named it, in another mode or with other parts of the release: finding" in text
+    assert "named by a reader, in another mode or with other parts of the release: finding" in text
     assert "probability 49.96 % (view 1 49.96 %)" in text
     assert text.count("Only said there.") == 1 and text.count("Said twice.") == 1
     result = replace(result, views=(replace(view, release="other"),))
     other = replace(made, reassessed=(report.Reassessed(result, None),))
-    assert "as a reader named it, release other: finding" in printed(report.pdf(other), tmp_path)[0]
+    assert "as named by a reader, release other: finding" in printed(report.pdf(other), tmp_path)[0]
 
 
 def test_a_superseded_study_says_so_first(cascade, tmp_path):
@@ -236,14 +240,18 @@ def test_each_probability_on_paper_is_told_from_the_threshold_near_it(cascade, t
 def test_predictive_values_at_the_prevalence_of_the_reader(cascade, tmp_path):
     made = study(cascade, "a.png")
     text, _ = printed(report.pdf(made), tmp_path)
-    assert "predictive value" not in text
+    assert "Chance that" not in text
     assert report.as_json(made)["predictive_values"] is None
     made = replace(made, prevalence=0.2)
     text, pages = printed(report.pdf(made), tmp_path)
     assert pages == 1
     # sensitivity .95, specificity .5: .19 / (.19 + .4) and .4 / (.4 + .01)
-    assert "If 20 % of the patients have it: positive predictive value 32 % (no interval), " in text
-    assert "negative predictive value 98 % (no interval) at this operating" in text
+    assert "Chance that it is there (PPV): 32 % (no interval), at a prevalence of 20 %." in text
+    assert "(NPV)" not in text
+    below = replace(made, point="specific")
+    text, _ = printed(report.pdf(below), tmp_path)
+    assert "doubtful counts as negative (below 70 %): this study is negative." in text
+    assert "Chance that it is absent (NPV)" in text and "(PPV)" not in text
     found = report.as_json(made)["predictive_values"]
     assert found == {
         "prevalence": 0.2,
@@ -262,8 +270,8 @@ def test_a_study_just_below_a_point_is_printed_below_it(cascade, tmp_path):
     made = replace(made, release=replace(made.release, stages=stages | {"hand": hand}))
     text, _ = printed(report.pdf(made), tmp_path)
     here, there = (percent(p, [q]) for p, q in _both_ways(made.study.probability, point.threshold))
-    assert here != there and f"probability {here} (calibrated)" in text
-    assert f"(probability at or above {there})" in text and "This study is below it." in text
+    assert here != there and f"· {here}" in text and f"suspected from {there}" in text
+    assert f"{there} and above" in text and "this study is negative." in text
     assert text.count(here) >= 2  # in the table of views, too
 
 
@@ -278,13 +286,13 @@ def test_a_release_that_is_gone_has_no_figures_and_nothing_false_is_said(cascade
     made = replace(
         made,
         study=replace(made.study, views=(view,)),
-        release=replace(made.release, stages=bare, created="unknown date"),
+        release=replace(made.release, stages=bare),
     )
     text, _ = printed(report.pdf(made), tmp_path)
     assert "no operating point of this name" in text and "was not measured" in text
-    gone = replace(made, gone=True)
+    gone = replace(made, release=None, label_meant="fracture")
     text, _ = printed(report.pdf(gone), tmp_path)
-    assert report.GONE in text
+    assert report.GONE in text and "a positive label meant “fracture”" in text
     assert "no operating point of this name" not in text and "was not measured" not in text
     found = report.as_json(gone)["release"]
     assert (found["installed"], found["created"], found["mode"]) == (False, None, None)
@@ -309,7 +317,7 @@ def test_figures_of_the_test_split_are_preferred(cascade, tmp_path):
     release = replace(made.release, metrics={"split": "test", "figures": figures})
     made = replace(made, release=release, point="specific")
     text, _ = printed(report.pdf(made), tmp_path)
-    assert "sensitivity 44 % [33, 56], specificity 96 % [92, 99] on the test radiographs" in text
+    assert "Sensitivity 44 % [33, 56], specificity 96 % [92, 99] on the test radiographs" in text
     assert "n = 204" in text
     assert report.as_json(made)["operating_point"]["sensitivity"]["low"] == 0.33
 

@@ -47,9 +47,9 @@ def store() -> Iterator[Store]:
     [
         (
             {"a": "1", "b": "2", "c": "3"},
-            "2 radiographs of the study that this took the place of are",
+            "2 radiographs of the study that this one replaced are",
         ),
-        ({"a": "1", "b": "2"}, "1 radiograph of the study that this took the place of is"),
+        ({"a": "1", "b": "2"}, "1 radiograph of the study that this one replaced is"),
         ({"a": "1"}, ""),
     ],
 )

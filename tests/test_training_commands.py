@@ -36,7 +36,7 @@ def test_a_fault_that_nobody_expected_leaves_its_trace(monkeypatch: pytest.Monke
 
 def test_of_a_run_of_the_page_it_is_no_sentence_either() -> None:
     said = work.sentence(ValueError("operands could not be broadcast together"))
-    assert said == "It ended with an error that was not expected (ValueError); see the log."
+    assert said == "It ended with an unexpected error (ValueError); see the log."
     assert work.sentence(DataInvalid("There is no picture.")) == "There is no picture."
 
 

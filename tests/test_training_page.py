@@ -20,12 +20,12 @@ from core.settings import ROOT, Settings
 from core.store import Store, export
 from core.transforms import Preprocessing
 from core.types import BodyPart
-from pages import _audit, _cascade, _configure, _figures, _mistakes, _plot, _runs, _theme
+from pages import _audit, _cascade, _configure, _figures, _mistakes, _plot, _reading, _runs
 from tests import scored, tiny
 from tests.conftest import random_release
 from tests.permissions import not_permitted
 from tests.test_catalogue import linked
-from training import catalogue, compare, figures, measured, plots, records, threshold
+from training import catalogue, compare, figures, measured, plots, records, report, threshold
 from training.by_study import by_study, points_of
 from training.data import DataInvalid
 from training.jobs import Job, Queue, Record, State, datasets, estimate, presets
@@ -57,7 +57,7 @@ def page(name: str, view: str = "") -> AppTest:
         app.session_state["view"] = view
     app.run()
     assert not app.exception
-    assert "Something went wrong" not in text(app)
+    assert "An unexpected error" not in text(app)
     return app
 
 
@@ -185,14 +185,14 @@ def test_corrections_of_the_worklist_become_a_data_set(
     store = SimpleNamespace(studies=list, pictures=None, audit=lambda *_, **__: None)
     monkeypatch.setattr(_audit, "store", lambda: store)
     monkeypatch.setattr(export, "to_manifest", lambda records, pictures: listed)
-    app = press(page("training", "Data sets"), "Register the corrections")
-    assert "No study of the worklist has a decision" in text(app)
+    app = press(page("training", "Data sets"), "Register the worklist")
+    assert "No study on the worklist has a decision" in text(app)
     listed += "a,reviewed,hand\n"
-    press(app, "Register the corrections")
+    press(app, "Register the worklist")
     [first] = DataSets(home, []).all()
     listed += "b,reviewed,elbow\n"
     for _ in range(2):  # again, after more decisions, replaces it
-        press(app, "Register the corrections")
+        press(app, "Register the worklist")
     [found] = DataSets(home, []).all()
     assert found.name == first.name == "corrections"
     assert datasets.overview([found]).pictures == 2
@@ -229,7 +229,7 @@ def test_one_part_is_fine_tuned_on_corrections_of_that_part_alone(
     one = next(p for p in presets.PRESETS if p.changed.get("only"))
     preset.select(one.name).run()
     assert "lacks positives or negatives of: elbow" in text(app)
-    next(s for s in app.selectbox if s.label == "Trains only").select("hand").run()
+    next(s for s in app.selectbox if s.label == "Branches to train").select("hand").run()
     assert "lacks" not in text(app)
     press(app, "Start")
     [record] = Queue(home / "runs").records()
@@ -253,8 +253,8 @@ def test_a_part_that_stage_1_knows_by_name_can_be_trained(
     data = tiny.write(tmp_path / "data")
     DataSets(home, [tmp_path]).add("mine", "manifest", str(data))
     app = page("training", "New run")
-    offered = next(s for s in app.selectbox if s.label == "Trains only").options
-    assert offered == [*("everything", "body part", "elbow", "hand", "shoulder", "forearm", "knee")]
+    offered = next(s for s in app.selectbox if s.label == "Branches to train").options
+    assert offered == [*("all", "body part", "elbow", "hand", "shoulder", "forearm", "knee")]
 
 
 def test_what_is_started_is_what_the_fields_hold_at_the_click(
@@ -314,7 +314,9 @@ def test_presets_change_known_settings_and_stay_in_range() -> None:
         assert set(preset.changed) <= {f.name for f in fields(Settings)}
     numbers = {f.name for f in fields(Settings) if isinstance(f.default, int | float)}
     assert numbers == presets.LIMITS.keys() and all(one.about for one in presets.LIMITS.values())
-    assert presets.problems({"batch": 1}) == ["Batch must lie between 2 and 4096 pictures, not 1."]
+    assert presets.problems({"batch": 1}) == [
+        "Batch size must lie between 2 and 4096 pictures, not 1."
+    ]
 
 
 def test_a_few_timed_steps_tell_the_time() -> None:
@@ -360,7 +362,7 @@ def test_the_threshold_view_counts_what_it_names() -> None:
     app.button_group("level-elbow-some run").set_value("study").run()
     patients = scored.rows().query("part == 'elbow'").groupby(["source", "patient"]).ngroups
     assert f"Measured on {patients} studies of this split" in text(app)
-    assert "do not tell the side of the body" in text(app)
+    assert "side of the body is not recorded" in text(app)
 
 
 def test_the_threshold_view_has_the_studies_of_the_figures() -> None:
@@ -380,10 +382,30 @@ def test_the_threshold_view_has_the_studies_of_the_figures() -> None:
 
     def sensitivity(studies: pd.DataFrame) -> str:
         found = threshold.outcome(studies.positive, studies.probability, 0.5, 0.5).sensitivity
-        return f"Sensitivity</div><div class='value'>{_theme.percent(found)}</div>"
+        value = f"<div class='value'>{_reading.estimate(found.share)}</div>"
+        return f"Sensitivity</div>{value}<div class='soft'>{found.k} of {found.n}</div>"
 
     assert sensitivity(by_study(rows, points_of(release))) in shown
     assert sensitivity(by_study(rows)) not in shown
+
+
+def test_body_parts_and_heatmaps_have_their_interval_in_one_cell(home: Path) -> None:
+    found = [
+        {"stage": "heatmap", "part": part, "source": "drawn", "level": "image", "metric": metric,
+         "value": 0.56249999, "low": None if part == "Grad-CAM" else 0.4554, "high": 0.7, "n": 96}
+        for part in ("Eigen-CAM", "Grad-CAM") for metric in ("pointing game", "energy inside")
+    ]  # fmt: skip
+    table = _figures._by_method(report.all_figures(found))
+    assert list(table) == ["Method", "Pointing game [95 %]", "Energy inside [95 %]", "Source", "n"]
+    assert table.iloc[0].tolist() == ["Eigen-CAM", *["0.562 [0.455, 0.700]"] * 2, "drawn", "96"]
+    assert table.iloc[1, 2] == "0.562 (no interval)"
+
+
+def test_labels_by_finding_are_in_the_order_of_urgency() -> None:
+    said = [*["suspected"] * 4, "doubtful", "not_suspected", "not_suspected"]
+    table = _figures.by_finding(scored.rows().assign(finding=said))
+    assert list(table) == ["Label", "Suspected", "Doubtful", "Not suspected", "n"]
+    assert table.n.tolist() == [3, 4] and table.n.equals(table.iloc[:, 1:4].sum(axis=1))
 
 
 def test_every_curve_is_also_a_table() -> None:
@@ -442,8 +464,19 @@ def shelf(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
 
 def press(app: AppTest, label: str) -> AppTest:
     next(b for b in app.button if b.label.startswith(label)).click().run()
-    assert not app.exception and "Something went wrong" not in text(app)
+    assert not app.exception and "An unexpected error" not in text(app)
     return app
+
+
+def change(app: AppTest, event: str, why: str = "") -> AppTest:
+    """Use another release, or go back, with a reason; event: as in the audit, and which."""
+    app.text_input(key=f"{event}-why").set_value(why).run()
+    app.button(event).click().run()
+    assert not app.exception
+    return app
+
+
+USE, BACK = "release.promoted-second", "release.rolled_back-random"
 
 
 def champion(shelf: Path) -> str:
@@ -455,13 +488,11 @@ def test_promotion_and_roll_back_leave_who_and_why_in_the_audit(shelf: Path) -> 
     choice = next(s for s in app.selectbox if s.label == "Release")
     assert choice.value == "random"
     choice.select("second").run()
-    press(app, "Promote")
+    change(app, USE)
     assert "Please give a reason first" in text(app) and champion(shelf) == "random"
-    app.text_input(key="why").set_value("Better on elbows").run()
-    press(app, "Promote")
-    assert champion(shelf) == "second" and "second is the champion now" in text(app)
-    app.text_input(key="why").set_value("Worse on hands").run()
-    press(app, "Roll back to random")
+    change(app, USE, "Better on elbows")
+    assert champion(shelf) == "second" and "second is in use now" in text(app)
+    change(app, BACK, "Worse on hands")
     assert champion(shelf) == "random"
     store = Store.open(Settings.from_environment())
     lines = [
@@ -483,10 +514,10 @@ def test_roll_back_returns_to_what_its_button_names_or_is_written_down_as_not_do
 ) -> None:
     catalogue.promote(shelf, "second")
     app = page("releases")
-    app.text_input(key="why").set_value("Worse on hands").run()
+    app.text_input(key=f"{BACK}-why").set_value("Worse on hands").run()
     catalogue.promote(shelf, "random")  # meanwhile, in another window: "previous" is "second" now
-    press(app, "Roll back to random")
-    assert champion(shelf) == "random" and "champion already" in text(app)
+    app.button(BACK).click().run()
+    assert champion(shelf) == "random" and "in use already" in text(app)
     store = Store.open(Settings.from_environment())
     events = [a.event for a in store.audit_lines() if a.event.startswith("release.")]
     store.close()
@@ -499,9 +530,9 @@ def test_a_damaged_release_is_shown_and_cannot_be_promoted(shelf: Path) -> None:
     (shelf / "manifest.json").write_text(json.dumps(manifest))
     app = page("releases")
     states = app.dataframe[0].value.set_index("Release").State
-    assert states["random"] == "whole" and "is damaged" in states["second"]
+    assert states["random"] == "intact" and "is damaged" in states["second"]
     next(s for s in app.selectbox if s.label == "Release").select("second").run()
-    assert [b.disabled for b in app.button if b.label.startswith("Promote")] == [True]
+    assert app.button(USE).disabled
 
 
 def test_an_audit_that_cannot_be_written_stops_the_promotion(
@@ -513,20 +544,18 @@ def test_an_audit_that_cannot_be_written_stops_the_promotion(
     monkeypatch.setattr(Store, "audit", broken)
     app = page("releases")
     next(s for s in app.selectbox if s.label == "Release").select("second").run()
-    app.text_input(key="why").set_value("Better").run()
-    press(app, "Promote")
+    change(app, USE, "Better")
     assert "The database does not answer" in text(app) and champion(shelf) == "random"
 
 
 def test_a_shelf_that_may_not_be_written_keeps_its_champion_and_says_so(shelf: Path) -> None:
     app = page("releases")
     next(s for s in app.selectbox if s.label == "Release").select("second").run()
-    app.text_input(key="why").set_value("Better").run()
     with not_permitted(shelf):
-        press(app, "Promote")
+        change(app, USE, "Better")
         assert "could not be read or written (Permission denied)" in text(app)
-        assert not app.exception and champion(shelf) == "random"
-    press(app, "Promote")
+        assert champion(shelf) == "random"
+    change(app, USE, "Better")
     assert champion(shelf) == "second"
 
 
@@ -540,12 +569,12 @@ def test_a_session_keeps_its_release_and_is_told_of_the_new_one(shelf: Path) -> 
     catalogue.promote(shelf, "second")
     app.run()
     assert "Release random" in text(app)
-    assert "Release second is the champion now" in text(app)
+    assert "Release second is in use now" in text(app)
     new = AppTest.from_file(str(ROOT / "streamlit_app.py"), default_timeout=180).run()
     assert new.session_state[_cascade.PINNED] == "second"
     press(app, "Use the new release")
     assert app.session_state[_cascade.PINNED] == "second"
-    assert "champion now" not in text(app)
+    assert "in use now" not in text(app)
 
 
 def test_a_data_set_whose_folder_is_allowed_no_more_is_not_offered(
@@ -560,7 +589,7 @@ def test_a_data_set_whose_folder_is_allowed_no_more_is_not_offered(
     assert "A run needs a data set" in text(page("training", "New run"))
     app = page("training", "Data sets")
     assert any("drawn" in t.value and "not in a folder" in t.value for t in app.text)
-    with pytest.raises(DataInvalid, match="a name that no other one has"):
+    with pytest.raises(DataInvalid, match="a name that is not in use"):
         DataSets(home, [elsewhere]).add("drawn", "folder", str(elsewhere))
     DataSets(home, [elsewhere]).remove("drawn")
     assert DataSets(home, [tmp_path]).registered() == []

@@ -85,7 +85,7 @@ def promote(weights: Path, release: str) -> str:
     with locked(weights), changing(weights) as manifest:
         before = str(manifest["aliases"].get(CHAMPION, ""))
         if before == release:
-            raise ReleaseRefused(f"{release} is the champion already.")
+            raise ReleaseRefused(f"{release} is in use already.")
         manifest["aliases"][CHAMPION] = release
         if before:
             manifest["aliases"][PREVIOUS] = before

@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 
 TRAINING = "train_"
 MOVED = "moved_"
+CHANGE = "Logit change when cropped (SD)"  # what is in the columns MOVED
 ACCURACIES = (BODY_PART, OTHER, STRANGER)
 NOT_FIGURES = ("phase", "seen", "rate", "loss", "score", "best", "time")
 
@@ -62,6 +63,12 @@ def kind_of(name: str) -> str:
     return "moved" if name.startswith(MOVED) else "AUROC"
 
 
+def label_of(name: str) -> str:
+    """The head that a figure is of, in words."""
+    known = {STRANGER: "out-of-distribution"}
+    return known.get(name, name.removeprefix(MOVED).replace("_", " "))
+
+
 def plot(table: pd.DataFrame) -> go.Figure:
     """Loss above, validation figures below, over the pictures seen; a band for each phase."""
     import plotly.graph_objects as go
@@ -71,8 +78,8 @@ def plot(table: pd.DataFrame) -> go.Figure:
     figure = make_subplots(rows=last, cols=1, shared_xaxes=True, vertical_spacing=0.06)
     figure.add_trace(go.Scatter(x=table.total, y=table.loss, name="training loss"), 1, 1)
     for name in figures(table):
-        kind, label = kind_of(name), name.replace("_", " ")
-        label = label if kind == "moved" else f"{label}, {kind}"
+        kind, label = kind_of(name), label_of(name)
+        label = f"{label}, {'change when cropped' if kind == 'moved' else kind}"
         rows = table[table[name].notna()]
         line = go.Scatter(x=rows.total, y=rows[name], name=label, mode="lines+markers")
         figure.add_trace(line, 3 if kind == "moved" else 2, 1)
@@ -90,7 +97,7 @@ def plot(table: pd.DataFrame) -> go.Figure:
     figure.update_yaxes(title="loss", row=1, col=1)
     figure.update_yaxes(title="validation", range=[0.4, 1.01], row=2, col=1)
     if last == 3:
-        figure.update_yaxes(title="moved", rangemode="tozero", row=3, col=1)
+        figure.update_yaxes(title=CHANGE, rangemode="tozero", row=3, col=1)
     figure.update_xaxes(title="pictures seen", row=last, col=1)
     return figure.update_layout(height=720, template="plotly_dark", hovermode="x unified")
 
@@ -119,8 +126,8 @@ def _png(table: pd.DataFrame, path: Path) -> None:
     for name in figures(table):
         rows = table[table[name].notna()]
         place = below[-1 if kind_of(name) == "moved" else 0]
-        place.plot(rows.total, rows[name], marker=".", label=name.replace("_", " "))
-    for place, text in zip(below, ("validation: accuracy or AUROC", "moved")):
+        place.plot(rows.total, rows[name], marker=".", label=label_of(name))
+    for place, text in zip(below, ("validation: accuracy or AUROC", CHANGE)):
         for start in table.groupby("phase", sort=False).total.min():
             place.axvline(start, color="grey", linewidth=0.5)
         place.set_ylabel(text)

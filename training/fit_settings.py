@@ -42,42 +42,42 @@ class Settings:
         "else stays as released",
     )
     duplicates: str = option("drop", "what becomes of pictures with a copy in another split")
-    freeze: int = option(0, "so many first stages of the trunk stay as they start, 0 to 2")
+    freeze: int = option(0, "number of first stages of the trunk that are not trained, 0 to 2")
     strangers: int = option(
-        0, "so many drawn pictures that are no radiographs, for stage 1 to refuse"
+        0, "number of out-of-distribution pictures (synthetic) for stage 1 to refuse"
     )
     pointing: float = option(
-        0.0, "weight of the loss that asks the evidence to lie in the annotated boxes"
+        0.0, "weight of the loss that keeps the heatmap inside the annotated boxes"
     )
     dense: float = option(
         0.0,
-        "weight of the loss that asks each cell of layer3, in the joint phase, whether a finding "
-        "lies in it",
+        "weight of the loss that teaches each cell of layer3, in the joint phase, whether a "
+        "finding lies in it",
     )
     steady: float = option(
-        0.0, "weight of the loss that asks two views of a picture to have one answer"
+        0.0, "weight of the consistency loss between two augmented views of a picture"
     )
     size: int = option(224, "side of the square that the network sees, in pixels")
-    focus: int = option(0, "1 to cut each picture to its limb first")
+    focus: int = option(0, "1 to crop each picture to the limb first")
     joint_passes: int = option(40_000, "pictures that the joint phase sees, 0 for no such phase")
     branch_passes: int = option(8_000, "pictures that each part's branch sees, 0 for none")
     body_part_passes: int = option(12_000, "pictures that the branch of stage 1 sees, 0 for none")
-    batch: int = option(32, "pictures a step, of all processes together")
+    batch: int = option(32, "batch size, of all processes together")
     joint_rate: float = option(3e-4, "peak learning rate of the joint phase")
     branch_rate: float = option(1e-4, "peak learning rate of each part's branch")
     body_part_rate: float = option(2e-4, "peak learning rate of the branch of stage 1")
-    weight_decay: float = option(0.05, "pull of the weights towards zero (AdamW)")
-    smoothing: float = option(0.05, "label smoothing, a share, 0 for labels as they are")
-    ema: float = option(0.99, "decay of the averaged weights, a step")
-    warmup: float = option(0.05, "share of a phase until the peak learning rate")
-    validations: int = option(8, "how often a phase is scored")
+    weight_decay: float = option(0.05, "weight decay of AdamW")
+    smoothing: float = option(0.05, "label smoothing, 0 for none")
+    ema: float = option(0.99, "decay per step of the averaged weights")
+    warmup: float = option(0.05, "warm-up, as a share of a phase")
+    validations: int = option(8, "validations per phase")
     patience: int = option(
-        0, "a phase ends after so many validations without a better score, 0 for never early"
+        0, "early stopping: validations of a phase without a better score, 0 for never"
     )
-    seed: int = option(0, "of all that is drawn")
-    device: str = option("auto", "where it is trained")
-    precision: str = option(AUTO, f"of the numbers in a step: {', '.join(PRECISIONS)}")
-    minutes_between_checkpoints: float = option(3.0, "so much of a run can be lost")
+    seed: int = option(0, "random seed")
+    device: str = option("auto", "device to train on")
+    precision: str = option(AUTO, f"number format of a step: {', '.join(PRECISIONS)}")
+    minutes_between_checkpoints: float = option(3.0, "minutes between two checkpoints")
 
     def __post_init__(self) -> None:
         if self.arch not in architectures.NAMES:

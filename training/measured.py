@@ -70,13 +70,14 @@ def read_scores(path: Path) -> pd.DataFrame:
 def caution(metrics: Mapping[str, Any]) -> str:
     """What a reader of figures must know of them, a sentence; empty where there is nothing."""
     if count := metrics.get("learned"):
-        return f"The release has learned from {count} of these pictures: these are no test figures."
+        return f"The release was trained on {count} of these pictures: these are not test figures."
     if count := metrics.get("chosen"):
-        return f"The release was chosen on {count} of these pictures: these are no test figures."
+        return f"The release was chosen on {count} of these pictures: these are not test figures."
     if sources := metrics.get("untold"):
         return (
-            f"The release learned from pictures of {', '.join(sources)}, and nothing tells whether "
-            "from some of these: the figures may be too good."
+            "These figures may be too good: the release was trained on pictures from the same "
+            f"sources ({', '.join(sources)}), and it is not recorded whether any of these were "
+            "among them."
         )
     return ""
 

@@ -85,18 +85,16 @@ class Settings:
         "one ImageNet's EfficientNet-Lite2",
     )
     release: str = option(core.settings.CHAMPION, "which release of --base")
-    id: str = option("", "of the new release; without one that of the base")
-    name: str = option("", "of the member; without one that of the architecture")
+    id: str = option("", "id of the new release; without one that of the base")
+    name: str = option("", "name of the member; without one that of the architecture")
     duplicates: str = option("drop", "what becomes of pictures with a copy in another split")
-    views: int = option(4, "of each training picture: as it is, mirrored, then varied")
-    default: str = option(
-        Mode.FAST, f"the mode of the release where nobody says which: {' or '.join(Mode)}"
-    )
+    views: int = option(4, "views of each training picture: as it is, mirrored, then varied")
+    default: str = option(Mode.FAST, f"default mode of the release: {' or '.join(Mode)}")
     alone: int = option(
         0,
-        "1: of a finding its word alone counts; where another one contradicts it is doubtful",
+        "1: the member alone gives a finding; where another one contradicts it, it is doubtful",
     )
-    seed: int = option(0, "of the varied views")
+    seed: int = option(0, "random seed of the varied views")
 
     def __post_init__(self) -> None:
         if self.arch not in architectures.NAMES or self.arch == architectures.RESNET50:

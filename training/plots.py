@@ -6,7 +6,8 @@ radiographs with a label; studies are made from them here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,21 +16,23 @@ from sklearn import metrics as sk
 
 from core.manifest import Release
 from core.types import BodyPart, OperatingPoint
-from training import by_study, metrics
+from training import by_study, look, metrics
 from training.by_study import points_of
 from training.data import SIMULATED
 from training.figures import labelled
+from training.look import INK, PANEL, SOFT
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-INK, SOFT, LINE, PANEL, BACK = "#d9dee2", "#98a3ac", "#262c31", "#14181b", "#0b0d0f"
 FINDING = "#f0b357"  # kept for findings: the pictures with a positive label
 SYMBOLS = {"sensitive": "diamond", "balanced": "circle", "specific": "triangle-up"}
 DASHES = ("solid", "dot", "dashdot", "longdash", "longdashdot")
-FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', 'DejaVu Sans', sans-serif"
+WORDS = {"rejected": "not assessed", "refused": "not assessed"}  # as all of the program says it
+ALL = "all"  # the source of the figures of all real radiographs
 DRAWS = 400  # of each bin; a page waits for them
 Points = Sequence[OperatingPoint]
+Records = Sequence[Mapping[str, Any]]
 
 
 def real(scored: pd.DataFrame, part: BodyPart) -> pd.DataFrame:
@@ -38,54 +41,78 @@ def real(scored: pd.DataFrame, part: BodyPart) -> pd.DataFrame:
     return rows[rows.source != SIMULATED]
 
 
-def of_part(rows: pd.DataFrame, release: Release, part: BodyPart) -> dict[str, go.Figure]:
+def of_part(
+    rows: pd.DataFrame, release: Release, part: BodyPart, records: Records = ()
+) -> dict[str, go.Figure]:
     """The four plots of one part by their titles; rows as ``real`` gives them.
 
     release: that scored them, by whose operating points a study is of one part or another.
+    records: ``figures.figures`` of the same rows, whose intervals stand beside the curves.
     """
     points, every = release.stages[part].operating_points, points_of(release)
+    own = [r for r in records if (r["stage"], r["part"]) == ("fracture", part)]
     return {
-        "ROC": roc(rows, points, every),
-        "Precision and recall": precision_recall(rows, points, every),
-        "Reliability": reliability(rows, every),
+        "ROC": roc(rows, points, every, own),
+        "Precision and recall": precision_recall(rows, points, every, own),
+        "Reliability": reliability(rows, every, own),
         "Probabilities": histogram(rows, points),
     }
 
 
 def _figure(x: str, y: str) -> go.Figure:
     """An empty plot of two shares in the look of the program."""
-    import plotly.graph_objects as go
-
-    axis = {"gridcolor": LINE, "zeroline": False, "linecolor": LINE, "color": SOFT}
-    share = {**axis, "range": [-0.02, 1.02], "tickformat": ".0%"}
-    return go.Figure().update_layout(
-        template="none",
-        paper_bgcolor=PANEL,
-        plot_bgcolor=PANEL,
-        font={"color": INK, "family": FONT, "size": 13},
-        xaxis={**share, "title": {"text": x}},
-        yaxis={**share, "title": {"text": y}},
-        legend={"orientation": "h", "y": -0.24, "font": {"color": SOFT, "size": 12}},
+    share = {"range": [-0.02, 1.02], "tickformat": ".0%"}
+    return look.empty(x, y).update_layout(
+        font_size=13,
+        xaxis={**share, "title": {"standoff": 8}},  # so that the legend has room below it
+        yaxis=share,
+        legend={"y": -0.28, "font": {"size": 12}},
         margin={"l": 64, "r": 20, "t": 20, "b": 110},
-        height=430,
-        hoverlabel={"bgcolor": BACK, "font": {"color": INK}},
+        height=470,
+        showlegend=True,  # also of one curve, of which it says how good it is
     )
 
 
-def _series(
-    rows: pd.DataFrame, every: by_study.Points
-) -> Iterator[tuple[str, pd.DataFrame, dict[str, Any]]]:
-    """What a curve is drawn of (name, rows, line); without both labels there is no curve. every:
-    the operating points of all parts, as ``figures`` makes studies by them."""
-    groups = {f"by {level}": found for level, found in by_study.levels(rows, every).items()}
+@dataclass(frozen=True)
+class _Curve:
+    """What a curve is drawn of: rows of one level, of all sources or of one."""
+
+    source: str
+    level: str
+    rows: pd.DataFrame
+    line: dict[str, Any]
+
+    @property
+    def of_all(self) -> bool:
+        return self.source == ALL
+
+    def legend(self, word: str, metric: str, value: float, records: Records) -> str:
+        """``by image, AUROC 0.884 [0.803, 0.953], n = 102``: with the interval of the record of the
+        same pictures, if there is one."""
+        wanted = (self.source, self.level, metric, len(self.rows))
+        limits = [
+            f" [{r['low']:.3f}, {r['high']:.3f}]"
+            for r in records
+            if (r["source"], r["level"], r["metric"], r["n"]) == wanted and not pd.isna(r["low"])
+        ]
+        whose = "" if self.of_all else f"{self.source} "
+        return (
+            f"{whose}by {self.level}, {word} {value:.3f}{''.join(limits[:1])}, n = {len(self.rows)}"
+        )
+
+
+def _curves(rows: pd.DataFrame, every: by_study.Points) -> Iterator[_Curve]:
+    """Without both labels there is none. every: the operating points of all parts, as ``figures``
+    makes studies by them."""
+    groups = {(ALL, level): found for level, found in by_study.levels(rows, every).items()}
     sources = dict(list(rows.groupby("source")))
     if len(sources) > 1:
-        groups |= {f"{source}, by image": found for source, found in sources.items()}
-    for number, (name, found) in enumerate(groups.items()):
+        groups |= {(str(source), "image"): found for source, found in sources.items()}
+    for number, ((source, level), found) in enumerate(groups.items()):
         if found.positive.nunique() == 2:
-            chief = name.startswith("by ")
+            chief = source == ALL
             line = {"color": INK if chief else SOFT, "width": 2 if chief else 1.4}
-            yield name, found, {**line, "dash": DASHES[number % len(DASHES)]}
+            yield _Curve(source, level, found, {**line, "dash": DASHES[number % len(DASHES)]})
 
 
 def _line(figure: go.Figure, x: Any, y: Any, name: str, line: dict[str, Any]) -> None:
@@ -113,7 +140,10 @@ def _mark(figure: go.Figure, rows: pd.DataFrame, points: Points, place: Place) -
     for point in points:
         x, y = place(truth, (p >= point.threshold).astype(float))
         symbol = SYMBOLS.get(point.name, "square")
-        marker = {"symbol": symbol, "size": 11, "color": PANEL, "line": {"color": INK, "width": 2}}
+        # Small, as "specific" may lie at the same place and would not be seen below it.
+        size = 7 if point.name == "balanced" else 11
+        line = {"color": INK, "width": 2}
+        marker = {"symbol": symbol, "size": size, "color": PANEL, "line": line}
         hover = f"threshold {point.threshold:.3f}<br>%{{x:.1%}}, %{{y:.1%}}"
         figure.add_trace(
             go.Scatter(
@@ -122,17 +152,21 @@ def _mark(figure: go.Figure, rows: pd.DataFrame, points: Points, place: Place) -
         )
 
 
-def roc(rows: pd.DataFrame, points: Points, every: by_study.Points) -> go.Figure:
+def roc(
+    rows: pd.DataFrame, points: Points, every: by_study.Points, records: Records = ()
+) -> go.Figure:
     """Sensitivity over 1 - specificity, by image, by study and by source; points by image.
 
-    points: of the rows' part. every: of all parts (``by_study.points_of``).
+    points: of the rows' part. every: of all parts (``by_study.points_of``). records: the figures of
+    the part's findings.
     """
     figure = _figure("1 − specificity", "sensitivity")
     _guide(figure, (0, 0), (1, 1))
-    for name, found, line in _series(rows, every):
-        x, y, _ = sk.roc_curve(found.positive, found.probability, drop_intermediate=False)
-        area = metrics.auroc(found.positive, found.probability)
-        _line(figure, x, y, f"{name}: {area:.3f} (n={len(found)})", line)
+    for curve in _curves(rows, every):
+        truth, p = curve.rows.positive, curve.rows.probability
+        x, y, _ = sk.roc_curve(truth, p, drop_intermediate=False)
+        name = curve.legend("AUROC", "auroc", metrics.auroc(truth, p), records)
+        _line(figure, x, y, name, curve.line)
     _mark(
         figure,
         rows,
@@ -142,33 +176,37 @@ def roc(rows: pd.DataFrame, points: Points, every: by_study.Points) -> go.Figure
     return figure
 
 
-def precision_recall(rows: pd.DataFrame, points: Points, every: by_study.Points) -> go.Figure:
+def precision_recall(
+    rows: pd.DataFrame, points: Points, every: by_study.Points, records: Records = ()
+) -> go.Figure:
     """Precision over sensitivity; the dotted line is the share of positives, which is chance.
 
-    points, every: as of ``roc``.
+    points, every, records: as of ``roc``.
     """
     figure = _figure("sensitivity (recall)", "precision")
     share = float(rows.positive.mean())
     _guide(figure, (0, share), (1, share))
-    for name, found, line in _series(rows, every):
-        y, x, _ = sk.precision_recall_curve(found.positive, found.probability)
-        area = metrics.auprc(found.positive, found.probability)
+    for curve in _curves(rows, every):
+        truth, p = curve.rows.positive, curve.rows.probability
+        y, x, _ = sk.precision_recall_curve(truth, p)
+        name = curve.legend("AUPRC", "auprc", metrics.auprc(truth, p), records)
         # steps, as average precision sums them: between two points precision is not linear
-        _line(figure, x, y, f"{name}: {area:.3f} (n={len(found)})", {**line, "shape": "hv"})
+        _line(figure, x, y, name, {**curve.line, "shape": "hv"})
     _mark(figure, rows, points, lambda t, d: (metrics.sensitivity(t, d), metrics.precision(t, d)))
     return figure
 
 
-def reliability(rows: pd.DataFrame, every: by_study.Points) -> go.Figure:
+def reliability(rows: pd.DataFrame, every: by_study.Points, records: Records = ()) -> go.Figure:
     """Share of positives over mean probability in the bins of the ECE, with 95 % intervals from
-    resampling patients. every: as of ``roc``."""
+    resampling patients. every, records: as of ``roc``."""
     import plotly.graph_objects as go
 
     figure = _figure("mean probability", "share of positives")
     _guide(figure, (0, 0), (1, 1))
-    for name, found, line in _series(rows, every):
-        if not name.startswith("by "):
+    for curve in _curves(rows, every):
+        if not curve.of_all:
             continue  # the bins of one source are too few to draw
+        found = curve.rows
         bins = metrics.calibration(found.positive, found.probability)
         shares = np.array([b.share for b in bins])
         truth, who = found.positive.to_numpy(float), found.patient.to_numpy(object)
@@ -187,9 +225,9 @@ def reliability(rows: pd.DataFrame, every: by_study.Points) -> go.Figure:
             go.Scatter(
                 x=[b.mean for b in bins],
                 y=shares,
-                name=f"{name}: ECE {value:.3f} (n={len(found)})",
+                name=curve.legend("ECE", "ece", value, records),
                 mode="lines+markers",
-                line=line,
+                line=curve.line,
                 error_y=error,
                 text=[f"n={b.n}" for b in bins],
                 hovertemplate="%{x:.1%}: %{y:.1%}, %{text}",
@@ -210,7 +248,7 @@ def histogram(rows: pd.DataFrame, points: Points) -> go.Figure:
         figure.add_trace(
             go.Histogram(
                 x=p.to_list(),
-                name=f"{name} (n={len(p)})",
+                name=f"{name}, n = {len(p)}",
                 xbins={"start": 0, "end": 1.0001, "size": 0.05},
                 marker={"color": colour, "pattern": pattern | {"shape": shape}},
             )
@@ -230,21 +268,22 @@ def histogram(rows: pd.DataFrame, points: Points) -> go.Figure:
 
 
 def confusion(matrix: dict[str, Any]) -> go.Figure:
-    """Body part by what stage 1 said (``figures.confusion``); shade: share of the row."""
+    """Confusion matrix of stage 1 (``figures.confusion``); shade: share of the row."""
     import plotly.graph_objects as go
 
     counts = np.array(matrix["counts"], float).reshape(-1, len(matrix["said"]))
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    figure = _figure("stage 1 said", "")
+    names = zip(matrix["part"], counts.sum(1))
+    figure = _figure("Called by the first stage", "True body part (n per row)")
     figure.add_trace(
         go.Heatmap(
             z=shares,
-            x=matrix["said"],
-            y=[p.replace("_", " ") for p in matrix["part"]],
+            x=[WORDS.get(p, p) for p in matrix["said"]],
+            y=[f"{p.replace('_', ' ')} ({n:.0f})" for p, n in names],
             text=counts,
             texttemplate="%{text:d}",
             textfont={"color": INK},
-            hovertemplate="%{y} called %{x}: %{text:d} (%{z:.1%})",
+            hovertemplate="%{y} predicted as %{x}: %{text:d} (%{z:.1%})",
             name="",
             colorscale=[[0, PANEL], [1, "#4d6070"]],
             zmin=0,
@@ -255,6 +294,7 @@ def confusion(matrix: dict[str, Any]) -> go.Figure:
         )
     )
     height = 190 + 30 * len(counts)
-    figure.update_layout(height=height, margin={"l": 130, "b": 60})
+    figure.update_layout(height=height, margin={"b": 60})
     figure.update_xaxes(range=None, autorange=True, tickformat=None, type="category")
-    return figure.update_yaxes(range=None, autorange="reversed", tickformat=None, type="category")
+    figure.update_yaxes(range=None, autorange="reversed", tickformat=None, type="category")
+    return figure.update_yaxes(automargin=True, title={"standoff": 12})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,59 +14,92 @@ from core import files
 from core.manifest import Release
 from core.types import BodyPart
 from training import figures, measured, plots
-from training.plots import BACK, FONT, INK, LINE, PANEL, SOFT
+from training.look import BACK, CONFIG, FONT, INK, LINE, PANEL, SOFT
+from training.metrics import FEWEST_OF_A_CLASS
+from training.plots import WORDS
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 Key = tuple[str, str, str]
 _AT_A_GLANCE: dict[str, Key] = {
-    "AUROC, image": ("fracture", "image", "auroc"),
+    "AUROC": ("fracture", "image", "auroc"),
     "AUROC, study": ("fracture", "study", "auroc"),
-    "accuracy, image": ("fracture", "image", "accuracy (balanced)"),
-    "majority class": ("fracture", "image", "accuracy of the majority class"),
-    "memoriser": ("memoriser", "image", "accuracy"),
-    "kappa, study": ("fracture", "study", "kappa (balanced)"),
-    "ECE, image": ("fracture", "image", "ece"),
+    "Accuracy (balanced)": ("fracture", "image", "accuracy (balanced)"),
+    "Always the commoner label": ("fracture", "image", "accuracy of the majority class"),
+    "Known-patient baseline (memoriser)": ("memoriser", "image", "accuracy"),
+    "Kappa (balanced), study": ("fracture", "study", "kappa (balanced)"),
+    "Calibration error (ECE)": ("fracture", "image", "ece"),
+}
+# The labels that a figure rests on: with fewer than FEWEST_OF_A_CLASS of one it is not written.
+_RESTS_ON = {
+    "auroc": ("positive", "negative"),
+    "sensitivity": ("positive",),
+    "specificity": ("negative",),
 }
 
 
 def at_a_glance(records: list[dict[str, Any]]) -> pd.DataFrame:
-    """The chief figures on all real radiographs, a row a part; empty where there is none."""
-    found = {
-        (r["part"], (r["stage"], r["level"], r["metric"])): _text(r)
-        for r in records
-        if r["source"] == "all"
-    }
-    parts = dict.fromkeys(r["part"] for r in records if r["stage"] == "fracture")
-    return pd.DataFrame(
-        [[found.get((p, key), "") for key in _AT_A_GLANCE.values()] for p in parts],
-        index=pd.Index(list(parts), name="part", dtype=object),
-        columns=list(_AT_A_GLANCE),
-    )
+    """The chief figures on all real radiographs, a row a part, with how many images they are of;
+    without the columns that no part has."""
+    found: dict[str, dict[str, str]] = {}
+    names = {key: name for name, key in _AT_A_GLANCE.items()}
+    for r in records:
+        name = names.get((r["stage"], r["level"], r["metric"]))
+        if r["source"] == "all" and name is not None:
+            row = found.setdefault(r["part"], {})
+            row[name] = _unless_few(r)
+            if name == "AUROC":
+                row |= _counts(r)
+    table = _table(found.values(), [*_AT_A_GLANCE, *_COUNTS])
+    return table.set_index(pd.Index(list(found), name="Part", dtype=object))
 
 
+_COUNTS = ("n", "positive")
 _OF_KIND: dict[str, tuple[str, str]] = {
-    "body part right": ("body_part", "accuracy"),
+    "Body part right": ("body_part", "accuracy"),
     "AUROC": ("fracture", "auroc"),
-    "sensitivity": ("fracture", "sensitivity (balanced)"),
-    "specificity": ("fracture", "specificity (balanced)"),
+    "Sensitivity (balanced)": ("fracture", "sensitivity (balanced)"),
+    "Specificity (balanced)": ("fracture", "specificity (balanced)"),
 }
 
 
 def by_kind(records: list[dict[str, Any]]) -> pd.DataFrame:
     """The chief figures by view and by metal in the picture, by image, at the balanced point.
 
-    A row a part and kind of picture; empty where the data set told neither.
+    A row a part and kind of picture; empty where the data set told neither. Without the columns
+    that no row has.
     """
     found: dict[tuple[str, str], dict[str, str]] = {}
     for r in records:
         if not r["source"].startswith((figures.VIEW, figures.METAL, figures.NO_METAL)):
             continue
-        row = found.setdefault((r["part"], r["source"]), {"n": str(r["n"])})
-        row |= {k: _text(r) for k, v in _OF_KIND.items() if v == (r["stage"], r["metric"])}
-    rows = [{"part": part, "pictures": kind, **row} for (part, kind), row in found.items()]
-    return pd.DataFrame(rows, columns=["part", "pictures", *_OF_KIND, "n"]).fillna("")
+        row = found.setdefault((r["part"], r["source"]), _counts(r))
+        row |= {k: _unless_few(r) for k, v in _OF_KIND.items() if v == (r["stage"], r["metric"])}
+    rows = [{"Part": part, "Pictures": kind, **row} for (part, kind), row in found.items()]
+    return _table(rows, ["Part", "Pictures", *_OF_KIND, *_COUNTS])
+
+
+def _table(rows: Iterable[dict[str, str]], columns: list[str]) -> pd.DataFrame:
+    """Without the columns that are empty throughout."""
+    rows = list(rows)
+    filled = [c for c in columns if any(row.get(c) for row in rows)]
+    return pd.DataFrame([[row.get(c, "") for c in filled] for row in rows], columns=filled)
+
+
+def _counts(r: dict[str, Any]) -> dict[str, str]:
+    """Of how many pictures a figure is, and how many are positive where that is known."""
+    return {"n": str(r["n"]), "positive": str(r.get("positives", ""))}
+
+
+def _unless_few(r: dict[str, Any]) -> str:
+    """``_text``, or that the figure rests on too few pictures to be read as one."""
+    if (positives := r.get("positives")) is not None:
+        known = {"positive": positives, "negative": r["n"] - positives}
+        for label in _RESTS_ON.get(r["metric"].partition(" (")[0], ()):
+            if known[label] < FEWEST_OF_A_CLASS:
+                return f"too few ({known[label]} {label})"
+    return _text(r)
 
 
 def _text(r: dict[str, Any]) -> str:
@@ -82,7 +116,8 @@ def _text(r: dict[str, Any]) -> str:
 def all_figures(records: list[dict[str, Any]]) -> pd.DataFrame:
     """Every record as a row of text."""
     columns = ("stage", "part", "source", "level", "metric")
-    rows = [[*(str(r[c]) for c in columns), _text(r), str(r["n"])] for r in records]
+    said = [{**r, "metric": WORDS.get(r["metric"], r["metric"])} for r in records]
+    rows = [[*(str(r[c]) for c in columns), _text(r), str(r["n"])] for r in said]
     return pd.DataFrame(rows, columns=[*columns[:4], "figure", "value [95 % interval]", "n"])
 
 
@@ -95,12 +130,6 @@ def _html_table(table: pd.DataFrame) -> str:
     return f'<div class="wide"><table><tr>{head}</tr>{body}</table></div>'
 
 
-# Of plotly's buttons those that stay on this machine.
-_CONFIG = {
-    "displaylogo": False,
-    "responsive": True,
-    "modeBarButtons": [["toImage", "resetScale2d"]],
-}
 # Nothing is fetched from anywhere, whatever stands in the page.
 _POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
@@ -128,10 +157,10 @@ _LEGEND = (
     "Intervals are 95 %, from resampling patients; figures of too few patients have none. The "
     "memoriser recalls a patient's label from training and sees no pixels: where splits share no "
     "patient it knows only the majority label. "
-    "By study: what the program says of one, the mean of the views that it took for the part, of "
-    "the worse side where the files name both; of all views where it took most for another part or "
-    "none. The operating points were chosen by image, and are marked on the curve by image. A "
-    "positive label means "
+    "By study: what the program says of one, the mean of the views that it recognised as the part, "
+    "of the worse side where the files name both; of all views where it recognised most as another "
+    "part or none. The operating points were chosen by image, and are marked on the curve by "
+    "image. A positive label means "
 )
 
 
@@ -142,8 +171,8 @@ def page(
     from plotly.offline import get_plotlyjs
 
     matrix = figures.confusion(scored)
-    parts = "".join(_part(plots.real(scored, p), p, release) for p in release.parts)
-    body_part = _panel("Body part by what stage 1 said", plots.confusion(matrix))
+    parts = "".join(_part(plots.real(scored, p), p, release, records) for p in release.parts)
+    body_part = _panel("Confusion matrix of stage 1", plots.confusion(matrix))
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
@@ -178,17 +207,20 @@ def _heading(about: dict[str, Any], release: Release) -> str:
     )
 
 
-def _part(rows: pd.DataFrame, part: BodyPart, release: Release) -> str:
+def _part(
+    rows: pd.DataFrame, part: BodyPart, release: Release, records: list[dict[str, Any]]
+) -> str:
     head = f"<h2>{part.capitalize()}</h2>"
     if rows.empty:
-        return f'{head}<p class="soft">No real radiograph of this part has a label here.</p>'
-    drawn = plots.of_part(rows, release, part)
+        return f'{head}<p class="soft">There is no labelled real radiograph of this body part.</p>'
+    drawn = plots.of_part(rows, release, part, records)
     panels = "".join(_panel(title, figure) for title, figure in drawn.items())
     return f'{head}<div class="plots">{panels}</div>'
 
 
 def _panel(title: str, figure: go.Figure) -> str:
-    drawn = figure.to_html(full_html=False, include_plotlyjs=False, config=_CONFIG)
+    config = CONFIG | {"responsive": True}
+    drawn = figure.to_html(full_html=False, include_plotlyjs=False, config=config)
     return f"<section><h3>{escape(title)}</h3>{drawn}</section>"
 
 

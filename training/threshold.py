@@ -2,29 +2,40 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from core.operating import bayes
-from training import metrics
+from core.agreement import wilson
+from core.operating import Estimate, predictive_values
+
+
+@dataclass(frozen=True)
+class Counted:
+    """A share as it was counted: k of n, with its Wilson interval; NaN of none."""
+
+    k: int
+    n: int
+
+    @property
+    def share(self) -> Estimate:
+        found = wilson(self.k, self.n)
+        return Estimate(found.value, found.low, found.high)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """Of one threshold at one prevalence; every figure a share, NaN where it is not defined.
+    """Of one threshold at one prevalence.
 
-    flagged: share of all radiographs that are called positive.
+    sensitivity: positives that are called. specificity: negatives that are not. ppv, npv: None
+    where they are not defined. flagged: share of all radiographs that are called positive.
     """
 
-    threshold: float
-    prevalence: float
-    sensitivity: float
-    specificity: float
-    ppv: float
-    npv: float
+    sensitivity: Counted
+    specificity: Counted
+    ppv: Estimate | None
+    npv: Estimate | None
     flagged: float
 
 
@@ -32,20 +43,11 @@ def outcome(
     truth: ArrayLike, probability: ArrayLike, threshold: float, prevalence: float
 ) -> Outcome:
     """Sensitivity and specificity as measured, the rest by Bayes at the prevalence (0 to 1)."""
-    called = (np.asarray(probability, float) >= threshold).astype(float)
-    sensitive = metrics.sensitivity(truth, called)
-    specific = metrics.specificity(truth, called)
-    hits, alarms = prevalence * sensitive, (1 - prevalence) * (1 - specific)
-    return Outcome(
-        threshold,
-        prevalence,
-        sensitive,
-        specific,
-        _or_nan(bayes(sensitive, specific, prevalence)),
-        _or_nan(bayes(specific, sensitive, 1 - prevalence)),
-        hits + alarms,
-    )
-
-
-def _or_nan(value: float | None) -> float:
-    return math.nan if value is None else value
+    positive = np.asarray(truth, float) == 1
+    called = np.asarray(probability, float) >= threshold
+    sensitive = Counted(int(called[positive].sum()), int(positive.sum()))
+    specific = Counted(int((~called)[~positive].sum()), int((~positive).sum()))
+    hits = prevalence * sensitive.share.value
+    alarms = (1 - prevalence) * (1 - specific.share.value)
+    ppv, npv = predictive_values(sensitive.share, specific.share, prevalence)
+    return Outcome(sensitive, specific, ppv, npv, hits + alarms)

@@ -9,14 +9,14 @@ from pathlib import Path
 from core.commands import _options
 from core.settings import Settings
 
-HELP = "write DICOM objects and FHIR for a study beside its radiographs"
+HELP = "write DICOM objects and a FHIR report for a study"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "images", nargs="+", type=Path, metavar="IMAGE.dcm", help="files of a study"
     )
-    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for them")
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="output folder")
     _options.device(parser)
 
 

@@ -8,7 +8,7 @@ import json
 from core.health import examine
 from core.settings import Settings
 
-HELP = "whether release, store, disk and device are well and what the PACS waits for, as JSON"
+HELP = "check release, store, disk, device and PACS queues, and print JSON"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

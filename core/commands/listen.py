@@ -32,36 +32,52 @@ if TYPE_CHECKING:
     from core.pacs.tls import Encryption
 
 log = logging.getLogger(__name__)
-HELP = "take radiographs from a PACS or a folder and put the results on the worklist"
+HELP = "receive radiographs from a PACS or a folder and put the results on the worklist"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--host", default="127.0.0.1", help="address to listen at (default: this machine alone)")
-    add("--port", type=int, default=11112, help="0 takes a free one")
+    add("--port", type=int, default=11112, help="port to listen at; 0 takes a free one")
     add("--aet", default="BONE", help="AE title of this program")
     add(
         "--allow",
         action="append",
         default=[],
         metavar="AET",
-        help="AE title of a sender; repeat it for each",
+        help="AE title of an accepted sender; repeat it for each",
     )
-    add("--quiet", type=float, default=5.0, metavar="SECONDS", help="without a new view of a study")
+    add(
+        "--quiet",
+        type=float,
+        default=5.0,
+        metavar="SECONDS",
+        help="wait after the last view of a study before assessing it",
+    )
     add(
         "--send-to",
         action="append",
         default=[],
         metavar="AET@HOST:PORT[:tls]",
-        help="where results go, or a URL of STOW-RS; repeat it for each",
+        help="destination of the results, or a URL of STOW-RS; repeat it for each",
     )
-    add("--sign-for", metavar="ORGANISATION", help="send final reports that readers sign for it")
-    add("--sign-after", type=float, default=60.0, metavar="SECONDS", help="since the decision")
-    add("--tls-cert", type=Path, metavar="PEM", help="certificate: associations are encrypted")
+    add(
+        "--sign-for",
+        metavar="ORGANISATION",
+        help="send final reports that readers sign for this organisation",
+    )
+    add(
+        "--sign-after",
+        type=float,
+        default=60.0,
+        metavar="SECONDS",
+        help="wait after a decision before signing",
+    )
+    add("--tls-cert", type=Path, metavar="PEM", help="certificate, to encrypt associations")
     add("--tls-key", type=Path, metavar="PEM", help="its private key, without a password")
-    add("--tls-ca", type=Path, metavar="PEM", help="who signs the certificates of others")
-    add("--reserve", type=float, default=1024, metavar="MB", help="of the disk that stay free")
-    add("--training-copies", type=Path, metavar="DIR", help="keep copies without identity here")
+    add("--tls-ca", type=Path, metavar="PEM", help="CA certificates that others are checked by")
+    add("--reserve", type=float, default=1024, metavar="MB", help="disk space to keep free")
+    add("--training-copies", type=Path, metavar="DIR", help="folder for de-identified copies")
     add("--folder", type=Path, metavar="DIR", help="watch a folder instead of the network")
     _options.device(parser)
 

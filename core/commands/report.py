@@ -23,18 +23,18 @@ HELP = "write a report of one study"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="a view of the study")
     parser.add_argument("--out", required=True, type=_form, help="FILE.pdf, .json or .dcm")
-    parser.add_argument("--names", action="store_true", help="with the names of the files")
+    parser.add_argument("--names", action="store_true", help="include the names of the files")
     parser.add_argument(
         "--point",
         choices=POINTS,
         default=POINTS[0],
-        help="operating point that its figures are of (default: sensitive)",
+        help="operating point to report figures of (default: sensitive)",
     )
     parser.add_argument(
         "--prevalence",
         type=_share,
         metavar="PER_CENT",
-        help="of your patients who have it, for the predictive values",
+        help="prevalence among your patients, for the predictive values",
     )
     _options.device(parser)
 

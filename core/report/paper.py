@@ -11,20 +11,21 @@ import importlib.util
 import unicodedata
 from datetime import UTC
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
-from fontTools.ttLib import TTFont
 from fpdf import FPDF
 from fpdf.enums import XPos, YPos
-from fpdf.fonts import FontFace
+from fpdf.fonts import FontFace, TTFFont
 from numpy.typing import NDArray
 
 from core.display import to_8_bit
 from core.explain import on_picture, overlay
 from core.focus import inside
-from core.notes import probability_of
-from core.operating import Estimate, Performance, photographed
+from core.manifest import Release
+from core.notes import is_caution, points_of, probability_of
+from core.operating import Performance, counted_as, photographed, predictive_value, zones
 from core.report.record import (
     GONE,
     LIMITS,
@@ -75,8 +76,9 @@ class _Paper(FPDF):
         self._report = report
         for style, file in (("", "DejaVuSans.ttf"), ("B", "DejaVuSans-Bold.ttf")):
             self.add_font(FONT, style, _fonts() / file)
-        with TTFont(_fonts() / "DejaVuSans.ttf") as font:
-            self._letters = frozenset(font.getBestCmap())
+        font = self.fonts[FONT.lower()]
+        assert isinstance(font, TTFFont)
+        self._letters = frozenset(font.cmap)
         self.set_margin(15)
         self.set_auto_page_break(True, 16)
         self.set_creation_date(report.created)
@@ -89,32 +91,48 @@ class _Paper(FPDF):
         self.set_y(-12)
         self.set_font(FONT, size=7)
         self.set_text_color(*GREY)
-        release = self._safe(self._report.release.id)
+        release = self._safe(self._report.assessed_by[0])
         said = f"Release {release} · Research use only, not a medical device"
         self.cell(0, 5, f"{said} · page {self.page_no()} of {{nb}}", align="C")
 
     def heading(self) -> None:
-        """Body part, finding and probability, in one glance."""
+        """Whose it is, then body part, finding and probability, in one glance."""
         study = self._report.study
         part = named(study).capitalize() if study.body_part else "Body part not assessed"
         created = self._report.created.astimezone(UTC)
-        self._line("Radiograph study", 8, GREY, f"{created:%Y-%m-%d %H:%M} UTC")
+        title, first = "Radiograph study", study.views[0].sha256
+        if first and not self._report.names:  # else nothing tells one patient's from another's
+            title += f" · view 1: SHA-256 {first[:12]}…"
+        self._line(title, 8, GREY, f"{created:%Y-%m-%d %H:%M} UTC")
         if self._report.names:
             self._line(_shortened(study.id), 8)
+        else:
+            self.ln(2)
+            self._line(f"Patient {'_' * 40}   Reader {'_' * 24}", 9)
         if self._report.superseded_by:
             self._line(SUPERSEDED, 11, style="B")
-        self._line(part, 15, style="B")
+        self._line(part, 11)
         if study.finding is None or study.probability is None:
-            self._line("Finding: not assessed", 11)
+            self._line("Finding: NOT ASSESSED", 15, style="B")
         else:
-            views = len(study.counted)
-            mean = f", mean of {views} views" if views > 1 else ""
             share = self._share(study.probability, study.body_part)
-            said = f"Finding {study.finding.words} · probability {share} (calibrated{mean})"
-            self._line(said, 11)
+            self._line(f"Finding: {study.finding.words.upper()} · {share}", 15, style="B")
+            self._line(self._stands(study.probability), 9)
+        for note in filter(is_caution, study.notes):
+            self.ln(0.8)
+            self._line(note, 9, border="L")
         for note in study.notes:
-            self._text(note)
+            if not is_caution(note):
+                self._text(note)
         self.ln(2)
+
+    def _stands(self, probability: float) -> str:
+        """The thresholds that the study's probability stands beside, and what it is."""
+        release, part = self._report.release, self._report.study.body_part
+        starts = zones(points_of(release, part), probability) if release and part else ""
+        views = len(self._report.study.counted)
+        mean = f", mean of {views} views" if views > 1 else ""
+        return f"{starts}{'; ' * bool(starts)}calibrated{mean}"
 
     def pictures(self) -> None:
         """Each view without and with its heatmap: one view side by side, more above each other."""
@@ -130,12 +148,12 @@ class _Paper(FPDF):
 
     def results(self) -> None:
         """A line for each view."""
-        head = ("View", "Body part", "Named by", "Finding", "Probability")
+        head = ("View", "Body part (how sure)", "Finding", "Probability of the finding")
         self.set_font(FONT, size=8)
         self.set_text_color(0, 0, 0)
         bold = FontFace(emphasis="BOLD")
         with self.table(
-            col_widths=(42, 22, 52, 40, 24),
+            col_widths=(36, 56, 40, 48),
             headings_style=bold,
             borders_layout="HORIZONTAL_LINES",
             line_height=4.4,
@@ -153,19 +171,21 @@ class _Paper(FPDF):
             return
         meant = report.label_means or "not recorded"
         self._text(f"In the training data a positive label meant “{meant}”.")
-        if report.gone:
+        if report.release is None:
             self._text(GONE)
             return
         if any(view.photograph for view in report.study.views):
-            self._text(_photographed(report))
+            self._text(_photographed(report.release))
         found, probability = report.performance, report.study.probability
         if found is None or probability is None:
             self._text("The release has no operating point of this name for this body part.")
             return
-        side = "at or above" if probability >= found.point.threshold else "below"
-        self._text(f"{_performance(found, probability)} This study is {side} it.")
-        if report.prevalence is not None and report.predictive_values is not None:
-            self._text(_predictive(report.prevalence, *report.predictive_values))
+        rule = counted_as(found.point, probability, report.study.finding)
+        self._text(f"{rule} {_performance(found)}")
+        if report.prevalence is not None:
+            name, value = predictive_value(found, probability, report.prevalence)
+            at = f"at a prevalence of {percent(report.prevalence)}"
+            self._text(f"{name}: {value or 'not defined'}, {at}.")
 
     def reassessed(self, asked: Reassessed) -> None:
         """What the model of the part that a reader named says, beside the first result."""
@@ -177,10 +197,10 @@ class _Paper(FPDF):
             for n, v in enumerate(study.views)
             if v.fracture is not None
         )
-        by, first = study.views[0], self._report.release
-        other = another_release(by.release, by.release_sha256, first.id, first.sha256)
+        by = study.views[0]
+        other = another_release(by.release, by.release_sha256, *self._report.assessed_by)
         self._text(
-            f"Assessed as {study.body_part}, as a reader named it{f', {other}' * bool(other)}: "
+            f"Assessed as {study.body_part}, as named by a reader{f', {other}' * bool(other)}: "
             f"finding {study.finding.words}, probability "
             f"{probability_of(study.probability, release, study.body_part)} ({views})."
         )
@@ -210,6 +230,7 @@ class _Paper(FPDF):
     def provenance(self) -> None:
         """Which release said so, its networks where they are several, and the limits of use."""
         release, study = self._report.release, self._report.study
+        name, sha256 = self._report.assessed_by
         self.ln(1)
         if members := study.members:
             said = ", ".join(
@@ -218,7 +239,8 @@ class _Paper(FPDF):
                 for m in members
             )
             self._text(f"The probability is the average of several networks: {said}.")
-        self._text(f"Release {release.id} of {release.created}, SHA-256 {release.sha256}")
+        created = f" of {release.created}" if release else ""
+        self._text(f"Release {name}{created}, SHA-256 {sha256}")
         self._text(f"Limits of use. {LIMITS}")
 
     def _cells(self, position: int, view: ImageResult) -> tuple[str, ...]:
@@ -227,12 +249,12 @@ class _Paper(FPDF):
             name += f", {SIDES[view.origin.side]}"
         if self._report.names:
             name = _shortened(f"{position + 1}: {view.file}")
-        part = view.chosen or view.part or (view.body_part and view.body_part.label) or "–"
+        said = view.chosen or view.part or (view.body_part and view.body_part.label)
+        part = f"{said}: {how_found(view)}" if said else how_found(view)
         if view.fracture is None:
-            return name, part, how_found(view), f"not assessed. {view.reason or ''}", "–"
+            return name, part, f"not assessed. {view.reason or ''}", "–"
         finding = view.fracture.finding.words
-        share = self._share(view.fracture.probability, view.part)
-        return name, part, how_found(view), finding, share
+        return name, part, finding, self._share(view.fracture.probability, view.part)
 
     def _share(self, probability: float, part: BodyPart | None) -> str:
         """A probability, told from the thresholds of the part that it is near to."""
@@ -267,6 +289,7 @@ class _Paper(FPDF):
         colour: tuple[int, int, int] = (0, 0, 0),
         right: str = "",
         style: str = "",
+        border: Literal["", "L"] = "",
     ) -> None:
         self.set_font(FONT, style, size)
         self.set_text_color(*colour)
@@ -274,7 +297,7 @@ class _Paper(FPDF):
             self.cell(
                 0, 0.5 * size, self._safe(right), align="R", new_x=XPos.LMARGIN, new_y=YPos.TOP
             )
-        self.multi_cell(0, 0.5 * size, self._safe(text), align="L", new_x=XPos.LMARGIN)
+        self.multi_cell(0, 0.5 * size, self._safe(text), border or 0, align="L", new_x=XPos.LMARGIN)
 
     def _text(self, text: str) -> None:
         self._line(text, 8)
@@ -321,39 +344,28 @@ def _encoded(
     return file.tobytes()
 
 
-def _predictive(prevalence: float, ppv: Estimate | None, npv: Estimate | None) -> str:
-    positive = "none" if ppv is None else str(ppv)
-    negative = "none" if npv is None else str(npv)
-    return (
-        f"If {percent(prevalence)} of the patients have it: positive predictive value {positive}, "
-        f"negative predictive value {negative} at this operating point."
-    )
-
-
 def _heat_caption(view: ImageResult) -> str:
     if view.heatmap is None:
         return ": not assessed"
     return " with heatmap" if view.heatmap.has_evidence else ": no positive evidence"
 
 
-def _photographed(report: StudyReport) -> str:
+def _photographed(release: Release) -> str:
     """What was measured of findings from photographs."""
-    found = photographed(report.release)
+    found = photographed(release)
     if found is None:
-        return "How far findings from photographs can be relied on was not measured."
+        return "The reliability of findings from photographs was not measured."
     share, n = found
     return (
-        f"On simulated photographs the finding was that of the radiograph itself in {share} of {n}."
+        "On simulated photographs the finding was the same as on the radiograph itself in "
+        f"{share} of {n}."
     )
 
 
-def _performance(found: Performance, probability: float) -> str:
-    point = found.point
-    threshold = percent(point.threshold, [probability])
+def _performance(found: Performance) -> str:
     return (
-        f"Operating point “{point.name}” (probability at or above {threshold}): "
-        f"sensitivity {found.sensitivity}, specificity {found.specificity} "
-        f"on the {found.split} radiographs of the release, image by image, n = {found.n}."
+        f"Sensitivity {found.sensitivity}, specificity {found.specificity} "
+        f"on the {found.split} radiographs of the release, by image, n = {found.n}."
     )
 
 

@@ -14,11 +14,11 @@ from core.words import percent
 
 LIMITS = (
     "A research tool that supports a reader; not a medical device. It says suspected, doubtful or "
-    "not suspected, and never that something is there or is not. It reads the named body parts "
-    "only, and other findings are not looked for. A heatmap shows where the positive evidence "
+    "not suspected, and never confirms or excludes a finding. It assesses the named body parts "
+    "only, and looks for no other findings. A heatmap shows where the positive evidence "
     "lies, scaled by the probability; it is not the outline of a lesion."
 )
-GONE = "The release that read this study is not installed any more, so its figures are missing."
+GONE = "The release that assessed this study is no longer installed, so its figures are missing."
 SUPERSEDED = "This study is superseded: a newer study on the worklist took its place."
 
 
@@ -56,8 +56,8 @@ class StudyReport:
 
     radiographs: one a view of the study in the same order, None where it could not be decoded or is
     not kept any more.
-    release: the one that assessed the views. gone: whether it is not installed any more, and
-    ``release`` is only what is left of it. created: when the report was made.
+    release: the one that assessed the views; None where it is no longer installed. label_meant:
+    what a positive label meant to such a one. created: when the report was made.
     point: name of the operating point that the reader works at.
     names: whether file names and the study's own name are given; they can hold a patient's name.
     prevalence: share in [0, 1] of the reader's patients who have it; None where nobody said.
@@ -67,20 +67,26 @@ class StudyReport:
 
     study: StudyResult
     radiographs: tuple[Radiograph | None, ...]
-    release: Release
+    release: Release | None
     created: datetime
     point: str = "sensitive"
     names: bool = False
     prevalence: float | None = None
     decisions: tuple[Decision, ...] = ()
     reassessed: tuple[Reassessed, ...] = ()
-    gone: bool = False
+    label_meant: str = ""
     superseded_by: str = ""
+
+    @property
+    def assessed_by(self) -> tuple[str, str]:
+        """(id, SHA-256) of the release that assessed the views, also where it is gone."""
+        first = self.study.views[0]
+        return first.release, first.release_sha256
 
     @property
     def performance(self) -> Performance | None:
         """What the chosen operating point is known to give on this body part."""
-        if self.study.body_part is None:
+        if self.study.body_part is None or self.release is None:
             return None
         return performance(self.release, self.study.body_part, self.point)
 
@@ -99,6 +105,8 @@ class StudyReport:
     @property
     def label_means(self) -> str:
         """What a positive label meant in the training data; empty where no part was assessed."""
+        if self.release is None:
+            return self.label_meant
         stage = self.release.stages.get(self.study.body_part or "")
         return stage.label_means if stage else ""
 
@@ -119,7 +127,7 @@ def another_release(release: str, sha256: str, first: str, first_sha256: str) ->
 def how_found(view: ImageResult) -> str:
     """Who named the body part: a phrase."""
     if view.body_part is None:
-        return "not found"
+        return "not recognised"
     if view.chosen is None:
         return f"recognised, {percent(view.body_part.probability)}"
     said = view.body_part
@@ -130,7 +138,7 @@ def how_found(view: ImageResult) -> str:
 def as_json(report: StudyReport) -> dict[str, Any]:
     """The report as JSON types; the views have the public record of ``ImageResult.to_json``."""
     study, release = report.study, report.release
-    performance = report.performance
+    performance, (name, sha256) = report.performance, report.assessed_by
     return {
         "study": {"name": study.id if report.names else None}
         | _result(study)
@@ -141,11 +149,11 @@ def as_json(report: StudyReport) -> dict[str, Any]:
         "decisions": [_decision(d) for d in report.decisions],
         "reassessed": [_reassessed(report, r.study) for r in report.reassessed],
         "release": {
-            "id": release.id,
-            "sha256": release.sha256,
-            "created": None if report.gone else release.created,
-            "mode": None if report.gone else release.mode,
-            "installed": not report.gone,
+            "id": name,
+            "sha256": sha256,
+            "created": release and release.created,
+            "mode": release and release.mode,
+            "installed": release is not None,
         },
         "created": report.created.isoformat(timespec="seconds"),
         "limits": LIMITS,

@@ -24,8 +24,6 @@ from core.types import (
     Photograph,
 )
 
-URGENCY = (Finding.SUSPECTED, Finding.DOUBTFUL, Finding.NOT_SUSPECTED, None)
-
 
 class Verdict(StrEnum):
     """What a reader did. DRAFT: wrote or marked something and has not decided."""
@@ -182,7 +180,7 @@ class StudyRecord:
             return ()
         of = "study" if len(self.older) == 1 else "studies"
         noun, verb = ("radiograph", "is") if self.missing == 1 else ("radiographs", "are")
-        said = f"{self.missing} {noun} of the {of} that this took the place of {verb} not in it."
+        said = f"{self.missing} {noun} of the {of} that this one replaced {verb} not in it."
         return (said,)
 
     def reassessed_as(self, part: BodyPart | None) -> Reassessment | None:

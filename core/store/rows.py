@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from core.store import tables as t
-from core.store.records import URGENCY, Status, pack
+from core.store.records import Status, pack
 from core.store.superseding import LISTENER
 from core.study import StudyResult
-from core.types import ImageResult
+from core.types import URGENCY, ImageResult
 
 if TYPE_CHECKING:
     from core.manifest import Release

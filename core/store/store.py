@@ -43,7 +43,10 @@ CONFLICT = (
     "You decided this study in another window in the meantime. That decision is shown now and "
     "nothing was overwritten; decide again if it should change."
 )
-OVER = "The time of this study is over: its pictures were removed, and nothing is decided any more."
+OVER = (
+    "The retention period of this study is over: its pictures were removed, and it can no longer "
+    "be decided."
+)
 
 
 class Store:

@@ -5,8 +5,8 @@ const editors = new WeakMap();
 const STEPS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 const [SMALL, LARGE] = [0.002, 0.02]; // of the picture, a key
 const PAUSE = 700; // milliseconds after the last key
-const NO_FILM = "With the corner there the film would be too small, or its outline cross itself or bend " +
-  "inwards, so the corner is where it was.";
+const NO_FILM = "The corner was put back: there the film would be too small, or its outline would cross " +
+  "itself or bend inwards.";
 
 class Editor {
   constructor(root) {

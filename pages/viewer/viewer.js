@@ -56,7 +56,7 @@ class Viewer {
     const { header, root } = this;
     const select = root.querySelector("[data-input=preset]");
     const options = header.presets.map(({ name }) => new Option(name, name));
-    select.replaceChildren(...options, new Option("By hand", "", false, false));
+    select.replaceChildren(...options, new Option("Manual", "", false, false));
     const colours = root.querySelector("[data-input=colours]");
     colours.replaceChildren(...header.colours.map((name, n) => new Option(name, n)));
     colours.value = shared.colours;

@@ -146,7 +146,7 @@ def test_diagnose_with_two_studies(visit: Visit, tmp_path: Path) -> None:
     for n, file in enumerate(files):
         file.write_bytes(encoded(phantom(200, 160, seed=n), "PNG"))
     page.locator("input[type=file]").set_input_files([str(f) for f in files])
-    expect(page.get_by_role("button", name="CSV", exact=True)).to_be_visible()
+    expect(page.get_by_role("button", name="Export data")).to_be_visible()
     ready(page)
     check(page)
 

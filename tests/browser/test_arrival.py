@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from playwright.sync_api import expect
@@ -46,8 +47,8 @@ def places(visit: Visit, files: list[str]) -> tuple[Places, Places]:
     page = opened(visit)
     page.evaluate(WATCH)
     page.locator("input[type=file]").set_input_files(files)
-    expect(page.get_by_role("button", name="CSV", exact=True)).to_be_visible()
-    expect(page.get_by_text(f"Study 1 of {len(files)}")).to_be_visible()
+    expect(page.get_by_role("button", name="Export data")).to_be_visible()
+    expect(page.get_by_text(re.compile(rf"Study \d+ of {len(files)}"))).to_be_visible()
     page.wait_for_function("() => window.seen.some(([reading]) => !reading)")
     seen = page.evaluate("() => window.seen")
     early = [place for reading, *place in seen if reading]
@@ -65,6 +66,37 @@ def test_the_first_result_comes_first_and_stays_where_it_is(visit: Visit, tmp_pa
     assert not visit.complaints
 
 
+# At every frame: the studies that are shown, and what is said to be under way.
+SHOWN = """() => {
+  window.shown = [];
+  const words = (what) => [...document.querySelectorAll(what)].map((e) => e.textContent.trim());
+  const look = () => {
+    const now = [words(".cardname"), words("[data-testid=stSpinner]").join(" ")];
+    if (JSON.stringify(now) !== JSON.stringify(window.shown.at(-1))) window.shown.push(now);
+    requestAnimationFrame(look);
+  };
+  look();
+}"""
+
+
+def test_nothing_of_the_last_patient_stays_while_the_next_one_is_read(
+    visit: Visit, tmp_path: Path
+) -> None:
+    page = opened(visit)
+    for name, side in (("ann.png", 300), ("bob.png", 4500)):  # the larger one takes a while
+        (tmp_path / name).write_bytes(encoded(phantom(side, side), "PNG"))
+    page.locator("input[type=file]").set_input_files(str(tmp_path / "ann.png"))
+    page.locator(".cardname", has_text="ann.png").wait_for()
+    expect(page.locator(".st-key-picture .viewer[data-ready=true]")).to_be_visible()
+    page.evaluate(SHOWN)
+    page.locator("input[type=file]").set_input_files(str(tmp_path / "bob.png"))
+    page.locator(".cardname", has_text="bob.png").wait_for()
+    shown = page.evaluate("() => window.shown")
+    reading = [n for n, (_, said) in enumerate(shown) if said == "Reading bob.png"]
+    assert reading and shown[0] == [["ann.png"], ""], shown
+    assert all(names in ([], ["bob.png"]) for names, _ in shown[reading[0] :]), shown
+
+
 def test_no_code_is_fetched_between_drop_and_result(visit: Visit, tmp_path: Path) -> None:
     page = opened(visit)
     page.locator("footer.quiet", has_text="Release").wait_for()  # the model is loaded
@@ -72,7 +104,7 @@ def test_no_code_is_fetched_between_drop_and_result(visit: Visit, tmp_path: Path
     fetched: list[str] = []
     page.on("request", lambda request: fetched.append(request.url.rpartition("/static/js/")[2]))
     page.locator("input[type=file]").set_input_files(radiographs(tmp_path, 2))
-    expect(page.get_by_role("button", name="CSV", exact=True)).to_be_visible()
+    expect(page.get_by_role("button", name="Export data")).to_be_visible()
     expect(page.locator(".st-key-picture .viewer[data-ready=true]")).to_be_visible()
     scripts = [name for name in fetched if name.endswith(".js")]
     # The one that sends a file: nothing but a file that is given makes the page fetch it.
@@ -83,7 +115,7 @@ def test_no_code_is_fetched_between_drop_and_result(visit: Visit, tmp_path: Path
 def test_what_adds_more_files_stays_in_sight(visit: Visit, tmp_path: Path) -> None:
     page = opened(visit)
     page.locator("input[type=file]").set_input_files(radiographs(tmp_path, 12))
-    expect(page.get_by_text("Study 1 of 12")).to_be_visible()
+    expect(page.get_by_text(re.compile(r"Study \d+ of 12"))).to_be_visible()
     chips = page.get_by_test_id("stFileChips").bounding_box()
     more = page.get_by_role("button", name="Add files").bounding_box()
     assert chips and more

@@ -27,7 +27,7 @@ def test_from_dropped_files_to_an_open_radiograph(visit: Visit, dropped: list[st
     page = visit.page
     page.goto(f"{visit.url}/batch")
     page.locator("input[type=file]").set_input_files(dropped)
-    page.get_by_role("button", name="Score the files").click()
+    page.get_by_role("button", name="Assess the files").click()
     expect(page.locator(".st-key-batch-state")).to_contain_text("3 files, 1 not assessed")
     settled(page)
     row = page.locator(".rows button")

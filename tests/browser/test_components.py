@@ -221,7 +221,7 @@ def test_a_corner_that_makes_no_film_goes_back_and_that_is_said(
     assert moved != OPEN and checked(values, SHAPE, 32) is None  # the server would refuse it too
     page.mouse.up()
     expect(page.locator(".film")).to_have_attribute("data-corners", OPEN)
-    expect(refused).to_contain_text("the corner is where it was")
+    expect(refused).to_contain_text("The corner was put back")
     assert page.evaluate("window.sent") == []
     page.get_by_role("button", name="Top left").press("Shift+ArrowLeft")
     expect(refused).to_be_empty()

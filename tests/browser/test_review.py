@@ -143,8 +143,8 @@ def added(page, reader: str) -> None:
 def disagreed(page) -> None:
     """Disagree with the study at the top of the worklist: another part, a mark and a remark."""
     page.get_by_role("link", name="Review").click()
-    page.get_by_role("button", name="Read from the top").click()
-    page.get_by_text("Saved as you go.").wait_for()
+    page.get_by_role("button", name="Start reading").click()
+    page.get_by_text("Changes are saved automatically.").wait_for()
     page.get_by_role("button", name="Disagree", exact=True).click()
     # Until then the list's filters are still there, and one of them has the same label.
     expect(page.get_by_text(re.compile("^Disagreed. Added by"))).to_be_visible()
@@ -246,7 +246,7 @@ def test_two_browsers_review_one_study_at_once(
         pages["carol"].get_by_role("button", name="Second look").click()
         comments = {"ann": "as it says", "carol": "please look again"}
         for reader, page in pages.items():
-            expect(page.get_by_text("Saved, ")).to_be_visible()
+            expect(page.get_by_text("Saved at ")).to_be_visible()
             page.get_by_label("Comment").fill(comments[reader])
         for page in pages.values():
             page.get_by_label("Comment").press("Control+Enter")

@@ -94,7 +94,7 @@ def test_study_of_three_views_from_drop_to_report(
 ) -> None:
     page = assessed(visit, study)
     card = page.locator("[class*=st-key-card-]")
-    for words in ("(3 views)", "mean of 3 views", "View 1: AP", "View 2: LL", "View 3: RL"):
+    for words in ("(3 views)", "Mean of 3 views", "View 1: AP", "View 2: LL", "View 3: RL"):
         expect(card).to_contain_text(words)
 
     # Window, zoom and opacity answer here, and zoom outlives toggle, rerun and another view.
@@ -114,8 +114,9 @@ def test_study_of_three_views_from_drop_to_report(
     state(page, lambda s: s["overlay"] != windowed["overlay"])
     page.keyboard.press("Space")
     state(page, lambda s: s["overlay"] == windowed["overlay"])
+    page.get_by_text("Sensitivity and predictive values").click()
     page.locator("[class*=st-key-point] button", has_text="Specific").click()
-    page.get_by_text("Positive from 70").wait_for()
+    page.get_by_text("doubtful counts as negative (below 70").wait_for()
     settled(page)
     kept = ("zoom", "place", "window", "overlay", "view")
     state(page, lambda s: [s[k] for k in kept] == [windowed[k] for k in kept])
@@ -129,6 +130,7 @@ def test_study_of_three_views_from_drop_to_report(
     assert "mean of 3 views" in words and "“specific”" in words and "random" in words
     assert "Doe" not in words
     with page.expect_download() as download:
+        page.get_by_role("button", name="Report options").click()
         page.get_by_role("button", name="JSON", exact=True).click()
     record = json.loads(Path(download.value.path()).read_text())
     assert [v["chosen"] for v in record["views"]] == ["hand"] * 3

@@ -78,7 +78,7 @@ def answered(
 ) -> int:
     """Say what the page told its reader; the revision that it stands for."""
     shown = "\n".join(str(e.proto.body) for e in app.get("html"))
-    if app.exception or "Saved, " not in shown or 'class="notice"' in shown:
+    if app.exception or "Saved at " not in shown or 'class="notice"' in shown:
         raise SystemExit(f"The page did not say that it saved:\n{shown[-2000:]}")
     say(reader="bob", study=study, revision=before + 1, verdict=verdict, comment=comment)
     return before + 1

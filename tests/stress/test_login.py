@@ -124,7 +124,7 @@ def test_roles(
         context.close()
     page = browser.new_context().new_page()
     sign_in(page, running, "nobody-1")
-    page.get_by_text("nobody has given you a role").wait_for(timeout=60_000)
+    page.get_by_text("have no role here").wait_for(timeout=60_000)
     assert page.get_by_test_id("stFileUploader").count() == 0
     page.context.close()
     monkeypatch.setenv("BONE_HOME", str(running.home))

@@ -21,6 +21,7 @@ from core.store import Mark, Opinion, Store, Verdict
 from core.types import BodyPart, Finding
 from tests import worklist
 from tests.browser.conftest import Visit, serving, visit  # noqa: F401
+from tests.browser.test_diagnose import exported
 from tests.simulated import dicom, encoded, phantom
 from tests.waiting import eventually
 
@@ -119,7 +120,7 @@ def test_on_diagnose(visit, given):
     page.goto(visit.url)
     page.get_by_test_id("stFileUploaderDropzone").wait_for()
     page.locator("input[type=file]").set_input_files([str(f) for f in given])
-    expect(page.get_by_role("button", name="CSV", exact=True)).to_have_count(1)
+    expect(page.get_by_role("button", name="Export data")).to_have_count(1)
     expect(page.get_by_test_id("stProgress")).to_have_count(0)
     still(page)
     shown = []
@@ -131,7 +132,7 @@ def test_on_diagnose(visit, given):
         if n < len(given):
             page.get_by_role("button", name="Next").click()
     assert any("onerror" in name for name in shown), shown
-    text = downloaded(page, "CSV")
+    text = exported(page, "CSV")
     safe(text)
     assert sum("HYPERLINK" in cell for cell in cells(text)) >= 1
     harmless(visit)
@@ -140,11 +141,11 @@ def test_on_diagnose(visit, given):
 def test_on_review(visit, studies):
     page = visit.page
     page.goto(f"{visit.url}/review")
-    page.get_by_role("button", name="Read from the top").wait_for()
+    page.get_by_role("button", name="Start reading").wait_for()
     still(page)
     harmless(visit)
     with page.expect_download() as download:
-        page.get_by_text("With names and comments").click()
+        page.get_by_text("Include names and comments").click()
         still(page)
         page.get_by_role("button", name="Decisions (CSV)").click()
     safe(Path(download.value.path()).read_text(encoding="utf-8"))
@@ -160,7 +161,7 @@ def test_on_batch(visit, given, tmp_path):
     page.goto(f"{visit.url}/batch")
     page.get_by_role("textbox").first.fill(str(tmp_path / "given"))
     page.keyboard.press("Tab")
-    page.get_by_role("button", name="Score the folder").click()
+    page.get_by_role("button", name="Assess the folder").click()
     eventually(lambda: page.get_by_role("button", name="CSV").count(), 300)
     still(page)
     text = downloaded(page, "CSV")

@@ -28,12 +28,12 @@ SECOND = 1000
 WAIT = 120 * SECOND
 LONG = 900 * SECOND
 NUMBERS = {
-    "Input side": "32",
+    "Input size": "32",
     "Joint phase": "480",
     "Each fracture branch": "96",
     "Body-part branch": "96",
     "Validations": "6",
-    "Checkpoint every": "0",
+    "Checkpoint interval": "0",
 }
 
 
@@ -137,16 +137,20 @@ def reopened(page: Any) -> None:
     says(page, "finished", timeout=LONG)
 
 
+REASON = "Reason (required, kept in the audit)"
+
+
 def promoted(page: Any, run: str) -> None:
     view(page, "Add")
     page.get_by_role("button", name="Add this run").click()
-    page.get_by_text("It can be promoted now").wait_for()
+    page.get_by_text("It is not in use yet").wait_for()
     view(page, "Releases")
     page.get_by_role("combobox", name="Release").click()  # the file's field goes by that name, too
     page.get_by_role("option", name=run[9:]).first.click()
-    fill(page, "Why", "The first that has seen discs")
-    page.get_by_role("button", name="Promote to champion").click()
-    page.get_by_text("is the champion now").first.wait_for()
+    page.get_by_role("button", name="Use this release").click()
+    fill(page, REASON, "The first that has seen discs")
+    page.get_by_role("button", name="Change for everyone").click()
+    page.get_by_text("is in use now").first.wait_for()
 
 
 def predicted(page: Any, file: Path, release: str) -> None:
@@ -183,9 +187,10 @@ def test_retrain_evaluate_promote_predict_and_go_back(
     reader = opened(browser, url, "")
     predicted(reader, tmp_path / "picture.png", work.release_id(record.folder))
     reader.close()
-    fill(page, "Why", "Discs are no bones")
     page.get_by_role("button", name="Roll back to random").click()
-    page.get_by_text("random is the champion now").first.wait_for()
+    fill(page, REASON, "Discs are no bones")
+    page.get_by_role("button", name="Change for everyone").click()
+    page.get_by_text("random is in use now").first.wait_for()
     page.close()
     store = Store.open(Settings(home=Path(place["BONE_HOME"])))
     events = [line.event for line in store.audit_lines() if line.event.startswith("release.")]

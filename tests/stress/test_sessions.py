@@ -32,6 +32,7 @@ from core.cascade import Cascade
 from core.settings import ImageLimits, Settings
 from core.store import Store
 from tests.browser.conftest import serving
+from tests.browser.test_diagnose import clear, exported
 from tests.chromium import WAIT
 from tests.simulated import encoded, phantom
 from tests.stress.client import Client
@@ -41,7 +42,7 @@ pytestmark = pytest.mark.stress
 log = logging.getLogger(__name__)
 PAGES = ("", "review", "batch", "training", "metrics", "releases")
 SECRET_ADDRESS = re.compile(r"/media/[0-9a-f]{32}(\.\w+)?$")
-CHOOSE, RESULTS = "input[type=file]", ("button", "CSV")
+CHOOSE, RESULTS = "input[type=file]", ("button", "Export data")
 
 
 @pytest.fixture
@@ -82,16 +83,13 @@ def give(page: object, paths: list[Path]) -> None:
 
 def done(page: object) -> bool:
     return (
-        page.get_by_role(RESULTS[0], name=RESULTS[1], exact=True).count() == 1
+        page.get_by_role(RESULTS[0], name=RESULTS[1]).count() == 1
         and page.get_by_test_id("stProgress").count() == 0
     )
 
 
 def rows(page: object) -> list[dict[str, str]]:
-    with page.expect_download() as download:
-        page.get_by_role("button", name="CSV", exact=True).click()
-    text = Path(download.value.path()).read_text(encoding="utf-8")
-    return list(csv.DictReader(io.StringIO(text)))
+    return list(csv.DictReader(io.StringIO(exported(page, "CSV"))))
 
 
 def opened(browser: object, url: str, leave: ExitStack) -> object:
@@ -255,7 +253,7 @@ def test_five_hundred_images_in_one_session_leave_memory_flat(browser, server, t
             eventually(lambda: done(page), 600)
             assert len(rows(page)) == 50
             used.append(host.memory_info().rss / 2**20)
-            page.get_by_role("button", name="Clear all").click()
+            clear(page)
             page.get_by_text("and sent nowhere else").wait_for()
     each = (used[-1] - used[3]) / 300
     log.info(f"500 images: {each:.3f} MB an image; after each fifty: {[round(u) for u in used]} MB")

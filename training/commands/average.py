@@ -7,14 +7,14 @@ from pathlib import Path
 
 from core.settings import Settings
 
-HELP = "the mean of runs of fit --arch"
+HELP = "average the weights of runs of fit --arch"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "runs", nargs="+", metavar="RUN", help="its folder, or the release they began with"
+        "runs", nargs="+", metavar="RUN", help="folder of a run, or the release they began with"
     )
-    parser.add_argument("--out", type=Path, required=True, help="folder of the mean")
+    parser.add_argument("--out", type=Path, required=True, help="output folder")
 
 
 def run(options: argparse.Namespace, settings: Settings) -> int:

@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _options.run_folder(parser)
     parser.add_argument("--id", required=True, help="id of the release, such as 2026.12-1")
     parser.add_argument("--flip-average", action="store_true", help="score the mirror image too")
-    parser.add_argument("--size", type=int, default=0, help="input side (default: as trained)")
+    parser.add_argument("--size", type=int, default=0, help="input size (default: as trained)")
 
 
 def run(options: argparse.Namespace, settings: Settings) -> int:

@@ -7,7 +7,7 @@ import argparse
 from core.settings import Settings
 from training.commands import _options
 
-HELP = "learn which quadrilateral is the film"
+HELP = "train the choice of the quadrilateral that is the film"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,7 +15,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--count", type=int, default=260, help="training radiographs (default: 260)"
     )
-    parser.add_argument("--seed", type=int, default=1, help="of the photographs (default: 1)")
+    parser.add_argument(
+        "--seed", type=int, default=1, help="random seed of the photographs (default: 1)"
+    )
 
 
 def run(options: argparse.Namespace, settings: Settings) -> int:

@@ -7,7 +7,7 @@ import argparse
 from core.settings import Settings
 from training.commands import _options
 
-HELP = "score a release on one split"
+HELP = "evaluate a release on one split"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,9 +18,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--copies",
         action="store_true",
-        help="also give the figures without pictures that have a copy in the training split",
+        help="also give figures without pictures that have a copy in the training split",
     )
-    parser.add_argument("--baseline", choices=("lite2",), help="measure the yardstick beside it")
+    parser.add_argument("--baseline", choices=("lite2",), help="also evaluate a baseline")
     _options.out(parser, "metrics.json, scores.csv, report.html")
 
 

@@ -8,12 +8,12 @@ from pathlib import Path
 from core.settings import Settings
 from training.commands import _options
 
-HELP = "deal training and validation into folds, each held back by one run of fit"
+HELP = "split training and validation into folds for cross-fitting"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     _options.data(parser)
-    parser.add_argument("--count", type=int, default=4, help="how many folds (default: 4)")
+    parser.add_argument("--count", type=int, default=4, help="number of folds (default: 4)")
     parser.add_argument("--out", type=Path, required=True, help="folder of the manifests")
 
 

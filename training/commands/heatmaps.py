@@ -7,7 +7,7 @@ import argparse
 from core.settings import Settings
 from training.commands import _options
 
-HELP = "do the heatmaps point at what was found?"
+HELP = "measure whether heatmaps point at the annotated boxes"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -7,7 +7,7 @@ import argparse
 from core.settings import Settings
 from training.commands import _options
 
-HELP = "score the heads of a run's joint phase"
+HELP = "evaluate the heads of a run's joint phase"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

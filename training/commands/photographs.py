@@ -7,14 +7,19 @@ import argparse
 from core.settings import Settings
 from training.commands import _options, robustness
 
-HELP = "do answers survive a camera?"
+HELP = "measure robustness to photographs"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     robustness.add_arguments(parser)
-    parser.add_argument("--seed", type=int, default=0, help="of the photographs (default: 0)")
     parser.add_argument(
-        "--plain", type=int, default=2000, help="radiographs for the false alarms (default: 2000)"
+        "--seed", type=int, default=0, help="random seed of the photographs (default: 0)"
+    )
+    parser.add_argument(
+        "--plain",
+        type=int,
+        default=2000,
+        help="radiographs to count false alarms on (default: 2000)",
     )
 
 

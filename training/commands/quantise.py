@@ -13,9 +13,11 @@ HELP = "make int8 networks and check them"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     _options.data(parser)
     _options.release(parser)
-    parser.add_argument("--calibration", type=int, default=300, help="pictures (default: 300)")
     parser.add_argument(
-        "--seed", type=int, default=0, help="of the choice of pictures (default: 0)"
+        "--calibration", type=int, default=300, help="calibration pictures (default: 300)"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="random seed of the choice of pictures (default: 0)"
     )
 
 

@@ -7,12 +7,14 @@ import argparse
 from core.settings import Settings
 from training.commands import _options, heatmaps
 
-HELP = "do answers survive handling?"
+HELP = "measure robustness to rotation, cropping, compression and brightness"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     heatmaps.add_arguments(parser)
-    parser.add_argument("--count", type=int, default=200, help="radiographs (default: 200)")
+    parser.add_argument(
+        "--count", type=int, default=200, help="number of radiographs (default: 200)"
+    )
 
 
 def run(options: argparse.Namespace, settings: Settings) -> int:

@@ -7,7 +7,7 @@ import argparse
 from core.settings import Settings
 from training.commands import _options
 
-HELP = "which networks of fit --arch are worth it"
+HELP = "compare networks of fit --arch on validation"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -7,13 +7,17 @@ import argparse
 from core.settings import Settings
 from training.commands import _options
 
-HELP = "is what is no radiograph refused?"
+HELP = "measure out-of-distribution refusal"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     _options.cascade(parser)
-    parser.add_argument("--count", type=int, default=100, help="of each kind (default: 100)")
-    parser.add_argument("--seed", type=int, default=1, help="of the drawn pictures (default: 1)")
+    parser.add_argument(
+        "--count", type=int, default=100, help="pictures of each kind (default: 100)"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=1, help="random seed of the pictures (default: 1)"
+    )
     _options.out(parser, "strangers.json, as evaluate's --out")
 
 

@@ -67,11 +67,11 @@ class DataSets:
         name = name.strip()
         known = self.registered()
         if not name or any(d.name == name for d in known):
-            raise DataInvalid("A data set needs a name that no other one has.")
+            raise DataInvalid("Please give the data set a name that is not in use.")
         found = DataSet(name, f"{kind}:{roots.resolve(path.strip(), self._allowed)}")
         rows = read([found])
         if rows.empty:
-            raise DataInvalid(f"There is no picture in {path} that a data set {kind} would name.")
+            raise DataInvalid(f"No picture was found in {path} for a data set of the kind {kind}.")
         self._write([*known, found])
         return found
 

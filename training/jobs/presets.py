@@ -31,7 +31,7 @@ _FINE: dict[str, Any] = {
 PRESETS = (
     Preset(
         "Quick look on the CPU",
-        "Minutes to an hour: does the data teach anything at all? Not for a release.",
+        "Minutes to an hour: to see whether the data teaches anything at all. Not for a release.",
         {
             "size": 128,
             "joint_passes": 2_000,
@@ -60,10 +60,10 @@ PRESETS = (
     ),
     Preset(
         "Fine-tune one body part on my corrections",
-        "Minutes: the released branch of one part learns on, at a low rate; everything else stays "
-        "as released, byte for byte, but for the part's second network, if it has one: it was "
-        "fitted to the branch before and is left out. Choose the part, the corrections, and beside "
-        "them data with enough of the part to choose on (validation).",
+        "Minutes: trains the released branch of one part further, at a low rate; everything else "
+        "stays as released, byte for byte, but for the part's second network, if it has one: it "
+        "was fitted to the branch before and is left out. Choose the part, the corrections, and "
+        "beside them data with enough of the part for validation.",
         {
             **_FINE,
             "only": "elbow",
@@ -71,7 +71,7 @@ PRESETS = (
     ),
     Preset(
         "Fine-tune all branches on my corrections",
-        "Stage 1 and every part start from the champion and learn on; the trunk stays. Choose the "
+        "Trains stage 1 and every part of the release in use further; the trunk stays. Choose the "
         "corrections and, beside them, the data the release was trained on.",
         {
             **_FINE,
@@ -93,29 +93,37 @@ class Limit:
 
 
 LIMITS = {
-    "size": Limit("Input side", "pixels", 32, 1024, "Side of the square the network sees."),
+    "size": Limit("Input size", "pixels", 32, 1024, "Side of the square that the network sees."),
     "joint_passes": Limit("Joint phase", "pictures", 0, 1e9, "Trunk and all branches together."),
     "branch_passes": Limit("Each fracture branch", "pictures", 0, 1e9, "On the frozen trunk."),
     "body_part_passes": Limit("Body-part branch", "pictures", 0, 1e9, "On the frozen trunk."),
-    "batch": Limit("Batch", "pictures", 2, 4096, "Pictures a step."),
-    "joint_rate": Limit("Rate of the joint phase", "per step", 1e-7, 0.1, "Peak learning rate."),
-    "branch_rate": Limit("Rate of the branches", "per step", 1e-7, 0.1, "Peak learning rate."),
-    "body_part_rate": Limit("Rate of the body part", "per step", 1e-7, 0.1, "Peak learning rate."),
-    "weight_decay": Limit("Weight decay", "", 0, 1, "Pull of the weights towards zero (AdamW)."),
-    "smoothing": Limit("Label smoothing", "share", 0, 0.5, "0: labels as they are."),
+    "batch": Limit("Batch size", "pictures", 2, 4096, "Pictures per step."),
+    "joint_rate": Limit("Learning rate, joint phase", "", 1e-7, 0.1, "At its peak."),
+    "branch_rate": Limit("Learning rate, fracture branches", "", 1e-7, 0.1, "At its peak."),
+    "body_part_rate": Limit("Learning rate, body-part branch", "", 1e-7, 0.1, "At its peak."),
+    "weight_decay": Limit("Weight decay", "", 0, 1, "That of AdamW."),
+    "smoothing": Limit("Label smoothing", "share", 0, 0.5, "0: none."),
     "ema": Limit("Weight averaging", "per step", 0, 0.9999, "Decay of the averaged weights."),
     "warmup": Limit("Warm-up", "share of a phase", 0, 0.5, "Until the peak learning rate."),
-    "validations": Limit("Validations", "a phase", 1, 1000, "How often a phase is scored."),
-    "patience": Limit("Patience", "validations", 0, 1000, "0: never end a phase early."),
-    "freeze": Limit("Frozen stages of the trunk", "stages", 0, 2, "They stay as they start."),
-    "strangers": Limit("No radiographs", "pictures", 0, 1e6, "Drawn, for stage 1 to refuse."),
-    "pointing": Limit("Pointing", "weight", 0, 10, "Asks the evidence to lie in the boxes."),
-    "steady": Limit("Steadiness", "weight", 0, 10, "Asks two views of a picture for one answer."),
-    "focus": Limit("Cut to the limb", "", 0, 1, "1: what is empty is cut away first."),
-    "dense": Limit("Cell by cell", "weight", 0, 10, "Asks each cell whether a finding is there."),
+    "validations": Limit("Validations", "per phase", 1, 1000, "How often a phase is validated."),
+    "patience": Limit("Patience", "validations", 0, 1000, "For early stopping; 0: never."),
+    "freeze": Limit("Frozen stages of the trunk", "stages", 0, 2, "The first ones."),
+    "strangers": Limit(
+        "Out-of-distribution pictures (synthetic)", "", 0, 1e6, "For stage 1 to learn to refuse."
+    ),
+    "pointing": Limit(
+        "Heatmap loss", "weight", 0, 10, "Keeps the heatmap inside the annotated boxes."
+    ),
+    "steady": Limit(
+        "Consistency loss", "weight", 0, 10, "Makes two augmented views of a picture agree."
+    ),
+    "focus": Limit("Crop to the limb", "", 0, 1, "1: pictures are cropped to the limb first."),
+    "dense": Limit(
+        "Per-cell loss", "weight", 0, 10, "Teaches each cell whether a finding lies in it."
+    ),
     "seed": Limit("Seed", "", 0, 2**31 - 1, "Two runs with one seed give the same numbers."),
     "minutes_between_checkpoints": Limit(
-        "Checkpoint every", "minutes", 0, 600, "So much of a run can be lost."
+        "Checkpoint interval", "minutes", 0, 600, "This much of a run can be lost."
     ),
 }
 CHOICES = {
@@ -125,11 +133,11 @@ CHOICES = {
     "duplicates": phases.DUPLICATES,
 }
 TEXTS = {
-    "init": "Starts from: scratch, imagenet, a release or its alias, or a file in a folder that "
-    "may be read here.",
-    "only": "The one branch that is trained; everything else stays as the release has it.",
+    "init": "scratch, imagenet, a release or its alias, or a file in a folder that may be read "
+    "here.",
+    "only": "Where one is chosen, everything else stays as the release has it.",
 }
-LABELS = {"init": "Starts from", "only": "Trains only"}
+LABELS = {"init": "Initial weights", "only": "Branches to train"}
 
 
 def problems(settings: dict[str, Any]) -> list[str]:

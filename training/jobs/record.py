@@ -155,12 +155,12 @@ class Record:
         return {
             State.QUEUED: f"{what} waits in the queue.",
             State.RUNNING: f"{what} runs{f', {phase}' if phase else ''}.",
-            State.PAUSING: "Pausing: it stops after this step, or when the pictures are read.",
+            State.PAUSING: "Pausing: it stops after this step, or once the pictures are read.",
             State.PAUSED: f"Paused after {n}.",
             State.CANCELLED: f"Cancelled after {n}; it can be resumed from its last checkpoint.",
-            State.INTERRUPTED: f"{what} was interrupted after {n}; its process has gone. It can be "
+            State.INTERRUPTED: f"{what} was interrupted after {n}, as its process ended. It can be "
             "resumed from its last checkpoint.",
-            State.FAILED: str(self.status.get("reason", "It failed; the log says why.")),
+            State.FAILED: str(self.status.get("reason", "It failed; see the log.")),
             State.FINISHED: f"{what} finished.",
         }[self.state]
 

@@ -115,12 +115,12 @@ def sentence(error: BaseException) -> str:
         if isinstance(cause, OSError) and cause.errno == errno.ENOSPC:
             return status.NO_SPACE
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return "There was not enough memory; a smaller batch or input side needs less."
+        return "There was not enough memory; a smaller batch or input size needs less."
     if isinstance(error, OSError) and error.filename:
         return of_disk(error)
     if isinstance(error, CascadeError | FloatingPointError):
         return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return f"It ended with an error that was not expected ({type(error).__name__}); see the log."
+    return f"It ended with an unexpected error ({type(error).__name__}); see the log."
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
