@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 from typing import Any
 
@@ -37,7 +37,8 @@ COLUMNS = (
     Column("Body part", width=6),
     Column("Note", aside=True),
 )
-BESIDE = 4  # of them stand beside an open radiograph
+# Beside an open radiograph, which tells its own; on a narrow screen the name has the room.
+BESIDE = tuple(replace(column, aside=column.kind == "share") for column in COLUMNS[:4])
 AT_ONCE = 11  # rows: the list scrolls in itself, so that an opened radiograph stays beside it
 ORDERS = ("Most suspicious first", "Least suspicious first", "As in the folder")
 BAR = "#6f8192"
@@ -100,7 +101,7 @@ def show(batch: Batch, settings: Settings) -> None:
     filters, order = _asked(seen.records)
     chosen = _ordered([r for r in seen.records if filters.fits(r)], order)
     record = seen.opened.record(chosen)
-    left, right = st.columns([5, 6] if record else [3, 1], gap="medium")
+    left, right = st.columns([2, 3] if record else [3, 1], gap="medium")
     with left:
         _table(chosen, record, batch, seen, settings)
     with right:
@@ -237,7 +238,7 @@ def _table(
     def opened(file: str) -> None:
         seen.opened.file = file
 
-    columns = COLUMNS if record is None else COLUMNS[:BESIDE]
+    columns = COLUMNS if record is None else BESIDE
     rows(
         columns,
         [_row(r, batch, seen, settings, len(columns)) for r in shown],

@@ -71,7 +71,7 @@ class OwnDecision:
         finding = f", {result.finding.words}" if result.finding else ""
         html(f"<p class='soft'>Agree means: {named(result) or 'not assessed'}{finding}.</p>")
         with st.container(key="verdicts"):
-            places = st.columns(len(BUTTONS), gap="small")
+            places = st.columns([4, 5, 6], gap="xsmall")  # as long as their words
         for digit, (verdict, label) in enumerate(BUTTONS.items(), 1):
             places[digit - 1].button(
                 label,

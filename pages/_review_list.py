@@ -76,10 +76,10 @@ WHAT_THEY_ARE = (
 
 def draw(store: Store) -> None:
     """Who reads, filters, the list, and below it what can be taken away."""
-    if _worklist.reader():
-        _worklist.reading_as()
-    else:
-        with st.container(width=320):
+    with st.container(width=320):
+        if _worklist.reader():
+            _worklist.reading_as()
+        else:
             _worklist.ask_reader("reader-own")
     wanted = _filters()
     entries = store.worklist(wanted)

@@ -40,7 +40,8 @@ class Row:
     """A line, with a cell for each column: text and number as they are, a share in per cent or
     None, a finding as ``finding`` makes it, a picture as a data URL or "".
 
-    below: a second line for the cell that opens the row, where no column that is ``aside`` is seen.
+    below: a second line for the cell that opens the row, where no text column that is ``aside`` is
+    seen.
     """
 
     id: str

@@ -13,9 +13,12 @@ from pages._rows import Column, Row, finding, height_of, rows
 from pages._theme import style
 
 ROWS_SHOWN, ROWS_LOW = 4, 2
-LOW_SCREEN = 820  # pixels; on one as low the list has ROWS_LOW rows
+LOW_SCREEN = 820  # pixels; on one as low the list has ROWS_LOW rows, and the page no heading
+HEADING = 40
 LIST_PARTS = ("", ".stBidiComponent", ".stBidiComponent > div:last-child")  # each has its height
-ONE_ABOVE, MANY_ABOVE = 345, 434  # pixels that are not the picture's, with one study and a list
+# Pixels that are not the picture's, with one study and a list; below it what is to be known of the
+# heatmap is seen.
+ONE_ABOVE, MANY_ABOVE = 369, 458
 STRIP = 40  # and where a study has several views
 COLUMNS = (
     Column("Study"),
@@ -58,16 +61,20 @@ def tally(findings: Sequence[Finding | None]) -> str:
 def above(studies: int, views: int) -> None:
     """What height is left to the picture below the list, which is lower on a low screen."""
     strip = STRIP if views > 1 else 0
-    if studies == 1:
-        style(f".st-key-picture {{ --above: {ONE_ABOVE + strip}px; }}")
-        return
-    high, low = (height_of(studies, most) for most in (ROWS_SHOWN, ROWS_LOW))
-    parts = ", ".join(f".st-key-summary {inner}" for inner in LIST_PARTS)
+    high = low = ONE_ABOVE + strip
+    of_list = ""
+    if studies > 1:
+        high, low = (height_of(studies, most) for most in (ROWS_SHOWN, ROWS_LOW))
+        parts = ", ".join(f".st-key-summary {inner}" for inner in LIST_PARTS)
+        of_list = (
+            f"{parts} {{ height: {low}px !important; }} "
+            f".st-key-summary {{ flex: none !important; --most: {low}px; }} "
+        )
+        high, low = (MANY_ABOVE + strip + height for height in (high, low))
     style(
-        f".st-key-picture {{ --above: {MANY_ABOVE + strip + high}px; }} "
-        f"@media (max-height: {LOW_SCREEN}px) {{ {parts} {{ height: {low}px !important; }} "
-        f".st-key-summary {{ flex: none !important; --most: {low}px; }} "
-        f".st-key-picture {{ --above: {MANY_ABOVE + strip + low}px; }} }}"
+        f".st-key-picture {{ --above: {high}px; }} "
+        f"@media (max-height: {LOW_SCREEN}px) {{ {of_list}"
+        f".st-key-picture {{ --above: {low - HEADING}px; }} }}"
     )
 
 

@@ -107,7 +107,7 @@ class Rows {
     const table = this.root.querySelector("table");
     table.setAttribute("aria-label", label);
     table.classList.toggle("tall", tall);
-    table.classList.toggle("narrow", !columns.some(({ aside }) => aside));
+    table.classList.toggle("narrow", !columns.some(({ aside, kind }) => aside && kind === "text"));
     this.root.style.setProperty("--height", `${height}px`);
     // Nothing in it takes the focus, so that it must itself, to be scrolled by key.
     this.root.toggleAttribute("tabindex", !opens);
