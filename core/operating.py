@@ -121,11 +121,12 @@ def predictive_values(
 def predictive_value(
     found: Performance, probability: float, prevalence: float
 ) -> tuple[str, Estimate | None]:
-    """Of the two the one that a study of this probability has, and what it is."""
+    """The one that concerns a study of this probability, with its name: that of a call at this
+    point, the same for all studies that are called so."""
     ppv, npv = predictive_values(found.sensitivity, found.specificity, prevalence)
     if probability >= found.point.threshold:
-        return "Chance that it is there (PPV)", ppv
-    return "Chance that it is absent (NPV)", npv
+        return "Of those called positive, have it (PPV)", ppv
+    return "Of those called negative, do not have it (NPV)", npv
 
 
 def _predictive(hit: Estimate, other: Estimate, share: float) -> Estimate | None:

@@ -99,6 +99,8 @@ def show(batch: Batch, settings: Settings) -> None:
         _audit.write("result.shown", _access.actor(), batch=batch.folder.name)
         told.add(batch.folder.name)
     filters, order = _asked(seen.records)
+    if batch.running:  # each that comes would move the others, and go before what was read already
+        order = ORDERS[-1]
     chosen = _ordered([r for r in seen.records if filters.fits(r)], order)
     record = seen.opened.record(chosen)
     left, right = st.columns([2, 3] if record else [3, 1], gap="medium")

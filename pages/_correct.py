@@ -52,7 +52,7 @@ def part(study: Study, cascade: Cascade, memory: Session) -> None:
     now = MIXED if differs else next(iter(chosen)) or RECOGNISED
     options = [*([MIXED] if differs else []), RECOGNISED, *cascade.release.parts, BodyPart.OTHER]
     first = next((v.body_part for v in study.result.views if v.body_part), None)
-    said = f" ({first.label})" if first else ""
+    said = f" ({first.label})" if first and first.label != BodyPart.OTHER else ""
     names = {RECOGNISED: f"As recognised{said}", BodyPart.OTHER: "Another body part"}
     names[MIXED] = "Different for each view"
     key = f"part-{study.key}{'-mixed' * differs}"  # else the box would keep what it said before

@@ -44,7 +44,7 @@ def gallery(chosen: Measured) -> None:
         return
     rows = worst(scores)
     paths = _paths(chosen)
-    if not any(paths.get((str(row.source), str(row.id))) for row in rows.itertuples()):
+    if all(paths.get((str(row.source), str(row.id))) is None for row in rows.itertuples()):
         _theme.html(f"<p class='soft'>{NO_PICTURES}</p>")
         _table(rows)
         return

@@ -1,6 +1,7 @@
 """The operating point that the reader works at, and the share of patients who have it.
 
-Both belong to the session, not to a page: what is chosen on one is there on the next.
+Both belong to the session, not to a page: what is chosen on one is there on the next. The share is
+said for each body part by itself: as many shoulders as elbows are not broken.
 """
 
 from __future__ import annotations
@@ -11,24 +12,30 @@ from core.manifest import Release
 from core.operating import performance
 from core.report import GONE
 from core.study import StudyResult
-from core.types import POINTS
+from core.types import POINTS, BodyPart
 from pages import _kept, _reading
 from pages._theme import html
 
 PREVALENCE = 20  # per cent, where the slider stands until the reader moves it
-GIVEN = "operating-given"
+GIVEN = "operating-given"  # in the session: the parts for which the reader said how many
 
 
-def chosen() -> tuple[str, float | None]:
-    """(name of the operating point, prevalence in [0, 1]); None until the reader said one."""
-    share = _kept.said("prevalence", PREVALENCE) / 100
-    return _kept.said("point", POINTS[0]), share if st.session_state.get(GIVEN) else None
+def chosen(part: BodyPart | None) -> tuple[str, float | None]:
+    """(name of the operating point, prevalence of the part in [0, 1]); None until the reader said
+    one."""
+    share = _kept.said(f"prevalence-{part}", PREVALENCE) / 100
+    return _kept.said("point", POINTS[0]), share if part in _given() else None
 
 
-def _given() -> None:
+def _given() -> set[str]:
+    given: set[str] = st.session_state.setdefault(GIVEN, set())
+    return given
+
+
+def _give(part: BodyPart) -> None:
     """Kept here, as the study that is drawn next may have no figures, and so no slider."""
-    _kept.keep("prevalence", st.session_state["prevalence"])
-    st.session_state[GIVEN] = True
+    _kept.keep(f"prevalence-{part}", st.session_state[f"prevalence-{part}"])
+    _given().add(part)
 
 
 def draw(result: StudyResult, release: Release | None) -> None:
@@ -53,18 +60,19 @@ def _draw(result: StudyResult, release: Release | None) -> None:
     _kept.keep("point", point)
     part = result.body_part
     found = part and performance(release, part, point)
-    if not found:
+    if part is None or not found:
         html("<p class='soft'>This release has no such operating point for this body part.</p>")
     else:
         st.slider(
-            "How many of such patients have it (prevalence)",
+            f"How many of your patients with this {part.words} radiograph have it (prevalence)",
             1,
             99,
-            _kept.first("prevalence", PREVALENCE),
+            _kept.first(f"prevalence-{part}", PREVALENCE),
             format="%d %%",
-            key="prevalence",
-            on_change=_given,
+            key=f"prevalence-{part}",
+            on_change=_give,
+            args=(part,),
             help="The report shows predictive values only after you set this.",
         )
-        _, prevalence = chosen()
+        _, prevalence = chosen(part)
         html(_reading.operating(found, result, prevalence))

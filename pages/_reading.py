@@ -50,6 +50,7 @@ GLYPHS = {
     Finding.NOT_SUSPECTED: "○",
     None: "–",
 }
+NOT_YET = "Not assessed yet."  # the reason of a view that waits
 OF_HEADERS = SIDES | {"B": "both sides"}
 CALIBRATED_BADLY = 0.15  # mean error of a part's probabilities, from which on it is a caution
 CHOSEN = "<span class='chosen'>Chosen by the reader</span>"
@@ -93,7 +94,10 @@ def operating(found: Performance, result: StudyResult, prevalence: float | None)
     """
     point, probability = found.point, result.probability or 0.0
     rule = _unbroken(counted_as(point, probability, result.finding))
-    below = "<p class='soft'>Set the share above to see predictive values.</p>"
+    below = (
+        "<p class='soft'>Move the slider to the prevalence among your patients to see predictive "
+        "values.</p>"
+    )
     chance = ""
     if prevalence is not None:
         name, value = predictive_value(found, probability, prevalence)
@@ -116,10 +120,7 @@ def pointed(release: Release, method: str) -> str:
     said = "how often it points right was not measured for this release"
     if found := pointing(release, method):
         share, n = found
-        said = (
-            "in the test its hottest spot hit or nearly hit the marked lesion in "
-            f"{estimate(share)} of {n}"
-        )
+        said = f"in the test its peak lay in or near the marked lesion in {estimate(share)} of {n}"
         if centre := pointing(release, CENTRE):
             said += f" (the picture’s centre alone: {percent(centre[0].value)})"
     return f"<p class='soft'>Heatmap: {said}. Not an outline.</p>"
@@ -247,11 +248,13 @@ def explained(result: StudyResult, release: Release, awaited: int = 0) -> str:
 
 def _refused(view: ImageResult, release: Release) -> str:
     """Why a view was not assessed, and what its reader can do where the reason names the parts."""
+    if view.reason == NOT_YET:
+        return f"<p class='soft'>{NOT_YET}</p>"
     said, hint = view.body_part, ""
     if view.chosen is None and said is not None and said.label == BodyPart.OTHER:
         absent = {BodyPart(name).words for name in release.absent}
         if release.parts and said.looks_like not in (STRANGER, *absent):
-            hint = " If it is one of these, choose it under Assess as."
+            hint = " If it is one of these, choose it under “Body part is wrong?”."
     return f"<p class='caution'>{escape(view.reason or '')}{hint}</p>"
 
 
@@ -268,17 +271,17 @@ def _where_it_lies(result: StudyResult, points: list[OperatingPoint], awaited: i
 
 
 def _not_ruled_out(result: StudyResult, release: Release) -> str:
-    """Of what is not suspected, how many abnormal ones of the test were not, either."""
+    """Of what is not suspected, how many positives of the test lay below the threshold, too."""
     part = result.body_part
     if part is None or result.finding is not Finding.NOT_SUSPECTED:
         return ""
     share = missed(release, part)
-    if share is None:
+    if share is None or (share.value == 0 and share.low is None):  # of too few to say anything
         return ""
     kind = "caution" if unreliable(result.finding, part, release) else "soft"
     return (
-        f"<p class='{kind}'>Does not rule it out: {estimate(share)} of the abnormal {part.words} "
-        "radiographs of the test were called not suspected.</p>"
+        f"<p class='{kind}'>Does not rule out a finding: in the test, {estimate(share)} of the "
+        f"positive {part.words} radiographs were below this threshold, too.</p>"
     )
 
 

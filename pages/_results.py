@@ -23,7 +23,6 @@ from pages._theme import html
 
 AT_ONCE = 0.5  # seconds of scoring, before the page listens to the reader again
 POLL = 0.6
-NOT_YET = "Not assessed yet."
 TOO_MANY = (
     "Only {} of {} files are assessed here, those of the last drop first. The page Batch takes "
     "more: a folder, or a ZIP archive."
@@ -31,6 +30,7 @@ TOO_MANY = (
 CUT = "{} not assessed: this page takes no more files."
 SEVERAL = "Please check the views: their Patient IDs are those of {} patients."
 TWOFOLD = "Please check the views: two folders with the same name were dropped together."
+READING = "diagnose-reading"  # in the session: whether files were awaited when all was drawn last
 ON_SCREEN = "diagnose-on-screen"  # in the session: ids of the views of the study drawn last
 ORDERS = ("Most suspicious first", "As given")
 TOGETHER = "study-of-all"
@@ -98,7 +98,10 @@ class Results:
     def _draw(self, studies: list[Study], position: int) -> None:
         """Progress or exports, the list, and the study that is looked at; then the rest is read."""
         awaited = self._awaited()
+        if not awaited and st.session_state.pop(READING, False):
+            self._tell_place(position)
         if awaited:
+            st.session_state[READING] = True
             st.fragment(self._reading, run_every=POLL)(studies[position].key)
         else:
             with st.container():
@@ -116,6 +119,13 @@ class Results:
             self._score_some(studies[position])
             if not self._awaited():
                 st.rerun()
+
+    def _tell_place(self, position: int) -> None:
+        """Once all is read: the study stays, as nobody's picture may turn into another's by itself.
+        But *Next* leads on from its place, and what is more suspicious stands before it now."""
+        if position and _kept.said("order", ORDERS[0]) == ORDERS[0]:
+            studies = "1 study is" if position == 1 else f"{position} studies are"
+            st.toast(f"{studies} more suspicious than the one that is shown.")
 
     def _reading(self, key: str) -> None:
         """A fragment: progress and list while files are awaited; some are scored each time.
@@ -159,7 +169,7 @@ class Results:
         known = [self._found[s.id] for s in sources if s.id in self._found]
         views = tuple(
             self._found.get(s.id)
-            or ImageResult(s.name, None, NOT_YET, release.id, release.sha256, 0.0)
+            or ImageResult(s.name, None, _reading.NOT_YET, release.id, release.sha256, 0.0)
             for s in sources
         )
         result = combine(key, known, release) if known else StudyResult(key, views)
@@ -228,9 +238,11 @@ class Results:
         self._memory.forget(gone)
 
     def _ordered(self, studies: list[Study]) -> list[Study]:
-        """By finding and probability, as on the worklist, unless the reader wants them as given:
-        the parts have thresholds of their own."""
-        if _kept.said("order", ORDERS[0]) != ORDERS[0]:
+        """By finding and probability, as on the worklist: the parts have thresholds of their own.
+
+        As given if the reader wants it so, and while files are read: each would move the others.
+        """
+        if self._awaited() or _kept.said("order", ORDERS[0]) != ORDERS[0]:
             return studies
 
         def urgency(study: Study) -> tuple[int, float]:
@@ -242,7 +254,9 @@ class Results:
         """Previous and next stay where they are, so that a pointer need not move."""
         total = len(studies)
         with st.container(key="pager"):
-            back, ahead, where, away = st.columns([1, 1, 1.5, 4.5], vertical_alignment="center")
+            back, ahead, where, away, join = st.columns(
+                [1, 1, 1.5, 1.5, 3], vertical_alignment="center"
+            )
         for place, label, step, key in ((back, "Previous", -1, "P"), (ahead, "Next", 1, "N")):
             there = position + step
             place.button(
@@ -264,6 +278,14 @@ class Results:
             args=(studies[position], studies[neighbour]),
             type="tertiary",
         )
+        join.button(
+            "All in one study",
+            key="together",
+            on_click=self._memory.drops.moved.update,
+            args=(dict.fromkeys((s.id for s in self._sources), TOGETHER),),
+            disabled=self._awaited() > 0,
+            type="tertiary",
+        )
 
     def _finish(self, studies: Sequence[Study]) -> None:
         """Tally, grouping, order and downloads, in the place where the progress was."""
@@ -276,24 +298,15 @@ class Results:
         ):
             if len(studies) > 1:  # of one study it is the finding beside the picture
                 html(f"<p class='tally'>{_summary.tally([s.result.finding for s in studies])}</p>")
-            self._grouping(studies)
-            if len(studies) > 1:
                 _order()
+            if moved := self._memory.drops.moved:
+                st.button("Undo grouping", key="apart", on_click=moved.clear)
             _downloads.offer(records)
             with st.popover("Clear all"):
                 count = len(self._given)
                 some = f"all {count} files and photographs" if count > 1 else "the file"
                 html(f"<p class='soft'>Removes {some} from this page.</p>")
                 st.button("Clear", key="clear", on_click=_sources.clear)
-
-    def _grouping(self, studies: Sequence[Study]) -> None:
-        """All views into one study, and back."""
-        moved = self._memory.drops.moved
-        if len(studies) > 1:
-            everything = dict.fromkeys((s.id for s in self._sources), TOGETHER)
-            st.button("All in one study", key="together", on_click=moved.update, args=(everything,))
-        if moved:
-            st.button("Undo grouping", key="apart", on_click=moved.clear)
 
 
 def _order() -> None:

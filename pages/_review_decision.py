@@ -68,8 +68,9 @@ class OwnDecision:
     def draw(self) -> None:
         """Verdict, part and finding, mark, comment, undo."""
         opinion, result = self.opinion, self._record.result
-        finding = f", {result.finding.words}" if result.finding else ""
-        html(f"<p class='soft'>Agree means: {named(result) or 'not assessed'}{finding}.</p>")
+        if result.finding:
+            means = f"{named(result)}, {result.finding.words}"
+            html(f"<p class='soft'>Agree means: {means}.</p>")
         with st.container(key="verdicts"):
             places = st.columns([4, 5, 6], gap="xsmall")  # as long as their words
         for digit, (verdict, label) in enumerate(BUTTONS.items(), 1):

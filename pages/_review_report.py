@@ -17,7 +17,7 @@ from core.settings import Settings
 from core.store import Decision, Store, StudyRecord, Verdict
 from core.store.export import told
 from core.store.records import Reassessment
-from core.types import ImageResult, Radiograph
+from core.types import BodyPart, ImageResult, Radiograph
 from pages import _operating, _review_asked, _worklist
 
 Told = StudyRecord | Reassessment | ImageResult
@@ -27,15 +27,17 @@ AGREES = {Verdict.AGREE: True, Verdict.DISAGREE: False, Verdict.SECOND_LOOK: Non
 Radiographs = Callable[[StudyRecord], tuple[Radiograph | None, ...]]
 
 
-def buttons(store: Store, study: str, radiographs: Radiographs, decided: bool) -> None:
+def buttons(
+    store: Store, study: str, part: BodyPart | None, radiographs: Radiographs, decided: bool
+) -> None:
     """PDF and JSON, with names only if the reader asks for them; each is a line in the audit.
 
-    radiographs: reads those of a study when its report is made. decided: whether this reader has,
-    so that the report is what comes next.
+    part: of the study, whose prevalence is told. radiographs: reads those of a study when its
+    report is made. decided: whether this reader has, so that the report is what comes next.
     """
     names = st.session_state.get(f"names-{study}", False)
     # What the session knows is asked here: a download has no session.
-    point, prevalence = _operating.chosen()
+    point, prevalence = _operating.chosen(part)
     reader = _worklist.reader()
     paper, data = st.columns(2)
     first: Literal["primary", "secondary"] = "primary" if decided else "secondary"

@@ -278,7 +278,9 @@ class StudyPage:
         if record.result.body_part is not None:
             _operating.draw(record.result, self._release_of(record))
         radiographs = partial(_radiographs, self._store)
-        _review_report.buttons(self._store, self._id, radiographs, self._own.decided)
+        _review_report.buttons(
+            self._store, self._id, record.result.body_part, radiographs, self._own.decided
+        )
         html(f"<p class='soft'>Release {escape(record.release)}</p>")
 
     def _decision(self) -> None:

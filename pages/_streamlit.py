@@ -79,7 +79,7 @@ def limit_uploads(access: Access, may_upload: Callable[[str], bool]) -> None:
         if type(here) is runtime.Runtime:  # a server's, not the stand-in that AppTest has
             raise AccessRefused(
                 "The uploads of this version of Streamlit cannot be limited here; requirements.txt "
-                "names one whose can."
+                "names a version that works."
             )
         return
     with _patching:

@@ -76,6 +76,8 @@ class StudyCard:
         with _theme.boundary():
             if st.session_state.pop("leave", False):
                 st.rerun()
+            # Before anything is said: or this name would stand beside the picture of the last one.
+            self._prepared(self._position())
             left, right = st.columns([7, 3], gap="medium")
             with right:
                 html(_title(self._study))
@@ -229,7 +231,8 @@ class StudyCard:
         key = self._study.key
         names = st.session_state.get(f"names-{key}", False)
         # The download has no session to ask.
-        (point, prevalence), actor = _operating.chosen(), _access.actor()
+        part, actor = self._study.result.body_part, _access.actor()
+        point, prevalence = _operating.chosen(part)
 
         def button(label: str, form: str) -> None:
             st.download_button(

@@ -16,7 +16,7 @@ from core.cascade import Cascade
 from core.network import Branch, Trunk
 from core.store.database import FILE, Database
 from core.transforms import Preprocessing, to_canvas, to_tensor
-from tests import small
+from tests import postgres, small
 from tests.chromium import browser, driver, profile  # noqa: F401  (fixtures)
 from tests.simulated import blob, phantom
 from training import release
@@ -162,6 +162,15 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Database, "_migrate", copied)
         yield
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[str]:
+    """The URL of a real server, without a database's name."""
+    if postgres.binaries() is None:
+        pytest.skip("There is no PostgreSQL server: apt-get install postgresql.")
+    with postgres.server() as url:
+        yield url
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -224,7 +224,7 @@ def test_a_changed_release_is_noticed(tmp_path):
     cut_off(folder, out)
     with pytest.raises(BatchFailed, match="another release"):
         score(folder, out, Stand(sha256="1" * 64), resume=True)
-    with pytest.raises(BatchFailed, match="cut off"):
+    with pytest.raises(BatchFailed, match="interrupted"):
         score(folder, out)
     score(folder, out, resume=True)
     assert len(rows(out)) == 10
@@ -707,7 +707,7 @@ def test_an_unexpected_error_in_one_file_is_its_row_alone(tmp_path, monkeypatch,
     score(fill(tmp_path / "in", 8), tmp_path / "out.csv")
     found = rows(tmp_path / "out.csv")
     assert [r["status"] for r in found].count("rejected") == 1
-    assert "in the log" in next(r["reason"] for r in found if r["reason"])
+    assert "the log says why" in next(r["reason"] for r in found if r["reason"])
     assert "a bug" in caplog.text
 
 

@@ -203,7 +203,7 @@ def test_a_photograph_and_an_unsure_part_are_said(batch):
     assert second.startswith("Please check the body part")
     assert third == broken["reason"]
     opened(app, batch, good["file"])
-    assert "<p class='caution'>From a photograph: the film in it" in text(app)
+    assert "<p class='caution'>From a photograph: the film was cut out" in text(app)
     assert "From a photograph, straightened" in viewers(app)[0]["caption"]
 
 

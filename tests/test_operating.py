@@ -177,7 +177,8 @@ def test_the_share_of_patients_outlives_a_study_without_figures(monkeypatch):
         measured = Performance(Found(), Estimate(0.9), Estimate(0.8), "test", 100)
         _operating.performance = lambda _, part, __: measured if part == "hand" else None
         _operating.draw(Found(), object())
-        st.session_state["said"] = _operating.chosen()
+        st.session_state["said"] = _operating.chosen(BodyPart("hand"))
+        st.session_state["other part"] = _operating.chosen(BodyPart("elbow"))
 
     monkeypatch.setattr(_operating, "performance", _operating.performance)  # and back afterwards
     app = AppTest.from_function(page).run()
@@ -188,6 +189,7 @@ def test_the_share_of_patients_outlives_a_study_without_figures(monkeypatch):
         app.run()
         assert not app.exception and app.session_state["said"] == ("sensitive", 0.05)
     assert app.slider[0].value == 5
+    assert app.session_state["other part"] == ("sensitive", None)  # said for hands alone
 
 
 def test_of_a_release_that_is_gone_no_point_is_said_to_be_missing():
@@ -271,14 +273,14 @@ def test_what_is_not_suspected_says_how_many_were_missed(cascade):
     common = {"specificity": (0.5, 0.4, 0.6), "ece": (0.14, 0.1, 0.2)}
     few = measured(cascade.release, sensitivity=(0.925, 0.81, 1.0), **common)
     said = read(few, 0.1, Finding.NOT_SUSPECTED)
-    line = "Does not rule it out: 8 % [0, 19] of the abnormal hand radiographs of the test were"
-    assert f"<p class='soft'>{line} called not suspected.</p>" in said
+    line = "Does not rule out a finding: in the test, 8 % [0, 19] of the positive hand radiographs"
+    assert f"<p class='soft'>{line} were below this threshold, too.</p>" in said
     assert "Doubtful from 30 %, suspected from 70 %." in said and "were off by" not in said
-    assert "rule it out" not in read(few, 0.5, Finding.DOUBTFUL)
-    assert "rule it out" not in read(cascade.release, 0.1, Finding.NOT_SUSPECTED)  # not measured
+    assert "rule out" not in read(few, 0.5, Finding.DOUBTFUL)
+    assert "rule out" not in read(cascade.release, 0.1, Finding.NOT_SUSPECTED)  # not measured
     many = measured(cascade.release, sensitivity=(0.75, 0.55, 0.93), **common)
     assert read(many, 0.1, Finding.NOT_SUSPECTED).count("25 % [7, 45]") == 1  # in one sentence
-    assert "<p class='caution'>Does not rule it out" in read(many, 0.1, Finding.NOT_SUSPECTED)
+    assert "<p class='caution'>Does not rule out a finding" in read(many, 0.1, Finding.NOT_SUSPECTED)
 
 
 def test_a_part_that_is_calibrated_badly_says_so_outside_of_the_fold(cascade):
@@ -308,7 +310,7 @@ def test_what_was_refused_can_be_chosen_where_the_reason_names_the_parts(cascade
     view = ImageResult("a.png", "0" * 64, reason, "r", "0" * 64, 1.0, seen)
     said = _reading.study(combine("s", [view], cascade.release), cascade.release)
     assert "<span>Not recognised</span>" in said and f"<p class='caution'>{reason}" in said
-    assert ("choose it under Assess as" in said) == hint
+    assert ("choose it under “Body part is wrong?”" in said) == hint
 
 
 def test_pointing_is_said_only_where_it_was_measured(cascade):
@@ -328,7 +330,7 @@ def test_pointing_says_how_near_the_box_counts_and_what_the_centre_gets(cascade)
     centre = common | {"part": CENTRE, "value": 0.32, "low": 0.24, "high": 0.41, "n": 96}
     release = replace(cascade.release, metrics={"figures": [heat, centre]})
     said = _reading.pointed(release, "Grad-CAM").replace("&nbsp;", " ")
-    assert "hit or nearly hit the marked lesion in 45 % [34, 55] of 96 (" in said
+    assert "its peak lay in or near the marked lesion in 45 % [34, 55] of 96 (" in said
     assert "centre alone: 32 %)" in said
     alone = replace(cascade.release, metrics={"figures": [heat]})
     assert "centre" not in _reading.pointed(alone, "Grad-CAM")

@@ -172,7 +172,7 @@ def test_point_prevalence_and_second_run_do_not_score_again(
         raise AssertionError("scored twice")
 
     monkeypatch.setattr(Cascade, "predict", never)
-    assert "95&nbsp;%" in text(app) and "Chance that" not in text(app)
+    assert "95&nbsp;%" in text(app) and "Of those called" not in text(app)
     assert "Set the share above to see predictive values" in text(app)
     app.slider[0].set_value(50).run()
     assert "(PPV)</td><td><b>66&nbsp;%" in text(app)  # .95 / (.95 + .5)
@@ -254,7 +254,7 @@ def test_many_files_have_a_summary_and_one_study(app: AppTest) -> None:
     assert ranks == sorted(ranks) and list(ordered["Study"])[-1] == "broken.png"
     for _, same in ordered[:5].groupby("Finding"):
         assert same["Probability"].is_monotonic_decreasing
-    assert len(viewers(app)) == 1 and list(ordered["Study"])[0] != "0.png"
+    assert len(viewers(app)) == 1 and ordered["Study"].iloc[0] != "0.png"
     assert "<b>0.png</b>" in text(app)  # which was there first: nothing jumps when all is read
     app.button_group("order").set_value("As given").run()
     summary = lists(app)[0]
@@ -292,6 +292,7 @@ def test_what_is_dropped_next_is_what_is_shown(
         given.append(_sources.Source(id_, name, lambda: data, size=len(data)))
         return text(finished(app.run()))
 
+    as_given(app)
     assert "<b>a.png</b>" in dropped("1", "a.png", picture())
     assert "<b>b.png</b>" in dropped("2", "b.png", picture(1))
     assert "<b>c.png</b>" in dropped("3", "c.png", b"no picture")

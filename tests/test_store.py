@@ -43,7 +43,6 @@ from core.types import (
     Heatmap,
     ImageResult,
 )
-from tests import postgres
 
 HAND, ELBOW = BodyPart.HAND, BodyPart.ELBOW
 AGREE = Opinion(Verdict.AGREE, HAND, Finding.SUSPECTED)
@@ -52,22 +51,19 @@ DISAGREE = Opinion(
 )
 
 
-@pytest.fixture(scope="session")
-def postgresql() -> Iterator[str]:
-    if postgres.binaries() is None:
-        pytest.skip("There is no PostgreSQL server: apt-get install postgresql.")
-    with postgres.server() as url:
-        yield url
-
-
 @pytest.fixture(params=["sqlite", "postgresql"])
 def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
     """Settings of an empty database of either kind."""
-    home = tmp_path / "home"
+    return empty(request, tmp_path)
+
+
+def empty(request: pytest.FixtureRequest, folder: Path) -> Settings:
+    """Settings of an empty database of the kind that the fixture's parameter names."""
+    home = folder / "home"
     if request.param == "sqlite":
         return Settings(home=home)
     url = f"{request.getfixturevalue('postgresql')}/postgres"
-    name = f"t{hashlib.sha256(str(tmp_path).encode()).hexdigest()[:12]}"
+    name = f"t{hashlib.sha256(str(folder).encode()).hexdigest()[:12]}"
     raw(Settings(home=home, database_url=url), f"CREATE SCHEMA {name}")
     return Settings(home=home, database_url=f"{url}?options=-csearch_path%3D{name}")
 

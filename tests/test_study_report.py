@@ -65,7 +65,8 @@ def test_a_study_is_one_page_with_all_that_a_reader_must_know(cascade, tmp_path,
     assert "Hand" in text and f"View {views}" in text
     assert f"{100 * made.study.probability:.0f} %" in text
     assert (
-        f"Finding: {made.study.finding.words.upper()} · {percent(made.study.probability)}" in text
+        f"Finding: {made.study.finding.words.upper()} · probability "
+        f"{percent(made.study.probability)}" in text
     )
     assert "doubtful from 30 %, suspected from 70 %; calibrated" in text
     assert "At “sensitive”, doubtful counts as positive (30 % and above): this study is" in text
@@ -240,18 +241,21 @@ def test_each_probability_on_paper_is_told_from_the_threshold_near_it(cascade, t
 def test_predictive_values_at_the_prevalence_of_the_reader(cascade, tmp_path):
     made = study(cascade, "a.png")
     text, _ = printed(report.pdf(made), tmp_path)
-    assert "Chance that" not in text
+    assert "Of those called" not in text
     assert report.as_json(made)["predictive_values"] is None
     made = replace(made, prevalence=0.2)
     text, pages = printed(report.pdf(made), tmp_path)
     assert pages == 1
     # sensitivity .95, specificity .5: .19 / (.19 + .4) and .4 / (.4 + .01)
-    assert "Chance that it is there (PPV): 32 % (no interval), at a prevalence of 20 %." in text
+    assert (
+        "Of those called positive, have it (PPV): 32 % (no interval), at a prevalence of 20 %."
+        in text
+    )
     assert "(NPV)" not in text
     below = replace(made, point="specific")
     text, _ = printed(report.pdf(below), tmp_path)
     assert "doubtful counts as negative (below 70 %): this study is negative." in text
-    assert "Chance that it is absent (NPV)" in text and "(PPV)" not in text
+    assert "Of those called negative, do not have it (NPV)" in text and "(PPV)" not in text
     found = report.as_json(made)["predictive_values"]
     assert found == {
         "prevalence": 0.2,
@@ -270,7 +274,7 @@ def test_a_study_just_below_a_point_is_printed_below_it(cascade, tmp_path):
     made = replace(made, release=replace(made.release, stages=stages | {"hand": hand}))
     text, _ = printed(report.pdf(made), tmp_path)
     here, there = (percent(p, [q]) for p, q in _both_ways(made.study.probability, point.threshold))
-    assert here != there and f"· {here}" in text and f"suspected from {there}" in text
+    assert here != there and f"probability {here}" in text and f"suspected from {there}" in text
     assert f"{there} and above" in text and "this study is negative." in text
     assert text.count(here) >= 2  # in the table of views, too
 

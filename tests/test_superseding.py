@@ -1,6 +1,6 @@
 """What takes the place of what: corrections, late views and what was moved by hand.
 
-On SQLite alone: the rules are Python's, over rows that both databases give alike (test_store).
+On SQLite; on PostgreSQL, too, with ``make stress``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import pytest
 
 from core.manifest import Release
 from core.registry import Registry
-from core.settings import Settings
 from core.store import Store, rows
 from core.study import combine, key_of
 from core.types import (
@@ -27,7 +26,7 @@ from core.types import (
     ImageResult,
     Photograph,
 )
-from tests.test_store import ELBOW, image
+from tests.test_store import ELBOW, empty, image
 
 
 @pytest.fixture(scope="module")
@@ -35,9 +34,9 @@ def release(weights: Path) -> Release:
     return Registry.open(weights).find("champion")
 
 
-@pytest.fixture
-def store() -> Iterator[Store]:
-    found = Store.open(Settings.from_environment())
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.stress)])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    found = Store.open(empty(request, tmp_path))
     yield found
     found.close()
 

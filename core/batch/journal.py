@@ -14,6 +14,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
@@ -102,6 +103,8 @@ class Journal:
     def resume(self, facts: Record) -> None:
         """Go on with a run; raises BegunOtherwise if it was begun with other facts."""
         began = self._began()
+        if engine := began.get("engine"):  # an older version told the number of threads, too
+            began["engine"] = re.sub(r", \d+ threads?", "", engine)
         for key, value in facts.items():
             if began.get(key) != value:
                 raise BegunOtherwise(

@@ -50,8 +50,8 @@ log = logging.getLogger(__name__)
 TOGETHER = 16  # files scored and written at a time: somebody waits for the first results
 ONE_AT_A_TIME = "Another batch is running. It uses the whole computer, so please wait or stop it."
 CUT_OFF = (
-    "It was interrupted: the program crashed or was ended, or the computer went down. Its log may "
-    "say more; it can be resumed."
+    "It ended early and did not say why: the program was ended or crashed, or the computer went "
+    "down. Its log may say more; it can be resumed."
 )
 CHANGED = (
     " With that one again it can be resumed; Restart deletes its results and assesses all of its "

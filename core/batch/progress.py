@@ -1,7 +1,7 @@
 """What the user sees meanwhile: a bar on a terminal, lines of JSON anywhere else.
 
-The last line says how a run ended that did not reach its end, so that who reads the lines, as the
-page *Batch* does, goes by a code and not by the words.
+The last line says how a run ended that did not reach its end, where it could still say so, so that
+who reads the lines, as the page *Batch* does, goes by a code and not by the words.
 """
 
 from __future__ import annotations

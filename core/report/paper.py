@@ -108,7 +108,8 @@ class _Paper(FPDF):
             self._line(_shortened(study.id), 8)
         else:
             self.ln(2)
-            self._line(f"Patient {'_' * 40}   Reader {'_' * 24}", 9)
+            self._line(f"Patient {'_' * 40}   Reader {'_' * 36}", 9)
+            self.ln(2)
         if self._report.superseded_by:
             self._line(SUPERSEDED, 11, style="B")
         self._line(part, 11)
@@ -116,7 +117,9 @@ class _Paper(FPDF):
             self._line("Finding: NOT ASSESSED", 15, style="B")
         else:
             share = self._share(study.probability, study.body_part)
-            self._line(f"Finding: {study.finding.words.upper()} · {share}", 15, style="B")
+            self._line(
+                f"Finding: {study.finding.words.upper()} · probability {share}", 15, style="B"
+            )
             self._line(self._stands(study.probability), 9)
         for note in filter(is_caution, study.notes):
             self.ln(0.8)

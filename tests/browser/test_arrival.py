@@ -7,6 +7,7 @@ from pathlib import Path
 
 from playwright.sync_api import expect
 
+from pages._drops import ONE_DROP
 from tests.browser.conftest import Visit
 from tests.browser.test_diagnose import opened
 from tests.simulated import encoded, phantom
@@ -88,6 +89,7 @@ def test_nothing_of_the_last_patient_stays_while_the_next_one_is_read(
     page.locator("input[type=file]").set_input_files(str(tmp_path / "ann.png"))
     page.locator(".cardname", has_text="ann.png").wait_for()
     expect(page.locator(".st-key-picture .viewer[data-ready=true]")).to_be_visible()
+    page.wait_for_timeout(1000 * ONE_DROP + 500)  # what comes sooner came with the first one
     page.evaluate(SHOWN)
     page.locator("input[type=file]").set_input_files(str(tmp_path / "bob.png"))
     page.locator(".cardname", has_text="bob.png").wait_for()
