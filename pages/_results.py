@@ -31,6 +31,7 @@ CUT = "{} not assessed: this page takes no more files."
 SEVERAL = "Please check the views: their Patient IDs are those of {} patients."
 TWOFOLD = "Please check the views: two folders with the same name were dropped together."
 READING = "diagnose-reading"  # in the session: whether files were awaited when all was drawn last
+STAYS = "diagnose-stays"  # in the session: key of the study that was shown when all was read
 ON_SCREEN = "diagnose-on-screen"  # in the session: ids of the views of the study drawn last
 ORDERS = ("Most suspicious first", "As given")
 TOGETHER = "study-of-all"
@@ -99,7 +100,7 @@ class Results:
         """Progress or exports, the list, and the study that is looked at; then the rest is read."""
         awaited = self._awaited()
         if not awaited and st.session_state.pop(READING, False):
-            self._tell_place(position)
+            st.session_state[STAYS] = studies[position].key
         if awaited:
             st.session_state[READING] = True
             st.fragment(self._reading, run_every=POLL)(studies[position].key)
@@ -119,13 +120,6 @@ class Results:
             self._score_some(studies[position])
             if not self._awaited():
                 st.rerun()
-
-    def _tell_place(self, position: int) -> None:
-        """Once all is read: the study stays, as nobody's picture may turn into another's by itself.
-        But *Next* leads on from its place, and what is more suspicious stands before it now."""
-        if position and _kept.said("order", ORDERS[0]) == ORDERS[0]:
-            studies = "1 study is" if position == 1 else f"{position} studies are"
-            st.toast(f"{studies} more suspicious than the one that is shown.")
 
     def _reading(self, key: str) -> None:
         """A fragment: progress and list while files are awaited; some are scored each time.
@@ -252,10 +246,15 @@ class Results:
 
     def _pager(self, position: int, studies: Sequence[Study]) -> None:
         """Previous and next stay where they are, so that a pointer need not move."""
-        total = len(studies)
+        total, before = len(studies), ""
+        sorted_now = not self._awaited() and _kept.said("order", ORDERS[0]) == ORDERS[0]
+        if position and sorted_now and studies[position].key == st.session_state.get(STAYS):
+            # Nobody's picture may turn into another's by itself. But *Next* leads on from the place
+            # that it has now, and what is more suspicious stands before it.
+            before = f" <span class='soft'>{position} more suspicious</span>"
         with st.container(key="pager"):
             back, ahead, where, away, join = st.columns(
-                [1, 1, 1.5, 1.5, 3], vertical_alignment="center"
+                [1, 1, 2.3, 1.5, 2.2], vertical_alignment="center"
             )
         for place, label, step, key in ((back, "Previous", -1, "P"), (ahead, "Next", 1, "N")):
             there = position + step
@@ -269,7 +268,7 @@ class Results:
                 width="stretch",
             )
         with where:
-            html(f"<p class='tally'>Study <b>{position + 1}</b> of {total}</p>")
+            html(f"<p class='tally'>Study <b>{position + 1}</b> of {total}{before}</p>")
         neighbour = position + 1 if position + 1 < total else position - 1
         away.button(
             "Remove this study",

@@ -279,8 +279,9 @@ def test_what_is_not_suspected_says_how_many_were_missed(cascade):
     assert "rule out" not in read(few, 0.5, Finding.DOUBTFUL)
     assert "rule out" not in read(cascade.release, 0.1, Finding.NOT_SUSPECTED)  # not measured
     many = measured(cascade.release, sensitivity=(0.75, 0.55, 0.93), **common)
-    assert read(many, 0.1, Finding.NOT_SUSPECTED).count("25 % [7, 45]") == 1  # in one sentence
-    assert "<p class='caution'>Does not rule out a finding" in read(many, 0.1, Finding.NOT_SUSPECTED)
+    said = read(many, 0.1, Finding.NOT_SUSPECTED)
+    assert said.count("25 % [7, 45]") == 1  # in one sentence
+    assert "<p class='caution'>Does not rule out a finding" in said
 
 
 def test_a_part_that_is_calibrated_badly_says_so_outside_of_the_fold(cascade):

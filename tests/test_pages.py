@@ -173,7 +173,7 @@ def test_point_prevalence_and_second_run_do_not_score_again(
 
     monkeypatch.setattr(Cascade, "predict", never)
     assert "95&nbsp;%" in text(app) and "Of those called" not in text(app)
-    assert "Set the share above to see predictive values" in text(app)
+    assert "Move the slider to the prevalence" in text(app)
     app.slider[0].set_value(50).run()
     assert "(PPV)</td><td><b>66&nbsp;%" in text(app)  # .95 / (.95 + .5)
     app.button_group("point").set_value("specific").run()

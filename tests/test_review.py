@@ -538,7 +538,7 @@ def test_agreement_is_of_the_release_in_use(store: Store, three: list[str], weig
         store.decide(study, "bob", AGREE, 0)
     app = page("bob")
     app.toggle(key="agreement").set_value(True).run()
-    assert "Without 1 reading of studies that another release or mode assessed" in text(app)
+    assert "1 reading is left out, of studies that another release or mode assessed" in text(app)
     shown = text(app)
     assert "n&nbsp;=&nbsp;1" in shown and "n&nbsp;=&nbsp;2" not in shown
 
