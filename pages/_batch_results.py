@@ -120,7 +120,7 @@ def tally(batch: Batch, total: int) -> str:
     if not records or len(records) != total:
         return ""
     findings = [Finding(r["fracture"]["finding"]) if r["fracture"] else None for r in records]
-    return f"{_summary.tally(findings)} of {total} {'file' if total == 1 else 'files'}"
+    return f"{_summary.tally(findings)} · {total} {'file' if total == 1 else 'files'}"
 
 
 def forget() -> None:

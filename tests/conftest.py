@@ -155,7 +155,8 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         with lock:
             if url.get_backend_name() == "sqlite" and url.database:
                 file = Path(url.database)
-                if file.exists() and file.stat().st_size == 0 and not file.with_name(f"{file.name}-wal").exists():
+                log = file.with_name(f"{file.name}-wal")
+                if file.exists() and file.stat().st_size == 0 and not log.exists():
                     file.write_bytes(made)
         bring_up(self)
 

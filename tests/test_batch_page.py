@@ -191,7 +191,7 @@ def test_the_table_filters_and_sorts(settings, tmp_path, quiet):
     batch = finished(settings, tmp_path)
     app = page()
     assert not app.exception
-    assert "Not assessed</span>&nbsp;<b>4</b></span></span> of 16 files" in text(app)
+    assert "Not assessed</span>&nbsp;<b>4</b></span></span> · 16 files" in text(app)
     [table] = lists(app)
     assert len(table) == 16
     assert table["Picture"].str.startswith("data:image/jpeg").sum() == 12

@@ -55,7 +55,7 @@ def at_a_glance(records: list[dict[str, Any]]) -> pd.DataFrame:
     return table.set_index(pd.Index(list(found), name="Part", dtype=object))
 
 
-_COUNTS = ("n", "positive")
+_COUNTS = ("n", "Positive")
 _OF_KIND: dict[str, tuple[str, str]] = {
     "Body part right": ("body_part", "accuracy"),
     "AUROC": ("fracture", "auroc"),
@@ -89,7 +89,7 @@ def _table(rows: Iterable[dict[str, str]], columns: list[str]) -> pd.DataFrame:
 
 def _counts(r: dict[str, Any]) -> dict[str, str]:
     """Of how many pictures a figure is, and how many are positive where that is known."""
-    return {"n": str(r["n"]), "positive": str(r.get("positives", ""))}
+    return {"n": str(r["n"]), "Positive": str(r.get("positives", ""))}
 
 
 def _unless_few(r: dict[str, Any]) -> str:
