@@ -135,7 +135,7 @@ def test_chief_figures_in_a_table(records):
     assert row["AUROC, study"] == "too few (3 positive)"
     assert row["Kappa (balanced), study"].startswith("0.167 [")
     assert row["Known-patient baseline (memoriser)"].startswith("0.429 [")
-    assert (row["n"], row["positive"]) == ("7", "4")
+    assert (row["n"], row["Positive"]) == ("7", "4")
     images = report.at_a_glance([r for r in records if r["level"] == "image"])
     assert "AUROC" in images and "AUROC, study" not in images  # which would be empty
     missing = dict.fromkeys(("value", "low", "high"))

@@ -28,7 +28,7 @@ def test_from_dropped_files_to_an_open_radiograph(visit: Visit, dropped: list[st
     page.goto(f"{visit.url}/batch")
     page.locator("input[type=file]").set_input_files(dropped)
     page.get_by_role("button", name="Assess the files").click()
-    expect(page.locator(".st-key-batch-state")).to_contain_text(re.compile("Not assessed.1 of 3"))
+    expect(page.locator(".st-key-batch-state")).to_contain_text(re.compile("Not assessed.1 · 3 files"))
     settled(page)
     row = page.locator(".rows button")
     expect(row).to_have_count(3)
