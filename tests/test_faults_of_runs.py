@@ -136,7 +136,7 @@ def test_a_killed_run_is_shown_as_interrupted_with_its_place_and_resumes(runs: Q
     app = press(page("training", "New run"), "Start")
     [record] = runs.records()
     eventually(lambda: runs.record(record.id).seen > 2)
-    assert says(app, "running") and labels(app) == {"Pause", "Cancel"}
+    assert says(app, "Running") and labels(app) == {"Pause", "Cancel"}
     killed(runs.record(record.id))
     seen = runs.record(record.id).seen
     assert says(app, f"interrupted after {seen:,} of {record.passes:,} pictures")
