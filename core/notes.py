@@ -179,10 +179,18 @@ def unreliable(finding: Finding, part: BodyPart, release: Release) -> list[str]:
     share = missed(release, part) if finding is Finding.NOT_SUSPECTED else None
     if share is None or share.low is None or share.low <= 1 - SENSITIVITY:
         return []
-    return [
-        f"“Not suspected” does not rule out a finding here: of the positive {part.words} "
-        f"radiographs that the release was measured on, {share} were also below the threshold."
-    ]
+    return [not_ruled_out(part, release)]
+
+
+def not_ruled_out(part: BodyPart, release: Release) -> str:
+    """What “not suspected” leaves open; "" where that was not measured, or on too few."""
+    share = missed(release, part)
+    if share is None or (share.value == 0 and share.low is None):
+        return ""
+    return (
+        f"“Not suspected” does not rule out a finding: of the positive {part.words} radiographs "
+        f"that the release was measured on, {share} were below the threshold, too."
+    )
 
 
 def seen(views: Sequence[ImageResult]) -> list[str]:

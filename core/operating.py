@@ -93,8 +93,8 @@ def counted_as(point: OperatingPoint, probability: float, finding: Finding | Non
 
 
 def missed(release: Release, part: BodyPart) -> Estimate | None:
-    """The share of the positives of the test split below the point *sensitive*, which are called
-    not suspected; None where it was not measured."""
+    """The share of the positives, of the split that the release was measured on, below the point
+    *sensitive*; None where it was not measured."""
     found = _figure(release, "fracture", part, "sensitivity (sensitive)")
     if found is None:
         return None

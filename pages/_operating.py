@@ -1,7 +1,7 @@
 """The operating point that the reader works at, and the share of patients who have it.
 
 Both belong to the session, not to a page: what is chosen on one is there on the next. The share is
-said for each body part by itself: as many shoulders as elbows are not broken.
+said for each body part by itself: that of elbows says nothing of shoulders.
 """
 
 from __future__ import annotations

@@ -6,14 +6,13 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from core.manifest import Release, Stage
-from core.notes import is_caution, not_sure, unreliable, unsure
+from core.notes import is_caution, not_ruled_out, not_sure, unreliable, unsure
 from core.operating import (
     CENTRE,
     Estimate,
     Performance,
     calibration_error,
     counted_as,
-    missed,
     pointing,
     predictive_value,
     zones,
@@ -120,7 +119,7 @@ def pointed(release: Release, method: str) -> str:
     said = "how often it points right was not measured for this release"
     if found := pointing(release, method):
         share, n = found
-        said = f"in the test its peak lay in or near the marked lesion in {estimate(share)} of {n}"
+        said = f"its peak lay in or near the marked lesion in {estimate(share)} of {n} measured"
         if centre := pointing(release, CENTRE):
             said += f" (the picture’s centre alone: {percent(centre[0].value)})"
     return f"<p class='soft'>Heatmap: {said}. Not an outline.</p>"
@@ -271,18 +270,13 @@ def _where_it_lies(result: StudyResult, points: list[OperatingPoint], awaited: i
 
 
 def _not_ruled_out(result: StudyResult, release: Release) -> str:
-    """Of what is not suspected, how many positives of the test lay below the threshold, too."""
+    """Of what is not suspected, how many positives lay below the threshold, too."""
     part = result.body_part
     if part is None or result.finding is not Finding.NOT_SUSPECTED:
         return ""
-    share = missed(release, part)
-    if share is None or (share.value == 0 and share.low is None):  # of too few to say anything
-        return ""
     kind = "caution" if unreliable(result.finding, part, release) else "soft"
-    return (
-        f"<p class='{kind}'>Does not rule out a finding: in the test, {estimate(share)} of the "
-        f"positive {part.words} radiographs were below this threshold, too.</p>"
-    )
+    said = not_ruled_out(part, release)
+    return f"<p class='{kind}'>{_unbroken(said)}</p>" if said else ""
 
 
 def _how_sure(result: StudyResult, release: Release, stage: Stage) -> str:
@@ -292,11 +286,11 @@ def _how_sure(result: StudyResult, release: Release, stage: Stage) -> str:
     if part and (found := calibration_error(release, part)):
         error, n = found
         off = f"{100 * error.value:.0f} percentage points"
-        calibrated += f" (calibration error {off} on {n} test radiographs)"
+        calibrated += f" (calibration error {off} on the {n} that it was measured on)"
         if error.value >= CALIBRATED_BADLY:
             seen = (
                 f"<p class='caution'>{part.words.capitalize()} probabilities were off by {off} on "
-                "average in the test.</p>"
+                f"average, on the {n} radiographs that the release was measured on.</p>"
             )
     return (
         f"{seen}<details class='soft'><summary>How sure is this?</summary>"

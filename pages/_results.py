@@ -236,7 +236,7 @@ class Results:
 
         As given if the reader wants it so, and while files are read: each would move the others.
         """
-        if self._awaited() or _kept.said("order", ORDERS[0]) != ORDERS[0]:
+        if self._awaited() or not _sorted():
             return studies
 
         def urgency(study: Study) -> tuple[int, float]:
@@ -246,12 +246,7 @@ class Results:
 
     def _pager(self, position: int, studies: Sequence[Study]) -> None:
         """Previous and next stay where they are, so that a pointer need not move."""
-        total, before = len(studies), ""
-        sorted_now = not self._awaited() and _kept.said("order", ORDERS[0]) == ORDERS[0]
-        if position and sorted_now and studies[position].key == st.session_state.get(STAYS):
-            # Nobody's picture may turn into another's by itself. But *Next* leads on from the place
-            # that it has now, and what is more suspicious stands before it.
-            before = f" <span class='soft'>{position} more suspicious</span>"
+        total = len(studies)
         with st.container(key="pager"):
             back, ahead, where, away, join = st.columns(
                 [1, 1, 2.3, 1.5, 2.2], vertical_alignment="center"
@@ -268,6 +263,7 @@ class Results:
                 width="stretch",
             )
         with where:
+            before = self._before(position, studies)
             html(f"<p class='tally'>Study <b>{position + 1}</b> of {total}{before}</p>")
         neighbour = position + 1 if position + 1 < total else position - 1
         away.button(
@@ -285,6 +281,17 @@ class Results:
             disabled=self._awaited() > 0,
             type="tertiary",
         )
+
+    def _before(self, position: int, studies: Sequence[Study]) -> str:
+        """How many are more suspicious than the study that was shown when all was read.
+
+        It stays, as nobody's picture may turn into another's by itself; but *Next* leads on from
+        the place that it has then, and they stand before it.
+        """
+        stays = studies[position].key == st.session_state.get(STAYS)
+        if not (position and stays) or self._awaited() or not _sorted():
+            return ""
+        return f" <span class='soft'>{position} more suspicious</span>"
 
     def _finish(self, studies: Sequence[Study]) -> None:
         """Tally, grouping, order and downloads, in the place where the progress was."""
@@ -306,6 +313,11 @@ class Results:
                 some = f"all {count} files and photographs" if count > 1 else "the file"
                 html(f"<p class='soft'>Removes {some} from this page.</p>")
                 st.button("Clear", key="clear", on_click=_sources.clear)
+
+
+def _sorted() -> bool:
+    """Whether the reader wants the studies by what was found."""
+    return bool(_kept.said("order", ORDERS[0]) == ORDERS[0])
 
 
 def _order() -> None:

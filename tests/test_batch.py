@@ -234,7 +234,11 @@ def test_another_engine_is_noticed_whatever_asked_for_it(tmp_path):
     folder, out, stand = fill(tmp_path / "in", 4), tmp_path / "out.csv", Stand()
     stand.engine = SimpleNamespace(description="CPU, bf16", setting="torch")
     cut_off(folder, out, stand)
-    assert json.loads((folder_of(out) / "run.json").read_text())["engine_setting"] == "torch"
+    note = folder_of(out) / "run.json"
+    began = json.loads(note.read_text())
+    assert began["engine_setting"] == "torch"
+    # As an older version told it, with the number of threads.
+    note.write_text(json.dumps(began | {"engine": "CPU, 2 threads, bf16"}))
     for other in ("CPU, fp32", "OpenVINO 2025.1, CPU, bf16"):
         stand.engine.description = other
         with pytest.raises(BegunOtherwise, match="another engine"):

@@ -187,6 +187,15 @@ def test_without_a_folder_on_the_server_no_dead_field_is_shown(settings, monkeyp
     assert "Assess the folder" not in [b.label for b in app.button]
 
 
+def test_a_batch_that_runs_is_listed_as_it_comes(settings, tmp_path, quiet, monkeypatch):
+    """What is more suspicious would go before what was read already."""
+    batch = finished(settings, tmp_path)
+    files = [batch.short(r["file"]) for _, r in batch.records()]
+    assert list(lists(page())[0]["File"]) != files
+    monkeypatch.setattr(kept.Batch, "running", True)
+    assert list(lists(page())[0]["File"]) == files
+
+
 def test_the_table_filters_and_sorts(settings, tmp_path, quiet):
     batch = finished(settings, tmp_path)
     app = page()

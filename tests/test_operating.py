@@ -273,15 +273,16 @@ def test_what_is_not_suspected_says_how_many_were_missed(cascade):
     common = {"specificity": (0.5, 0.4, 0.6), "ece": (0.14, 0.1, 0.2)}
     few = measured(cascade.release, sensitivity=(0.925, 0.81, 1.0), **common)
     said = read(few, 0.1, Finding.NOT_SUSPECTED)
-    line = "Does not rule out a finding: in the test, 8 % [0, 19] of the positive hand radiographs"
-    assert f"<p class='soft'>{line} were below this threshold, too.</p>" in said
+    line = "“Not suspected” does not rule out a finding: of the positive hand radiographs that the"
+    line += " release was measured on, 8 % [0, 19] were below the threshold, too."
+    assert f"<p class='soft'>{line}</p>" in said
     assert "Doubtful from 30 %, suspected from 70 %." in said and "were off by" not in said
     assert "rule out" not in read(few, 0.5, Finding.DOUBTFUL)
     assert "rule out" not in read(cascade.release, 0.1, Finding.NOT_SUSPECTED)  # not measured
     many = measured(cascade.release, sensitivity=(0.75, 0.55, 0.93), **common)
     said = read(many, 0.1, Finding.NOT_SUSPECTED)
     assert said.count("25 % [7, 45]") == 1  # in one sentence
-    assert "<p class='caution'>Does not rule out a finding" in said
+    assert "<p class='caution'>“Not suspected” does not rule out a finding" in said
 
 
 def test_a_part_that_is_calibrated_badly_says_so_outside_of_the_fold(cascade):
@@ -331,7 +332,7 @@ def test_pointing_says_how_near_the_box_counts_and_what_the_centre_gets(cascade)
     centre = common | {"part": CENTRE, "value": 0.32, "low": 0.24, "high": 0.41, "n": 96}
     release = replace(cascade.release, metrics={"figures": [heat, centre]})
     said = _reading.pointed(release, "Grad-CAM").replace("&nbsp;", " ")
-    assert "its peak lay in or near the marked lesion in 45 % [34, 55] of 96 (" in said
+    assert "its peak lay in or near the marked lesion in 45 % [34, 55] of 96 measured (" in said
     assert "centre alone: 32 %)" in said
     alone = replace(cascade.release, metrics={"figures": [heat]})
     assert "centre" not in _reading.pointed(alone, "Grad-CAM")

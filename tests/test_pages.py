@@ -301,6 +301,19 @@ def test_what_is_dropped_next_is_what_is_shown(
     assert "<b>b.png</b>" in text(app) and not app.exception
 
 
+def test_the_study_that_stays_when_all_is_read_says_what_is_more_suspicious(
+    app: AppTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {"a.png": b"no picture", "b.png": picture()}
+    given = [_sources.Source(n, n, lambda d=d: d, size=len(d)) for n, d in files.items()]
+    monkeypatch.setattr(_sources, "drop_zone", lambda limits: given)
+    said = text(finished(app.run()))
+    assert "<b>a.png</b>" in said  # the first of the drop, which is the last by what was found
+    assert "Study <b>2</b> of 2 <span class='soft'>1 more suspicious</span>" in said
+    app.button("previous").click().run()
+    assert "Study <b>1</b> of 2</p>" in text(app) and not app.exception
+
+
 def dropped_files(monkeypatch: pytest.MonkeyPatch, most: int) -> list[_sources.Source]:
     """What lies in the drop zone of a page that reads so many files: the list to put them into."""
     from pages import _results

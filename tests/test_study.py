@@ -461,8 +461,8 @@ def test_that_many_positives_are_not_suspected_is_said_where_it_was_measured(
     ]
     measured = dataclasses.replace(release, metrics={"split": "test", "figures": figures})
     note = (
-        "“Not suspected” does not rule out a finding here: of the positive hand radiographs that "
-        "the release was measured on, 25 % [7, 45] were also below the threshold."
+        "“Not suspected” does not rule out a finding: of the positive hand radiographs that "
+        "the release was measured on, 25 % [7, 45] were below the threshold, too."
     )
     wanted = (note,) if said else ()
     assert combine("s", [view(0.1)], measured).notes == wanted
