@@ -64,7 +64,7 @@ def _draw(result: StudyResult, release: Release | None) -> None:
         html("<p class='soft'>This release has no such operating point for this body part.</p>")
     else:
         st.slider(
-            f"How many of your patients with this {part.words} radiograph have it (prevalence)",
+            f"Prevalence among your patients ({part.words})",
             1,
             99,
             _kept.first(f"prevalence-{part}", PREVALENCE),

@@ -122,6 +122,7 @@ def test_on_diagnose(visit, given):
     page.locator("input[type=file]").set_input_files([str(f) for f in given])
     expect(page.get_by_role("button", name="Export data")).to_have_count(1)
     expect(page.get_by_test_id("stProgress")).to_have_count(0)
+    page.get_by_role("radio", name="As given").click()  # from the first to the last
     still(page)
     shown = []
     for n in range(1, len(given) + 1):
