@@ -98,9 +98,7 @@ def show(batch: Batch, settings: Settings) -> None:
     if batch.folder.name not in told:
         _audit.write("result.shown", _access.actor(), batch=batch.folder.name)
         told.add(batch.folder.name)
-    filters, order = _asked(seen.records)
-    if batch.running:  # each that comes would move the others, and go before what was read already
-        order = ORDERS[-1]
+    filters, order = _asked(seen.records, batch.running)
     chosen = _ordered([r for r in seen.records if filters.fits(r)], order)
     record = seen.opened.record(chosen)
     left, right = st.columns([2, 3] if record else [3, 1], gap="medium")
@@ -145,8 +143,12 @@ def _read(batch: Batch) -> _Seen:
     return seen
 
 
-def _asked(records: Sequence[dict[str, Any]]) -> tuple[_Filters, str]:
-    """Widgets for finding, part, folder, probability and order."""
+def _asked(records: Sequence[dict[str, Any]], running: bool) -> tuple[_Filters, str]:
+    """Widgets for finding, part, folder, probability and order.
+
+    running: in the order of the folder, as each that comes would move the others, and go before
+    what was read already.
+    """
     parts = sorted({r["body_part"]["label"] for r in records if r["body_part"]})
     folders = sorted({_folder(r) for r in records})
     one, two, three, four, five = st.columns([3, 2, 2.5, 2.5, 3], vertical_alignment="bottom")
@@ -161,7 +163,10 @@ def _asked(records: Sequence[dict[str, Any]]) -> tuple[_Filters, str]:
     # No option is "All": a folder may be called that.
     folder = three.selectbox("Folder", folders, None, placeholder="All", key="batch-source")
     low, high = four.slider("Probability", 0, 100, (0, 100), format="%d %%", key="batch-range")
-    order = five.selectbox("Order", ORDERS, key="batch-order")
+    if running:
+        order = five.selectbox("Order", ORDERS[-1:], key="batch-order-running", disabled=True)
+    else:
+        order = five.selectbox("Order", ORDERS, key="batch-order")
     return _Filters(tuple(findings), tuple(wanted), folder, low, high), order
 
 

@@ -193,7 +193,9 @@ def test_a_batch_that_runs_is_listed_as_it_comes(settings, tmp_path, quiet, monk
     files = [batch.short(r["file"]) for _, r in batch.records()]
     assert list(lists(page())[0]["File"]) != files
     monkeypatch.setattr(kept.Batch, "running", True)
-    assert list(lists(page())[0]["File"]) == files
+    app = page()
+    assert list(lists(app)[0]["File"]) == files
+    assert app.selectbox(key="batch-order-running").disabled  # and says which order it is
 
 
 def test_the_table_filters_and_sorts(settings, tmp_path, quiet):
