@@ -175,8 +175,8 @@ class Release:
     def networks(self) -> str:
         """What answers in this mode, such as "ResNet50 and EfficientNet-Lite2"."""
         ensembles = [stage.ensemble for stage in self.stages.values() if stage.ensemble]
-        names = [RESNET50, *(m.name for e in ensembles for m in e.members)]
-        return " and ".join(dict.fromkeys(names))
+        *most, last = dict.fromkeys([RESNET50, *(m.name for e in ensembles for m in e.members)])
+        return f"{', '.join(most)} and {last}" if most else last
 
     @property
     def cross_fitted(self) -> bool:

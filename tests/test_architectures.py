@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from core import architectures
-from core.architectures import lite2, vit
+from core.architectures import lite2, local, vit
 from core.compat import import_torchvision
 from core.errors import SettingsInvalid
 from core.explain import grad_cam
@@ -117,7 +117,44 @@ class _Whole(nn.Module):
         return self.fc(self.trunk(x).mean((2, 3)))
 
 
-@pytest.mark.parametrize("name", [architectures.LITE2, architectures.VIT_TINY])
+def test_the_answer_of_a_local_network_is_that_of_its_most_suspicious_cells():
+    spec = Preprocessing(size=96)
+    network = local.LocalNetwork(spec)
+    assert network.out.bias is not None and (network.out.bias < -1).all()  # findings are rare
+    cells = torch.full((1, 2, 6, 6), -4.0)
+    cells[0, 1, 2, 3] = 5.0
+    maps = local.attended(cells)
+    torch.testing.assert_close(maps.mean((2, 3))[0], torch.tensor([-4.0, 4.96]), atol=0.05, rtol=0)
+    assert maps[0, 1].flatten().argmax() == 2 * 6 + 3 and (maps[0, 0] < 0).all()
+
+    lively(network)
+    whole = architectures.make(architectures.LITE2, spec).eval()
+    whole.load_state_dict(initial.features(architectures.LITE2, spec))
+    network.load_state_dict(initial.fitting(architectures.LITE2_LOCAL, spec, whole.state_dict()))
+    x = to_tensor(canvases(spec), spec).contiguous()
+    with torch.inference_mode():
+        features = torch.nn.functional.relu6(whole.bn1(whole.conv1(x)))
+        for block, own in zip(whole.blocks, network.blocks):  # as far as they go together
+            features = block(features)
+            for theirs, ours in zip(block.parameters(), own.parameters(), strict=True):
+                assert torch.equal(theirs, ours)
+        assert features.shape[2:] == network(x).shape[2:] == (6, 6)
+        flat = network.cells(x).flatten(2)
+        pooled = (flat.softmax(2) * flat).sum(2)
+        torch.testing.assert_close(network(x).mean((2, 3)), pooled)
+        torch.testing.assert_close(
+            fold(copy.deepcopy(network))(x), network(x), atol=1e-3, rtol=1e-3
+        )
+
+
+WIDTHS = {
+    architectures.LITE2: lite2.CHANNELS,
+    architectures.LITE2_LOCAL: local.CHANNELS,
+    architectures.VIT_TINY: 192,
+}
+
+
+@pytest.mark.parametrize("name", [*WIDTHS])
 def test_the_closed_form_is_grad_cam_of_every_architecture(name):
     """Of a transformer at its final norm, whose tokens the library gets as maps."""
     import_torchvision()
@@ -129,7 +166,7 @@ def test_the_closed_form_is_grad_cam_of_every_architecture(name):
     spec = Preprocessing(size=96)
     trunk = lively(architectures.make(name, spec))
     transformer = isinstance(trunk, vit.VisionTransformer)
-    model = _Whole(trunk, 192 if transformer else lite2.CHANNELS).eval()
+    model = _Whole(trunk, WIDTHS[name]).eval()
 
     def as_maps(tokens: torch.Tensor) -> torch.Tensor:
         return tokens[:, 1:].transpose(1, 2).unflatten(2, (6, 6))

@@ -13,11 +13,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from core.architectures import LITE2_LOCAL
 from core.errors import SettingsInvalid
 from core.registry import Registry
 from core.types import WHOLE, Crop
 from tests import small, tiny
-from training import candidate, fit, joint, metrics, sampling
+from training import candidate, fit, fit_member, initial, joint, metrics, sampling
 from training.augment import FLIP, GEOMETRY, RandomJpeg, RandomPhotograph, vary
 from training.data import confined
 from training.model import JointNetwork
@@ -208,7 +209,7 @@ def test_evidence_inside_the_box_costs_less():
 
 def test_cells_are_asked_where_the_boxes_lie():
     """Of a positive without a box nothing is known; of a negative, that all cells are empty."""
-    some = marked(["0 0 0.5 1", None, None])
+    some = marked(["0 0 0.5 1", None, None], size=64)
     some.rows["positive"] = [1.0, 0.0, 1.0]
     whole, seeds = np.array([0, 1, 2]), np.array([3, 4, 5])
     inside = (some.place(0, 3, 4) > 0).float()
@@ -216,15 +217,39 @@ def test_cells_are_asked_where_the_boxes_lie():
     right = torch.stack([16 * inside - 8, empty, empty])
 
     def cost(cells: torch.Tensor) -> float:
-        return float(dense_loss(cells, some, whole, seeds, whole))
+        return float(dense_loss({"hand": cells}, some, whole, seeds, whole))
 
     assert cost(right) < 0.01
     assert cost(torch.stack([-right[0], empty, empty])) > 5  # everywhere but there
     assert cost(torch.stack([right[0], -empty, empty])) > 5  # a finding in a negative
     assert cost(torch.stack([right[0], empty, -empty])) == cost(right)
-    parts = [dense_loss(right[r::2], some, whole[r::2], seeds[r::2], whole) for r in range(2)]
+    parts = [
+        dense_loss({"hand": right[r::2]}, some, whole[r::2], seeds[r::2], whole) for r in range(2)
+    ]
     assert float(sum(parts)) == pytest.approx(cost(right))
-    assert float(dense_loss(empty[None], some, whole[2:], seeds[2:], whole[2:])) == 0
+    assert float(dense_loss({"hand": empty[None]}, some, whole[2:], seeds[2:], whole[2:])) == 0
+    assert float(dense_loss({"elbow": right}, some, whole, seeds, whole)) == 0  # not their part
+
+
+def test_a_window_lies_near_a_box_where_there_is_one():
+    some = marked(["0 0.8 0.2 1", None], size=64)
+    some.rows["positive"] = [1.0, 0.0]
+    near = [some.window(0, seed, 4, 2) for seed in range(40)]
+    anywhere = [some.window(1, seed, 4, 2) for seed in range(40)]
+    assert near == [some.window(0, seed, 4, 2) for seed in range(40)]
+    assert all(s.start >= 0 and s.stop == s.start + 2 <= 4 for w in near + anywhere for s in w)
+    boxed = [float(some.place(0, seed, 4)[w].sum()) for seed, w in enumerate(near)]
+    assert np.mean([b > 0 for b in boxed]) > 0.9
+    there = [float(some.place(0, seed, 4)[w].sum()) for seed, w in enumerate(anywhere)]
+    assert np.mean([b > 0 for b in there]) < 0.6
+
+    whole, seeds = np.array([0, 1]), np.array([3, 4])
+    inside = (some.place(0, 3, 4) > 0).float()
+    full = torch.stack([16 * inside - 8, torch.full_like(inside, -8.0)])
+    windows = [some.window(int(k), int(s), 4, 2) for k, s in zip(whole, seeds)]
+    seen = torch.stack([each[w] for each, w in zip(full, windows)])
+    assert float(dense_loss({"hand": seen}, some, whole, seeds, whole, windows)) < 0.01
+    assert float(dense_loss({"hand": -seen}, some, whole, seeds, whole, windows)) > 5
 
 
 def test_two_views_of_a_picture_should_have_one_answer(settings, tmp_path):
@@ -264,20 +289,21 @@ def test_two_views_of_a_picture_should_have_one_answer(settings, tmp_path):
     assert much["loss"] > 10 * little["loss"]
 
 
-def test_simulated_fractures_teach_the_cells_and_have_figures_of_their_own(tmp_path, settings):
-    tiny.write(tmp_path, each=3)
-    rows = pd.read_csv(tmp_path / "manifest.csv")
+def simulated_hands(folder: Path) -> tuple[str, ...]:
+    """``tiny``, a few hands of each split and label as simulated ones, the positives annotated."""
+    tiny.write(folder, each=3)
+    rows = pd.read_csv(folder / "manifest.csv")
     rows["file"] = "images/drawn/" + rows.id + ".webp"
     here = (rows.part == "hand") & (rows.id.str[-1] == "0")
     rows.loc[here, "source"] = "simulated"
     rows.loc[here & (rows.positive == 1), "boxes"] = "0.07 0.75 0.93 0.9"
-    rows.to_csv(tmp_path / "manifest.csv", index=False)
-    data = (f"manifest:{tmp_path / 'manifest.csv'}",)
-    run = fit.Run(replace(settings, data=data, out=str(tmp_path / "run"), dense=1.0))
-    drawn = sampling.JointSampler(run.train.rows, True).draw(30, np.random.default_rng(0))
-    assert (run.train.rows.source[drawn[-15:]] == "simulated").all()
-    saved = torch.load(run.fit(), weights_only=True)["networks"]
-    assert not any("cells" in k for network in saved.values() for k in network)
+    rows.to_csv(folder / "manifest.csv", index=False)
+    return (f"manifest:{folder / 'manifest.csv'}",)
+
+
+def test_simulated_fractures_have_figures_of_their_own(tmp_path, settings):
+    data = simulated_hands(tmp_path)
+    fit.Run(replace(settings, data=data, out=str(tmp_path / "run"))).fit()
     first, *_, last = tiny.events(tmp_path / "run")
     assert first["phase"] == "joint"
     assert {"simulated_hand"} == {k for k in first if k.startswith("simulated_")}
@@ -285,6 +311,52 @@ def test_simulated_fractures_teach_the_cells_and_have_figures_of_their_own(tmp_p
     assert first["score"] == pytest.approx(np.mean([first[k] for k in counted]), abs=1e-5)
     assert last["phase"] == "shoulder"
     assert "simulated_hand" not in last
+
+
+def test_a_local_network_learns_from_windows_then_from_whole_pictures(tmp_path, settings):
+    """What was learned from squares of the pictures is a start for a run on the whole ones."""
+    data = simulated_hands(tmp_path)
+    local = replace(
+        settings, data=data, out=str(tmp_path / "windows"), arch=LITE2_LOCAL, init="imagenet",
+        size=96, freeze=1, window=64, dense=1.0, joint_passes=96, joint_rate=1e-3, ema=0.5, validations=2,
+    )  # fmt: skip
+    run = fit_member.MemberRun(local)
+    assert run.train.rows.positive.notna().all()  # nothing else teaches it
+    drawn = sampling.JointSampler(run.train.rows, True).draw(30, np.random.default_rng(0))
+    from_simulator = run.train.rows.source[drawn] == "simulated"
+    assert from_simulator[-15:].all() and not from_simulator[:15].any()
+    begun = initial.features(LITE2_LOCAL, run.spec)
+    saved = torch.load(run.fit(), weights_only=True)
+    assert not [name for name in saved["heads"] if name.startswith("body_part")]
+    last = torch.load(run.folder / "checkpoint.pt", weights_only=True)["module"]
+    kept = {k: torch.equal(v, last[f"features.{k}"]) for k, v in begun.items()}
+    assert kept["blocks.3.conv1.weight"] and kept["blocks.9.bn1.running_mean"]
+    assert not kept["blocks.9.conv1.weight"] and not kept["out.weight"]
+    events = tiny.events(tmp_path / "windows")
+    assert [e["score"] for e in events] == [e["simulated_hand"] for e in events]
+    assert any(e["hand"] != e["simulated_hand"] for e in events)
+    losses = [e["loss"] for e in events if e["loss"]]
+    assert losses[1] < 0.8 * losses[0]
+
+    whole = replace(
+        local, out=str(tmp_path / "whole"), init=local.out, window=0, pointing=0.1, joint_passes=32
+    )
+    fit_member.MemberRun(whole).fit()
+    first, *_ = tiny.events(tmp_path / "whole")
+    assert first["simulated_hand"] == pytest.approx(max(e["simulated_hand"] for e in events))
+
+
+def test_only_a_network_with_cells_learns_from_them(settings):
+    for changed in ({"dense": 1.0}, {"window": 64}):
+        with pytest.raises(SettingsInvalid, match="for a network with cells"):
+            replace(settings, **changed)
+    local = replace(settings, arch=LITE2_LOCAL, size=96)
+    for changed in ({"window": 64}, {"window": 64, "dense": 1.0, "steady": 1.0}):
+        with pytest.raises(SettingsInvalid, match="there is --dense, no --pointing"):
+            replace(local, **changed)
+    for window in (60, 112):
+        with pytest.raises(SettingsInvalid, match="a multiple of 16 and at most the size, 96"):
+            replace(local, window=window, dense=1.0)
 
 
 def test_frozen_stages_strangers_and_pointing_train_to_the_end(settings, tmp_path):

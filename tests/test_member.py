@@ -15,13 +15,13 @@ from safetensors.torch import save_file
 from scipy.special import softmax
 
 from core import members, quality
-from core.architectures import LITE2
+from core.architectures import LITE2, LITE2_LOCAL
 from core.cascade import Cascade
 from core.errors import SettingsInvalid
 from core.manifest import Ensemble, Member, Release, Stage
 from core.registry import Registry
 from core.transforms import Preprocessing, to_tensor
-from core.types import Mode
+from core.types import BodyPart, Mode, Radiograph
 from tests import ensembles, tiny
 from training import (
     calibrate,
@@ -300,6 +300,40 @@ def test_a_network_that_was_trained_with_the_cascade_joins_it(weights, manifest,
     assert len({m.trunk for m in both}) == len({m.branch for m in both}) == 2
     [first] = release.stages["body_part"].ensemble.members
     assert first.trunk == both[0].trunk and "joined/second-one.safetensors" in release.files
+
+
+def test_a_local_network_joins_beside_another_and_is_not_asked_for_the_part(
+    run, manifest, tmp_path
+):
+    local = tmp_path / "local"
+    local.mkdir()
+    spec = Preprocessing(size=96)
+    torch.manual_seed(3)
+    state = initial.features(LITE2_LOCAL, spec)
+    heads = {}
+    for channel, part in enumerate(("elbow", "hand", "shoulder")):
+        heads[f"{part}.weight"], heads[f"{part}.bias"] = torch.zeros(1, 16), torch.zeros(1)
+        heads[f"{part}.weight"][0, channel] = 1.0
+    found = {"arch": LITE2_LOCAL, "features": state, "heads": heads, "size": 96, "focus": False}
+    torch.save(found | {"kinds": []}, local / "networks.pt")
+    command = ["member", "--base", str(run), "--arch", LITE2_LOCAL, "--init", str(local)]
+    command += ["--data", f"manifest:{manifest}", "--duplicates", "keep", "--default", "ensemble"]
+    assert main([*command, "--out", str(tmp_path / "three")]) == 0
+    release = Registry.open(tmp_path / "three" / "candidate").find("champion")
+    assert release.networks == "ResNet50, EfficientNet-Lite2 and Local network"
+    before = Registry.open(run / "candidate").find("champion").stages["body_part"]
+    now = release.stages["body_part"]
+    assert (now.ensemble is None) == (before.ensemble is None)
+    hand = release.stages["hand"].ensemble
+    assert [m.name for m in hand.members] == [NAME, "Local network"]
+    assert len(hand.weights) == 3 and sum(hand.weights) == pytest.approx(1)
+    cascade = Cascade.load(tmp_path / "three" / "candidate", device="cpu")
+    picture = tiny.picture("hand", True, np.random.default_rng(0))
+    radiograph = Radiograph(picture, "1.png", "0" * 64, "PNG")
+    [result] = cascade.predict([radiograph], part=BodyPart.HAND)
+    said = result.fracture.members
+    assert [m.name for m in said] == ["ResNet50", NAME, "Local network"]
+    assert said[2].heatmap.values.shape == (6, 6) == result.heatmap.values.shape
 
 
 def _is_read_anew(before: Release, fast: Release, folder: Path, manifest: Path) -> None:

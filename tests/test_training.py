@@ -255,7 +255,7 @@ def test_what_a_phase_was_trained_with_stays_and_the_rest_may_change(manifest, t
     config.write(tmp_path, dataclasses.asdict(known), "ab")
     files.save_checkpoint(tmp_path / "checkpoint.pt", {"done": {}, "phase": "joint"})
     config.refuse_another(tmp_path, dataclasses.replace(known, seed=1, joint_rate=1.0))
-    for name in ("freeze", "dense", "strangers"):  # what the network of the checkpoint is made of
+    for name in ("freeze", "strangers"):  # what the network of the checkpoint is made of
         with pytest.raises(DataInvalid, match=f"holds a run with {name} 0"):
             config.refuse_another(tmp_path, dataclasses.replace(known, **{name: 1}))
     done: dict[str, dict[str, object]] = {"joint": {}, "elbow": {}}

@@ -24,7 +24,7 @@ HELP = "help"
 DATA = {HELP: SPECIFICATIONS}
 OUT = {HELP: "folder of the run"}
 """The meaning of fields that several settings classes have."""
-KEPT = ("arch", "init", "only", "size", "focus", "freeze", "dense", "strangers")
+KEPT = ("arch", "init", "only", "size", "focus", "freeze", "strangers")
 """What a run that goes on has as it began, whatever it has done so far, beside its split."""
 FREE = ("data", "out", "device", "minutes_between_checkpoints")
 """What is no part of what comes out: where things lie (the split stays, see ``write``) and who

@@ -13,7 +13,7 @@ import copy
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
@@ -141,7 +141,7 @@ class Run:
     def fit(self) -> Path:
         """All phases, from the last checkpoint; returns the path of ``networks.pt``."""
         torch.manual_seed(self.settings.seed)
-        joint = JointNetwork(self.parts, self.settings.freeze, self.kinds, self.settings.dense > 0)
+        joint = JointNetwork(self.parts, self.settings.freeze, self.kinds)
         released = initial.load(joint, self.init, self.settings.only)
         distributed.synchronise(channels_last(joint.to(self.device.processor)))
         saved = self._checkpoint()
@@ -174,9 +174,10 @@ class Run:
         self.status.write("finished", 1.0)
 
     def _joint_phase(self, joint: Joint) -> Phase:
-        sampler = sampling.JointSampler(self.train.rows, self.settings.dense > 0)
-        heads = (BODY_PART, *self.parts)
         s = self.settings
+        local = s.arch == architectures.LITE2_LOCAL
+        sampler = sampling.JointSampler(self.train.rows, simulated=local)
+        heads = self.parts if local else (BODY_PART, *self.parts)
 
         def forward(network: nn.Module, x: Tensor) -> Answer:
             assert isinstance(network, Joint)
@@ -203,7 +204,7 @@ class Run:
             assert isinstance(branch, Branch)
             out = branch(features)
             shown = {} if name == BODY_PART else {name: evidence(out.activations, branch.fc.weight)}
-            return Answer({name: out.logits}, shown)
+            return Answer({name: out.logits}, shown, {})
 
         branch: Branch = joint.branch(name).requires_grad_(True)
         if start is not None:
@@ -267,6 +268,9 @@ class Run:
         index = distributed.share(whole)
         seeds = distributed.share(rng.integers(2**31, size=s.batch))
         state.set_rate(rate(seen, phase, s))
+        if s.window:
+            mine = s.dense * self._loss_of_windows(phase, index, seeds, whole)
+            return self._descend(phase, state, mine)
         answer = self._answer(phase, index, seeds)
         mine = loss(answer.logits, self.train, index, whole, s.smoothing)
         if s.pointing:
@@ -274,9 +278,14 @@ class Run:
             mine = mine + s.pointing * away
         if s.steady:
             mine = mine + s.steady * self._unsteady(phase, answer.logits, index, seeds)
-        if answer.cells is not None:
+        if s.dense:
             mine = mine + s.dense * dense_loss(answer.cells, self.train, index, seeds, whole)
         state.keep(answer.logits, index)
+        return self._descend(phase, state, mine)
+
+    def _descend(self, phase: Phase, state: PhaseState, mine: Tensor) -> float:
+        """One step down this process's share of a loss, and what it is of all processes."""
+        seen = state.seen
         value = distributed.total(mine.detach()).item()
         if not math.isfinite(value):
             self.status.write("failed", phase.progress(seen), phase.name, seen=seen)
@@ -284,10 +293,29 @@ class Run:
         state.descend(mine)
         return value
 
-    def _answer(self, phase: Phase, index: np.ndarray, seeds: np.ndarray) -> Answer:
-        """Of the network in training, to pictures varied by their seeds."""
+    def _loss_of_windows(
+        self, phase: Phase, index: np.ndarray, seeds: np.ndarray, whole: np.ndarray
+    ) -> Tensor:
+        """``dense_loss`` of a square of each picture."""
+        cells = self.spec.size // architectures.STRIDE, self.settings.window // architectures.STRIDE
+        windows = [self.train.window(int(k), int(s), *cells) for k, s in zip(index, seeds)]
+        answer = self._answer(phase, index, seeds, windows)
+        return dense_loss(answer.cells, self.train, index, seeds, whole, windows)
+
+    def _answer(
+        self,
+        phase: Phase,
+        index: np.ndarray,
+        seeds: np.ndarray,
+        windows: Sequence[tuple[slice, slice]] = (),
+    ) -> Answer:
+        """Of the network in training, to pictures varied by their seeds. windows: the cells of each
+        that it sees; none for all."""
         grey = torch.from_numpy(self.train.canvases[index]).float().div_(255)[:, None]
-        x = vary(grey, seeds).sub_(self.spec.mean).div_(self.spec.std).expand(-1, 3, -1, -1)
+        grey = vary(grey, seeds)
+        if windows:
+            grey = torch.stack([g[:, pixels(r), pixels(c)] for g, (r, c) in zip(grey, windows)])
+        x = grey.sub_(self.spec.mean).div_(self.spec.std).expand(-1, 3, -1, -1)
         x = x.to(self.device.processor).contiguous(memory_format=torch.channels_last)
         with precision.autocast(self.device, self.settings.precision):
             return phase.forward(phase.module.train(), x)
@@ -341,6 +369,11 @@ class Run:
                 f"there are {', '.join(self.kinds)}. Start a new run."
             )
         return saved
+
+
+def pixels(cells: slice) -> slice:
+    """The pixels of a row or column of a local network's cells."""
+    return slice(cells.start * architectures.STRIDE, cells.stop * architectures.STRIDE)
 
 
 def evidence(maps: Tensor, weight: Tensor) -> Tensor:

@@ -17,10 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from core import architectures, files
+from core.architectures.local import LocalNetwork, attended
 from core.network import channels_last
 from core.transforms import Preprocessing
 from training import curves, distributed, initial, networks
-from training.data import PARTS
+from training.data import PARTS, DataInvalid
 from training.fit import Run
 from training.model import Joint, PartlyFrozen
 from training.networks import NETWORKS, Layers
@@ -45,20 +46,37 @@ class MemberNetwork(PartlyFrozen, Joint):
         self.features = architectures.make(arch, spec)
         with torch.inference_mode():
             width = self.features.eval()(torch.zeros(1, 3, spec.size, spec.size)).shape[1]
-        outputs = {BODY_PART: len(kinds)} | {p: 1 for p in parts}
+        local = arch == architectures.LITE2_LOCAL
+        outputs = dict.fromkeys(parts, 1)
+        if not local:
+            outputs[BODY_PART] = len(kinds)
         self.heads = nn.ModuleDict({n: nn.Linear(width, c) for n, c in outputs.items()})
         for parameter in self.heads.parameters():
             nn.init.zeros_(parameter)
-        self.keep(architectures.early(self.features, freeze))
+        kept = architectures.early(self.features, freeze)
+        if local:
+            if len(outputs) > width:
+                raise DataInvalid(f"A local network has {width} parts at most: {len(outputs)}.")
+            for channel, name in enumerate(self.heads):  # each part has a channel of its own
+                nn.init.ones_(self.weight(name)[0, channel])
+            # Their statistics are those of whole pictures, and it learns from windows first.
+            kept += [m for m in self.features.modules() if isinstance(m, nn.BatchNorm2d)]
+        self.keep(kept)
         for module in self.features.modules():
             # Few of the weights, and on a CPU their gradient is most of a step.
             if isinstance(module, nn.Conv2d) and module.groups > 1:
                 module.requires_grad_(False)
 
-    def answer(self, x: Tensor) -> tuple[dict[str, Tensor], Tensor, Tensor | None]:
-        maps = self.features(x)
+    def answer(self, x: Tensor) -> tuple[dict[str, Tensor], Tensor, dict[str, Tensor]]:
+        said = {}
+        if isinstance(self.features, LocalNetwork):
+            cells = self.features.cells(x)
+            maps = attended(cells)
+            said = {name: cells[:, channel] for channel, name in enumerate(self.heads)}
+        else:
+            maps = self.features(x)
         pooled = maps.mean((2, 3))
-        return {name: head(pooled) for name, head in self.heads.items()}, maps, None
+        return {name: head(pooled) for name, head in self.heads.items()}, maps, said
 
 
 class MemberRun(Run):
@@ -84,6 +102,13 @@ class MemberRun(Run):
         if distributed.first():
             self._write(best)
         return self.folder / NETWORKS
+
+    def _rows(self) -> pd.DataFrame:
+        """A local network learns from labelled pictures alone: it has no stage 1."""
+        rows = super()._rows()
+        if self.settings.arch == architectures.LITE2_LOCAL:
+            return rows[rows.positive.notna()].reset_index(drop=True)
+        return rows
 
     def _needed(self) -> tuple[str, ...]:
         """Without a label of any part of the cascade it learns from the other parts, as a start for

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 
 from core import architectures
+from core.architectures import STRIDE
 from core.errors import SettingsInvalid
 from core.types import BodyPart
 from training.config import DATA, OUT, option
@@ -20,8 +21,10 @@ class Settings:
     ResNet50. A release as ``init`` gives the trunk, and without a joint phase, which would change
     what the branches see, its own branches too. A part as ``only`` that the release has no branch
     for is added to it: its branch starts from stage 1's, which has seen radiographs of all parts.
-    With ``dense``, half of the draws are simulated, where there is any; with ``steady``, a quarter
-    of the pictures is seen twice. Raises SettingsInvalid for what no run can be made from.
+    A local network learns from labelled pictures alone, half of them simulated, where there is any;
+    with ``window`` it sees a square of each and learns what its cells say, the start for a run on
+    whole pictures. With ``steady``, a quarter of the pictures is seen twice. Raises
+    SettingsInvalid for what no run can be made from.
     """
 
     data: tuple[str, ...] = field(metadata=DATA)
@@ -51,8 +54,12 @@ class Settings:
     )
     dense: float = option(
         0.0,
-        "weight of the loss that teaches each cell of layer3, in the joint phase, whether a "
-        "finding lies in it",
+        "weight of the loss that teaches each cell of a local network whether a finding lies in it",
+    )
+    window: int = option(
+        0,
+        "side in pixels of the square that a local network sees of each picture, around a finding "
+        "where there is one; 0 for the whole picture",
     )
     steady: float = option(
         0.0, "weight of the consistency loss between two augmented views of a picture"
@@ -82,8 +89,9 @@ class Settings:
     def __post_init__(self) -> None:
         if self.arch not in architectures.NAMES:
             raise SettingsInvalid(f"There is no architecture {self.arch!r}.")
-        if self.arch != architectures.RESNET50 and (self.only or self.dense):
-            raise SettingsInvalid("--only and --dense are for a ResNet50 cascade.")
+        if self.arch != architectures.RESNET50 and self.only:
+            raise SettingsInvalid("--only is for a ResNet50 cascade.")
+        self._refuse_cells()
         if self.precision not in PRECISIONS:
             names = ", ".join(PRECISIONS)
             raise SettingsInvalid(f"The precision must be one of {names}, not {self.precision!r}.")
@@ -97,3 +105,15 @@ class Settings:
         asked = passes(asdict(self)).values()
         if min(asked) < 0 or not any(asked):
             raise SettingsInvalid("At least one phase needs pictures, and none less than 0.")
+
+    def _refuse_cells(self) -> None:
+        if self.arch != architectures.LITE2_LOCAL and (self.dense or self.window):
+            raise SettingsInvalid(
+                f"--dense and --window are for a network with cells, {architectures.LITE2_LOCAL}."
+            )
+        if self.window and (self.pointing or self.steady or not self.dense):
+            raise SettingsInvalid("With --window there is --dense, no --pointing and no --steady.")
+        if self.window % STRIDE or not 0 <= self.window <= self.size:
+            raise SettingsInvalid(
+                f"--window is a multiple of {STRIDE} and at most the size, {self.size}."
+            )

@@ -199,20 +199,26 @@ def features(arch: str, spec: Preprocessing, init: str = "") -> dict[str, Tensor
         whole = load_safetensors(Path(init).read_bytes())
         state = {k: v for k, v in whole.items() if not k.startswith(("head.", "fc_norm."))}
         return fitting(arch, spec, state)
-    if arch != architectures.LITE2:
+    if arch not in (architectures.LITE2, architectures.LITE2_LOCAL):
         raise DataInvalid(f"There are no weights of {arch} here: name a file of them as --init.")
     from core.architectures import lite2
     from training.teacher import Lite2
 
-    return lite2.adapted(lite2.from_package(Lite2(spec.size).net.state_dict()), spec)
+    state = lite2.adapted(lite2.from_package(Lite2(spec.size).net.state_dict()), spec)
+    return fitting(arch, spec, state)
 
 
 def fitting(arch: str, spec: Preprocessing, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The state dict of a feature extractor that saw canvases of another size, for this one."""
+    """The state dict of a feature extractor that saw canvases of another size, for this one; of a
+    local network that begins with a whole EfficientNet-Lite2, with what is its own still to be
+    trained."""
     if arch in (architectures.VIT_TINY, architectures.VIT_SMALL):
         from core.architectures import vit
 
         return vit.resized(state, spec.size)
+    if arch == architectures.LITE2_LOCAL and "out.weight" not in state:
+        own = architectures.make(arch, spec).state_dict()
+        return own | {k: v for k, v in state.items() if k in own}
     return state
 
 
@@ -220,7 +226,8 @@ def member(name: str, arch: str) -> tuple[dict[str, Tensor], Layers]:
     """A release's network of that architecture: its features, and by part its linear layer with the
     names of its outputs.
 
-    Raises DataInvalid where the release has no such network.
+    A local network may begin with a release's EfficientNet-Lite2: then there are no layers. Raises
+    DataInvalid where the release has no such network.
     """
     registry, found = _find(name)
     release = found.in_mode(found.largest_mode)
@@ -233,6 +240,8 @@ def member(name: str, arch: str) -> tuple[dict[str, Tensor], Layers]:
                 features = tensors[one.trunk]
                 layer = {k.removeprefix("fc."): v.float() for k, v in tensors[one.branch].items()}
                 heads[part] = layer, one.classes or stage.classes
+    if not heads and arch == architectures.LITE2_LOCAL:
+        return member(name, architectures.LITE2)[0], {}
     if not heads:
         raise DataInvalid(f"Release {release.id} has no {arch}.")
     return {k: v.float() for k, v in features.items()}, heads

@@ -48,8 +48,7 @@ def load(run: Path) -> tuple[JointNetwork, tuple[str, ...], Preprocessing]:
     networks.refuse_member(config)
     state = saved["done"][JOINT]
     names = sorted({k.split(".")[1] for k in state if k.startswith("heads.")} - {BODY_PART})
-    dense = any(k.startswith("cells.") for k in state)
-    network = JointNetwork(names, kinds=saved["kinds"], dense=dense)
+    network = JointNetwork(names, kinds=saved["kinds"])
     network.load_state_dict(state)
     spec = Preprocessing(size=config["size"], focus=bool(config.get("focus")))
     return channels_last(network.eval()), tuple(names), spec

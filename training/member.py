@@ -107,6 +107,7 @@ class Settings:
 
 TITLES = {
     architectures.LITE2: "EfficientNet-Lite2",
+    architectures.LITE2_LOCAL: "Local network",
     architectures.VIT_TINY: "Vision Transformer",
     architectures.VIT_SMALL: "Vision Transformer",
 }

@@ -13,7 +13,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Self
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from core.network import Branch, Trunk
@@ -35,8 +34,9 @@ class Joint(nn.Module, ABC):
         return head.weight
 
     @abstractmethod
-    def answer(self, x: Tensor) -> tuple[dict[str, Tensor], Tensor, Tensor | None]:
-        """Logits by head, the maps (BxDxhxw) that they were pooled from, those of ``Cells``."""
+    def answer(self, x: Tensor) -> tuple[dict[str, Tensor], Tensor, dict[str, Tensor]]:
+        """Logits by head, the maps (BxDxhxw) that they were pooled from and, of a network that asks
+        each cell, by part what the cells say (Bxhxw logits)."""
 
 
 class PartlyFrozen(nn.Module):
@@ -72,42 +72,13 @@ class FrozenStages(PartlyFrozen):
         self.keep([t.conv1, t.bn1, t.layer1, t.layer2][: 2 + stages] if stages else [])
 
 
-class Cells(nn.Module):
-    """Layer2 and layer3 -> one logit for each cell of layer3 (Bxhxw): does a finding lie here?
-
-    A crack is one or two pixels wide. Averaged over the whole picture it teaches the trunk nothing,
-    cell by cell it does. Only training has this head.
-    """
-
-    def __init__(self, channels: int) -> None:
-        """channels: of layer3."""
-        super().__init__()
-        # layer2, of half as many, comes twice: as its mean and as its largest
-        self.wide = nn.Conv2d(2 * channels, 128, 3, padding=1, bias=False)
-        self.norm = nn.BatchNorm2d(128)
-        self.last = nn.Conv2d(128, 1, 1)
-        assert self.last.bias is not None
-        nn.init.constant_(self.last.bias, -5.0)  # a finding is rare: few cells of few pictures
-
-    def forward(self, fine: Tensor, coarse: Tensor) -> Tensor:
-        side = coarse.shape[-2], coarse.shape[-1]
-        pooled = F.adaptive_avg_pool2d(fine, side), F.adaptive_max_pool2d(fine, side)
-        maps = F.relu(self.norm(self.wide(torch.cat([*pooled, coarse], 1))))
-        return torch.squeeze(self.last(maps), 1)
-
-
 class JointNetwork(FrozenStages, Joint):
     """Bx3xSxS -> logits by head: "body_part" (BxK) and one logit (Bx1) for each labelled part."""
 
     def __init__(
-        self,
-        parts: Iterable[str],
-        freeze: int = 0,
-        kinds: Sequence[str] = CLASSES,
-        dense: bool = False,
+        self, parts: Iterable[str], freeze: int = 0, kinds: Sequence[str] = CLASSES
     ) -> None:
-        """parts: that have a head of their own. kinds: classes of stage 1 (``data.kinds_of``).
-        dense: with the head of ``Cells``."""
+        """parts: that have a head of their own. kinds: classes of stage 1 (``data.kinds_of``)."""
         super().__init__()
         self.kinds = tuple(kinds)
         self.trunk = Trunk()
@@ -115,18 +86,15 @@ class JointNetwork(FrozenStages, Joint):
         self.layer4, pooled = branch.layer4, branch.fc.in_features
         outputs = {BODY_PART: len(self.kinds)} | {p: 1 for p in parts}
         self.heads = nn.ModuleDict({n: nn.Linear(pooled, c) for n, c in outputs.items()})
-        self.cells = Cells(self.trunk.channels[-1]) if dense else None
         self.freeze(freeze)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         return self.answer(x)[0]
 
-    def answer(self, x: Tensor) -> tuple[dict[str, Tensor], Tensor, Tensor | None]:
-        _, fine, coarse = self.trunk.stages(x)
-        cells = self.cells(fine, coarse) if self.cells else None
-        maps = self.layer4(coarse)
+    def answer(self, x: Tensor) -> tuple[dict[str, Tensor], Tensor, dict[str, Tensor]]:
+        maps = self.layer4(self.trunk(x))
         pooled = maps.mean((2, 3))
-        return {name: head(pooled) for name, head in self.heads.items()}, maps, cells
+        return {name: head(pooled) for name, head in self.heads.items()}, maps, {}
 
     def load_backbone(self, state: Mapping[str, Tensor]) -> None:
         """Trunk and layer4 from a torchvision ResNet50 state dict; the heads stay as they are."""

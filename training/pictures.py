@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from core.architectures import STRIDE
 from core.transforms import Preprocessing, placement
 from core.types import Crop
 from training import distributed, strangers
@@ -23,16 +25,18 @@ from training.phases import BODY_PART, OTHER
 
 Logits = dict[str, Tensor]
 _INSIDE = 0.4  # share of a cell in a box, against the fullest one, from which on it counts
+_WINDOW = 0x57494E  # makes of a view's seed that of where its window lies
 _RARE = 5.0  # how much more a cell with a finding weighs than one of the many without
 
 
 class Answer(NamedTuple):
     """Logits by head, and of each finding the evidence by cell: Bxhxw, whose mean is the logit
-    less its bias (Grad-CAM before the ReLU). cells: logits Bxhxw of ``model.Cells``."""
+    less its bias (Grad-CAM before the ReLU). cells: by part the logits Bxhxw of what each cell of
+    a local network says; of any other network none."""
 
     logits: Logits
     evidence: dict[str, Tensor]
-    cells: Tensor | None = None
+    cells: dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -103,6 +107,30 @@ class Pictures:
             mask[0, rows, columns] = 1.0
         return F.adaptive_avg_pool2d(turn(mask, seed), cells)[0]
 
+    @property
+    def known(self) -> np.ndarray:
+        """Which pictures say of every place whether a finding lies in it: those without one, and
+        annotated positives. Of another positive nobody knows where it is."""
+        return self.marked | (self.rows.positive == 0).to_numpy()
+
+    @property
+    def marked(self) -> np.ndarray:
+        """Which pictures are annotated positives."""
+        return (self.rows.boxes.notna() & (self.rows.positive == 1)).to_numpy()
+
+    def window(self, index: int, seed: int, cells: int, side: int) -> tuple[slice, slice]:
+        """Rows and columns of a square of side x side of a varied picture's cells x cells: of an
+        annotated positive near a box, of any other anywhere."""
+        rng = np.random.default_rng((seed, _WINDOW))
+        corner = rng.uniform(0, cells - side, 2)
+        if self.marked[index]:
+            inside = self.place(index, seed, cells).flatten().double().numpy()
+            if inside.max() > 0:
+                at = rng.choice(len(inside), p=inside / inside.sum())
+                corner = np.array(divmod(at, cells)) - rng.integers(side, size=2)
+        top, left = np.clip(np.rint(corner), 0, cells - side).astype(int).tolist()
+        return slice(top, top + side), slice(left, left + side)
+
 
 def collapse(logits: Tensor) -> Tensor:
     """BxK logits of stage 1's kinds -> Bx4 of the cascade's classes (``core.quality.collapse``)."""
@@ -154,8 +182,7 @@ def pointing_loss(
     The cross-entropy of "in a box" under a softmax over the cells: what a heatmap's hottest place
     is decided by. The mean over the annotated positives of the batch, as in ``loss``.
     """
-    part, boxes = pictures.rows.part.to_numpy(), pictures.rows.boxes
-    marked = (boxes.notna() & (pictures.rows.positive == 1)).to_numpy()
+    part, marked = pictures.rows.part.to_numpy(), pictures.marked
     terms = []
     for name, cells in evidence.items():
         for k in np.flatnonzero((part[index] == name) & marked[index]):
@@ -170,35 +197,41 @@ def pointing_loss(
 
 
 def dense_loss(
-    cells: Tensor, pictures: Pictures, index: np.ndarray, seeds: np.ndarray, whole: np.ndarray
+    cells: dict[str, Tensor],
+    pictures: Pictures,
+    index: np.ndarray,
+    seeds: np.ndarray,
+    whole: np.ndarray,
+    windows: Sequence[tuple[slice, slice]] = (),
 ) -> Tensor:
     """Cross-entropy of each cell, and of the whole picture by its most suspicious cells.
 
-    Of pictures without a finding, where every cell is empty, and of annotated ones; of a positive
-    without boxes nobody knows which. A cell that a box only touches counts for neither. The mean
-    over these pictures of the batch, as in ``loss``.
+    Of pictures of which it is known where a finding lies (``Pictures.known``), by their own part's
+    cells. A cell that a box only touches counts for neither. The mean over these pictures of the
+    batch, as in ``loss``. windows: the cells that were seen of each picture; none for all.
     """
-    positive = pictures.rows.positive.to_numpy()
-    marked = (pictures.rows.boxes.notna() & (positive == 1)).to_numpy()
-    known = marked | (positive == 0)
-    side, terms = cells.shape[-1], []
-    for k in np.flatnonzero(known[index]):
-        out = cells[k].float().flatten()
-        inside = torch.zeros(side * side)
+    part, known, marked = pictures.rows.part.to_numpy(), pictures.known, pictures.marked
+    terms = []
+    for k in np.flatnonzero(known[index] & np.isin(part[index], list(cells))).tolist():
+        out = cells[part[index[k]]][k].float()
+        inside = torch.zeros(out.shape)
         if marked[index[k]]:
-            inside = pictures.place(int(index[k]), int(seeds[k]), side).flatten()
+            side = pictures.canvases.shape[-1] // STRIDE
+            inside = pictures.place(int(index[k]), int(seeds[k]), side)
             if inside.max() <= 0:
                 continue  # moved out of the picture
             inside = inside / inside.max()
-        inside = inside.to(out.device)
+            inside = inside[windows[k]] if windows else inside
+        inside, out = inside.flatten().to(out.device), out.flatten()
         sure = (inside >= _INSIDE) | (inside == 0)
         truth = (inside >= _INSIDE).float()
         weight = torch.where(truth > 0, _RARE, 1.0)[sure]
         each = F.binary_cross_entropy_with_logits(out[sure], truth[sure], weight)
         any_of = F.binary_cross_entropy_with_logits(out.logsumexp(0), truth.max())
         terms.append(each + 0.5 * any_of)
-    count = int(known[whole].sum())
-    return torch.stack(terms).sum() / count if terms else cells.sum() * 0.0
+    count = int((known[whole] & np.isin(part[whole], list(cells))).sum())
+    nothing = sum((c.sum() for c in cells.values()), torch.zeros(())) * 0.0
+    return torch.stack(terms).sum() / count if terms else nothing
 
 
 def steady_loss(first: Logits, second: Logits, pictures: Pictures, index: np.ndarray) -> Tensor:

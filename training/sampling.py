@@ -29,14 +29,18 @@ class JointSampler:
     of the three is labelled, the first half from those of the others.
 
     Balancing over source within part and label keeps "looks like MURA" from meaning "positive".
-    dense: half is simulated instead, where there is any: the only fractures whose every pixel is
-    known, and a small thing to learn from many pictures.
+    simulated: half is simulated instead, where there is any: the only fractures whose every pixel
+    is known, and a small thing to learn from many pictures.
     """
 
-    def __init__(self, rows: pd.DataFrame, dense: bool = False) -> None:
+    def __init__(self, rows: pd.DataFrame, simulated: bool = False) -> None:
         labelled = rows[rows.positive.notna()]
         drawn = labelled[(labelled.source == SIMULATED) & labelled.part.isin(PARTS)]
-        self.simulated = Cells(drawn, ["part", "positive"], 0.5) if dense and len(drawn) else None
+        wanted = simulated and len(drawn) > 0
+        self.simulated = Cells(drawn, ["part", "positive"], 0.5) if wanted else None
+        if wanted:
+            rows = rows[rows.source != SIMULATED]
+            labelled = labelled[labelled.source != SIMULATED]
         focus = labelled[labelled.part.isin(PARTS)]
         self.focus = Cells(focus if len(focus) else labelled, ["part", "positive", "source"], 0.5)
         self.every = Cells(

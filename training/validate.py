@@ -57,8 +57,9 @@ class Validation:
     def score(self, phase: Phase, module: nn.Module) -> tuple[dict[str, float], float]:
         """Figures by name, and the mean of those that count. module: in evaluation mode.
 
-        Simulated fractures count of a part without radiographs to tell. So does, with ``steady``,
-        how far the answers move when a border is cut off.
+        Simulated fractures count of a part without radiographs to tell, and alone for a network
+        that learns from windows: a start that was not told what a radiograph as a whole is. With
+        ``steady``, how far the answers move when a border is cut off counts, too.
         """
         real = self.real.relevant(phase.heads)
         figures = figures_of(self._logits(phase, module, real.canvases, phase.heads), real)
@@ -71,7 +72,9 @@ class Validation:
             logits = self._logits(phase, module, simulated.canvases, findings)
             shown = figures_of(logits, simulated)
             figures |= {f"{SIMULATED}_{k}": v for k, v in shown.items()}
-            counted += [f"{SIMULATED}_{k}" for k in shown if k not in figures]
+            alone = bool(self.settings.window)
+            drawn = [f"{SIMULATED}_{k}" for k in shown if alone or k not in figures]
+            counted = drawn if alone else counted + drawn
         score = float(np.mean([v for k, v in figures.items() if k in counted]))
         if findings and self.settings.steady:
             shown = self._moved(phase, module, self.real.relevant(findings), findings)

@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 
 RESNET50 = "resnet50"
 LITE2 = "efficientnet-lite2"
+LITE2_LOCAL = "efficientnet-lite2-local"
+STRIDE = 16  # of LITE2_LOCAL: pixels a side of a cell
 VIT_TINY, VIT_SMALL = "vit-tiny-patch16", "vit-small-patch16"
-NAMES = (RESNET50, LITE2, VIT_TINY, VIT_SMALL)
+NAMES = (RESNET50, LITE2, LITE2_LOCAL, VIT_TINY, VIT_SMALL)
 
 
 def make(name: str, spec: Preprocessing, state: Mapping[str, Tensor] | None = None) -> nn.Module:
@@ -34,6 +36,10 @@ def make(name: str, spec: Preprocessing, state: Mapping[str, Tensor] | None = No
         from core.architectures.lite2 import EfficientNetLite2
 
         return EfficientNetLite2(spec)
+    if name == LITE2_LOCAL:
+        from core.architectures.local import LocalNetwork
+
+        return LocalNetwork(spec)
     if name in (VIT_TINY, VIT_SMALL):
         from core.architectures.vit import SIZES, VisionTransformer
 

@@ -173,11 +173,17 @@ def _algorithm(assessment: Assessment, part: BodyPart | None) -> sr.AlgorithmIde
         parameters.append(f"a positive label meant in training: {stage.label_means}"[:64])
     parameters += filter(None, (assessment.unread, *assessment.notes))
     return sr.AlgorithmIdentification(
-        name=f"{PROGRAM}, two-stage {release.networks}"[:64],
+        name=_name(release),
         version=release.id,
         parameters=parameters,
         manufacturer=PROGRAM,
     )
+
+
+def _name(release: Release) -> str:
+    """What answers, in the 64 characters that the object has for it."""
+    name = f"{PROGRAM}, two-stage {release.networks}"
+    return name if len(name) <= 64 else f"{PROGRAM}, two-stage ensemble"
 
 
 def _measurements(view: View, release: Release) -> list[sr.Measurement]:

@@ -100,7 +100,7 @@ def measure(settings: Mapping[str, Any]) -> Speeds:
             return STEPS * made.batch / (time.perf_counter() - started)
 
     run = Noise()
-    joint = JointNetwork(run.parts, dense=made.dense > 0)
+    joint = JointNetwork(run.parts)
     channels_last(joint.to(run.device.processor))
     whole = run.speed(run._joint_phase(joint))
     joint.requires_grad_(False).eval()

@@ -118,9 +118,6 @@ LIMITS = {
         "Consistency loss", "weight", 0, 10, "Makes two augmented views of a picture agree."
     ),
     "focus": Limit("Crop to the limb", "", 0, 1, "1: pictures are cropped to the limb first."),
-    "dense": Limit(
-        "Per-cell loss", "weight", 0, 10, "Teaches each cell whether a finding lies in it."
-    ),
     "seed": Limit("Seed", "", 0, 2**31 - 1, "Two runs with one seed give the same numbers."),
     "minutes_between_checkpoints": Limit(
         "Checkpoint interval", "minutes", 0, 600, "This much of a run can be lost."
