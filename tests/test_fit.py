@@ -318,7 +318,8 @@ def test_a_local_network_learns_from_windows_then_from_whole_pictures(tmp_path, 
     data = simulated_hands(tmp_path)
     local = replace(
         settings, data=data, out=str(tmp_path / "windows"), arch=LITE2_LOCAL, init="imagenet",
-        size=96, freeze=1, window=64, dense=1.0, joint_passes=96, joint_rate=1e-3, ema=0.5, validations=2,
+        size=96, freeze=1, window=64, dense=1.0, joint_passes=96, joint_rate=1e-3, ema=0.5,
+        validations=2,
     )  # fmt: skip
     run = fit_member.MemberRun(local)
     assert run.train.rows.positive.notna().all()  # nothing else teaches it
