@@ -186,6 +186,8 @@ def _do(event: str, weights: Path, release: str, field: str) -> None:
     reason's."""
     why = str(st.session_state.get(field, "")).strip()
     if not why:
+        if catalogue.champion(weights) == release:
+            return  # the second half of a double click, whose first took the reason with it
         raise ReleaseRefused("Please give a reason first.")
     _audit.write(event, _runs.actor(), release=release, why=why)
     try:

@@ -20,13 +20,24 @@ from core.settings import ROOT, Settings
 from core.store import Store, export
 from core.transforms import Preprocessing
 from core.types import BodyPart
-from pages import _audit, _cascade, _configure, _figures, _mistakes, _plot, _reading, _runs
+from pages import (
+    _audit,
+    _cascade,
+    _configure,
+    _figures,
+    _mistakes,
+    _plot,
+    _reading,
+    _runs,
+    _shelf,
+)
 from tests import scored, tiny
 from tests.conftest import random_release
 from tests.permissions import not_permitted
 from tests.test_catalogue import linked
 from training import catalogue, compare, figures, measured, plots, records, report, threshold
 from training.by_study import by_study, points_of
+from training.catalogue import ReleaseRefused
 from training.data import DataInvalid
 from training.jobs import Job, Queue, Record, State, datasets, estimate, presets
 from training.jobs.datasets import DataSets
@@ -507,6 +518,14 @@ def test_promotion_and_roll_back_leave_who_and_why_in_the_audit(shelf: Path) -> 
     assert {actor for _, actor, _ in lines} == {"local"}  # there is no login
     assert store.verify_audit().problems == ()
     store.close()
+
+
+def test_the_second_half_of_a_double_click_asks_for_nothing(shelf: Path, monkeypatch) -> None:
+    monkeypatch.setattr(_shelf.st, "session_state", {"why": ""})  # its first took the reason along
+    _shelf._do("release.promoted", shelf, "random", "why")
+    assert champion(shelf) == "random"
+    with pytest.raises(ReleaseRefused, match="reason first"):
+        _shelf._do("release.promoted", shelf, "second", "why")
 
 
 def test_roll_back_returns_to_what_its_button_names_or_is_written_down_as_not_done(

@@ -92,6 +92,11 @@ def promote(weights: Path, release: str) -> str:
     return before
 
 
+def champion(weights: Path) -> str:
+    """The release that everyone works with; empty where there is none."""
+    return str(_manifest(weights)["aliases"].get(CHAMPION, ""))
+
+
 def previous(weights: Path) -> str:
     """The release that a roll back would return to; empty where there is none."""
     return str(_manifest(weights)["aliases"].get(PREVIOUS, ""))
