@@ -66,7 +66,8 @@ def prepare(
 
 def ready(module: nn.Module, target: devices.Device) -> nn.Module:
     """The module itself, which cannot be trained from then on."""
-    return channels_last(fold(module).to(target.processor, target.dtype))
+    dtype = architectures.precision(module, target.dtype)
+    return channels_last(fold(module).to(target.processor, dtype))
 
 
 def networks(

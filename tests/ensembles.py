@@ -18,6 +18,7 @@ from training import release
 
 NAMES = {
     "EfficientNet-Lite2": architectures.LITE2,
+    "Local network": architectures.LITE2_LOCAL,
     "Vision Transformer": architectures.VIT_TINY,
 }
 POINTS = [

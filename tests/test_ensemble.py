@@ -69,8 +69,9 @@ def test_figures_of_another_mode_are_told_from_those_of_another_release(members,
 def test_fast_is_what_it_was_to_the_last_bit(cascade, members):
     assert members.release.mode is Mode.FAST and members.release.modes == (*Mode,)
     assert members.release.networks == "ResNet50"
-    together = members.in_mode(Mode.ENSEMBLE).release.networks.split(" and ")
-    assert together[0] == "ResNet50" and len(together) > 1
+    first, second, third, last = ("ResNet50", *NAMES)
+    together = members.in_mode(Mode.ENSEMBLE).release.networks
+    assert together == f"{first}, {second}, {third} and {last}"
     for one, other in zip(
         cascade.predict(RADIOGRAPHS[:3], HAND), members.predict(RADIOGRAPHS[:3], HAND), strict=True
     ):
@@ -85,7 +86,7 @@ def test_the_average_is_of_calibrated_logits_by_weight(members):
     [result] = ensemble.predict(RADIOGRAPHS[:1], HAND)
     said = result.fracture.members
     assert [m.name for m in said] == ["ResNet50", *NAMES]
-    assert [m.weight for m in said] == [0.5, 0.25, 0.25]
+    assert [m.weight for m in said] == [0.25, 0.25, 0.25, 0.25]
     assert said[0].probability == fast.fracture.probability
     odds = [np.log(m.probability / (1 - m.probability)) for m in said]
     average = np.dot([m.weight for m in said], odds)
@@ -97,10 +98,10 @@ def test_the_average_is_of_calibrated_logits_by_weight(members):
 
 
 def test_the_map_of_the_whole_adds_up_those_of_the_members(members):
-    """On the finest grid (6x6, of the transformer); each map's own peak is its probability."""
+    """On the finest grid (6x6, of cells and patches); each map's own peak is its probability."""
     [result] = members.in_mode(Mode.ENSEMBLE).predict(RADIOGRAPHS[:1], HAND)
     shapes = [m.heatmap.values.shape for m in result.fracture.members]
-    assert shapes == [(3, 3), (3, 3), (6, 6)] and result.heatmap.values.shape == (6, 6)
+    assert shapes == [(3, 3), (3, 3), (6, 6), (6, 6)] and result.heatmap.values.shape == (6, 6)
     for member in result.fracture.members:
         top = member.heatmap.values.max()
         assert top == pytest.approx(member.probability, rel=1e-5)
@@ -141,7 +142,7 @@ def test_the_report_names_the_networks(members):
     study = combine("", [result], ensemble.release)
     made = report.StudyReport(study, (None,), ensemble.release, datetime(2026, 11, 29, tzinfo=UTC))
     assert report.as_json(made)["release"]["mode"] == "ensemble"
-    assert len(report.as_json(made)["views"][0]["fracture"]["members"]) == 3
+    assert len(report.as_json(made)["views"][0]["fracture"]["members"]) == 1 + len(NAMES)
     assert report.pdf(made).startswith(b"%PDF")
 
 
@@ -299,5 +300,5 @@ def test_the_command_takes_the_mode(three, tmp_path, capsys, monkeypatch):
         assert main(["--weights", str(three), "--mode", mode, "predict", "--json", str(path)]) == 0
         both.append(json.loads(capsys.readouterr().out))
     assert "members" not in both[0]["fracture"]
-    assert len(both[1]["fracture"]["members"]) == 3
+    assert len(both[1]["fracture"]["members"]) == 1 + len(NAMES)
     assert both[0]["release_sha256"] != both[1]["release_sha256"]

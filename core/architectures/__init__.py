@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from core.transforms import Preprocessing
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor, nn
 
 RESNET50 = "resnet50"
@@ -49,6 +50,13 @@ def make(name: str, spec: Preprocessing, state: Mapping[str, Tensor] | None = No
 
         return Trunk(len(state["conv1.weight"]) if state else None)
     raise KeyError(name)
+
+
+def precision(network: nn.Module, usual: torch.dtype) -> torch.dtype:
+    """The one that a network is run in where others are run in the usual one of the device."""
+    import torch
+
+    return torch.float32 if getattr(network, "full_precision", False) else usual
 
 
 def early(network: nn.Module, stages: int) -> list[nn.Module]:

@@ -46,8 +46,11 @@ class Around(nn.Module):
 class LocalNetwork(nn.Module):
     """Bx3xSxS in the normalisation of ``spec`` -> Bx16x(S/16)x(S/16); S is a multiple of 16.
 
+    It is run in float32: one cell decides, so what half precision rounds is not averaged out.
     The names of the first half's parameters are those of ``EfficientNetLite2``.
     """
+
+    full_precision = True
 
     def __init__(self, spec: Preprocessing) -> None:
         super().__init__()

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import max_pool2d
 
+from core.architectures import precision
 from core.architectures.lite2 import Block, EfficientNetLite2, SameConv2d
 from core.device import Device
 from core.network import Bottleneck, Trunk
@@ -44,6 +45,7 @@ class TorchEngine:
         self._device = device
         self._preprocessing = preprocessing
         self._trunks = {path: _runner(m, device) for path, m in trunks.items()}
+        self._dtypes = {path: precision(m, device.dtype) for path, m in trunks.items()}
         self._branches = {stage: _runner(m, device) for stage, m in branches.items()}
         # Each calling thread has its own team of as many threads as there are cores, and the teams
         # of twenty sessions fight for them: taking turns, a pass costs half. CUDA has its queue.
@@ -58,20 +60,22 @@ class TorchEngine:
     @torch.inference_mode()
     def trunk(self, path: str, canvases: NDArray[np.uint8]) -> Tensor:
         x = to_tensor(canvases, self._preprocessing)
-        return torch.cat([self._fixed(self._trunks[path], c) for c in x.split(self._device.batch)])
+        network, dtype = self._trunks[path], self._dtypes[path]
+        return torch.cat([self._fixed(network, c, dtype) for c in x.split(self._device.batch)])
 
     @torch.inference_mode()
     def branch(self, stage: str, features: Tensor) -> NDArray[np.float32]:
         network = self._branches[stage]
-        chunks = [self._fixed(network, c) for c in features.split(self._device.batch)]
+        dtype = self._device.dtype
+        chunks = [self._fixed(network, c, dtype) for c in features.split(self._device.batch)]
         return torch.cat(chunks).float().cpu().numpy()
 
-    def _fixed(self, network: Network, chunk: Tensor) -> Tensor:
+    def _fixed(self, network: Network, chunk: Tensor, dtype: torch.dtype) -> Tensor:
         """Run one chunk padded to the device's batch, and return only its own rows."""
         device = self._device
         if device.processor.type == "cuda" and not chunk.is_cuda:
             chunk = chunk.pin_memory()  # so that the copy overlaps the pass before it
-        x = chunk.to(device.processor, device.dtype, non_blocking=True)
+        x = chunk.to(device.processor, dtype, non_blocking=True)
         missing = device.batch - len(x)
         if missing:
             x = torch.cat([x, x.new_zeros((missing, *x.shape[1:]))])

@@ -50,15 +50,19 @@ class OpenVinoEngine:
         core = openvino.Core()
         wish = {
             "PERFORMANCE_HINT": "THROUGHPUT" if many else "LATENCY",
-            "INFERENCE_PRECISION_HINT": facts["precision"],
         }
         threads = os.environ.get("OMP_NUM_THREADS")  # how Ray and others give a share of a machine
         if threads and threads.isdecimal():
             wish["INFERENCE_NUM_THREADS"] = threads
-        self._networks = {
-            name: _Compiled(core.compile_model(core.read_model(folder / file), "CPU", wish))
-            for name, file in facts["networks"].items()
-        }
+
+        def compiled(file: str) -> _Compiled:
+            model = core.read_model(folder / file)
+            # What gives float32 where others give bf16 is computed so, see ``convert``.
+            whole = model.output(0).element_type == openvino.Type.f32
+            hint = {"INFERENCE_PRECISION_HINT": "f32" if whole else facts["precision"]}
+            return _Compiled(core.compile_model(model, "CPU", wish | hint))
+
+        self._networks = {name: compiled(file) for name, file in facts["networks"].items()}
 
     def trunk(self, path: str, canvases: NDArray[np.uint8]) -> Tensor:
         x = to_tensor(canvases, self._preprocessing).contiguous()
@@ -145,7 +149,8 @@ def convert(
     """Write every folded network in OpenVINO's own format; all or nothing.
 
     size: side of the canvas. precision: bf16 or f32, in which the networks are to be run and
-    passed from trunk to branch. The modules are not changed.
+    passed from trunk to branch, but for those that are always run in float32
+    (``architectures.precision``). The modules are not changed.
     """
     openvino = library()
     networks = {}
@@ -156,7 +161,8 @@ def convert(
         jobs.append(("branch", key, layer4, (1, channels, cells, cells), precision))
     with replaced(folder) as made:
         for n, (kind, key, module, shape, taken) in enumerate(jobs):
-            model = _converted(module, shape, taken, precision)
+            given = "f32" if getattr(module, "full_precision", False) else precision
+            model = _converted(module, shape, taken, given)
             openvino.save_model(model, made / f"{n}.xml", compress_to_fp16=False)
             networks[f"{kind} {key}"] = f"{n}.xml"
         write_facts(made, precision, networks, precision)
