@@ -22,9 +22,9 @@ class Settings:
     what the branches see, its own branches too. A part as ``only`` that the release has no branch
     for is added to it: its branch starts from stage 1's, which has seen radiographs of all parts.
     A local network learns from labelled pictures alone, half of them simulated, where there is any;
-    with ``window`` it sees a square of each and learns what its cells say, the start for a run on
-    whole pictures. With ``steady``, a quarter of the pictures is seen twice. Raises
-    SettingsInvalid for what no run can be made from.
+    with ``window``, which may be the whole picture, it learns what its cells say and nothing else.
+    With ``steady``, a quarter of the pictures is seen twice. Raises SettingsInvalid for what no run
+    can be made from.
     """
 
     data: tuple[str, ...] = field(metadata=DATA)

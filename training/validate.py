@@ -58,7 +58,7 @@ class Validation:
         """Figures by name, and the mean of those that count. module: in evaluation mode.
 
         Simulated fractures count of a part without radiographs to tell, and alone for a network
-        that learns from windows: a start that was not told what a radiograph as a whole is. With
+        that learns what its cells say: it is not told what a radiograph as a whole is. With
         ``steady``, how far the answers move when a border is cut off counts, too.
         """
         real = self.real.relevant(phase.heads)
