@@ -34,12 +34,12 @@ def pretended(weights: Path, cascade: Cascade, fits: int, broken: bool = False) 
             half = self._device.batch // 2
             return Card(replace(self._device, batch=half), *self._made_from) if half else None
 
-        def _fixed(self, network, chunk):
+        def _fixed(self, network, chunk, dtype):
             if broken:
                 raise torch.AcceleratorError("CUDA error: an illegal memory access")
             if self._device.batch > fits:
                 raise torch.OutOfMemoryError("CUDA out of memory.")
-            return super()._fixed(network, chunk)
+            return super()._fixed(network, chunk, dtype)
 
     device = replace(cascade.device, batch=BATCH, name="Pretended card")
     card = Card(device, cascade.release.preprocessing, *cascade.modules)

@@ -324,6 +324,7 @@ def test_presets_change_known_settings_and_stay_in_range() -> None:
         assert presets.problems(settings) == []
         assert set(preset.changed) <= {f.name for f in fields(Settings)}
     numbers = {f.name for f in fields(Settings) if isinstance(f.default, int | float)}
+    numbers -= {"dense", "window"}  # of a local network, which the page does not train
     assert numbers == presets.LIMITS.keys() and all(one.about for one in presets.LIMITS.values())
     assert presets.problems({"batch": 1}) == [
         "Batch size must lie between 2 and 4096 pictures, not 1."
