@@ -99,9 +99,11 @@ def test_a_transformer_gives_the_maps_of_timm():
     torch.testing.assert_close(larger, expected)
 
 
-def test_a_transformer_refuses_a_side_that_its_patches_do_not_fill():
+def test_a_side_that_patches_or_cells_do_not_fill_is_refused():
     with pytest.raises(SettingsInvalid, match="multiple of 16"):
         vit.VisionTransformer(100, 192, 3)
+    with pytest.raises(SettingsInvalid, match="multiple of 16"):
+        local.LocalNetwork(Preprocessing(size=100))
 
 
 class _Whole(nn.Module):

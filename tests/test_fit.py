@@ -251,6 +251,14 @@ def test_a_window_lies_near_a_box_where_there_is_one():
     assert float(dense_loss({"hand": seen}, some, whole, seeds, whole, windows)) < 0.01
     assert float(dense_loss({"hand": -seen}, some, whole, seeds, whole, windows)) > 5
 
+    # Of a window that a box only touches nothing is known.
+    place = some.place(0, 3, 4)
+    row, column = divmod(int(torch.where(place > 0, place, 2).argmin()), 4)
+    least = (slice(row, row + 1), slice(column, column + 1))
+    assert 0 < float(place[least] / place.max()) < 0.4
+    one = {"hand": torch.zeros(1, 1, 1)}
+    assert float(dense_loss(one, some, whole[:1], seeds[:1], whole[:1], [least])) == 0
+
 
 def test_two_views_of_a_picture_should_have_one_answer(settings, tmp_path):
     some = marked([None, None, None])

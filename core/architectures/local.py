@@ -18,7 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import relu, relu6
 
+from core.architectures import STRIDE
 from core.architectures.lite2 import EfficientNetLite2
+from core.errors import SettingsInvalid
 from core.transforms import Preprocessing
 
 CHANNELS = 16  # of evidence: at least one for each labelled part
@@ -44,7 +46,9 @@ class Around(nn.Module):
 
 
 class LocalNetwork(nn.Module):
-    """Bx3xSxS in the normalisation of ``spec`` -> Bx16x(S/16)x(S/16); S is a multiple of 16.
+    """Bx3xSxS in the normalisation of ``spec`` -> Bx16x(S/16)x(S/16).
+
+    Raises SettingsInvalid for a side that is no multiple of 16.
 
     It is run in float32: one cell decides, so what half precision rounds is not averaged out.
     The names of the first half's parameters are those of ``EfficientNetLite2``.
@@ -54,6 +58,10 @@ class LocalNetwork(nn.Module):
 
     def __init__(self, spec: Preprocessing) -> None:
         super().__init__()
+        if spec.size % STRIDE:
+            raise SettingsInvalid(
+                f"A local network needs a side that is a multiple of {STRIDE}, not {spec.size}."
+            )
         whole = EfficientNetLite2(spec)
         self.conv1, self.bn1 = whole.conv1, whole.bn1
         self.blocks = nn.Sequential(*list(whole.blocks)[:_BLOCKS])
