@@ -22,7 +22,7 @@ class Drops:
 
     headers: what DICOM says of each source, by its id. digest: of a source's bytes. of: the drop
     that a source belongs to; brought: the one that brought it last; drop, latest: number and time
-    of the last. twofold: pairs of drops that came as one, as far as they could be told apart.
+    of the last; led: the last that the reader was led to. twofold: pairs of drops that came as one, as far as they could be told apart.
     loose: of a name that says little, the files or drops that have it. moved: the study that the
     reader put a view into, by source.
     """
@@ -34,7 +34,7 @@ class Drops:
         self._digest = digest
         self.of: dict[str, int] = {}
         self.brought: dict[str, int] = {}
-        self.drop = 0
+        self.drop = self.led = 0
         self.latest = -math.inf
         self.twofold: set[tuple[int, int]] = set()
         self.loose: dict[str, list[Hashable]] = {}

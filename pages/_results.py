@@ -45,7 +45,6 @@ class Results:
     ) -> None:
         self._memory = memory
         drops = memory.drops
-        known, drop = set(drops.of), drops.drop
         drops.came(sources)
         self._given = sources
         for source in sources:
@@ -54,8 +53,12 @@ class Results:
         read = _read_here(once, memory)
         self._sources = [s for s in once if s.id in read]
         self._rest = [s for s in once if s.id not in read]
-        if drop and drops.drop != drop:
-            self._go_to_new([s for s in sources if s.id not in known])
+        if drops.drop != drops.led:
+            if drops.led:  # of the first drop all begins at the first study
+                self._go_to_new([s for s in sources if drops.of[s.id] > drops.led])
+            # Only now: a run may be cut off wherever it looks at the session's state, by a click or
+            # a poll, and the next one finds no file new.
+            drops.led = drops.drop
         self._cascade = cascade
         self._limits = limits
         self._found: dict[str, ImageResult] = {}

@@ -103,6 +103,36 @@ def test_folders_of_one_name_that_were_dropped_one_after_the_other(memory, casca
     assert groups(memory, cascade, both) == [["4", "5"]]
 
 
+def test_what_is_dropped_is_opened_though_the_run_is_cut_off(memory, cascade, monkeypatch) -> None:
+    """A click or a poll ends a run of the page wherever it looks at the session's state."""
+
+    class CutOff(Exception):
+        pass
+
+    class State(dict[str, object]):
+        times = 1
+
+        def __setitem__(self, key: str, value: object) -> None:
+            self.times -= 1
+            if self.times == 0:
+                raise CutOff
+            super().__setitem__(key, value)
+
+    state = State()
+    monkeypatch.setattr(_results.st, "session_state", state)
+    first, second = given(("a.png", b"1"), ("b.png", b"2")), given(("c.png", b"3"), start=2)
+    _results.Results(first, cascade, LIMITS, memory)
+    assert "shown" not in state
+    memory.drops.latest -= 60
+    with pytest.raises(CutOff):
+        _results.Results(first + second, cascade, LIMITS, memory)
+    _results.Results(first + second, cascade, LIMITS, memory)
+    assert state["shown"] == ("2",)
+    state["shown"] = ("0",)  # the reader goes back to another one
+    _results.Results(first + second, cascade, LIMITS, memory)
+    assert state["shown"] == ("0",)
+
+
 def export(*pictures: bytes, start: int = 0) -> list[Source]:
     """A folder as a viewer writes it, with a file of its own that is the same in each."""
     named = [(f"export/IMG{n}.jpg", data) for n, data in enumerate(pictures)]
