@@ -22,9 +22,9 @@ class Drops:
 
     headers: what DICOM says of each source, by its id. digest: of a source's bytes. of: the drop
     that a source belongs to; brought: the one that brought it last; drop, latest: number and time
-    of the last; led: the last that the reader was led to. twofold: pairs of drops that came as one, as far as they could be told apart.
-    loose: of a name that says little, the files or drops that have it. moved: the study that the
-    reader put a view into, by source.
+    of the last; led: the last that the reader was led to. twofold: pairs of drops that came as one,
+    as far as they could be told apart. loose: of a name that says little, the files or drops that
+    have it. moved: the study that the reader put a view into, by source.
     """
 
     def __init__(

@@ -103,7 +103,7 @@ def test_folders_of_one_name_that_were_dropped_one_after_the_other(memory, casca
     assert groups(memory, cascade, both) == [["4", "5"]]
 
 
-def test_what_is_dropped_is_opened_though_the_run_is_cut_off(memory, cascade, monkeypatch) -> None:
+def test_what_is_dropped_is_opened_though_a_run_is_cut_off(memory, cascade, monkeypatch) -> None:
     """A click or a poll ends a run of the page wherever it looks at the session's state."""
 
     class CutOff(Exception):
