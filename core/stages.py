@@ -66,7 +66,7 @@ def prepare(
 
 def ready(module: nn.Module, target: devices.Device) -> nn.Module:
     """The module itself, which cannot be trained from then on."""
-    dtype = architectures.precision(module, target.dtype)
+    dtype = torch.float32 if architectures.needs_float32(module) else target.dtype
     return channels_last(fold(module).to(target.processor, dtype))
 
 

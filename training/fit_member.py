@@ -47,9 +47,8 @@ class MemberNetwork(PartlyFrozen, Joint):
         with torch.inference_mode():
             width = self.features.eval()(torch.zeros(1, 3, spec.size, spec.size)).shape[1]
         local = arch == architectures.LITE2_LOCAL
-        outputs = dict.fromkeys(parts, 1)
-        if not local:
-            outputs[BODY_PART] = len(kinds)
+        # In this order: what a checkpoint keeps of the optimiser has no names.
+        outputs = ({} if local else {BODY_PART: len(kinds)}) | dict.fromkeys(parts, 1)
         self.heads = nn.ModuleDict({n: nn.Linear(width, c) for n, c in outputs.items()})
         for parameter in self.heads.parameters():
             nn.init.zeros_(parameter)

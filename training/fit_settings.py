@@ -59,7 +59,7 @@ class Settings:
     window: int = option(
         0,
         "side in pixels of the square that a local network sees of each picture, around a finding "
-        "where there is one; 0 for the whole picture",
+        "where there is one, to learn from its cells alone; 0 for whole pictures and their labels",
     )
     steady: float = option(
         0.0, "weight of the consistency loss between two augmented views of a picture"

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 from core.transforms import Preprocessing
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor, nn
 
 RESNET50 = "resnet50"
@@ -52,11 +51,9 @@ def make(name: str, spec: Preprocessing, state: Mapping[str, Tensor] | None = No
     raise KeyError(name)
 
 
-def precision(network: nn.Module, usual: torch.dtype) -> torch.dtype:
-    """The one that a network is run in where others are run in the usual one of the device."""
-    import torch
-
-    return torch.float32 if getattr(network, "full_precision", False) else usual
+def needs_float32(network: nn.Module) -> bool:
+    """Whether a network is run in float32 where others are in the device's usual precision."""
+    return bool(getattr(network, "full_precision", False))
 
 
 def early(network: nn.Module, stages: int) -> list[nn.Module]:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import max_pool2d
 
-from core.architectures import precision
+from core.architectures import needs_float32
 from core.architectures.lite2 import Block, EfficientNetLite2, SameConv2d
 from core.device import Device
 from core.network import Bottleneck, Trunk
@@ -45,7 +45,9 @@ class TorchEngine:
         self._device = device
         self._preprocessing = preprocessing
         self._trunks = {path: _runner(m, device) for path, m in trunks.items()}
-        self._dtypes = {path: precision(m, device.dtype) for path, m in trunks.items()}
+        self._dtypes = {
+            path: torch.float32 if needs_float32(m) else device.dtype for path, m in trunks.items()
+        }
         self._branches = {stage: _runner(m, device) for stage, m in branches.items()}
         # Each calling thread has its own team of as many threads as there are cores, and the teams
         # of twenty sessions fight for them: taking turns, a pass costs half. CUDA has its queue.

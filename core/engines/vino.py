@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from core import locks
+from core.architectures import needs_float32
 from core.errors import EngineUnavailable
 from core.files import write_json
 from core.transforms import Preprocessing, to_tensor
@@ -150,7 +151,7 @@ def convert(
 
     size: side of the canvas. precision: bf16 or f32, in which the networks are to be run and
     passed from trunk to branch, but for those that are always run in float32
-    (``architectures.precision``). The modules are not changed.
+    (``architectures.needs_float32``). The modules are not changed.
     """
     openvino = library()
     networks = {}
@@ -161,7 +162,7 @@ def convert(
         jobs.append(("branch", key, layer4, (1, channels, cells, cells), precision))
     with replaced(folder) as made:
         for n, (kind, key, module, shape, taken) in enumerate(jobs):
-            given = "f32" if getattr(module, "full_precision", False) else precision
+            given = "f32" if needs_float32(module) else precision
             model = _converted(module, shape, taken, given)
             openvino.save_model(model, made / f"{n}.xml", compress_to_fp16=False)
             networks[f"{kind} {key}"] = f"{n}.xml"
